@@ -1,0 +1,43 @@
+# make run    an answer from a fresh clone        make test   everything that is checked
+# make setup  the environment alone               make lint   style, types, import directions
+# make bench  figures into benchmarks/results/    make docs   what is generated in docs/ and README.md
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup run test lint bench docs clean
+
+setup: $(VENV)/all.installed
+
+# Two stamps: running needs no test tools, so a first answer does not wait for them.
+$(VENV)/all.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@
+
+$(VENV)/dev.installed: $(VENV)/all.installed
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	touch $@
+
+run: setup
+	$(BIN)/python examples/run.py
+
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.decoder_step
+	$(BIN)/python -m benchmarks.parity_full
+
+docs: $(VENV)/dev.installed
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist examples/out

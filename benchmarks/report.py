@@ -1,0 +1,50 @@
+"""Where figures go: one JSON file a benchmark, with the machine and the versions that they were measured with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow")
+
+
+def write(name: str, settings: dict[str, Any], figures: Any) -> Path:
+    """Write ``results/NAME.json`` and give back its path."""
+    content = {"measured": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "machine": machine(), "settings": settings, "figures": figures}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, its vector instructions, memory, and versions."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    flags = facts.get("flags", "").split()
+    return {
+        "processor": facts.get("model name", platform.processor()),
+        "instructions": [flag for flag in known if flag in flags],
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest of some times, in milliseconds."""
+    return {name: round(value * 1000, 3) for name, value in (("median", median(seconds)), ("min", min(seconds)), ("max", max(seconds)))}

@@ -1,0 +1,398 @@
+"""What README and docs say that the code knows better: tables and lists, written between markers.
+
+``python docs/generate.py`` rewrites every block ``<!-- generated: NAME -->`` … ``<!-- end generated -->`` in README.md,
+CONTRIBUTING.md and docs/; with ``--check`` it changes nothing and exits with 1 where a block is out of date. In: the package's
+tables, its docstrings (read as text, so that torch is not needed), .importlinter, and the results of benchmarks. Out: Markdown
+that depends on nothing else, neither terminal nor machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import configparser
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from florence2 import errors
+from florence2.tasks import TASKS
+from florence2.weights.aliases import ALIASES
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "florence2"
+RESULTS = ROOT / "benchmarks" / "results"
+ANSWERS = ROOT / "docs" / "pictures" / "answers.json"
+
+_BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end generated -->)", re.DOTALL)
+_OPENING, _CLOSING = "<!-- generated: ", "<!-- end generated -->"
+
+_MEASURES = {
+    "od_recall": "`<OD>`: objects found, with the right label and an overlap (IoU) of at least 0.5",
+    "od_precision": "`<OD>`: boxes that are right in the same sense",
+    "caption_objects": "`<CAPTION>`: captions that name exactly the shapes that are there, each in its colour",
+    "ocr_words": "`<OCR>`: printed words read exactly",
+    "ocr_characters": "`<OCR>`: 1 - edit distance / length",
+    "segmentation_iou": "`<REFERRING_EXPRESSION_SEGMENTATION>`: mean overlap (IoU) of masks",
+    "region_category": "`<REGION_TO_CATEGORY>`: exactly right",
+    "region_words": "`<REGION_TO_OCR>`: exactly right",
+}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table; pipes inside cells are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def prose(docstring: str) -> str:
+    """A docstring's text as Markdown on one line: its code marks, and no HTML outside of them."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(docstring.split())).replace("``", "`")
+    pieces = text.split("`")
+    return "`".join(piece if index % 2 else piece.replace("<", "&lt;") for index, piece in enumerate(pieces))
+
+
+def first_sentence(docstring: str) -> str:
+    """The first sentence, without its full stop."""
+    paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
+    return re.split(r"\.(?:\s|$)", paragraph, maxsplit=1)[0]
+
+
+def documented(file: str, name: str) -> tuple[ast.FunctionDef | ast.ClassDef, ast.Module]:
+    """A function or class of the package by its name, and the module it stands in."""
+    module = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return node, module
+    raise KeyError(f"{file} has no {name}")
+
+
+def section(node: ast.FunctionDef | ast.ClassDef, title: str) -> dict[str, str]:
+    """The entries under ``Args:`` or ``Attributes:`` of a docstring, in their order."""
+    lines = (ast.get_docstring(node) or "").splitlines()
+    entries: dict[str, str] = {}
+    name = ""
+    for line in lines[lines.index(f"{title}:") + 1 :]:
+        if line and not line.startswith(" "):
+            break
+        if entry := re.match(r" {4}(\w+): (.*)", line):
+            name = entry[1]
+            entries[name] = entry[2]
+        elif line.strip():
+            entries[name] += " " + line.strip()
+    return entries
+
+
+def defaults(function: ast.FunctionDef, module: ast.Module) -> dict[str, str]:
+    """The default of each keyword, with the module's constants in place of their names."""
+    constants = {
+        target.id: ast.unparse(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    positional = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+    pairs = [*zip(positional, function.args.defaults, strict=True), *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)]
+    written = {argument.arg: ast.unparse(value) for argument, value in pairs if value is not None}
+    return {name: constants.get(value, value).replace("'", '"') for name, value in written.items()}
+
+
+# Blocks: what the package knows
+
+
+def tasks() -> str:
+    """The tasks, for someone who wants to use one."""
+    rows = ((f"`{task.tag}`", task.needs or "nothing", task.kind.replace("_", " ")) for task in TASKS.values())
+    return table(("Task", "You add", "You get"), rows)
+
+
+def prompts() -> str:
+    """The tasks with the sentence behind each."""
+    rows = ((f"`{task.tag}`", task.needs or "nothing", f"`{task.template}`", task.kind.replace("_", " ")) for task in TASKS.values())
+    return table(("Tag", "Needs", "The model sees", "Kind"), rows)
+
+
+def aliases() -> str:
+    """The short names of checkpoints."""
+    rows = (
+        (f"`{alias.name}`", alias.num_parameters, f"`{alias.repository}`" if alias.repository else "this package", alias.description)
+        for alias in ALIASES.values()
+    )
+    return table(("Alias", "Parameters", "From", ""), rows)
+
+
+def error_classes() -> str:
+    """The tree of errors."""
+    classes = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, errors.Florence2Error)]
+    rows = (
+        (f"`{cls.__name__}`", ", ".join(f"`{base.__name__}`" for base in cls.__bases__), f"`{cls.code}`", cls.status, _meaning(cls))
+        for cls in classes
+    )
+    return table(("Class", "Is also", "Code", "HTTP status", "Meaning"), rows)
+
+
+def _meaning(cls: type) -> str:
+    return prose(first_sentence(cls.__doc__ or ""))
+
+
+def load_arguments() -> str:
+    """What ``florence2.load`` takes."""
+    function, module = documented("engine/engine.py", "load")
+    assert isinstance(function, ast.FunctionDef)
+    values = defaults(function, module)
+    rows = ((f"`{name}`", f"`{values[name]}`" if name in values else "", prose(text)) for name, text in section(function, "Args").items())
+    return table(("Argument", "Default", "Meaning"), rows)
+
+
+def request_options() -> str:
+    """What a request may set."""
+    generation = section(documented("engine/request.py", "GenerationOptions")[0], "Attributes")
+    switches = section(documented("engine/request.py", "RequestOptions")[0], "Attributes")
+    return table(("Option", "Meaning"), ((f"`{name}`", prose(text)) for name, text in {**generation, **switches}.items()))
+
+
+def result_fields() -> str:
+    """What a result holds."""
+    entries = section(documented("results.py", "Result")[0], "Attributes")
+    return table(("Attribute", "Holds"), ((f"`{name}`", prose(text)) for name, text in entries.items()))
+
+
+def commands() -> str:
+    """Every command with its arguments and options; not the formatted help, which changes with typer and the terminal."""
+    import typer.main
+
+    from florence2.cli import app
+
+    group: Any = typer.main.get_command(app)
+    sections = []
+    for name, command in (("florence2", group), *((f"florence2 {name}", command) for name, command in group.commands.items())):
+        needed = (_name(param) for param in command.params if param.required)
+        call = " ".join([name, *needed]) if command is not group else f"{name} COMMAND"
+        sections.append(f"## {name}\n\n```\n{call}\n```\n\n{prose(command.help)}\n\n{_parameters(command)}".rstrip())
+    return "\n\n".join(sections)
+
+
+def _parameters(command: Any) -> str:
+    rows = []
+    for param in command.params:
+        default = "required" if param.required else "" if param.default in (None, False, ()) else f"`{param.default}`"
+        rows.append((f"`{_name(param)}`", default, prose(param.help or "")))
+    return table(("Argument or option", "Default", "Meaning"), rows) if rows else ""
+
+
+def _name(param: Any) -> str:
+    """How a parameter is written, with a word for its value where it takes one."""
+    word = param.metavar or param.name.upper()
+    if param.param_type_name == "argument":
+        return word
+    return ", ".join([*param.opts, *param.secondary_opts]) + ("" if param.is_flag else f" {word}")
+
+
+# Blocks: how the package is built
+
+
+def rooms() -> str:
+    """The tree of the package, with the first sentence of each module."""
+    lines = ["src/florence2/", *_listed(PACKAGE, "  ")]
+    for package in sorted(PACKAGE.glob("*/__init__.py")):
+        lines += [f"  {package.parent.name + '/':<20}{_job(package)}", *_listed(package.parent, "    ")]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _listed(folder: Path, indent: str) -> Iterator[str]:
+    for path in sorted(folder.glob("*.py")):
+        if path.name != "__init__.py":
+            yield f"{indent}{path.name:<{22 - len(indent)}}{_job(path)}"
+
+
+def _job(path: Path) -> str:
+    return first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").replace("``", "")
+
+
+def imports() -> str:
+    """Who may import whom, as import-linter checks it."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter", encoding="utf-8")
+    parts = []
+    for name in contracts.sections():
+        contract = contracts[name]
+        if contract.get("type") == "layers":
+            layers = contract["layers"].replace("florence2.", "").strip()
+            parts.append(f"**{contract['name']}.** Each line may import those below it, and none on its own line.\n\n```\n{layers}\n```")
+        elif contract.get("type") == "forbidden":
+            sources, forbidden = (_names(contract[key]) for key in ("source_modules", "forbidden_modules"))
+            parts.append(f"**{contract['name']}.** Not imported in {sources}, directly or through other modules: {forbidden}.")
+    return "\n\n".join(parts)
+
+
+def _names(listed: str) -> str:
+    return ", ".join(f"`{name.removeprefix('florence2.')}`" for name in listed.split())
+
+
+def decisions() -> str:
+    """The decisions, by number."""
+    lines = []
+    for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"* [{title}]({path.name})")
+    return "\n".join(lines)
+
+
+# Blocks: what was measured
+
+
+def decoder_step() -> str:
+    """Time of one decoder step, ours and the reference's."""
+    found = _result("decoder_step")
+    if found is None:
+        return _unmeasured("decoder_step")
+    steps, settings = found["figures"]["step_ms"], found["settings"]
+    rows = [(name, *(f"{steps[name][key]:.1f} ms" for key in ("median", "min", "max"))) for name in ("ours", "reference")]
+    what = f"{settings['size'].capitalize()} size, {settings['precision']}, {settings['num_beams']} beams"
+    return (
+        f"{what}, {settings['steps']} steps of each in turn.\n\n"
+        + table(("One decoder step", "Median", "Fastest", "Slowest"), rows)
+        + f"\n\nReference over ours, by medians: {found['figures']['reference_over_ours']:.2f}. {_origin('decoder_step', found)}"
+    )
+
+
+def parity_full() -> str:
+    """Differences to the reference at full size."""
+    found = _result("parity_full")
+    if found is None:
+        return _unmeasured("parity_full")
+    rows = []
+    for name, figures in found["figures"].items():
+        largest, equal = figures["largest_difference"], list(figures["ids_equal"].values())
+        differences = (f"{largest[key]:.1e}" for key in ("image_tokens", "encoder", "logits"))
+        rows.append((name, *differences, f"{sum(equal)} of {len(equal)}"))
+    return (
+        f"Random weights, {found['settings']['precision']}, greedy and three beams, {found['settings']['new_tokens']} new tokens. "
+        "Largest absolute difference to the reference:\n\n"
+        + table(("Checkpoint", "Image tokens", "Encoder", "Logits", "Answers with equal ids"), rows)
+        + f"\n\n{_origin('parity_full', found)}"
+    )
+
+
+def demo_accuracy() -> str:
+    """How well the demo model answers."""
+    found = _result("demo_accuracy")
+    if found is None:
+        return _unmeasured("demo_accuracy")
+    figures = found["figures"]
+    groups = {"Value": figures} if all("value" in figure for figure in figures.values()) else figures
+    measures = list(dict.fromkeys(measure for group in groups.values() for measure in group))
+    rows = []
+    for measure in measures:
+        cells = [group.get(measure) for group in groups.values()]
+        count = next(cell["count"] for cell in cells if cell)
+        rows.append((_MEASURES.get(measure, measure), count, *(f"{cell['value']:.3f}" if cell else "" for cell in cells)))
+    return table(("Measure", "Things measured", *groups), rows) + f"\n\n{_origin('demo_accuracy', found)}"
+
+
+def _result(name: str) -> Any:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _unmeasured(name: str) -> str:
+    return f"Not measured yet (`benchmarks/results/{name}.json` is not there)."
+
+
+def _origin(name: str, found: Mapping[str, Any]) -> str:
+    machine, versions = found["machine"], found["machine"]["versions"]
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    return (
+        f"{machine['processor']}{instructions}, {machine['threads']} threads, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}; {found['measured']}, `benchmarks/results/{name}.json`."
+    )
+
+
+def answers() -> str:
+    """What the demo model answered about the pictures shown."""
+    if not ANSWERS.is_file():
+        return "The pictures' answers are not there yet (`docs/pictures/answers.json`)."
+    found = json.loads(ANSWERS.read_text(encoding="utf-8"))
+    return "\n".join(["```json", *(json.dumps(answer, ensure_ascii=False) for answer in found.values()), "```"])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "tasks": tasks,
+    "prompts": prompts,
+    "aliases": aliases,
+    "errors": error_classes,
+    "load-arguments": load_arguments,
+    "request-options": request_options,
+    "result-fields": result_fields,
+    "commands": commands,
+    "rooms": rooms,
+    "imports": imports,
+    "decisions": decisions,
+    "decoder-step": decoder_step,
+    "parity-full": parity_full,
+    "demo-accuracy": demo_accuracy,
+    "answers": answers,
+}
+
+
+# Pages
+
+
+def pages(root: Path) -> list[Path]:
+    """The pages that may hold blocks."""
+    return [*(path for name in ("README.md", "CONTRIBUTING.md") if (path := root / name).is_file()), *sorted((root / "docs").rglob("*.md"))]
+
+
+def renewed(text: str) -> str:
+    """A page's text with every block as it should be.
+
+    Raises:
+        ValueError: a block of an unknown name, or one that is not closed.
+    """
+    found = _BLOCK.findall(text)
+    if any(_OPENING in body for _, _, body, _ in found) or not len(found) == text.count(_OPENING) == text.count(_CLOSING):
+        raise ValueError(f"every line {_OPENING}NAME --> needs a line {_CLOSING} behind it, before the next block")
+    unknown = [name for _, name, _, _ in found if name not in BLOCKS]
+    if unknown:
+        raise ValueError(f"unknown block {unknown[0]}; there are {', '.join(BLOCKS)}")
+    return _BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[4]}", text)
+
+
+def update(root: Path, *, check: bool) -> list[Path]:
+    """Renew all pages, or with ``check`` only say which would change.
+
+    Raises:
+        ValueError: a page's markers are wrong; the message names the page.
+    """
+    changed = []
+    for path in pages(root):
+        text = path.read_text(encoding="utf-8")
+        try:
+            new = renewed(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if new != text:
+            changed.append(path)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Renew or check; the exit code."""
+    parser = argparse.ArgumentParser(description="Rewrite the generated blocks of README.md, CONTRIBUTING.md and docs/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a block is out of date")
+    check = parser.parse_args(arguments).check
+    changed = update(ROOT, check=check)
+    for path in changed:
+        print(f"{path.relative_to(ROOT)}: {'out of date, run make docs' if check else 'renewed'}")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Florence-2 on your own machines.
+
+``load`` a checkpoint, ``run`` it on images. The names below are the public ones; each is loaded when it is first used, so
+that importing the package costs nothing and a light install offers what it can.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from florence2 import draw, engine, errors, model, results, tasks, training, weights
+    from florence2.engine.engine import Engine, load
+    from florence2.errors import Florence2Error
+    from florence2.results import Result
+    from florence2.tasks.answer import parse
+    from florence2.tasks.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Engine",
+    "Florence2Error",
+    "Result",
+    "Tokenizer",
+    "__version__",
+    "draw",
+    "engine",
+    "errors",
+    "load",
+    "model",
+    "parse",
+    "results",
+    "tasks",
+    "training",
+    "weights",
+]
+
+_MODULE_OF = {
+    "Engine": "florence2.engine.engine",
+    "load": "florence2.engine.engine",
+    "Florence2Error": "florence2.errors",
+    "Result": "florence2.results",
+    "parse": "florence2.tasks.answer",
+    "Tokenizer": "florence2.tasks.tokenizer",
+}
+_MODULES = frozenset({"draw", "engine", "errors", "model", "results", "tasks", "training", "weights"})
+# What the extra brings: import name of each of its packages.
+_ENGINE_PACKAGES = frozenset({"huggingface_hub", "jaxtyping", "safetensors", "tokenizers", "torch"})
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, on its first use.
+
+    Raises:
+        MissingExtra: it needs a package that is not installed.
+    """
+    if name not in _MODULE_OF and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _ENGINE_PACKAGES:
+            raise
+        from florence2.errors import MissingExtra
+
+        raise MissingExtra(
+            f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2[engine]'"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,129 @@
+"""What a client can be set to: one frozen dataclass, checked when it is made.
+
+The names are the known client's where it has one. Its settings for other kinds of models (thresholds, masks, visualisation) are left out:
+they never had an effect on this one. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from florence2.client.errors import InvalidParameter
+
+
+class HTTPClientMode(str, Enum):
+    """How the key travels: ``v0`` for the hosted endpoints (query), ``v1`` for all others (body)."""
+
+    V0 = "v0"
+    V1 = "v1"
+
+
+class ApiKeyTransport(str, Enum):
+    """Which way the key goes: the mode's own place, a ``Bearer`` header, or both."""
+
+    LEGACY = "legacy"
+    BOTH = "both"
+    HEADER = "header"
+
+
+@dataclass(frozen=True)
+class InferenceConfiguration:
+    """The settings of a client; ``configure`` applies them.
+
+    Attributes:
+        api_key_transport: ``legacy`` (the default), ``header`` or ``both``.
+        max_concurrent_requests: how many requests of a list are under way at once.
+        max_batch_size: how many images of a list go into one request. More than one is understood by this project's server only.
+        client_downsizing_disabled: False has images scaled down before they are sent, and the coordinates of the answer scaled back.
+        default_max_input_size: the longest side in pixels that is then sent.
+        max_image_bytes: an encoded image above it is an error, or is scaled down where downsizing is on. None leaves it to the server.
+        jpeg_quality: of pictures that are encoded here (Pillow images, arrays, scaled ones), 1 to 100.
+        array_channels: the order of an array's channels, ``bgr`` as OpenCV has them, or ``rgb``.
+        send_urls: leave it to the server to fetch the URLs of images; by default the client does.
+        timeout_s: the longest silence while sending or waiting for an answer; None waits for ever.
+        connect_timeout_s: the longest wait for a connection.
+        load_timeout_s: what ``timeout_s`` is for ``load_model``, which may download weights.
+        max_retries: how often a call is tried again after 429, 503, 504 or a broken connection.
+        retry_wait_s: the first wait in between; doubles each time, with jitter. A ``Retry-After`` of the server comes first.
+        max_retry_wait_s: a server that asks for a longer wait gets none: its error is raised at once.
+        source: a word for the server's usage records.
+        source_info: more of it.
+        count_inference: sent as the query ``countinference``.
+        service_secret: sent as the query ``service_secret``.
+        disable_preproc_auto_orientation: True has the EXIF orientation ignored.
+        disable_preproc_contrast: passed on; has an effect on hosted fine-tunes only, as have the next two.
+        disable_preproc_grayscale: see there.
+        disable_preproc_static_crop: see there.
+
+    Raises:
+        InvalidParameter: a value out of range.
+    """
+
+    api_key_transport: ApiKeyTransport | str | None = None
+    max_concurrent_requests: int = 4
+    max_batch_size: int = 1
+    client_downsizing_disabled: bool = True
+    default_max_input_size: int = 1024
+    max_image_bytes: int | None = None
+    jpeg_quality: int = 95
+    array_channels: Literal["bgr", "rgb"] = "bgr"
+    send_urls: bool = False
+    timeout_s: float | None = 180.0
+    connect_timeout_s: float | None = 10.0
+    load_timeout_s: float | None = 900.0
+    max_retries: int = 2
+    retry_wait_s: float = 0.5
+    max_retry_wait_s: float = 60.0
+    source: str | None = None
+    source_info: str | None = None
+    count_inference: bool | None = None
+    service_secret: str | None = None
+    disable_preproc_auto_orientation: bool | None = None
+    disable_preproc_contrast: bool | None = None
+    disable_preproc_grayscale: bool | None = None
+    disable_preproc_static_crop: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range, and make the transport's word its enum."""
+        words = [transport.value for transport in ApiKeyTransport]
+        if self.api_key_transport is not None and self.api_key_transport not in words:
+            raise _invalid("api_key_transport", f"one of {words}", self.api_key_transport)
+        object.__setattr__(self, "api_key_transport", self.api_key_transport and ApiKeyTransport(self.api_key_transport))
+        if self.array_channels not in ("bgr", "rgb"):
+            raise _invalid("array_channels", "'bgr' or 'rgb'", self.array_channels)
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high):
+                raise _invalid(name, f"an integer from {low} to {high}", value)
+        for name, low in _SECONDS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low):
+                raise _invalid(name, f"a number of seconds of at least {low:g}", value)
+
+    @property
+    def transport(self) -> ApiKeyTransport:
+        """The transport that holds: ``legacy`` where none was chosen."""
+        return ApiKeyTransport(self.api_key_transport or ApiKeyTransport.LEGACY)
+
+
+_RANGES = (
+    ("max_concurrent_requests", 1, 1000),
+    ("max_batch_size", 1, 1000),
+    ("default_max_input_size", 16, 65_500),
+    ("max_image_bytes", 1024, 2**40),
+    ("jpeg_quality", 1, 100),
+    ("max_retries", 0, 100),
+)
+_SECONDS = (
+    ("timeout_s", 0.001),
+    ("connect_timeout_s", 0.001),
+    ("load_timeout_s", 0.001),
+    ("retry_wait_s", 0.0),
+    ("max_retry_wait_s", 0.0),
+)
+
+
+def _invalid(name: str, wanted: str, value: object) -> InvalidParameter:
+    return InvalidParameter(f"{name} must be {wanted}, got {value!r}", field=name)

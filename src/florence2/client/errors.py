@@ -1,0 +1,131 @@
+"""Every error that the client raises.
+
+InferenceError              also HTTPClientError
+├── CallError               also HTTPCallErrorError: the server answered, and with an error
+├── ConnectionFailed        also HTTPServerConnectionError: no answer came, or it broke off
+├── CallTimeout             the server took longer than the configuration allows
+├── UnexpectedAnswer        the answer is not what this call gives
+├── InvalidInput            also InvalidInputFormatError, EncodingError: what came is no image (also an InvalidImage)
+├── InvalidParameter        also InvalidParameterError: an option or a setting out of range (also an InvalidOption)
+├── ModelNotSelected        also ModelNotSelectedError: no model named and none selected
+└── WrongClientMode         also WrongClientModeError: a call that hosted endpoints do not have
+
+The second names are those of the known client, so that ``except`` clauses keep working when only the import is changed. Calls with and
+without ``await`` raise the same. No message holds an API key or an image.
+"""
+
+from __future__ import annotations
+
+from florence2.errors import Florence2Error, InvalidImage, InvalidOption
+
+
+class InferenceError(Florence2Error):
+    """The root of what the client raises.
+
+    Attributes:
+        api_message: what the server said, as it came; None where no server spoke.
+        status_code: the HTTP status of the answer, or None.
+        code: a stable word for programs: the server's own where it sends one.
+        field: the request field at fault, where the server names one.
+        help_url: where the server says more is written.
+        request_id: what to name when asking about this call.
+        retry_after: seconds the server asked to wait, or None.
+        index: which image of a list failed, from 0; None for a single image.
+    """
+
+    code = "inference_failed"
+    status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        api_message: str | None = None,
+        status_code: int | None = None,
+        code: str | None = None,
+        help_url: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.api_message = api_message
+        self.status_code = status_code
+        if code is not None:
+            self.code = code
+        self.help_url = help_url
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.index: int | None = None
+
+    @property
+    def description(self) -> str:
+        """The whole message; the known client's name for it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        """The message, with the image's place in its list in front."""
+        return self.message if self.index is None else f"image {self.index}: {self.message}"
+
+
+class CallError(InferenceError):
+    """The server answered with an error; ``api_message`` is what it said."""
+
+    code = "call_failed"
+
+
+class ConnectionFailed(InferenceError):
+    """No answer came: refused, not resolved, or broken off."""
+
+    code = "connection_failed"
+
+
+class CallTimeout(InferenceError):
+    """The server took longer than ``timeout_s``."""
+
+    code = "call_timeout"
+    status = 504
+
+
+class UnexpectedAnswer(InferenceError):
+    """The server's answer is not JSON, or not what this call gives."""
+
+    code = "unexpected_answer"
+
+
+class InvalidInput(InferenceError, InvalidImage):
+    """What was given as an image is none, or could not be read or fetched."""
+
+    code = "invalid_image"
+    status = 400
+
+
+class InvalidParameter(InferenceError, InvalidOption):
+    """An option of a call or a setting of the client is out of range."""
+
+    code = "invalid_option"
+    status = 400
+
+
+class ModelNotSelected(InferenceError):
+    """Neither the call nor ``select_model`` named a model."""
+
+    code = "model_not_selected"
+    status = 400
+
+
+class WrongClientMode(InferenceError):
+    """The call exists on servers of one's own only, not on the hosted endpoints."""
+
+    code = "wrong_client_mode"
+    status = 400
+
+
+HTTPClientError = InferenceError
+HTTPCallErrorError = CallError
+HTTPServerConnectionError = ConnectionFailed
+InvalidInputFormatError = InvalidInput
+EncodingError = InvalidInput
+InvalidParameterError = InvalidParameter
+ModelNotSelectedError = ModelNotSelected
+WrongClientModeError = WrongClientMode

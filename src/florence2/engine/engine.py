@@ -1,0 +1,277 @@
+"""The public face of the engine: load a checkpoint, ask it about images, close it.
+
+Everything a caller can get wrong is checked here, in the caller's thread, and the image is decoded there as well; what
+reaches the scheduler is sound. Answers come back by futures. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from florence2.engine.batch import Model
+from florence2.engine.device import choose_device, choose_dtype
+from florence2.engine.pixels import ImageInput, preprocess, read_image
+from florence2.engine.request import GenerationOptions, Request, RequestOptions, SharedImage, start_search
+from florence2.engine.scheduler import Scheduler
+from florence2.engine.search import Generated, SpecialTokens
+from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt
+from florence2.tasks.answer import interpret
+from florence2.tasks.prompt import Prompt, Region, build_prompt
+from florence2.tasks.tokenizer import Tokenizer
+from florence2.weights import load_model, read_checkpoint, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from florence2.results import Result
+    from florence2.weights.checkpoint import Checkpoint
+
+DEFAULT_MODEL = "florence-2-demo"
+DEFAULT_MAX_ROWS = 48
+# A CPU is busy with one image; a GPU takes several in little more than the time of one.
+IMAGES_PER_PASS = {"cpu": 1}
+DEFAULT_IMAGES_PER_PASS = 8
+
+
+def load(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    adapters: Sequence[str | os.PathLike[str]] = (),
+    max_rows: int = DEFAULT_MAX_ROWS,
+) -> Engine:
+    """An engine with a checkpoint, ready to answer.
+
+    Args:
+        name: an alias such as "florence-2-base", "alias@revision", a hub id, or a folder.
+        device: "auto" (cuda, else mps, else cpu) or a device's name.
+        precision: "auto" (float32 for now), "fp32", "bf16" or "fp16".
+        adapters: LoRA adapters to merge, in this order; each a folder or a hub id.
+        max_rows: the most beams, over all requests, that take a step together; more wait their turn.
+
+    Raises:
+        ModelNotFound: no such alias, hub repository or folder.
+        DownloadError: the hub could not be reached or broke off.
+        CheckpointError: the folder's files are damaged, incomplete or foreign.
+        InvalidOption: no such device or precision.
+    """
+    place, dtype = choose_device(device), choose_dtype(precision)
+    checkpoint = read_checkpoint(resolve(_as_name(name)))
+    tokenizer = Tokenizer.load(checkpoint.folder)
+    model = load_model(checkpoint, device=place, dtype=dtype, adapters=[_as_name(adapter) for adapter in adapters])
+    return Engine(checkpoint, model, tokenizer, max_rows=max_rows)
+
+
+class Engine:
+    """Answers requests about images, many at a time; safe to use from many threads.
+
+    Made by ``florence2.load``. A context manager: leaving it closes the engine, after the answers that are due, or at once
+    when an exception leaves it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, model: Model, tokenizer: Tokenizer, *, max_rows: int = DEFAULT_MAX_ROWS) -> None:
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.device = model.device
+        self.dtype = model.dtype
+        images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
+        self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass)
+        # An engine that nobody holds any more still owes the futures that were taken from it.
+        self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
+        self._finalizer.atexit = False
+        defaults = checkpoint.generation
+        self._special = SpecialTokens(
+            start=defaults.decoder_start_token_id,
+            eos=defaults.eos_token_id,
+            forced_bos=defaults.forced_bos_token_id,
+            forced_eos=defaults.forced_eos_token_id,
+        )
+        vision = checkpoint.config.vision
+        self._num_image_tokens = vision.num_image_tokens(checkpoint.image.height, checkpoint.image.width)
+
+    load = staticmethod(load)
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """The most tokens an answer can have: one for each position of the decoder."""
+        return self.checkpoint.config.text.max_position_embeddings
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The most tokens a prompt can have, ``<s>`` and ``</s>`` included: the encoder's positions that the image leaves free."""
+        return self.checkpoint.config.text.max_position_embeddings - self._num_image_tokens
+
+    def run(
+        self, image: ImageInput, prompt: str, *, text: str | None = None, region: Region | None = None, **options: Unpack[RequestOptions]
+    ) -> Result:
+        """The answer to one prompt about one image; waits for it.
+
+        Arguments and errors are those of ``submit``; errors of the engine itself (``EngineFailed``) are raised too.
+        """
+        return self._wait([self.submit(image, prompt, text=text, region=region, **options)])[0]
+
+    def run_many(self, image: ImageInput, prompts: Sequence[str], **options: Unpack[RequestOptions]) -> list[Result]:
+        """The answers to several prompts about one image, in their order; the image is encoded once.
+
+        Args:
+            image: as in ``submit``.
+            prompts: tags (with their text or region behind them, where they need one) or free texts.
+            options: those of ``RequestOptions``, for all prompts.
+        """
+        return self._wait(self.submit_many(image, prompts, **options))
+
+    def submit(
+        self, image: ImageInput, prompt: str, *, text: str | None = None, region: Region | None = None, **options: Unpack[RequestOptions]
+    ) -> Future[Result]:
+        """The answer to one prompt about one image, as a future.
+
+        Cancelling the future takes the request out of the queue, or frees its place before the engine's next step.
+        Callbacks of the future run in the engine's thread: keep them short, and call nothing there that waits for an answer.
+
+        Args:
+            image: a path, the bytes of an image file, a Pillow image, or an RGB array (uint8, ``[height, width, 3]``).
+            prompt: a task's tag such as "<OD>", or a free text.
+            text: what a task with a text is about.
+            region: what a task with a region is about: x1, y1, x2, y2 in pixels of the image, or four ``<loc_…>`` tokens.
+            options: those of ``RequestOptions``.
+
+        Raises:
+            InvalidRequest: the image, prompt, text, region or an option is wrong (its subclasses say which).
+            EngineClosed: the engine is closed.
+        """
+        return self._submit(image, [(prompt, text, region)], options)[0]
+
+    def submit_many(self, image: ImageInput, prompts: Sequence[str], **options: Unpack[RequestOptions]) -> list[Future[Result]]:
+        """One future for each of several prompts about one image, which is encoded once.
+
+        Args:
+            image: as in ``submit``.
+            prompts: tags (with their text or region behind them, where they need one) or free texts.
+            options: those of ``RequestOptions``, for all prompts.
+
+        Raises:
+            InvalidRequest: as in ``submit``; then none of the prompts is queued.
+            EngineClosed: the engine is closed.
+        """
+        if isinstance(prompts, str):
+            raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
+        return self._submit(image, [(prompt, None, None) for prompt in prompts], options)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more requests and end. Closing again does nothing.
+
+        Args:
+            cancel: cancel what is waiting or running; otherwise it is answered first.
+        """
+        self._scheduler.close(cancel=cancel)
+
+    def __enter__(self) -> Engine:
+        """The engine itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close it."""
+        self.close(cancel=error is not None)
+
+    def _submit(
+        self, image: ImageInput, asked: Sequence[tuple[str, str | None, Region | None]], options: RequestOptions
+    ) -> list[Future[Result]]:
+        """Check everything, then queue the prompts next to each other."""
+        generation, flags = self._options(options)
+        picture = read_image(image, auto_orient=flags["auto_orient"])
+        prompts = [
+            build_prompt(prompt, text=text, region=region, image_size=picture.size, allow_unknown_tag=flags["allow_unknown_tag"])
+            for prompt, text, region in asked
+        ]
+        prompt_ids = [self._tokenize(prompt) for prompt in prompts]
+        shared = SharedImage(preprocess(picture, self.checkpoint.image))
+        requests: list[Request[Result]] = []
+        for prompt, ids in zip(prompts, prompt_ids, strict=True):
+            answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"])
+            requests.append(Request(shared, ids, start_search(generation, self._special), answer))
+        self._scheduler.submit(requests)
+        return [request.future for request in requests]
+
+    def _options(self, options: RequestOptions) -> tuple[GenerationOptions, dict[str, bool]]:
+        """The checkpoint's defaults with the caller's wishes on top, and the switches."""
+        defaults = self.checkpoint.generation
+        values: dict[str, Any] = {
+            "num_beams": defaults.num_beams,
+            "max_new_tokens": min(defaults.max_new_tokens or self.max_answer_tokens, self.max_answer_tokens),
+            "no_repeat_ngram_size": defaults.no_repeat_ngram_size,
+            "length_penalty": defaults.length_penalty,
+            "early_stopping": defaults.early_stopping,
+        }
+        flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False}
+        for name, value in options.items():
+            if name not in values and name not in flags:
+                raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags])}", field=name)
+            if value is None:
+                continue
+            if name in values:
+                values[name] = value
+            elif isinstance(value, bool):
+                flags[name] = value
+            else:
+                raise InvalidOption(f"{name} must be True or False, got {value!r}", field=name)
+        generation = GenerationOptions(**values)
+        if generation.max_new_tokens > self.max_answer_tokens:
+            raise InvalidOption(
+                f"max_new_tokens is at most {self.max_answer_tokens} for this model (its decoder has so many positions), "
+                f"got {generation.max_new_tokens}",
+                field="max_new_tokens",
+            )
+        return generation, flags
+
+    def _tokenize(self, prompt: Prompt) -> list[int]:
+        """The prompt's ids, as many as the encoder has room for."""
+        prompt_ids = self.tokenizer.encode(prompt.sentence)
+        if len(prompt_ids) > self.max_prompt_tokens:
+            raise InvalidPrompt(
+                f"the prompt is too long: it has {len(prompt_ids)} tokens, and beside the image's {self._num_image_tokens} there is "
+                f"room for {self.max_prompt_tokens}; shorten its text",
+                field="text" if prompt.tag else "prompt",
+            )
+        return prompt_ids
+
+    def _wait(self, futures: list[Future[Result]]) -> list[Result]:
+        """The results of ``futures``; whoever stops waiting, or meets an error, leaves none of them running."""
+        if self._scheduler.is_own_thread:
+            raise EngineFailed("run waits for the engine and can't be called in its own thread (a future's callback); use submit there")
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _interpret(
+    prompt: Prompt, tokenizer: Tokenizer, image_size: tuple[int, int], banned_phrases: frozenset[str], scores: bool, generated: Generated
+) -> Result:
+    """The result that the generated tokens mean."""
+    return interpret(
+        prompt,
+        token_ids=generated.token_ids,
+        log_probabilities=generated.log_probabilities,
+        tokenizer=tokenizer,
+        image_size=image_size,
+        finish_reason=generated.finish_reason,
+        banned_phrases=banned_phrases,
+        scores=scores,
+    )
+
+
+def _as_name(name: str | os.PathLike[str]) -> str | Path:
+    """A name as it is, any other path as a Path."""
+    return name if isinstance(name, str) else Path(name)

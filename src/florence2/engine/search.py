@@ -1,0 +1,382 @@
+"""Greedy and beam search: from the best next tokens of every row to an answer.
+
+``best_tokens`` is the only part that sees logits, for the rows of all requests at once. A search belongs to one request:
+it says which tokens it may not take next, is given its rows' best tokens, and says which tokens to feed, which row each
+continues, and at last the answer. Ties go to the lower row, then the lower token id.
+
+Source: the semantics of ``generate`` in transformers (greedy and beam search), float32 throughout. Knows nothing of
+models, batches or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from florence2.errors import EngineFailed
+from florence2.results import FinishReason
+
+FLOOR = -1.0e9  # what stands for "no such beam"; small enough for every real score, and adding to it changes nothing
+CHUNK = 64  # tokens that share one maximum when the best of a vocabulary are looked for
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids that steer a generation; a forced token is None where nothing is forced."""
+
+    start: int = 2
+    eos: int = 2
+    forced_bos: int | None = 0
+    forced_eos: int | None = 2
+
+    @property
+    def forced(self) -> tuple[int, ...]:
+        """The forced tokens, first and last, as far as there are any."""
+        return tuple(token for token in (self.forced_bos, self.forced_eos) if token is not None)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer in tokens.
+
+    Attributes:
+        token_ids: what was generated, without the decoder's start token.
+        log_probabilities: the model's own natural logarithm for each of them, before any rule was applied.
+        finish_reason: "stop" if the model ended the answer, "length" if the limit did.
+    """
+
+    token_ids: list[int]
+    log_probabilities: list[float]
+    finish_reason: FinishReason
+
+
+class Candidates(NamedTuple):
+    """The best next tokens of some rows, best first, and the log-probabilities of the tokens that may be forced."""
+
+    token_ids: NDArray[np.int64]  # [rows, count]
+    log_probs: NDArray[np.float32]  # [rows, count]; minus infinity for a banned token
+    forced_log_probs: dict[int, NDArray[np.float32]]  # token -> [rows]
+
+    def rows(self, first: int, count: int) -> Candidates:
+        """Those of ``count`` rows from ``first`` on."""
+        part = slice(first, first + count)
+        return Candidates(
+            self.token_ids[part], self.log_probs[part], {token: values[part] for token, values in self.forced_log_probs.items()}
+        )
+
+
+def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = (), forced: Sequence[int] = ()) -> Candidates:
+    """The ``count`` best next tokens of every row.
+
+    Args:
+        logits: ``[rows, vocabulary]``, of any floating-point type; may be overwritten.
+        count: how many a row, cut to the vocabulary.
+        banned: for each row the tokens that it may not take; empty where no row has any.
+        forced: tokens whose log-probabilities are wanted whatever their rank.
+    """
+    logits = logits.float()
+    log_probs = torch.log_softmax(logits, dim=-1)
+    wanted = log_probs[:, list(forced)].cpu().numpy()
+    if any(banned):
+        rows = [row for row, tokens in enumerate(banned) for _ in tokens]
+        # One copy to the device for both index lists.
+        index = torch.tensor([rows, [token for tokens in banned for token in tokens]], device=logits.device)
+        logits[index[0], index[1]] = -torch.inf
+        log_probs[index[0], index[1]] = -torch.inf
+    ids = _top_ids(logits, min(count, logits.shape[-1]))
+    values = log_probs.gather(1, ids).cpu().numpy()
+    token_ids = ids.cpu().numpy()
+    order = np.lexsort((token_ids, -values), axis=-1)
+    return Candidates(
+        np.take_along_axis(token_ids, order, axis=-1),
+        np.take_along_axis(values, order, axis=-1),
+        {token: wanted[:, column] for column, token in enumerate(forced)},
+    )
+
+
+def _top_ids(logits: Tensor, count: int) -> Tensor:
+    """Ids of the largest logits, ``[rows, count]``.
+
+    The largest ``count`` values lie in the ``count`` chunks with the largest maxima (or in the tail that fills no chunk), so
+    that all but these few chunks are only reduced, which is several times as fast as selecting over the whole vocabulary.
+    """
+    rows, vocabulary = logits.shape
+    chunks = vocabulary // CHUNK
+    if chunks <= count:
+        return logits.topk(count).indices
+    head = chunks * CHUNK
+    chunked = logits[:, :head].unflatten(1, (chunks, CHUNK))
+    best_chunks = chunked.amax(-1).topk(count).indices
+    within = torch.arange(CHUNK, device=logits.device)
+    ids = (best_chunks.unsqueeze(-1) * CHUNK + within).flatten(1)
+    tail_ids = torch.arange(head, vocabulary, device=logits.device).expand(rows, -1)
+    ids = torch.cat([ids, tail_ids], dim=1)
+    return ids.gather(1, logits.gather(1, ids).topk(count).indices)
+
+
+class NGrams:
+    """The n-grams of one sequence, kept so that the tokens which would repeat one are found without a search.
+
+    ``size`` 0 keeps and bans nothing.
+    """
+
+    __slots__ = ("_followers", "_recent", "size")
+
+    def __init__(self, size: int, first_token: int) -> None:
+        self.size = size
+        self._recent: tuple[int, ...] = ()
+        self._followers: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.append(first_token)
+
+    def banned(self) -> tuple[int, ...]:
+        """The tokens that would complete an n-gram which the sequence holds already."""
+        return self._followers.get(self._recent, ()) if self.size else ()
+
+    def append(self, token: int) -> None:
+        """Take one more token into the sequence."""
+        if not self.size:
+            return
+        if len(self._recent) == self.size - 1:
+            self._followers[self._recent] = (*self._followers.get(self._recent, ()), token)
+        self._recent = (*self._recent, token)[-(self.size - 1) :] if self.size > 1 else ()
+
+    def copy(self) -> NGrams:
+        """The same sequence, to be continued apart from this one."""
+        twin = object.__new__(NGrams)
+        twin.size, twin._recent = self.size, self._recent
+        twin._followers = dict(self._followers)
+        return twin
+
+
+@dataclass(frozen=True, eq=False)
+class _Token:
+    """The last token of a sequence, and through its parents all that went before; sequences share their beginnings."""
+
+    token_id: int
+    log_probability: float
+    parent: _Token | None
+
+    def generated(self, finish_reason: FinishReason) -> Generated:
+        """The whole sequence, first token first."""
+        token_ids, log_probabilities = [], []
+        token: _Token | None = self
+        while token is not None:
+            token_ids.append(token.token_id)
+            log_probabilities.append(token.log_probability)
+            token = token.parent
+        return Generated(token_ids[::-1], log_probabilities[::-1], finish_reason)
+
+
+class GreedySearch:
+    """The best token at every step.
+
+    Attributes:
+        tokens: the token to feed next, for each row (here one).
+        parents: which row each row continues.
+        answer: what was generated, once it is complete.
+    """
+
+    num_rows = 1
+    num_candidates = 1
+
+    def __init__(self, special: SpecialTokens, *, max_new_tokens: int, no_repeat_ngram_size: int = 0) -> None:
+        self.tokens = [special.start]
+        self.parents = [0]
+        self.answer: Generated | None = None
+        self._special = special
+        self._max_new_tokens = max_new_tokens
+        self._ngrams = NGrams(no_repeat_ngram_size, special.start)
+        self._last: _Token | None = None
+        self._length = 0
+
+    @property
+    def forced(self) -> tuple[int, ...]:
+        """The tokens whose log-probabilities ``advance`` needs whatever their rank."""
+        return self._special.forced
+
+    def banned(self) -> list[tuple[int, ...]]:
+        """The tokens that each row may not take next."""
+        return [self._ngrams.banned()]
+
+    def advance(self, candidates: Candidates) -> None:
+        """Take one step.
+
+        Args:
+            candidates: the best next token of the row.
+
+        Raises:
+            EngineFailed: the model's logits are not numbers.
+        """
+        _refuse_nan(candidates)
+        best = int(candidates.token_ids[0, 0])
+        forced = _forced_token(self._special, self._length, self._max_new_tokens)
+        token = best if forced is None else forced
+        log_probability = candidates.log_probs[0, 0] if forced is None else candidates.forced_log_probs[forced][0]
+        self._last = _Token(token, float(log_probability), self._last)
+        self._length += 1
+        self._ngrams.append(token)
+        self.tokens = [token]
+        if token == self._special.eos or self._length == self._max_new_tokens:
+            self.answer = self._last.generated("stop" if token == best == self._special.eos else "length")
+
+
+class BeamSearch:
+    """The sequence of the best score among several that are followed at once.
+
+    A score is the sum of log-probabilities, divided by length to the power of the length penalty once the sequence has
+    ended. Twice as many candidates as beams are looked at, so that enough go on when some end. Attributes as in
+    ``GreedySearch``; rows are beams, the best first.
+    """
+
+    def __init__(
+        self,
+        special: SpecialTokens,
+        *,
+        num_beams: int,
+        max_new_tokens: int,
+        no_repeat_ngram_size: int = 0,
+        length_penalty: float = 1.0,
+        early_stopping: bool | str = False,
+    ) -> None:
+        self.num_rows = num_beams
+        self.num_candidates = 2 * num_beams
+        self.tokens = [special.start] * num_beams
+        self.parents = list(range(num_beams))
+        self.answer: Generated | None = None
+        self._special = special
+        self._max_new_tokens = max_new_tokens
+        self._length_penalty = length_penalty
+        self._early_stopping = early_stopping
+        self._length = 0
+        self._last: list[_Token | None] = [None] * num_beams
+        self._ngrams = [NGrams(no_repeat_ngram_size, special.start) for _ in range(num_beams)]
+        # All rows begin alike, so only the first may have children at the first step.
+        self._scores = np.full(num_beams, FLOOR, dtype=np.float32)
+        self._scores[0] = 0.0
+        self._finished: list[tuple[float, _Token, FinishReason]] = []  # score, last token, finish reason; best first
+
+    @property
+    def forced(self) -> tuple[int, ...]:
+        """The tokens whose log-probabilities ``advance`` needs whatever their rank."""
+        return self._special.forced
+
+    def banned(self) -> list[tuple[int, ...]]:
+        """The tokens that each row may not take next."""
+        return [ngrams.banned() for ngrams in self._ngrams]
+
+    def advance(self, candidates: Candidates) -> None:
+        """Take one step.
+
+        Args:
+            candidates: at least ``num_candidates`` best next tokens of each row (fewer only in a smaller vocabulary).
+
+        Raises:
+            EngineFailed: the model's logits are not numbers.
+        """
+        _refuse_nan(candidates)
+        scores, rows, tokens = self._continuations(candidates)
+        self._length += 1
+        is_last = self._length == self._max_new_tokens
+        has_ended = (tokens == self._special.eos) | is_last
+        self._collect_finished(scores, rows, tokens, has_ended, candidates)
+        running_scores = scores + has_ended.astype(np.float32) * np.float32(FLOOR)
+        chosen = np.argsort(-running_scores, kind="stable")[: self.num_rows]
+        if has_ended.all() or self._is_settled(float(running_scores[chosen[0]])):
+            self._finish(rows, tokens, candidates)
+            return
+        self._last = [self._extend(int(rows[place]), int(tokens[place]), candidates) for place in chosen]
+        self._scores = running_scores[chosen]
+        self.parents = rows[chosen].tolist()
+        self.tokens = tokens[chosen].tolist()
+        self._ngrams = _continue_ngrams(self._ngrams, self.parents, self.tokens)
+
+    def _continuations(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """The best continuations over all rows, best first: their scores, the rows they continue, their tokens."""
+        forced = _forced_token(self._special, self._length, self._max_new_tokens)
+        if forced is not None:
+            # A forced token counts as certain, and rows stand best first already.
+            return self._scores, np.arange(self.num_rows), np.full(self.num_rows, forced)
+        totals = (candidates.log_probs + self._scores[:, None]).ravel()
+        best = np.argsort(-totals, kind="stable")[: self.num_candidates]
+        return totals[best], best // candidates.log_probs.shape[1], candidates.token_ids.ravel()[best]
+
+    def _collect_finished(
+        self,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        tokens: NDArray[np.int64],
+        has_ended: NDArray[np.bool_],
+        candidates: Candidates,
+    ) -> None:
+        """Keep the sequences that end here, as many as there are beams; only the best ``num_rows`` continuations count."""
+        is_forced = _forced_token(self._special, self._length - 1, self._max_new_tokens) is not None
+        # One rounding to float32 for the divisor, one for the division.
+        final_scores = scores / np.float32(float(self._length) ** self._length_penalty)
+        for place in np.flatnonzero(has_ended[: self.num_rows]):
+            if final_scores[place] > FLOOR:
+                row, token = int(rows[place]), int(tokens[place])
+                is_own_end = token == self._special.eos and (not is_forced or token == int(candidates.token_ids[row, 0]))
+                reason: FinishReason = "stop" if is_own_end else "length"
+                self._finished.append((float(final_scores[place]), self._extend(row, token, candidates), reason))
+        self._finished.sort(key=lambda entry: -entry[0])
+        del self._finished[self.num_rows :]
+
+    def _is_settled(self, best_running_score: float) -> bool:
+        """Whether the answer is certain enough to stop, by the rule of ``early_stopping``."""
+        if len(self._finished) < self.num_rows:
+            return False
+        if self._early_stopping is True:
+            return True
+        looks_ahead = self._early_stopping == "never" and self._length_penalty > 0.0
+        length = self._max_new_tokens if looks_ahead else self._length
+        reachable = np.float32(best_running_score) / np.float32(float(length) ** self._length_penalty)
+        return not reachable > np.float32(self._finished[-1][0])
+
+    def _finish(self, rows: NDArray[np.int64], tokens: NDArray[np.int64], candidates: Candidates) -> None:
+        """Settle on the best finished sequence."""
+        if self._finished:
+            _, last, reason = self._finished[0]
+        else:  # no ended sequence has a finite score; the best unfinished one is still an answer
+            last, reason = self._extend(int(rows[0]), int(tokens[0]), candidates), "length"
+        self.answer = last.generated(reason)
+
+    def _extend(self, row: int, token: int, candidates: Candidates) -> _Token:
+        """The sequence of ``row`` with one more token, and the model's own log-probability for it."""
+        if token in candidates.forced_log_probs:
+            log_probability = candidates.forced_log_probs[token][row]
+        else:
+            log_probability = candidates.log_probs[row, np.flatnonzero(candidates.token_ids[row] == token)[0]]
+        return _Token(token, float(log_probability), self._last[row])
+
+
+def _forced_token(special: SpecialTokens, length: int, max_new_tokens: int) -> int | None:
+    """The token that has to follow ``length`` generated ones, if one has to."""
+    if special.forced_eos is not None and length == max_new_tokens - 1:
+        return special.forced_eos
+    return special.forced_bos if length == 0 else None
+
+
+def _continue_ngrams(old: list[NGrams], parents: list[int], tokens: list[int]) -> list[NGrams]:
+    """The n-grams of each new row; a parent with several children is copied for all but the last of them."""
+    remaining = [parents.count(row) for row in range(len(old))]
+    continued = []
+    for parent, token in zip(parents, tokens, strict=True):
+        remaining[parent] -= 1
+        ngrams = old[parent].copy() if remaining[parent] and old[parent].size else old[parent]
+        ngrams.append(token)
+        continued.append(ngrams)
+    return continued
+
+
+def _refuse_nan(candidates: Candidates) -> None:
+    """Numbers that are none can't be searched; they come from a half-precision overflow or from broken weights."""
+    if np.isnan(candidates.log_probs).any():
+        raise EngineFailed(
+            "the model gave logits that are not numbers (NaN): load it with precision='fp32', and check its weights if that does not help"
+        )

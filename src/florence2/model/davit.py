@@ -1,0 +1,170 @@
+"""DaViT, the vision tower: pixels in, a grid of features out.
+
+Channels-last throughout: between blocks a feature map is ``[images, rows, columns, channels]``, so that linear layers and
+norms see contiguous channels and only the convolutions look at it as NCHW, through a view that moves no memory.
+
+Source: DaViT (arXiv 2204.03645) as Florence-2 (arXiv 2311.06242) uses it; checked stage by stage against the reference
+implementation. Knows nothing of text, positions or files.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from florence2.model.config import VisionConfig
+
+
+def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
+    """``conv`` on a channels-last map: the two permutations are views of channels-last memory."""
+    return conv(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class ConvEmbed(nn.Module):
+    """Opens a stage: a strided convolution that shrinks the grid and widens its channels, with a norm before or after."""
+
+    def __init__(self, config: VisionConfig, stage: int) -> None:
+        super().__init__()
+        channels_in = config.in_channels if stage == 0 else config.embed_dim[stage - 1]
+        channels_out = config.embed_dim[stage]
+        self.prenorm = config.patch_prenorm[stage]
+        self.conv = nn.Conv2d(
+            channels_in, channels_out, config.patch_size[stage], stride=config.patch_stride[stage], padding=config.patch_padding[stage]
+        )
+        self.norm = nn.LayerNorm(channels_in if self.prenorm else channels_out)
+
+    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows2 columns2 channels2"]:
+        """The next stage's map."""
+        if self.prenorm:
+            return _convolve(self.conv, self.norm(grid))
+        return self.norm(_convolve(self.conv, grid))
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention inside non-overlapping square windows; maps that do not divide are padded right and below."""
+
+    def __init__(self, width: int, num_heads: int, window_size: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
+        """Each position mixed with those of its window."""
+        images, rows, columns, channels = grid.shape
+        size = self.window_size
+        pad_right, pad_below = -columns % size, -rows % size
+        if pad_right or pad_below:
+            # The reference lets padding take part in attention: zeros in, the projection's bias as key and value.
+            grid = F.pad(grid, (0, 0, 0, pad_right, 0, pad_below))
+        windows_down, windows_across = (rows + pad_below) // size, (columns + pad_right) // size
+        windows = grid.reshape(images, windows_down, size, windows_across, size, channels).transpose(2, 3)
+        tokens = windows.reshape(-1, size * size, channels)
+
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = self.proj(mixed.transpose(1, 2).flatten(2))
+
+        mixed = mixed.reshape(images, windows_down, windows_across, size, size, channels).transpose(2, 3)
+        mixed = mixed.reshape(images, rows + pad_below, columns + pad_right, channels)
+        return mixed[:, :rows, :columns]
+
+
+class ChannelAttention(nn.Module):
+    """Attention between channels, in groups: the tokens are the features, so every position takes part in every score."""
+
+    def __init__(self, width: int, num_groups: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_groups = num_groups
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
+        """Each channel mixed with those of its group."""
+        tokens = grid.flatten(1, 2)
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
+        scale = tokens.shape[1] ** -0.5
+        weights = ((query.transpose(-1, -2) * scale) @ key).softmax(dim=-1)
+        mixed = value @ weights.transpose(-1, -2)
+        return self.proj(mixed.transpose(1, 2).flatten(2)).view(grid.shape)
+
+
+class MLP(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden_width)
+        self.fc2 = nn.Linear(hidden_width, width)
+
+    def forward(self, hidden: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """The same shape, each position on its own."""
+        return self.fc2(F.gelu(self.fc1(hidden)))
+
+
+class AttentionBlock(nn.Module):
+    """Depthwise convolution, attention, depthwise convolution, MLP; each added to what came in.
+
+    The attention module is registered as ``attention_name`` because checkpoints name the two kinds differently.
+    """
+
+    def __init__(self, config: VisionConfig, stage: int, attention_name: str, attention: nn.Module) -> None:
+        super().__init__()
+        width = config.embed_dim[stage]
+        self.attention_name = attention_name
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm1 = nn.LayerNorm(width)
+        self.add_module(attention_name, attention)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm2 = nn.LayerNorm(width)
+        self.ffn = MLP(width, int(width * config.mlp_ratio))
+
+    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
+        """The same shape."""
+        grid = grid + _convolve(self.conv1, grid)
+        grid = grid + self.get_submodule(self.attention_name)(self.norm1(grid))
+        grid = grid + _convolve(self.conv2, grid)
+        return grid + self.ffn(self.norm2(grid))
+
+
+class DaViTBlock(nn.Module):
+    """A spatial block (window attention), then a channel block (channel attention)."""
+
+    def __init__(self, config: VisionConfig, stage: int) -> None:
+        super().__init__()
+        width = config.embed_dim[stage]
+        window = WindowAttention(width, config.num_heads[stage], config.window_size, config.qkv_bias)
+        channel = ChannelAttention(width, config.num_groups[stage], config.qkv_bias)
+        self.spatial_block = AttentionBlock(config, stage, "window_attn", window)
+        self.channel_block = AttentionBlock(config, stage, "channel_attn", channel)
+
+    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
+        """The same shape."""
+        return self.channel_block(self.spatial_block(grid))
+
+
+class DaViT(nn.Module):
+    """The vision tower: stages of one convolution and ``depths[stage]`` blocks."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        stages = range(len(config.embed_dim))
+        self.convs = nn.ModuleList(ConvEmbed(config, stage) for stage in stages)
+        self.blocks = nn.ModuleList(nn.ModuleList(DaViTBlock(config, stage) for _ in range(config.depths[stage])) for stage in stages)
+
+    def stages(self, pixel_values: Float[Tensor, "images 3 height width"]) -> list[Tensor]:
+        """The map after every stage, each ``[images, rows, columns, channels]``."""
+        grid = pixel_values.permute(0, 2, 3, 1).contiguous()
+        maps = []
+        for conv, blocks in zip(self.convs, self.blocks, strict=True):
+            grid = conv(grid)
+            for block in blocks:  # type: ignore[union-attr]
+                grid = block(grid)
+            maps.append(grid)
+        return maps
+
+    def forward(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images rows columns channels"]:
+        """The last stage's map."""
+        return self.stages(pixel_values)[-1]

@@ -1,0 +1,87 @@
+"""Florence-2: vision tower, projector and text model under one roof.
+
+Four steps make an answer: ``encode_image`` (pixels to image tokens, once an image), ``encode_prompt`` (image tokens and
+prompt to encoded prompts), ``admit`` (encoded prompts into a cache, once a request) and ``decode_step`` (one token a row).
+``forward`` is the same for training, with all target tokens at once. Parameter names are those of the native checkpoint
+layout without their ``model.`` prefix. Knows nothing of files, text or search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from florence2.model.bart import Bart, EncodedPrompts
+from florence2.model.cache import DecoderCache
+from florence2.model.config import Florence2Config
+from florence2.model.davit import DaViT
+from florence2.model.projector import Projector
+
+
+class Florence2(nn.Module):
+    """The whole model.
+
+    Source: Florence-2 (arXiv 2311.06242); equal to the reference implementation in float32 within rounding.
+    """
+
+    def __init__(self, config: Florence2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.vision_tower = DaViT(config.vision)
+        self.multi_modal_projector = Projector(config.vision)
+        self.language_model = Bart(config.text)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.language_model.shared.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' floating-point type."""
+        return self.language_model.shared.weight.dtype
+
+    def encode_image(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens d_model"]:
+        """Image tokens: the mean token, then the grid row by row."""
+        return self.multi_modal_projector(self.vision_tower(pixel_values.to(self.dtype)))
+
+    def encode_prompt(
+        self,
+        image_features: Float[Tensor, "prompts image_tokens width"],
+        prompt_ids: Int[Tensor, "prompts length"],
+        prompt_lengths: Sequence[int],
+    ) -> EncodedPrompts:
+        """Encode each image's tokens followed by its prompt's.
+
+        Args:
+            image_features: what ``encode_image`` gave, one entry a prompt.
+            prompt_ids: prompts with ``<s>`` and ``</s>``, padded on the right with any id.
+            prompt_lengths: how many ids of each prompt are no padding.
+        """
+        embedded = torch.cat([image_features, self.language_model.embed_tokens(prompt_ids)], dim=1)
+        lengths = tuple(image_features.shape[1] + length for length in prompt_lengths)
+        return EncodedPrompts(self.language_model.encoder(embedded, lengths), lengths)
+
+    def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
+        """Add encoded prompts to ``cache`` as new requests with so many rows each."""
+        cache.append(self.language_model.decoder.cross_keys_values(encoded), encoded.lengths, num_beams)
+
+    def decode_step(self, token_ids: Int[Tensor, " rows"], cache: DecoderCache) -> Float[Tensor, "rows vocabulary"]:
+        """Logits for the token after ``token_ids``, one row for each row of the cache, which grows by one position."""
+        hidden = self.language_model.decoder.step(self.language_model.embed_tokens(token_ids), cache)
+        return self.language_model.head(hidden)
+
+    def forward(
+        self,
+        image_features: Float[Tensor, "prompts image_tokens width"],
+        prompt_ids: Int[Tensor, "prompts length"],
+        prompt_lengths: Sequence[int],
+        decoder_ids: Int[Tensor, "prompts tokens"],
+    ) -> Float[Tensor, "prompts tokens vocabulary"]:
+        """Logits after every decoder token, for training. ``decoder_ids`` begin with the decoder's start token."""
+        encoded = self.encode_prompt(image_features, prompt_ids, prompt_lengths)
+        hidden = self.language_model.decoder(self.language_model.embed_tokens(decoder_ids), encoded)
+        return self.language_model.head(hidden)

@@ -1,0 +1,26 @@
+"""The server: the only room that knows HTTP.
+
+``create_app(settings)`` gives the application, ``Settings`` everything that can be set, ``florence2 serve`` both in one. A
+request comes in as JSON, form or raw image; the engine gets pictures and prompts; its answers leave as JSON. Knows nothing
+of tokens or weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from florence2.server.app import create_app
+    from florence2.server.settings import Settings
+
+__all__ = ["Settings", "create_app"]
+
+_MODULE_OF = {"create_app": "florence2.server.app", "Settings": "florence2.server.settings"}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line imports this room to know its command; it must not pay for what only a running server needs.
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -1,0 +1,237 @@
+"""The server's own errors, and what every error looks like to a client.
+
+To the tree of ``florence2.errors`` this adds what only a server can say. ``as_json`` gives an error's body, ``TABLE`` every code
+with its remedy; ``docs/errors.md`` and the page ``/docs/errors`` are made from it. Knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from florence2 import errors
+from florence2.errors import EngineFailed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRequest
+
+
+class ValidationFailed(InvalidRequest):
+    """A body or parameter of the wrong form; ``detail`` lists each part."""
+
+    code = "validation_failed"
+    status = 422
+
+    def __init__(self, message: str, *, field: str | None = None, detail: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, field=field)
+        self.detail = detail or []
+
+
+class ModelMismatch(InvalidRequest):
+    """Two different models in the path and the body."""
+
+    code = "model_mismatch"
+
+
+class ImageTooLarge(InvalidImage):
+    """An image of more pixels or bytes than are taken."""
+
+    code = "image_too_large"
+    status = 413
+
+
+class TooManyImages(InvalidRequest):
+    """More images or prompts in one request than are taken."""
+
+    code = "too_many_items"
+    status = 413
+
+
+class PromptTooLong(InvalidPrompt):
+    """A prompt of more characters or tokens than are taken."""
+
+    code = "prompt_too_long"
+
+
+class BodyTooLarge(InvalidRequest):
+    """A body of more bytes than are taken."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMedia(InvalidRequest):
+    """A body that is neither JSON nor form nor image."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Unauthorized(Florence2Error):
+    """No key, or one that is not known."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class NotOffered(Florence2Error):
+    """Something that this server's settings switch off."""
+
+    code = "not_offered"
+    status = 403
+
+
+class NotFound(Florence2Error):
+    """A path that this server does not have."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(Florence2Error):
+    """A path called with the wrong method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class ClientLeft(Florence2Error):
+    """The client closed the connection; only logs and metrics ever see this."""
+
+    code = "client_left"
+    status = 499
+
+
+class TryAgain(Florence2Error):
+    """A request that may be sent again, unchanged, after ``retry_after_s``."""
+
+    status = 503
+    retry_after_s = 1
+
+
+class Overloaded(TryAgain):
+    """As many requests under way as the server takes."""
+
+    code = "overloaded"
+    status = 429
+
+
+class ModelLoading(TryAgain):
+    """A model that is still being loaded."""
+
+    code = "model_loading"
+    retry_after_s = 2
+
+
+class Draining(TryAgain):
+    """A server that is about to end."""
+
+    code = "draining"
+    retry_after_s = 5
+
+
+class TimedOut(Florence2Error):
+    """A request that took longer than the server allows."""
+
+    code = "timed_out"
+    status = 504
+
+
+class ModelFailed(Florence2Error):
+    """A model that the server has but could not load."""
+
+    code = "model_failed"
+
+
+REMEDIES: dict[type[Florence2Error], str] = {
+    InvalidRequest: "Read the message; `field` names what to change.",
+    errors.UnknownTask: "Use one of the tags that the message lists, or a prompt that does not begin with a tag.",
+    InvalidPrompt: "Give the text or region that the task needs, and nothing where it takes none. One task per prompt; several go in `prompts`.",
+    errors.InvalidRegion: "Send four pixels x1, y1, x2, y2 inside the image (after its EXIF rotation), or four `<loc_…>` tokens.",
+    InvalidImage: "Check that the value holds a whole image file, and that its type says how it is written.",
+    errors.InvalidOption: "Change the option that `field` names, or leave it out for the checkpoint's own value.",
+    ValidationFailed: "Compare the request with `/docs`; `detail` lists each part that does not fit.",
+    ModelMismatch: "Send the model id once, or the same model twice.",
+    ImageTooLarge: "Scale the image down: the model sees it at its own size (768 x 768 for base and large) anyway.",
+    TooManyImages: "Split the request.",
+    PromptTooLong: "Shorten the prompt or its text.",
+    BodyTooLarge: "Send fewer or smaller images, or URLs.",
+    UnsupportedMedia: "Send `Content-Type: application/json`, `multipart/form-data`, or `image/…` with the fields in the query.",
+    Unauthorized: "Send a key: `?api_key=`, `Authorization: Bearer`, or `api_key` in the body.",
+    NotOffered: "Ask whoever runs the server; the message names the setting.",
+    errors.ModelNotFound: "Use one of the models that the message lists.",
+    NotFound: "See `/docs` for the paths that there are.",
+    MethodNotAllowed: "Use the method that the `Allow` header names.",
+    Overloaded: "Wait for as long as `Retry-After` says, then send it again.",
+    ModelLoading: "Wait for as long as `Retry-After` says, then send it again.",
+    Draining: "Send it again: another server answers, or this one after its restart.",
+    ClientLeft: "Nothing: there is nobody to read it.",
+    TimedOut: "Send fewer images, ask for fewer tokens or beams, or ask whoever runs the server for more time.",
+    errors.EngineClosed: "Send it again.",
+    EngineFailed: "Send it again; if it fails again, report the request id.",
+    ModelFailed: "Report it to whoever runs the server: the log has the cause.",
+    errors.CheckpointError: "Report it to whoever runs the server: the log has the cause.",
+    errors.DownloadError: "Try again later, or have the checkpoint put on the server.",
+    errors.MissingExtra: "Report it to whoever runs the server: something is not installed.",
+    Florence2Error: "Report the request id to whoever runs the server.",
+}
+"""What a client can do about each error, in the order of the documentation."""
+
+TABLE: dict[str, type[Florence2Error]] = {kind.code: kind for kind in REMEDIES}
+"""Every error by its code."""
+
+UNAUTHORIZED_MESSAGE = "Unauthorized api_key"  # the words that known clients look for
+INTERNAL_MESSAGE = "Internal error. The request id in the x-request-id header finds it in the server's log."
+
+
+def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
+    """The body that tells a client of an error.
+
+    Args:
+        error: any error. What is not the client's to know must not be in its message (see ``for_client``).
+        help_root: the address of the page that explains the codes.
+    """
+    body: dict[str, Any] = {"message": error.message, "code": error.code, "field": error.field, "help_url": f"{help_root}#{error.code}"}
+    if isinstance(error, Unauthorized):
+        body["status"] = error.status
+    if isinstance(error, ValidationFailed):
+        body["detail"] = error.detail
+    return body
+
+
+def for_client(error: Exception) -> Florence2Error:
+    """The error as a client may see it: the server's own faults keep their code and lose their words."""
+    if isinstance(error, Florence2Error):
+        if error.status != 500:
+            return error
+        hidden = type(error)(INTERNAL_MESSAGE)
+        return hidden
+    return Florence2Error(INTERNAL_MESSAGE)
+
+
+def with_field(error: Florence2Error, field: str | None, prefix: str = "") -> Florence2Error:
+    """The same error naming another field, its message behind a prefix."""
+    error.field = field
+    error.message = prefix + error.message
+    error.args = (error.message,)
+    return error
+
+
+def as_markdown() -> str:
+    """``docs/errors.md``."""
+    lines = [
+        "# Errors of the server",
+        "",
+        "Every error is a JSON object `{message, code, field, help_url}`. `message` is for people: what was expected, what came, what to do. `code`",
+        "is for programs and does not change. `field` names the part of the request that is at fault, or is null. 4xx are the",
+        "client's to mend, 5xx are not; answers with `Retry-After` may be sent again unchanged. Every answer has an `x-request-id`.",
+        "",
+        "| code | status | when | what to do |",
+        "|---|---|---|---|",
+    ]
+    lines += [f'| <a id="{code}"></a>`{code}` | {status} | {meaning} | {remedy} |' for code, status, meaning, remedy in rows()]
+    return "\n".join(lines) + "\n"
+
+
+def rows() -> Iterator[tuple[str, int, str, str]]:
+    """Code, status, meaning and remedy of every error."""
+    for code, kind in TABLE.items():
+        meaning = (kind.__doc__ or "").split("\n")[0] if kind is not Florence2Error else "Anything else that is the server's fault."
+        yield code, kind.status, meaning, REMEDIES[kind]

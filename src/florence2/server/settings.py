@@ -1,0 +1,292 @@
+"""Everything that can be set about the server, in one class.
+
+A value comes from the first of: a flag, ``FLORENCE2_<NAME>`` in the environment, the name that Roboflow's server has for it,
+the TOML file of ``config``, the profile, the default below. The only place that reads the environment. Knows nothing of what
+the values do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from florence2.errors import InvalidOption
+
+PREFIX = "FLORENCE2_"
+Names = Annotated[list[str], NoDecode]
+Profile = Literal["local", "dedicated", "hosted"]
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "local": {},
+    "dedicated": {
+        "host": "0.0.0.0",
+        "require_keys": True,
+        "max_images": 32,
+        "request_timeout_s": 120.0,
+        "drain_delay_s": 2.0,
+        "log_json": True,
+    },
+    "hosted": {
+        "host": "0.0.0.0",
+        "require_keys": True,
+        "loadable": "named",
+        "allow_model_management": False,
+        "max_images": 8,
+        "max_requests": 64,
+        "max_requests_per_key": 8,
+        "request_timeout_s": 30.0,
+        "drain_delay_s": 5.0,
+        "log_json": True,
+    },
+}
+"""What each profile sets; all else keeps its default."""
+
+FOREIGN_NAMES: dict[str, str] = {
+    "HOST": "host",
+    "PORT": "port",
+    "SSL_CERTFILE": "ssl_certfile",
+    "SSL_KEYFILE": "ssl_keyfile",
+    "ALLOW_ORIGINS": "allow_origins",
+    "ALLOW_API_KEY_FROM_HEADERS": "allow_key_in_header",
+    "PRELOAD_MODELS": "model",
+    "DEVICE": "device",
+    "MAX_ACTIVE_MODELS": "max_loaded_models",
+    "MODEL_LOCK_ACQUIRE_TIMEOUT": "model_wait_s",
+    "ALLOW_URL_INPUT": "allow_urls",
+    "ALLOW_NON_HTTPS_URL_INPUT": "allow_http_urls",
+    "ALLOW_URL_INPUT_WITHOUT_FQDN": "allow_urls_without_domain",
+    "ALLOW_URL_TO_NON_GLOBAL_ADDRESSES": "allow_private_urls",
+    "WHITELISTED_DESTINATIONS_FOR_URL_INPUT": "url_allow_list",
+    "BLACKLISTED_DESTINATIONS_FOR_URL_INPUT": "url_deny_list",
+    "MAX_IMAGE_URL_REDIRECTS": "max_url_redirects",
+    "GET_MODEL_REGISTRY_ENABLED": "allow_model_registry",
+    "METRICS_ENABLED": "metrics",
+    "LOG_LEVEL": "log_level",
+    "STRUCTURED_API_LOGGING": "log_json",
+    "CORRELATION_ID_HEADER": "request_id_header",
+}
+"""Names of Roboflow's server that are understood, and the setting that each means."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Lists are written with commas in the environment, mappings as JSON."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True, frozen=True, protected_namespaces=())
+
+    profile: Profile = Field("local", description="Which set of defaults to start from.")
+    config: Path | None = Field(None, description="A TOML file with settings by these names.")
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(9001, ge=0, le=65535, description="The port to listen on; 0 lets the system choose.")
+    ssl_certfile: Path | None = Field(None, description="Certificate for HTTPS.")
+    ssl_keyfile: Path | None = Field(None, description="The certificate's private key.")
+    public_url: str | None = Field(None, description="The address that clients see; for links in answers. Default: the request's own.")
+    allow_origins: Names = Field(["*"], description="Origins whose pages may call the server from a browser.")
+    request_id_header: str = Field("x-request-id", description="The header that carries the request's id, in and out.")
+
+    api_keys: Annotated[list[SecretStr], NoDecode] = Field([], description="Keys, one of which every request must bring. None: open.")
+    api_keys_file: Path | None = Field(None, description="A file with such keys, one a line; # begins a comment.")
+    require_keys: bool = Field(False, description="Refuse to start without keys.")
+    allow_key_in_header: bool = Field(True, description="Accept a key as Authorization: Bearer.")
+
+    model: Names = Field(
+        ["florence-2-demo"], description="Models loaded before the server is ready: alias, alias@revision, hub id or folder."
+    )
+    models: dict[str, str] = Field({}, description="Names of your own, and what each means: alias, hub id or folder.")
+    loadable: Literal["named", "aliases", "any"] = Field(
+        "aliases", description="What a request may load: what `model` and `models` name, the known aliases as well, or any hub id as well."
+    )
+    allow_model_management: bool = Field(True, description="Offer /model/add, /model/remove and /model/clear.")
+    allow_model_registry: bool = Field(True, description="Offer /model/registry.")
+    max_loaded_models: int = Field(4, ge=1, description="More models than this push out the one that was used longest ago.")
+    model_wait_s: float = Field(60.0, ge=0, description="How long a request waits for its model to load before it is told to try again.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")
+    precision: str = Field("auto", description="auto, fp32, bf16, fp16.")
+    warm_up: bool = Field(True, description="Answer one image before the server is ready.")
+
+    allow_urls: bool = Field(True, description="Fetch images by URL.")
+    allow_http_urls: bool = Field(False, description="Fetch by http:// as well as https://.")
+    allow_urls_without_domain: bool = Field(False, description="Fetch from hosts that are addresses or single words.")
+    allow_private_urls: bool = Field(False, description="Fetch from addresses that are not on the public internet.")
+    url_allow_list: Names = Field([], description="Hosts that may be fetched from; all others may not. Empty: no such limit.")
+    url_deny_list: Names = Field([], description="Hosts that may not be fetched from.")
+    max_url_redirects: int = Field(3, ge=0, le=30, description="Redirects followed.")
+    url_timeout_s: float = Field(10.0, gt=0, description="Longest time for one fetch, redirects included.")
+    image_folder: Path | None = Field(None, description='A folder from which images of type "file" are read. None: not offered.')
+
+    max_body_bytes: int = Field(20 * 2**20, ge=1, description="Largest request body, and largest image fetched or read.")
+    max_image_pixels: int = Field(50_000_000, ge=1, le=178_956_970, description="Most pixels of an image, told by its header.")
+    max_images: int = Field(64, ge=1, description="Most images in a request.")
+    max_prompts: int = Field(16, ge=1, description="Most prompts in a request.")
+    max_prompt_chars: int = Field(8192, ge=1, description="Longest prompt in characters; the model's own limit in tokens comes on top.")
+    max_requests: int = Field(128, ge=1, description="Most images times prompts under way at once; more are told to try again.")
+    max_requests_per_key: int | None = Field(None, ge=1, description="The same for the requests of one key.")
+    request_timeout_s: float = Field(600.0, gt=0, description="Longest time for a request, waiting included.")
+    image_threads: int = Field(min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
+
+    metrics: bool = Field(True, description="Offer /metrics.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_json: bool = Field(False, description="One JSON object a line in the log.")
+    drain_delay_s: float = Field(0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
+    drain_timeout_s: float = Field(30.0, ge=0, description="After that: longest wait for requests under way.")
+
+    @field_validator("allow_origins", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """A list written as one text: JSON, or with commas."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.require_keys and not (self.api_keys or self.api_keys_file):
+            raise ValueError(
+                f"the profile {self.profile} needs keys: set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE, or {PREFIX}REQUIRE_KEYS=false"
+            )
+        if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
+            raise ValueError("ssl_certfile and ssl_keyfile go together: set both or none")
+        if not self.model and not self.models and self.loadable == "named":
+            raise ValueError("no model can be used: name one in model or models, or set loadable to aliases")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, foreign names, file, profile: the first that has a value wins."""
+        file = init_settings().get("config") or os.environ.get(PREFIX + "CONFIG")
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings, _ForeignNames(settings_cls)]
+        if file:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=_existing(Path(file))))
+        return *sources, _ProfileDefaults(settings_cls)
+
+
+class _ForeignNames(PydanticBaseSettingsSource):
+    """Values under the names of Roboflow's server."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not used: all values come at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The settings that such names give."""
+        return from_foreign_names(os.environ)
+
+
+class _ProfileDefaults(_ForeignNames):
+    """What the profile sets, once the stronger sources have said which it is."""
+
+    def __call__(self) -> dict[str, Any]:
+        """The profile's values."""
+        return PROFILES.get(self.current_state.get("profile", "local"), {})
+
+
+def from_foreign_names(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the environment gives under Roboflow's names."""
+    values: dict[str, Any] = {FOREIGN_NAMES[name]: environment[name] for name in FOREIGN_NAMES if environment.get(name)}
+    if environment.get("OFFLINE_MODE", "").lower() in ("1", "true", "yes"):
+        values["allow_urls"] = False
+    return values
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """The settings of a process; ``flags`` win over everything, and those that are None were not given.
+
+    Raises:
+        InvalidOption: a value that can't be, a file that is not there or no TOML, keys missing where the profile needs them.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise InvalidOption("; ".join(_complaint(part["loc"], part["msg"]) for part in error.errors(include_input=False))) from None
+    except InvalidOption:
+        raise
+    except Exception as error:  # SettingsError of a source, TOMLDecodeError: neither has a common ancestor
+        raise InvalidOption(f"the settings can't be read: {error}") from None
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``name=value`` texts of the command line as settings.
+
+    Raises:
+        InvalidOption: no such form, or no such setting.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        name = name.strip().lower().replace("-", "_").removeprefix(PREFIX.lower())
+        if not equals or name not in Settings.model_fields:
+            raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{_closest(name)}")
+        values[name] = json.loads(value) if name == "models" else value
+    return values
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """Names in the environment that look like settings and are none, each with the closest one."""
+    found = [name for name in environment if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields]
+    return [name + _closest(name.removeprefix(PREFIX).lower()) for name in sorted(found)]
+
+
+def as_markdown() -> str:
+    """The tables of ``docs/server.md``: settings, profiles and foreign names."""
+    foreign: dict[str, list[str]] = {}
+    for name, setting in FOREIGN_NAMES.items():
+        foreign.setdefault(setting, []).append(f"`{name}`")
+    lines = ["| setting | default | meaning | also understood |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "threads of the machine, at most 4" if name == "image_threads" else f"`{_shown(field.default)}`"
+        lines.append(f"| `{name}` | {default} | {field.description} | {', '.join(foreign.get(name, []))} |")
+    changed = [name for name in Settings.model_fields if any(name in values for values in PROFILES.values())]
+    lines += ["", f"| setting | {' | '.join(PROFILES)} |", "|---|" + "---|" * len(PROFILES)]
+    for name in changed:
+        cells = [f"`{_shown(values.get(name, Settings.model_fields[name].default))}`" for values in PROFILES.values()]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InvalidOption(f"there is no settings file {str(path)!r}", field="config")
+    return path
+
+
+def _complaint(where: tuple[int | str, ...], message: str) -> str:
+    name = str(where[0]) if where else ""
+    message = re.sub(r"^Value error, ", "", message)
+    if name and name not in Settings.model_fields:
+        return f"unknown setting {name!r}{_closest(name)}"
+    return f"{name}: {message}" if name else message
+
+
+def _closest(name: str) -> str:
+    close = difflib.get_close_matches(name, list(Settings.model_fields), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in the environment."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or " "
+    return json.dumps(value) if isinstance(value, dict) else " " if value is None else str(value)

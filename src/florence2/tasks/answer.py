@@ -1,0 +1,119 @@
+"""From what the model generated to a result.
+
+In: the prompt's task, the generated ids or their text, and the size of the original image. Out: a
+:class:`~florence2.results.Result`, or its dictionary. It brings tokenizer, parsing, coordinates and scores together and
+holds no rule of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from florence2.errors import InvalidPrompt
+from florence2.results import FinishReason, Result
+from florence2.tasks.coordinates import check_image_size, dequantize
+from florence2.tasks.parsing import Found, find_objects, without_sentinels
+from florence2.tasks.prompt import Prompt
+from florence2.tasks.scoring import score_objects
+from florence2.tasks.table import TASKS, Grammar
+from florence2.tasks.tokenizer import Tokenizer
+
+
+def parse(tag: str, text: str, image_size: Sequence[int], banned_phrases: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The reference's dictionary for a generated text.
+
+    Args:
+        tag: A task's tag; under any other string the text comes back as it is, as the reference has it.
+        text: What the model generated, special tokens kept.
+        image_size: Width and height of the original image in pixels.
+        banned_phrases: Labels that grounding leaves out: the checkpoint's list.
+
+    Raises:
+        InvalidOption: ``image_size`` is not two whole numbers of at least 1.
+        InvalidPrompt: ``tag`` or ``text`` is no string.
+    """
+    for name, value in (("tag", tag), ("text", text)):
+        if not isinstance(value, str):
+            raise InvalidPrompt(f"{name} must be a string; got {type(value).__name__}", field=name)
+    found = find_objects(_grammar(tag), text, banned_phrases)
+    return _result(tag, tag, text, found, check_image_size(image_size)).to_dict()
+
+
+def interpret(
+    prompt: Prompt,
+    *,
+    token_ids: Sequence[int],
+    log_probabilities: Sequence[float] | None,
+    tokenizer: Tokenizer,
+    image_size: Sequence[int],
+    finish_reason: FinishReason,
+    banned_phrases: frozenset[str] = frozenset(),
+    scores: bool = False,
+) -> Result:
+    """The result of one generated sequence.
+
+    Args:
+        prompt: What was asked.
+        token_ids: The generated ids after the decoder's start token.
+        log_probabilities: For each of them its log-probability along the winning beam, or None where not known.
+        tokenizer: The checkpoint's tokenizer.
+        image_size: Width and height of the original image in pixels.
+        finish_reason: Why generation ended.
+        banned_phrases: Labels that grounding leaves out: the checkpoint's list.
+        scores: Whether the result gets a score per object; needs ``log_probabilities``.
+
+    Raises:
+        ValueError: Scores without log-probabilities, or not one log-probability per id.
+        InvalidOption: ``image_size`` is not two whole numbers of at least 1.
+    """
+    if log_probabilities is not None and len(log_probabilities) != len(token_ids):
+        raise ValueError(f"expected one log-probability per token, got {len(log_probabilities)} for {len(token_ids)} tokens")
+    text, offsets = tokenizer.decode_with_offsets(token_ids)
+    found = find_objects(_grammar(prompt.tag), text, banned_phrases)
+    result = replace(
+        _result(prompt.task_key, prompt.tag, text, found, check_image_size(image_size)),
+        token_ids=[int(index) for index in token_ids],
+        finish_reason=finish_reason,
+        log_probability=None if log_probabilities is None else math.fsum(log_probabilities),
+    )
+    if not scores or result.kind == "text":
+        return result
+    if log_probabilities is None:
+        raise ValueError("scores need the log-probabilities of the generated tokens")
+    scored = score_objects(found, text, offsets, log_probabilities)
+    return replace(result, scores=scored.objects, label_scores=scored.labels, location_scores=scored.locations)
+
+
+def _grammar(tag: str | None) -> Grammar:
+    return TASKS[tag].grammar if tag in TASKS else "text"
+
+
+def _result(key: str, tag: str | None, text: str, found: list[Found], image_size: tuple[int, int]) -> Result:
+    task = TASKS.get(tag or "")
+    if task is None or task.kind == "text":
+        plain = text.replace("<s>", "").replace("</s>", "").strip()
+        return Result(task=key, kind="text", image_size=image_size, text=plain, raw=text)
+    bins = [item.bins for item in found]
+    places = [_pixels(item.bins, image_size) for item in found]
+    are_polygons = bool(bins) and isinstance(bins[0][0], list)
+    return Result(
+        task=key,
+        kind=task.kind,
+        image_size=image_size,
+        text=without_sentinels(text),
+        raw=text,
+        boxes=[] if are_polygons or task.kind == "quads" else places,
+        quads=places if task.kind == "quads" else [],
+        polygons=places if are_polygons else [],
+        labels=[item.label for item in found],
+        bins=bins,
+    )
+
+
+def _pixels(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:
+    if isinstance(bins[0], list):
+        return [dequantize(polygon, image_size) for polygon in bins]
+    return dequantize(bins, image_size)

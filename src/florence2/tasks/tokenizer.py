@@ -1,0 +1,231 @@
+"""Text to token ids and back, as the checkpoint's own files define it.
+
+In: a checkpoint folder with ``tokenizer.json``, or with BART's ``vocab.json`` and ``merges.txt``. Out: a :class:`Tokenizer`,
+which adds Florence-2's special tokens where a folder lacks them. It knows nothing of tasks or of the network; the
+``tokenizers`` library is imported only when one is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from florence2.errors import CheckpointError, InvalidPrompt, MissingExtra
+from florence2.tasks.vocabulary import ADDED_TOKENS, NUM_BINS, SENTINELS, location_token
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Tokenizer:
+    """A byte-level tokenizer with Florence-2's special tokens; safe to use from several threads.
+
+    Attributes:
+        vocab_size: The highest id plus one.
+        bos_token_id: Id of ``<s>``.
+        eos_token_id: Id of ``</s>``.
+        pad_token_id: Id of ``<pad>``.
+        image_token_id: Id of ``<image>``, or None where the vocabulary has none.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, source: Path) -> None:
+        """Wrap a backend that already holds every token.
+
+        Raises:
+            CheckpointError: It lacks a token that answers are made of, or is not byte-level.
+        """
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        required = (*SENTINELS, *(location_token(index) for index in range(NUM_BINS)))
+        missing = [token for token in required if token not in vocabulary]
+        if missing:
+            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise CheckpointError(f"{source}: not a Florence-2 tokenizer, it lacks {shown}; fetch the checkpoint's files again")
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._bytes = {index: _token_bytes(token) for token, index in vocabulary.items()}
+        self.vocab_size = max(self._bytes) + 1
+        self.bos_token_id = vocabulary["<s>"]
+        self.eos_token_id = vocabulary["</s>"]
+        self.pad_token_id = vocabulary["<pad>"]
+        self.image_token_id = vocabulary.get("<image>")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """The tokenizer of a checkpoint folder of either layout.
+
+        Raises:
+            CheckpointError: The folder's tokenizer files are missing, damaged or of another family; the message names the file.
+            MissingExtra: The ``tokenizers`` library is not installed.
+        """
+        folder = Path(folder)
+        if (folder / "tokenizer.json").is_file():
+            source = folder / "tokenizer.json"
+            backend = _read_tokenizer_json(source)
+        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            source = folder / "vocab.json"
+            backend = _read_bart_files(folder)
+        else:
+            raise CheckpointError(f"{folder}: no tokenizer there; expected tokenizer.json, or vocab.json and merges.txt")
+        return cls(backend, source)
+
+    def encode(self, sentence: str) -> list[int]:
+        """The ids of ``<s>`` sentence ``</s>``.
+
+        Raises:
+            InvalidPrompt: The sentence is no valid Unicode.
+        """
+        try:
+            sentence.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidPrompt("the prompt holds half a surrogate pair, which is no character; send valid Unicode") from None
+        return [self.bos_token_id, *self._backend.encode(sentence, add_special_tokens=False).ids, self.eos_token_id]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, special tokens and spaces kept; ids outside the vocabulary are left out."""
+        return self.decode_with_offsets(ids)[0]
+
+    def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        """The text of the ids, and for each id the characters (start, end) that it takes part in.
+
+        Tokens that share one character, because its bytes are split over them, all span that character. A token of no
+        text has an empty span.
+        """
+        pieces = [self._bytes.get(index, b"") for index in ids]
+        text, character_of = _decode_bytes(b"".join(pieces))
+        offsets = []
+        start = 0
+        for piece in pieces:
+            end = start + len(piece)
+            first = character_of[start]
+            offsets.append((first, character_of[end - 1] + 1 if piece else first))
+            start = end
+        return text, offsets
+
+
+def _import_library() -> None:
+    try:
+        import tokenizers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("tokenizing needs the extra 'engine': pip install 'florence2[engine]'") from error
+
+
+def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
+    _import_library()
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import ByteLevel
+
+    try:
+        backend = Backend.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises a bare Exception for every kind of damage
+        raise CheckpointError(f"{path}: damaged or not a tokenizer file ({error}); fetch the checkpoint's files again") from error
+    if not isinstance(backend.decoder, ByteLevel):
+        raise CheckpointError(f"{path}: expected a byte-level tokenizer as Florence-2 has; its decoder is {backend.decoder}")
+    _add_listed_tokens(backend, path.with_name("added_tokens.json"))
+    _add_missing_tokens(backend, path)
+    return backend
+
+
+def _read_bart_files(folder: Path) -> tokenizers.Tokenizer:
+    _import_library()
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    vocabulary_path, merges_path = folder / "vocab.json", folder / "merges.txt"
+    vocabulary = _read_ids(vocabulary_path)
+    try:
+        merges_path.read_text(encoding="utf-8")
+        backend = Backend(models.BPE.from_file(str(vocabulary_path), str(merges_path)))
+    except Exception as error:  # the library raises a bare Exception for every kind of damage
+        raise CheckpointError(f"{merges_path}: damaged or not of this vocabulary ({error}); fetch the files again") from error
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    frame = [token for token in (*SENTINELS, "<unk>") if token in vocabulary]
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in frame])
+    if "<mask>" in vocabulary:
+        backend.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False, special=True)])
+    _add_listed_tokens(backend, folder / "added_tokens.json")
+    _add_missing_tokens(backend, vocabulary_path)
+    return backend
+
+
+def _add_listed_tokens(backend: tokenizers.Tokenizer, path: Path) -> None:
+    """Add the tokens of ``added_tokens.json``, whose ids must continue the vocabulary."""
+    if not path.is_file():
+        return
+    listed = _read_ids(path)
+    _add_special(backend, sorted(listed, key=listed.__getitem__))
+    for token, index in listed.items():
+        if backend.token_to_id(token) != index:
+            raise CheckpointError(
+                f"{path}: {token} should have id {index}, but the vocabulary before it ends elsewhere "
+                f"(it would get {backend.token_to_id(token)}); the tokenizer's files do not belong together"
+            )
+
+
+def _add_missing_tokens(backend: tokenizers.Tokenizer, path: Path) -> None:
+    """Add Florence-2's tokens to a plain BART vocabulary; one that holds some of them has to hold all locations itself."""
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if any(location_token(index) in vocabulary for index in range(NUM_BINS)):
+        return
+    if len(vocabulary) != max(vocabulary.values(), default=-1) + 1:
+        raise CheckpointError(f"{path}: the vocabulary's ids have gaps, so the ids of Florence-2's own tokens are not known")
+    _add_special(backend, ADDED_TOKENS)
+
+
+def _add_special(backend: tokenizers.Tokenizer, tokens: Sequence[str]) -> None:
+    from tokenizers import AddedToken
+
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in tokens])
+
+
+def _read_ids(path: Path) -> dict[str, int]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged, no readable JSON ({error}); fetch the checkpoint's files again") from error
+    if not isinstance(table, dict) or not all(isinstance(index, int) for index in table.values()):
+        raise CheckpointError(f"{path}: expected an object of tokens and their ids")
+    return table
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that byte-level vocabularies write for each byte (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + position): byte for position, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def _token_bytes(token: str) -> bytes:
+    """A token's bytes; one that is not written in the byte alphabet stands for its own text."""
+    try:
+        return bytes(_BYTE_OF[character] for character in token)
+    except KeyError:
+        return token.encode("utf-8")
+
+
+def _decode_bytes(data: bytes) -> tuple[str, list[int]]:
+    """The text, broken sequences replaced by U+FFFD, and the character that each byte belongs to (one more at the end)."""
+    parts: list[str] = []
+    character_of: list[int] = []
+    position = count = 0
+    while position < len(data):
+        try:
+            valid, broken = data[position:].decode("utf-8"), 0
+        except UnicodeDecodeError as error:
+            valid, broken = data[position : position + error.start].decode("utf-8"), error.end - error.start
+        for character in valid:
+            character_of.extend([count] * len(character.encode("utf-8")))
+            count += 1
+        parts.append(valid)
+        if broken:
+            parts.append("\ufffd")
+            character_of.extend([count] * broken)
+            count += 1
+        position = len(character_of)
+    return "".join(parts), [*character_of, count]

@@ -1,0 +1,45 @@
+"""The special tokens of the Florence-2 family, by name and in order.
+
+Original checkpoints ship BART's vocabulary and add 1,024 tokens in code; native ones ship them in ``tokenizer.json``. Their
+order fixes their ids. Source of the order: the published checkpoints (ids 50265 to 51288); ``desciption`` is spelt as it is
+there. This file knows names only: ids belong to the tokenizer.
+"""
+
+from __future__ import annotations
+
+NUM_BINS = 1000
+"""How many location tokens there are; each stands for 1/1000 of the image's width or height."""
+
+SENTINELS = ("<s>", "</s>", "<pad>")
+"""Tokens that frame a sequence and never belong to an answer."""
+
+STRUCTURAL = (*SENTINELS, "<image>")
+"""Tokens that a caller's text must not hold: they would change the layout of the model's input."""
+
+
+def location_token(bin_index: int) -> str:
+    """The token of one bin, such as ``<loc_42>``."""
+    return f"<loc_{bin_index}>"
+
+
+def _pair(name: str) -> tuple[str, str]:
+    return f"<{name}>", f"</{name}>"
+
+
+ADDED_TOKENS: tuple[str, ...] = (
+    *_pair("od"),
+    *_pair("ocr"),
+    *(location_token(index) for index in range(NUM_BINS)),
+    *_pair("cap"),
+    *_pair("ncap"),
+    *_pair("dcap"),
+    *_pair("grounding"),
+    *_pair("seg"),
+    "<sep>",
+    *_pair("region_cap"),
+    *_pair("region_to_desciption"),
+    *_pair("proposal"),
+    *_pair("poly"),
+    "<and>",
+)
+"""The 1,024 tokens that follow BART's 50,265, in the order of their ids."""

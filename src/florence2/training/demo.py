@@ -1,0 +1,108 @@
+"""The recipe of ``florence-2-demo``: its dimensions, its curriculum and the run that trains it.
+
+``python -m florence2.training.demo --folder runs/demo`` trains, or goes on training, and writes the finished checkpoint
+folder; the weights that ship with the package were made by exactly this. Everything that the recipe decides stands here as
+a constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
+from florence2.tasks.tokenizer import Tokenizer
+from florence2.training.batches import Batch, SceneBatches, Stage
+from florence2.training.scenes import LEXICON, SceneOptions
+from florence2.training.trainer import Trainer, TrainingOptions, initialise
+from florence2.training.vocabulary import build_tokenizer
+
+IMAGE_SIZE = 192
+BATCH_IMAGES = 16
+SEED = 2311
+
+# The demo's world is smaller than the generator's: words that it can learn to read in an hour on two cores.
+WORDS = LEXICON[::2]
+LETTERS = (18 / 192, 32 / 192)
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", "DejaVuSerif-Bold")
+
+
+def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: float) -> SceneOptions:
+    return SceneOptions(
+        num_objects=num_objects, num_words=num_words, object_size=(smallest, 0.6), cap_height=LETTERS, lexicon=WORDS, fonts=FONTS
+    )
+
+
+WORLD = _world((1, 5), (0, 2), 0.1)
+STAGES = (
+    Stage(8_000, _world((1, 1), (1, 1), 0.16)),
+    Stage(16_000, _world((1, 2), (1, 1), 0.13)),
+    Stage(28_000, _world((1, 4), (0, 2), 0.1)),
+    Stage(2**62, WORLD),
+)
+
+
+def demo_config(tokenizer: Tokenizer) -> Florence2Config:
+    """The demo's dimensions; the vocabulary is the tokenizer's."""
+    heads = (1, 2, 4, 8)
+    vision = VisionConfig(
+        embed_dim=(32, 64, 128, 256),
+        depths=(1, 1, 3, 1),
+        num_heads=heads,
+        num_groups=heads,
+        window_size=6,
+        projection_dim=192,
+        max_position_embeddings=12,
+        max_temporal_embeddings=1,
+    )
+    text = TextConfig(
+        vocab_size=tokenizer.vocab_size,
+        d_model=192,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_attention_heads=6,
+        decoder_attention_heads=6,
+        encoder_ffn_dim=768,
+        decoder_ffn_dim=768,
+        max_position_embeddings=512,
+    )
+    return Florence2Config(vision, text, tokenizer.image_token_id)
+
+
+def train_demo(folder: Path, num_images: int, device: str = "cpu", num_workers: int = 1) -> Trainer:
+    """Train or go on training in ``folder`` until ``num_images`` pictures were seen."""
+    build_tokenizer(folder / "tokenizer")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    first_location_id = tokenizer.encode("<loc_0>")[1]
+    model = Florence2(demo_config(tokenizer))
+    initialise(model, first_location_id, SEED)
+    trainer = Trainer(model, TrainingOptions(num_images, first_location_id), folder, device)
+    dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, SEED, STAGES)
+    trainer.run(_batches(dataset, trainer.step, num_workers))
+    return trainer
+
+
+def _batches(dataset: SceneBatches, first: int, num_workers: int) -> Iterator[Batch]:
+    numbers = range(first, len(dataset))
+    return iter(DataLoader(dataset, batch_size=None, sampler=numbers, num_workers=num_workers, prefetch_factor=4 if num_workers else None))
+
+
+def main() -> None:
+    """Run the recipe from the command line."""
+    parser = argparse.ArgumentParser(description="Train florence-2-demo.")
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where state, log and checkpoint go")
+    parser.add_argument("--images", type=int, default=80_000, help="pictures to see in all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads for the arithmetic")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    train_demo(arguments.folder, arguments.images, arguments.device)
+
+
+if __name__ == "__main__":
+    main()

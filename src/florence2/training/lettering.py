@@ -1,0 +1,73 @@
+"""Printed words as masks: which words there are, in which fonts, and their ink.
+
+In: a text, a font and the height of its capitals in pixels. Out: a mask cropped to the ink, and the corners of its box. The fonts are the
+ones that come with matplotlib. Knows nothing of pictures or colours.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from florence2.errors import MissingExtra
+
+LEXICON: tuple[str, ...] = (
+    *("ant", "apple", "arm", "bag", "ball", "bear", "bed", "bee", "bell", "bird", "boat", "book", "bowl", "box", "bread"),
+    *("bus", "cake", "car", "cat", "chair", "clock", "coat", "cow", "cup", "desk", "dog", "door", "drum", "egg", "fan"),
+    *("fish", "flag", "fork", "frog", "gate", "goat", "hill", "horse", "house", "key", "king", "lamp", "leaf", "lion", "map"),
+    *("milk", "nest", "owl", "pen", "piano", "plane", "queen", "rain", "road", "rope", "shoe", "snow", "sun", "tent"),
+    *("tiger", "train", "tree", "van", "wave", "wolf", "zebra"),
+)
+FONTS: tuple[str, ...] = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "STIXGeneral", "STIXGeneralBol"),
+)
+
+
+def printed_ink(text: str, font: str, cap_height: int, degrees: float = 0.0) -> tuple[Image.Image, np.ndarray]:
+    """Give back a printed word as a mask, and the corners of its ink about the mask's centre.
+
+    Args:
+        text: what to print.
+        font: name out of `FONTS`.
+        cap_height: height of a capital letter in pixels.
+        degrees: rotation, clockwise.
+
+    Returns:
+        A grey mask, 255 where there is ink, and four x, y pairs in pixels, clockwise from the text's own top left.
+
+    Raises:
+        MissingExtra: the package that brings the fonts is not installed.
+    """
+    drawn_font = _font(font, cap_height)
+    left, top, right, bottom = (int(edge) for edge in drawn_font.getbbox(text))
+    width, height = right - left, bottom - top
+    mask = Image.new("L", (width, height))
+    ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=drawn_font)
+    corners = np.array([(-width, -height), (width, -height), (width, height), (-width, height)]) / 2
+    if degrees:
+        radians = math.radians(degrees)
+        corners = corners @ np.array([[math.cos(radians), math.sin(radians)], [-math.sin(radians), math.cos(radians)]])
+        mask = mask.rotate(-degrees, Image.Resampling.BICUBIC, expand=True)
+    return mask, corners
+
+
+@functools.lru_cache(maxsize=1024)
+def _font(name: str, cap_height: int) -> ImageFont.FreeTypeFont:
+    """Give back a font whose capitals are about `cap_height` pixels high."""
+    path = str(_fonts_folder() / f"{name}.ttf")
+    probe = ImageFont.truetype(path, 200).getbbox("H")
+    return ImageFont.truetype(path, max(1, round(cap_height * 200 / (probe[3] - probe[1]))))
+
+
+@functools.lru_cache(maxsize=1)
+def _fonts_folder() -> Path:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingExtra("printed words need the fonts that come with matplotlib: install florence2[train]") from error
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -1,0 +1,239 @@
+"""The training loop: batches in, a trained model, its moving average and a log of the curve out.
+
+Runs on a CPU or a GPU, saves its whole state every few minutes and goes on from there. The learning rate rises, stays and
+falls over the last part, as a function of the pictures seen, so that a run can be prolonged before the fall begins.
+Knows nothing of where the batches come from.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from florence2.model import Florence2
+from florence2.training.batches import IGNORED, Batch
+
+NUM_LOCATIONS = 1000
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        num_images: pictures to see in all.
+        learning_rate: its value on the plateau.
+        warmup: share of ``num_images`` over which the rate rises.
+        decay: share of ``num_images`` at the end over which it falls to zero.
+        weight_decay: of matrices; norms, biases and embeddings have none.
+        max_gradient_norm: gradients are scaled down to it.
+        average_decay: of the moving average of the weights, which is what is kept.
+        location_spread: standard deviation, in bins, of the target around a location token at the start; it shrinks to a
+            sixth by the end. Neighbouring bins are nearly as right, and a model that is told so learns places sooner.
+        first_location_id: id of ``<loc_0>``.
+        mean: of the pixel values, per channel.
+        std: of the pixel values, per channel.
+        save_every_s: seconds between two saved states.
+        log_every: steps between two lines of the log.
+    """
+
+    num_images: int
+    first_location_id: int
+    learning_rate: float = 1e-3
+    warmup: float = 0.01
+    decay: float = 0.3
+    weight_decay: float = 0.05
+    max_gradient_norm: float = 1.0
+    average_decay: float = 0.999
+    location_spread: float = 6.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    save_every_s: float = 180.0
+    log_every: int = 25
+
+
+def initialise(model: Florence2, first_location_id: int, seed: int) -> None:
+    """Fill a new model with random weights that train well.
+
+    Matrices are Xavier-uniform, embeddings and depthwise convolutions small. The embeddings of the location tokens begin as smooth functions of the
+    bin, so that neighbours resemble each other from the first step.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            # Depthwise convolutions are added to what they read, a dozen times over: starting near zero keeps what the
+            # attention layers add from drowning in a stream that doubles at each of them.
+            std = 0.02 if module.groups > 1 else (module.weight[0].numel()) ** -0.5
+            nn.init.normal_(module.weight, std=std, generator=generator)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    table = model.language_model.shared.weight
+    place = torch.linspace(0, 1, NUM_LOCATIONS).unsqueeze(1)
+    rates = torch.randn(1, table.shape[1], generator=generator) * 12
+    phases = torch.rand(1, table.shape[1], generator=generator) * 2 * torch.pi
+    with torch.no_grad():
+        table[first_location_id : first_location_id + NUM_LOCATIONS] = 0.03 * torch.cos(place * rates + phases)
+
+
+class Trainer:
+    """One run in one folder: ``state.pt`` to go on from, ``log.jsonl`` with the curve.
+
+    Args:
+        model: changed in place.
+        options: how to train.
+        folder: made if need be; a state that is there is resumed.
+        device: where to train.
+    """
+
+    def __init__(self, model: Florence2, options: TrainingOptions, folder: Path, device: str = "cpu") -> None:
+        self.model = model.to(device)
+        self.options = options
+        self.folder = folder
+        self.device = device
+        self.optimiser = torch.optim.AdamW(
+            _parameter_groups(model, options.weight_decay), options.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.step = 0
+        self.images_seen = 0
+        self.seconds = 0.0
+        self._mean = torch.tensor(options.mean, device=device).view(1, 3, 1, 1) * 255
+        self._std = torch.tensor(options.std, device=device).view(1, 3, 1, 1) * 255
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._state_file.exists():
+            self._resume()
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "state.pt"
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        """Train until all pictures were seen. ``batches`` begins with number ``self.step``."""
+        self.model.train()
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        while self.images_seen < self.options.num_images:
+            self._train_on(next(batches), sums)
+            self.seconds = time.monotonic() - started
+            if self.step % self.options.log_every == 0:
+                self._log(sums)
+                sums.clear()
+            if time.monotonic() - saved > self.options.save_every_s:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        """Write the state beside the old one, then put it in its place: a kill at any moment leaves a whole file."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "counters": {"step": self.step, "images_seen": self.images_seen, "seconds": self.seconds},
+        }
+        partial = self._state_file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._state_file)
+
+    def _resume(self) -> None:
+        state = torch.load(self._state_file, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+
+    def _train_on(self, batch: Batch, sums: dict[str, list[float]]) -> None:
+        progress = self.images_seen / self.options.num_images
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.learning_rate * _rate(progress, self.options)
+        pixels = (batch.pixels.to(self.device, torch.float32) - self._mean) / self._std
+        features = self.model.encode_image(pixels)
+        num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
+        spread = self.options.location_spread * (1 - progress * 5 / 6)
+        total = features.new_zeros(())
+        for group in batch.groups:
+            logits = self.model(
+                features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device)
+            )
+            losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
+            total = total + losses.sum() / num_tokens
+            counts = (group.labels != IGNORED).sum(dim=1).tolist()
+            for tag, loss, count in zip(group.tags, losses.detach().sum(dim=1).tolist(), counts, strict=True):
+                sums[tag][0] += loss
+                sums[tag][1] += count
+        total.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self.images_seen += len(batch.pixels)
+        self._update_average()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Young averages follow quickly: the first steps are not worth remembering.
+        decay = min(self.options.average_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def _log(self, sums: dict[str, list[float]]) -> None:
+        losses = {tag: round(total / count, 4) for tag, (total, count) in sorted(sums.items())}
+        total, count = (sum(values) for values in zip(*sums.values(), strict=True))
+        line = {
+            "step": self.step,
+            "images": self.images_seen,
+            "seconds": round(self.seconds, 1),
+            "loss": round(total / count, 4),
+            "losses": losses,
+        }
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        print(
+            f"step {self.step}  images {self.images_seen}  {self.images_seen / self.seconds:.1f} images/s  loss {line['loss']}", flush=True
+        )
+
+
+def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int, spread: float) -> Tensor:
+    """Cross entropy of every token, ``[examples, tokens]``, zero at ignored places.
+
+    Location tokens have a target that is spread over the bins around the true one (a normal distribution with ``spread``
+    bins of standard deviation, cut at two of them); with ``spread`` 0 they are tokens like all others.
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=-1)
+    is_ignored = labels == IGNORED
+    targets = labels.masked_fill(is_ignored, 0)
+    losses = -log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    is_location = (targets >= first_location_id) & (targets < first_location_id + NUM_LOCATIONS)
+    if spread > 0 and bool(is_location.any()):
+        reach = max(1, round(2 * spread))
+        offsets = torch.arange(-reach, reach + 1, device=labels.device)
+        weights = torch.exp(-0.5 * (offsets / spread) ** 2)
+        bins = (targets[is_location].unsqueeze(-1) - first_location_id + offsets).clamp(0, NUM_LOCATIONS - 1)
+        spread_out = log_probabilities[is_location].gather(-1, bins + first_location_id)
+        losses = losses.masked_scatter(is_location, -(spread_out @ (weights / weights.sum())))
+    return losses.masked_fill(is_ignored, 0.0)
+
+
+def _rate(progress: float, options: TrainingOptions) -> float:
+    """The learning rate as a share of its plateau."""
+    return max(0.01, min(1.0, progress / options.warmup, (1 - progress) / options.decay))
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,46 @@
+"""Checkpoints: from a name to a folder, from a folder to a model.
+
+The only room that touches the hub, the disk and safetensors. ``resolve`` and ``ALIASES`` are ready at once; the rest needs
+torch and is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from florence2.weights.aliases import ALIASES, Alias
+from florence2.weights.source import resolve
+
+if TYPE_CHECKING:
+    from florence2.weights.checkpoint import Checkpoint, read_checkpoint
+    from florence2.weights.defaults import GenerationDefaults, ImageSettings
+    from florence2.weights.load import load_model
+    from florence2.weights.save import save_native
+
+__all__ = [
+    "ALIASES",
+    "Alias",
+    "Checkpoint",
+    "GenerationDefaults",
+    "ImageSettings",
+    "load_model",
+    "read_checkpoint",
+    "resolve",
+    "save_native",
+]
+
+_LAZY = {
+    "Checkpoint": "checkpoint",
+    "read_checkpoint": "checkpoint",
+    "GenerationDefaults": "defaults",
+    "ImageSettings": "defaults",
+    "load_model": "load",
+    "save_native": "save",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"florence2.weights.{_LAZY[name]}"), name)

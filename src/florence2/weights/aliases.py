@@ -1,0 +1,39 @@
+"""The short names of published checkpoints, and where each one comes from.
+
+Data only: a table from alias to hub repository, or to the folder inside this package. Knows nothing of downloading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Alias:
+    """One short name.
+
+    Attributes:
+        name: what the user writes.
+        repository: the hub's ``owner/name``, or None for the checkpoint inside this package.
+        num_parameters: rounded, for lists shown to people.
+        description: one line for the same lists.
+    """
+
+    name: str
+    repository: str | None
+    num_parameters: str
+    description: str
+
+
+# The native conversions come first choice: their tokenizer is complete and they carry generation and processor settings of their own.
+# The original ones load as well, by their hub id (microsoft/Florence-2-base and so on).
+ALIASES: dict[str, Alias] = {
+    alias.name: alias
+    for alias in (
+        Alias("florence-2-demo", None, "under 12 M", "small model of this project, comes with the package, knows synthetic scenes"),
+        Alias("florence-2-base", "florence-community/Florence-2-base", "231 M", "pretrained"),
+        Alias("florence-2-large", "florence-community/Florence-2-large", "770 M", "pretrained"),
+        Alias("florence-2-base-ft", "florence-community/Florence-2-base-ft", "231 M", "fine-tuned on downstream tasks"),
+        Alias("florence-2-large-ft", "florence-community/Florence-2-large-ft", "770 M", "fine-tuned on downstream tasks"),
+    )
+}

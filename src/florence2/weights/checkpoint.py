@@ -1,0 +1,94 @@
+"""A checkpoint's small JSON files as one value.
+
+In: a folder, of a checkpoint or of an adapter. Out: a ``Checkpoint``: dimensions, image settings, generation defaults, dropped
+phrases, and the adapters to merge. Reads no tensors; downloads only an adapter's base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from florence2.errors import CheckpointError
+from florence2.model.config import Florence2Config
+from florence2.weights.architecture import read_architecture
+from florence2.weights.defaults import (
+    GenerationDefaults,
+    ImageSettings,
+    read_banned_phrases,
+    read_generation_defaults,
+    read_image_settings,
+)
+from florence2.weights.files import ADAPTER_CONFIG, BASE_FOLDER, is_adapter
+from florence2.weights.section import read_json
+from florence2.weights.source import resolve
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        folder: where its tensors and its tokenizer are.
+        config: the model's dimensions.
+        image: how images are prepared.
+        generation: how answers are generated, unless a request says otherwise.
+        banned_phrases: phrases that grounding drops, exact and case-sensitive.
+        adapters: adapter folders that belong to it and are merged first, because the user named the adapter as the model.
+    """
+
+    folder: Path
+    config: Florence2Config
+    image: ImageSettings
+    generation: GenerationDefaults
+    banned_phrases: frozenset[str]
+    adapters: tuple[Path, ...] = ()
+
+
+def read_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a folder's JSON files.
+
+    An adapter's folder stands for its base with the adapter merged. The base lies in its ``base`` folder or is what
+    ``adapter_config.json`` names, a folder or a hub id.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of another model, or asks for what this model can't do; the message names it.
+        ModelNotFound, DownloadError: an adapter's base could not be had.
+    """
+    folder = Path(folder)
+    adapters: list[Path] = []
+    while folder.is_dir() and is_adapter(path.name for path in folder.iterdir()):
+        if folder in adapters:
+            raise CheckpointError(f"{folder / ADAPTER_CONFIG}: the adapter is its own base.")
+        adapters.insert(0, folder)
+        folder = _base_of(folder)
+    if not (folder / "config.json").is_file():
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else ""
+        raise CheckpointError(f"{folder} is no checkpoint: expected config.json, found {found or 'nothing'}.")
+    config = read_json(folder / "config.json")
+    architecture = read_architecture(config)
+    return Checkpoint(
+        folder=folder,
+        config=architecture,
+        image=read_image_settings(folder, architecture.vision),
+        generation=read_generation_defaults(folder, config),
+        banned_phrases=read_banned_phrases(folder, config),
+        adapters=tuple(adapters),
+    )
+
+
+def _base_of(adapter: Path) -> Path:
+    """The folder of the checkpoint that an adapter was made for."""
+    if (adapter / BASE_FOLDER).is_dir():
+        return adapter / BASE_FOLDER
+    config = read_json(adapter / ADAPTER_CONFIG)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(
+            f"{config.where} names no base_model_name_or_path and there is no {BASE_FOLDER} folder: "
+            "load the base checkpoint and give this folder as its adapter."
+        )
+    nearby = adapter / name
+    if nearby.is_dir():
+        return nearby
+    return resolve(f"{name}@{revision}" if isinstance(revision, str) and revision and not Path(name).exists() else name)

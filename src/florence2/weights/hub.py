@@ -1,0 +1,337 @@
+"""Checkpoints from the hub into its shared cache on this disk.
+
+In: a repository and a revision. Out: the folder of that revision in the cache, which other programs share. Only the files that
+``files.choose`` names are fetched; finished ones are never fetched again, and a large one that broke off goes on where it
+stopped, in this process or the next. Without a network, or with ``HF_HUB_OFFLINE=1``, a complete copy in the cache serves.
+Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose, choose_adapter_weights, choose_container, is_adapter
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_REVISION = "main"
+# How often in a row a connection may bring nothing before a download fails, and the wait between two connections.
+MAX_FAILURES = 4
+RETRY_DELAY_S = 1.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TRUE = {"1", "ON", "YES", "TRUE"}
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One revision of one repository, and the places it comes from and goes to."""
+
+    repository: str
+    revision: str
+    endpoint: str
+    cache: Path
+
+    @property
+    def label(self) -> str:
+        return self.repository if self.revision == DEFAULT_REVISION else f"{self.repository}@{self.revision}"
+
+    @property
+    def storage(self) -> Path:
+        """Where the cache keeps this repository, by the cache's own rule."""
+        return self.cache / f"models--{self.repository.replace('/', '--')}"
+
+
+def fetch(repository: str, revision: str | None = None) -> Path:
+    """The cache's folder of a repository's revision, with all files of the checkpoint in it.
+
+    The endpoint, the cache, offline mode and the token come from ``HF_ENDPOINT``, ``HF_HUB_CACHE`` or ``HF_HOME``,
+    ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` (or the hub client's stored login), read at each call.
+
+    Raises:
+        ModelNotFound: no such repository or revision, no access to it, or it holds no checkpoint.
+        DownloadError: offline or unreachable without a complete copy in the cache, or broken off.
+        MissingExtra: ``huggingface_hub`` is not installed.
+    """
+    target = _target(repository, revision or DEFAULT_REVISION)
+    cached = _cached(target)
+    if cached is not None and _COMMIT.fullmatch(target.revision):
+        return cached
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        return _offline(target, cached, "HF_HUB_OFFLINE is set")
+    try:
+        with _translated(target):
+            return _download(target)
+    except (DownloadError, ModelNotFound) as error:
+        if cached is None:
+            raise
+        logger.warning("%s Using the copy in the cache: %s", error.message, cached)
+        return cached
+
+
+def _target(repository: str, revision: str) -> _Target:
+    try:
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise MissingExtra("Downloading models needs huggingface_hub, which is not installed: pip install 'florence2[engine]'") from error
+    # The client reads these variables once, when it is imported; reading them here lets a program set them later.
+    home = os.environ.get("HF_HOME")
+    cache = os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    if not endpoint.startswith(("https://", "http://")):
+        raise DownloadError(f"Expected HF_ENDPOINT to be an address such as https://huggingface.co, got {endpoint!r}.", field="model")
+    return _Target(repository, revision, endpoint.rstrip("/"), Path(cache).expanduser().absolute())
+
+
+def _cached(target: _Target) -> Path | None:
+    """The folder of this revision in the cache, if every file of the checkpoint is there."""
+    commit = target.revision
+    reference = target.storage / "refs" / target.revision
+    if not _COMMIT.fullmatch(commit):
+        if not reference.is_file():
+            return None
+        commit = reference.read_text(encoding="utf-8").strip()
+    folder = target.storage / "snapshots" / commit
+    return folder if is_complete(folder) else None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a configuration and all files of its weights, or an adapter and its base if that lies inside."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if is_adapter(names):
+        base = folder / BASE_FOLDER
+        return choose_adapter_weights(names) is not None and (not base.is_dir() or is_complete(base))
+    container = choose_container(names)
+    if container is None or "config.json" not in names:
+        return False
+    if not container.endswith(INDEX_SUFFIX):
+        return True
+    try:
+        shards = set(json.loads((folder / container).read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError):
+        return False
+    return shards <= names
+
+
+def _offline(target: _Target, cached: Path | None, reason: str) -> Path:
+    if cached is not None:
+        return cached
+    raise DownloadError(
+        f"{target.label} is not, or not completely, in the cache {target.cache}, and {reason}. Fetch it once with network access "
+        f"(florence2 pull {target.label}), point HF_HUB_CACHE at a cache that has it, or give a local folder.",
+        field="model",
+    )
+
+
+def _download(target: _Target) -> Path:
+    from huggingface_hub import HfApi, constants, hf_hub_download
+
+    api = HfApi(endpoint=target.endpoint)
+    info = api.model_info(target.repository, revision=target.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    commit = info.sha or target.revision
+    listing = [sibling.rfilename for sibling in info.siblings or []]
+    if not listing:
+        listing = api.list_repo_files(target.repository, revision=commit)
+    chosen = choose(listing)
+    if choose_container(chosen) is None and not is_adapter(chosen):
+        raise ModelNotFound(
+            f"{target.label} at {target.endpoint} holds no checkpoint: expected one of model.safetensors, pytorch_model.bin, "
+            f"their sharded forms, or an adapter_config.json; found {', '.join(sorted(listing)[:8]) or 'no files'}.",
+            field="model",
+        )
+    paths = []
+    for name in chosen:
+        if name.endswith((".safetensors", ".bin")):
+            _fetch_resumable(target, commit, name)
+        paths.append(hf_hub_download(target.repository, name, revision=commit, endpoint=target.endpoint, cache_dir=target.cache))
+    folder = Path(paths[0]).parent
+    # Only now does the cache learn which commit the revision stands for: an interrupted download never looks like a finished one.
+    reference = target.storage / "refs" / target.revision
+    if not _COMMIT.fullmatch(target.revision) and (not reference.is_file() or reference.read_text(encoding="utf-8") != folder.name):
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(folder.name, encoding="utf-8")
+    return folder
+
+
+def _fetch_resumable(target: _Target, commit: str, name: str) -> None:
+    """Put one file of weights among the cache's blobs, going on from what an earlier attempt left.
+
+    The hub's client resumes within one call only and throws a broken download away; here what has arrived stays beside the
+    blob. The client then finds the finished blob and links it into the revision's folder.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import WeakFileLock
+
+    if (target.storage / "snapshots" / commit / name).exists():
+        return
+    url = hf_hub_url(target.repository, name, revision=commit, endpoint=target.endpoint)
+    metadata = get_hf_file_metadata(url, endpoint=target.endpoint)
+    if metadata.etag is None or metadata.size is None:
+        return
+    blob = target.storage / "blobs" / metadata.etag
+    partial = blob.with_name(f"{blob.name}.florence2-partial")
+    lock = target.cache / ".locks" / target.storage.name / f"{blob.name}.florence2.lock"
+    for needed in (blob, lock):
+        needed.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return
+        num_connections = _fill(partial, url, metadata.size, f"{name} of {target.label}")
+        # Bytes of several connections were put together: only the hub's own checksum can tell that they belong together.
+        if num_connections > 1 and _SHA256.fullmatch(metadata.etag) and _sha256(partial) != metadata.etag:
+            partial.unlink()
+            raise DownloadError(f"{name} of {target.label} arrived damaged and was thrown away. Try again.", field="model")
+        os.replace(partial, blob)
+
+
+def _fill(partial: Path, url: str, size_bytes: int, what: str) -> int:
+    """Append to a partial file until it has its size; returns how many connections it took, earlier ones included.
+
+    Raises:
+        DownloadError: no room, or attempt after attempt brought nothing.
+    """
+    from huggingface_hub.utils import tqdm
+
+    had_bytes = partial.stat().st_size if partial.exists() else 0
+    if had_bytes > size_bytes:
+        partial.unlink()
+        had_bytes = 0
+    num_connections = 1 if had_bytes else 0
+    _check_space(what, partial.parent, size_bytes - had_bytes)
+    logger.info("fetching %s, %.1f of %.1f MB are here", what, had_bytes / 1e6, size_bytes / 1e6)
+    num_failures = 0
+    # disable=None shows the bar on terminals only.
+    with tqdm(total=size_bytes, initial=had_bytes, unit="B", unit_scale=True, desc=what, disable=None) as bar:
+        while had_bytes < size_bytes or num_connections == 0:
+            reason = _append(partial, url, bar.update)
+            num_connections += 1
+            now_bytes = partial.stat().st_size
+            num_failures = 0 if now_bytes > had_bytes else num_failures + 1
+            had_bytes = now_bytes
+            if reason is None and had_bytes == size_bytes:
+                break
+            if num_failures >= MAX_FAILURES or had_bytes > size_bytes:
+                raise DownloadError(
+                    f"{what} broke off after {had_bytes / 1e6:.1f} of {size_bytes / 1e6:.1f} MB ({reason or 'wrong size'}). "
+                    "Try again: what has arrived is kept and the download goes on from there.",
+                    field="model",
+                )
+            logger.warning("%s broke off after %.1f MB (%s), going on", what, had_bytes / 1e6, reason)
+            time.sleep(RETRY_DELAY_S)
+    return num_connections
+
+
+def _append(partial: Path, url: str, advance: Callable[[int], object]) -> str | None:
+    """One connection: append what it brings. Returns why it ended early, or None."""
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    start = partial.stat().st_size if partial.exists() else 0
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    try:
+        with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=timeout) as response:
+            if response.status_code in _TRANSIENT:
+                return f"HTTP {response.status_code}"
+            if response.status_code == 416:
+                partial.unlink()
+                advance(-start)
+                return "the part that was here does not fit"
+            hf_raise_for_status(response)
+            if start and response.status_code != 206:
+                advance(-start)
+                start = 0
+            with partial.open("ab" if start else "wb") as file:
+                for chunk in response.iter_raw():
+                    file.write(chunk)
+                    advance(len(chunk))
+    except _transport_errors() as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _check_space(what: str, folder: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise DownloadError(
+            f"{what} needs {needed_bytes / 1e6:.0f} MB more, {folder} has {free_bytes / 1e6:.0f} MB free. "
+            "Free some space or point HF_HUB_CACHE at another disk.",
+            field="model",
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _translated(target: _Target) -> Iterator[None]:
+    """Turn what the hub's client raises into this project's errors."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    where = f"at {target.endpoint}"
+    try:
+        yield
+    except Florence2Error:
+        raise
+    except GatedRepoError as error:
+        raise ModelNotFound(
+            f"{target.label} {where} is gated: accept its terms on its page, then set HF_TOKEN to a token of that account.", field="model"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelNotFound(
+            f"{target.repository} {where} has no revision {target.revision!r}: give a branch, a tag or a full commit.", field="model"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelNotFound(
+            f"There is no repository {target.repository} {where} that can be seen {_access()}, nor a folder of that name here. "
+            "Check the spelling; a private one needs HF_TOKEN.",
+            field="model",
+        ) from error
+    except HFValidationError as error:
+        raise ModelNotFound(f"{target.label} is no valid hub id (owner/name): {error}", field="model") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise ModelNotFound(
+                f"The hub {where} refused {target.label} {_access()} (HTTP {status}). Check that HF_TOKEN is valid and may read it.",
+                field="model",
+            ) from error
+        raise DownloadError(
+            f"The hub {where} answered HTTP {status} for {target.label}. Try again later; what has arrived is kept.", field="model"
+        ) from error
+    except (*_transport_errors(), OSError) as error:
+        raise DownloadError(
+            f"{target.label} could not be fetched from {target.endpoint} ({type(error).__name__}: {error}). Check the network, proxy and "
+            "HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
+            field="model",
+        ) from error
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """The root of the errors of the HTTP library below the hub's client, which differs between the client's versions."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return tuple(base for base in HfHubHTTPError.__bases__ if base is not OSError and issubclass(base, Exception))
+
+
+def _access() -> str:
+    from huggingface_hub import get_token
+
+    return "with the token given" if get_token() else "without a token"

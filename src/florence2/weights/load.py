@@ -1,0 +1,168 @@
+"""A checkpoint's tensors as a model.
+
+In: a ``Checkpoint``. Out: a ``Florence2`` in evaluation mode. The model is built without memory and its tensors are put in
+place one by one: mapped from the file where the type stays, converted on the way where it changes, so that there is never a
+second copy of the weights. What does not fit is refused by name before anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from florence2.errors import CheckpointError
+from florence2.model import Florence2
+from florence2.model.projector import temporal_table
+from florence2.weights.checkpoint import Checkpoint
+from florence2.weights.lora import open_adapter
+from florence2.weights.names import EMBEDDINGS, HEAD, LOGITS_BIAS, SHARED, TEMPORAL_TABLE, TRANSPOSED, to_native, to_original, to_ours
+from florence2.weights.source import resolve
+from florence2.weights.tensors import StoredTensor, open_folder
+from florence2.weights.untied import UntiedBart
+
+_PADDED_TO = 64
+_NAMES_SHOWN = 8
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    adapters: Sequence[str | Path] = (),
+) -> Florence2:
+    """The model with the checkpoint's weights.
+
+    Args:
+        checkpoint: what ``read_checkpoint`` gave.
+        device: where the weights go.
+        dtype: their floating-point type; None is float32, whatever is stored.
+        adapters: folders or hub ids of LoRA adapters, merged in this order after the checkpoint's own.
+
+    Raises:
+        CheckpointError: damaged, incomplete or foreign weights, or an adapter that does not fit; the message names what.
+        ModelNotFound, DownloadError: an adapter could not be had.
+    """
+    dtype = dtype or torch.float32
+    with torch.device("meta"):
+        model = Florence2(checkpoint.config)
+    tensors = _base_tensors(checkpoint, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+    for folder in (*checkpoint.adapters, *map(resolve, adapters)):
+        tensors = open_adapter(folder).applied_to(tensors)
+    if _keep_head(tensors):
+        with torch.device("meta"):
+            model.language_model = UntiedBart(checkpoint.config.text)
+    state = {name: tensors[_stored_as(name)].read(dtype).to(device) for name in model.state_dict()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()
+
+
+def _stored_as(name: str) -> str:
+    """The checkpoint's name, in our spelling, for a name of the model's state."""
+    return HEAD if name == f"language_model.{HEAD}" else name
+
+
+def _base_tensors(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
+    """The checkpoint's tensors by our names, checked against its configuration."""
+    stored = open_folder(checkpoint.folder)
+    tensors = _renamed(checkpoint.folder, stored)
+    _check_logits_bias(tensors.pop(LOGITS_BIAS, None))
+    _cut_padding(tensors, expected[SHARED])
+    _check(checkpoint.folder, tensors, expected, is_original=any(name.startswith("language_model.model.") for name in stored))
+    _tie(tensors)
+    tensors.setdefault(TEMPORAL_TABLE, _computed_temporal_table(checkpoint))
+    return tensors
+
+
+def _renamed(folder: Path, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for name, tensor in stored.items():
+        ours = to_ours(name)
+        if ours in tensors:
+            raise CheckpointError(f"{folder} holds one tensor twice, as {tensors[ours].name} and as {name}.")
+        tensors[ours] = tensor
+        if ours == TRANSPOSED and name.endswith("image_projection"):
+            tensors[ours] = replace(tensor, shape=tensor.shape[::-1], read=lambda dtype, tensor=tensor: tensor.read(dtype).T.contiguous())
+    return tensors
+
+
+def _check_logits_bias(bias: StoredTensor | None) -> None:
+    """The original layout carries a bias of zeros; another one would change every answer if it were dropped."""
+    if bias is not None and bias.read(torch.float32).any():
+        raise CheckpointError(f"{bias.path}: {bias.name} is not zero, which is not supported: expected the zeros of published checkpoints.")
+
+
+def _cut_padding(tensors: dict[str, StoredTensor], shape: tuple[int, ...]) -> None:
+    """Leave out the rows that pad a token table to a multiple of 64; no token stands for them."""
+    rows = shape[0]
+    padded = (-(-rows // _PADDED_TO) * _PADDED_TO, *shape[1:])
+    for name in (*EMBEDDINGS, HEAD):
+        table = tensors.get(name)
+        if table is not None and table.shape == padded != shape:
+            tensors[name] = replace(table, shape=shape, read=lambda dtype, table=table: table.read(dtype)[:rows])
+
+
+def _check(folder: Path, tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], *, is_original: bool) -> None:
+    """Compare names and shapes, and say all that is wrong at once, in the names of the file's own layout."""
+    spelled = to_original if is_original else to_native
+    tables = (*EMBEDDINGS, HEAD)
+    missing = [name for name in expected if name not in tensors and name not in (SHARED, TEMPORAL_TABLE)]
+    if not any(name in tensors for name in tables):
+        missing.append(SHARED)
+    shapes = {**expected, **dict.fromkeys(tables, expected[SHARED])}
+    unexpected = [tensor.name for name, tensor in tensors.items() if name not in shapes]
+    misshapen = [
+        f"{tensor.name} is {list(tensor.shape)} instead of {list(shapes[name])}"
+        for name, tensor in tensors.items()
+        if name in shapes and tensor.shape != shapes[name]
+    ]
+    faults = [
+        *_fault("missing", [spelled(name) for name in missing]),
+        *_fault("unexpected", unexpected),
+        *_fault("of another shape than config.json says", misshapen),
+    ]
+    if faults:
+        raise CheckpointError(f"The weights in {folder} are not those of its config.json: {'; '.join(faults)}.")
+
+
+def _fault(what: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return [f"{len(names)} {what} ({shown}{more})"]
+
+
+def _tie(tensors: dict[str, StoredTensor]) -> None:
+    """Reduce the token tables to the shared one, and the head's if it differs; any one of them stands for all."""
+    embeddings = [tensors.pop(name) for name in EMBEDDINGS if name in tensors]
+    for other in embeddings[1:]:
+        if not _equal(embeddings[0], other):
+            raise CheckpointError(
+                f"{other.path}: {embeddings[0].name} and {other.name} differ; one table for encoder and decoder is supported."
+            )
+    tensors[SHARED] = embeddings[0] if embeddings else tensors.pop(HEAD)
+
+
+def _keep_head(tensors: dict[str, StoredTensor]) -> bool:
+    """Whether the head has values of its own; a head that equals the shared table is dropped."""
+    if HEAD in tensors and _equal(tensors[HEAD], tensors[SHARED]):
+        del tensors[HEAD]
+    return HEAD in tensors
+
+
+def _equal(first: StoredTensor, second: StoredTensor) -> bool:
+    return first.shape == second.shape and torch.equal(first.read(torch.float32), second.read(torch.float32))
+
+
+def _computed_temporal_table(checkpoint: Checkpoint) -> StoredTensor:
+    vision = checkpoint.config.vision
+
+    def read(dtype: torch.dtype) -> Tensor:
+        return temporal_table(vision.max_temporal_embeddings, vision.embed_dim[-1]).to(dtype)
+
+    return StoredTensor(TEMPORAL_TABLE, (vision.max_temporal_embeddings, vision.embed_dim[-1]), checkpoint.folder, read)

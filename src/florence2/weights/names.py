@@ -1,0 +1,95 @@
+"""Tensor names as data: the original layout, the native layout, and ours.
+
+Ours are the native names without their leading ``model.``. Names of modules (as adapters use them) and names of tensors go
+through the same rules, because each rule replaces a leading run of whole segments. Knows nothing of files or shapes.
+Source: the two published layouts, compared tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+SHARED = "language_model.shared.weight"
+HEAD = "lm_head.weight"
+EMBEDDINGS = (SHARED, "language_model.encoder.embed_tokens.weight", "language_model.decoder.embed_tokens.weight")
+LOGITS_BIAS = "final_logits_bias"
+TEMPORAL_TABLE = "multi_modal_projector.visual_temporal_embed.pos_idx_to_embed"
+
+# The one tensor that the original layout stores the other way round ([vision width, text width]).
+TRANSPOSED = "multi_modal_projector.image_projection.weight"
+
+_BLOCK = "vision_tower.blocks.#.#"
+# Original run of segments -> ours; "#" stands for one index.
+_RULES: tuple[tuple[str, str], ...] = (
+    ("vision_tower.convs.#.proj", "vision_tower.convs.#.conv"),
+    *(
+        (f"{_BLOCK}.{block}.{original}", f"{_BLOCK}.{block}.{ours}")
+        for block, attention in (("spatial_block", "window_attn"), ("channel_block", "channel_attn"))
+        for original, ours in (
+            ("conv1.fn.dw", "conv1"),
+            ("conv2.fn.dw", "conv2"),
+            (f"{attention}.norm", "norm1"),
+            (f"{attention}.fn", attention),
+            ("ffn.norm", "norm2"),
+            ("ffn.fn.net", "ffn"),
+        )
+    ),
+    ("image_projection", "multi_modal_projector.image_projection.weight"),
+    ("image_proj_norm", "multi_modal_projector.image_proj_norm"),
+    ("image_pos_embed", "multi_modal_projector.image_position_embed"),
+    ("visual_temporal_embed", "multi_modal_projector.visual_temporal_embed"),
+    ("language_model.model", "language_model"),
+    ("language_model.lm_head", "lm_head"),
+    ("language_model.final_logits_bias", LOGITS_BIAS),
+)
+# What training frameworks put in front of every name.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def _compile(rules: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Patterns that match at the start of a name and end at a segment's end, with their replacements."""
+    compiled = []
+    for source, target in rules:
+        pattern = re.escape(source).replace(r"\#", "#").replace("#", r"(\d+)")
+        indices = iter(range(1, 10))
+        replacement = re.sub("#", lambda _, indices=indices: rf"\{next(indices)}", target)
+        compiled.append((re.compile(rf"^{pattern}(?=\.|$)"), replacement))
+    return tuple(compiled)
+
+
+_FROM_ORIGINAL = _compile(_RULES)
+_TO_ORIGINAL = _compile((ours, original) for original, ours in _RULES)
+
+
+def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], name: str) -> str:
+    for pattern, replacement in rules:
+        renamed, count = pattern.subn(replacement, name, count=1)
+        if count:
+            return renamed
+    return name
+
+
+def without_wrappers(name: str) -> str:
+    """The name without what distributed training or compilation put in front of it."""
+    while name.startswith(_WRAPPERS):
+        name = name.split(".", 1)[1]
+    return name
+
+
+def to_ours(name: str) -> str:
+    """Our name for a tensor or module of either layout; names that neither layout knows come back as they are."""
+    name = without_wrappers(name)
+    if name.startswith("model."):
+        return name.removeprefix("model.")
+    return _apply(_FROM_ORIGINAL, name)
+
+
+def to_native(name: str) -> str:
+    """The native layout's name for one of ours."""
+    return name if name.startswith(("lm_head", LOGITS_BIAS)) else f"model.{name}"
+
+
+def to_original(name: str) -> str:
+    """The original layout's name for one of ours; ``TRANSPOSED`` must be transposed as well."""
+    return _apply(_TO_ORIGINAL, name)

@@ -1,0 +1,94 @@
+"""From what the user calls a model to a folder on this machine.
+
+In: an alias, ``alias@revision``, a hub id, ``owner/name@revision``, or a folder. Out: the folder's path, after downloading if
+needed. Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+from florence2.errors import ModelNotFound
+from florence2.weights import hub
+from florence2.weights.aliases import ALIASES
+from florence2.weights.files import ADAPTER_CONFIG
+
+logger = logging.getLogger(__name__)
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\", "\\")
+
+
+def resolve(name: str | Path) -> Path:
+    """The local folder of a checkpoint or adapter, downloaded first if it is on the hub and not in the cache.
+
+    Args:
+        name: an alias of ``aliases.ALIASES``, a hub id (either may end in ``@revision``), or a folder. A folder that holds a
+            checkpoint wins over an alias of the same name.
+
+    Raises:
+        ModelNotFound: no such alias, folder, repository or revision, or one that needs a token.
+        DownloadError: the hub can't be reached and the cache holds no complete copy, or the download broke off.
+    """
+    path = Path(name).expanduser()
+    if isinstance(name, Path) or _is_checkpoint(path) or (path.is_dir() and name not in ALIASES):
+        return _local(path)
+    stem, _, revision = name.partition("@")
+    if stem in ALIASES:
+        return _alias(stem, revision or None)
+    if name.startswith(_PATH_STARTS) or re.match(r"[A-Za-z]:[\\/]", name):
+        return _local(path)
+    if _REPOSITORY.fullmatch(stem):
+        return hub.fetch(stem, revision or None)
+    if path.exists():
+        return _local(path)
+    raise ModelNotFound(_unknown(name, stem), field="model")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file()
+
+
+def _local(path: Path) -> Path:
+    path = path.absolute()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelNotFound(
+            f"Expected a folder with a checkpoint, got the file {path}. Give the folder that holds it and config.json: {path.parent}",
+            field="model",
+        )
+    nearest = next(parent for parent in path.parents if parent.exists())
+    raise ModelNotFound(
+        f"There is no folder {path} (the part that exists is {nearest}). Give a folder with config.json and weights, "
+        f"a hub id such as microsoft/Florence-2-base, or one of: {', '.join(ALIASES)}.",
+        field="model",
+    )
+
+
+def _alias(name: str, revision: str | None) -> Path:
+    repository = ALIASES[name].repository
+    if Path(name).exists():
+        logger.info("%s means the published checkpoint; write ./%s for the folder of that name", name, name)
+    if repository is not None:
+        return hub.fetch(repository, revision)
+    if revision is not None:
+        raise ModelNotFound(f"{name} comes with the package and has no revisions: leave out @{revision}.", field="model")
+    folder = Path(os.fspath(resources.files("florence2") / "demo"))  # type: ignore[call-overload]
+    if not _is_checkpoint(folder):
+        raise ModelNotFound(f"{name} is not part of this installation: {folder} holds no config.json. Reinstall florence2.", field="model")
+    return folder
+
+
+def _unknown(name: str, stem: str) -> str:
+    close = difflib.get_close_matches(stem.lower().replace("_", "-"), ALIASES, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"Unknown model {name!r}.{hint} Known aliases: {', '.join(ALIASES)}. A hub id has the form owner/name[@revision]; "
+        "a folder is given by its path."
+    )

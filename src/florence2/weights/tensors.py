@@ -1,0 +1,172 @@
+"""Tensors in files, opened but not yet read.
+
+In: a checkpoint's folder or one file. Out: a ``StoredTensor`` for each name, whose shape is known and whose values are read
+when asked for. Values that keep their type are mapped from the file and take no memory of their own; values that change type
+are read and converted one tensor at a time. Knows nothing of what the names mean.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from florence2.errors import CheckpointError
+from florence2.weights.files import CONTAINERS, INDEX_SUFFIX, choose_container
+from florence2.weights.section import read_json
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file.
+
+    Attributes:
+        name: as it stands in the file.
+        shape: its dimensions.
+        path: the file.
+        read: gives the values in a floating-point type; mapped from the file if they are stored in it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    path: Path
+    read: Callable[[torch.dtype], Tensor]
+
+
+def open_folder(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint's folder, from the first container of ``files.CONTAINERS`` that is there.
+
+    Raises:
+        CheckpointError: no container, a missing shard, or a damaged file.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    container = choose_container(names)
+    if container is None:
+        weights = [name for name in sorted(names) if name.endswith((".safetensors", ".bin"))]
+        raise CheckpointError(
+            f"{folder} holds no weights that can be read: expected {', '.join(CONTAINERS[:-1])} or {CONTAINERS[-1]}, "
+            f"found {', '.join(weights[:8]) or 'none'}."
+        )
+    if not container.endswith(INDEX_SUFFIX):
+        return open_file(folder / container)
+    return _open_shards(folder, container)
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors or pickled file; the pickled kind is read without executing anything in it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else than tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing.")
+    with path.open("rb") as file:
+        if file.read(24).startswith(b"version https://git-lfs"):
+            raise CheckpointError(f"{path} is only a Git LFS pointer, not the weights: run `git lfs pull` in its folder.")
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickled(path)
+
+
+def _open_shards(folder: Path, index: str) -> dict[str, StoredTensor]:
+    weight_map = read_json(folder / index).section("weight_map")
+    listed: dict[str, str] = weight_map.values("the name of a shard", str)
+    shards = sorted(set(listed.values()))
+    if not shards or any(Path(shard).name != shard for shard in shards):
+        raise CheckpointError(f"{folder / index}: expected a weight_map from tensors to files in the same folder.")
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} is incomplete: {index} names {len(missing)} file(s) that are not there: {', '.join(missing[:8])}.")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in shards:
+        tensors.update(open_file(folder / shard))
+    absent = sorted(set(listed) - set(tensors))
+    if absent:
+        raise CheckpointError(f"{folder} is incomplete: {index} names {len(absent)} tensor(s) that no file holds: {', '.join(absent[:8])}.")
+    return tensors
+
+
+def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    # The library checks the header against the file; the offsets in it are then only looked up.
+    try:
+        file = safe_open(path, framework="pt")
+        header, data_start = _read_header(path)
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Fetch or copy it again.") from error
+    tensors = {}
+    for name in file.keys():  # noqa: SIM118 - the handle is no mapping
+        entry = header[name]
+        stored = _DTYPES.get(entry["dtype"])
+        if stored is None:
+            raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}, expected one of {', '.join(_DTYPES)}.")
+        begin, end = entry["data_offsets"]
+
+        def read(dtype: torch.dtype, name: str = name, stored: torch.dtype = stored, begin: int = begin, end: int = end) -> Tensor:
+            if dtype == stored:
+                return file.get_tensor(name)
+            return _read_bytes(path, data_start + begin, end - begin).view(stored).to(dtype).view(header[name]["shape"])
+
+        tensors[name] = StoredTensor(name, tuple(entry["shape"]), path, read)
+    return tensors
+
+
+def _read_header(path: Path) -> tuple[dict, int]:
+    """The header's entries and the offset of the data behind it. Source: the safetensors format's description."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length)), 8 + length
+
+
+def _read_bytes(path: Path, offset: int, length: int) -> Tensor:
+    """Bytes of a file in memory of their own; unlike a mapping they are gone with the tensor."""
+    data = np.fromfile(path, dtype=np.uint8, count=length, offset=offset)
+    if data.size != length:
+        raise CheckpointError(f"{path} ended {length - data.size} bytes early. Fetch or copy it again.")
+    return torch.from_numpy(data)
+
+
+def _open_pickled(path: Path) -> dict[str, StoredTensor]:
+    values = _unpickle(path)
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise CheckpointError(f"{path}: expected a table of named tensors, got {type(values).__name__}.")
+    foreign = [name for name, value in values.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise CheckpointError(f"{path}: expected tensors only, got {len(foreign)} other value(s): {', '.join(foreign[:8])}.")
+    return {
+        name: StoredTensor(name, tuple(value.shape), path, lambda dtype, value=value: value.detach().to(dtype))
+        for name, value in values.items()
+    }
+
+
+def _unpickle(path: Path) -> object:
+    """The file's content, with nothing but tensors and plain containers allowed in it."""
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            # Files from before PyTorch 1.6 can't be mapped.
+            if "mmap can only be used" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it is damaged or holds code or objects besides tensors, and reading it would run them. "
+            "Ask for the weights as safetensors."
+        ) from error
+    except Exception as error:
+        # Bytes that are no pickle can fail in any way, so no list of classes would be complete.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path} is damaged or no PyTorch weights file ({reason}). Fetch or copy it again.") from error

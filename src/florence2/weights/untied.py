@@ -1,0 +1,26 @@
+"""A text model whose output head has a table of its own.
+
+Published checkpoints share one table between embeddings and head. Adapters that train the head (a common recipe) and some
+fine-tunes do not: merging those into the shared table would change the embeddings as well.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from florence2.model.bart import Bart
+from florence2.model.config import TextConfig
+
+
+class UntiedBart(Bart):
+    """``Bart`` with a separate head, ``[vocabulary, width]``."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Logits over the vocabulary, from the head's own table."""
+        return F.linear(hidden, self.lm_head.weight)

@@ -1,0 +1,273 @@
+"""The engine as callers use it, with a tiny random checkpoint: options, checks, futures, closing."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+import florence2
+from florence2.engine.engine import Engine
+from florence2.errors import (
+    EngineClosed,
+    EngineFailed,
+    InvalidImage,
+    InvalidOption,
+    InvalidPrompt,
+    InvalidRegion,
+    ModelNotFound,
+    UnknownTask,
+)
+from tests.checkpoints import reference_model, write_checkpoint
+
+SHORT = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
+    with florence2.load(folder, device="cpu") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+
+
+def test_a_result_has_everything(engine: Engine, image: Image.Image) -> None:
+    result = engine.run(image, "<OD>", max_new_tokens=SHORT, scores=True)
+    assert result.task == "<OD>"
+    assert result.image_size == (70, 50)
+    assert 2 <= len(result.token_ids) <= SHORT
+    assert result.token_ids[0] == 0
+    assert result.token_ids[-1] == 2
+    assert result.finish_reason in ("stop", "length")
+    assert result.log_probability is not None
+    assert result.log_probability < 0
+    assert result.scores is not None
+    assert len(result.scores) == len(result.boxes) == len(result.labels)
+    assert set(result.to_dict()) == {"<OD>"}
+
+
+def test_the_checkpoints_defaults_hold_and_requests_override_them(folder: Path, tmp_path: Path, image: Image.Image) -> None:
+    changed = {"num_beams": 2, "max_new_tokens": 5, "no_repeat_ngram_size": 1}
+    other = write_checkpoint(tmp_path / "other", generation=changed)
+    with florence2.load(other, device="cpu") as engine:
+        by_default = engine.run(image, "<CAPTION>")
+        asked = engine.run(image, "<CAPTION>", num_beams=2, max_new_tokens=5, no_repeat_ngram_size=1)
+        nothing = engine.run(image, "<CAPTION>", num_beams=None, max_new_tokens=None, scores=None)
+        longer = engine.run(image, "<CAPTION>", max_new_tokens=9, no_repeat_ngram_size=0)
+    assert by_default == asked == nothing
+    assert len(by_default.token_ids) <= 5
+    assert len(set(by_default.token_ids[:-1])) == len(by_default.token_ids) - 1  # no token twice
+    assert len(longer.token_ids) > 5
+
+
+def test_without_a_limit_answers_may_fill_the_positions(engine: Engine, image: Image.Image) -> None:
+    assert engine.checkpoint.generation.max_new_tokens is None
+    assert engine.max_answer_tokens == 160
+    result = engine.run(image, "<CAPTION>", num_beams=1, no_repeat_ngram_size=0)
+    assert len(result.token_ids) == 160 or result.finish_reason == "stop"
+    with pytest.raises(InvalidOption, match="at most 160") as caught:
+        engine.run(image, "<CAPTION>", max_new_tokens=161)
+    assert caught.value.field == "max_new_tokens"
+
+
+def test_every_kind_of_image_gives_the_same_answer(engine: Engine, image: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    image.save(path)
+    expected = engine.run(image, "<CAPTION>", max_new_tokens=SHORT)
+    for given in (path, str(path), path.read_bytes(), np.asarray(image)):
+        assert engine.run(given, "<CAPTION>", max_new_tokens=SHORT) == expected
+
+
+def test_a_turned_photograph_is_answered_upright(engine: Engine, image: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = engine.run(image.transpose(Image.Transpose.ROTATE_270), "<OD>", max_new_tokens=SHORT)
+    assert engine.run(tmp_path / "turned.png", "<OD>", max_new_tokens=SHORT) == upright
+    assert upright.image_size == (50, 70)
+    stored = engine.run(tmp_path / "turned.png", "<OD>", max_new_tokens=SHORT, auto_orient=False)
+    assert stored == engine.run(image, "<OD>", max_new_tokens=SHORT)
+
+
+def test_text_and_region_reach_the_prompt(engine: Engine, image: Image.Image) -> None:
+    inline = engine.run(image, "<REGION_TO_CATEGORY><loc_100><loc_200><loc_500><loc_600>", max_new_tokens=SHORT)
+    assert engine.run(image, "<REGION_TO_CATEGORY>", region=(7, 10, 35, 30), max_new_tokens=SHORT) == inline
+    grounded = engine.run(image, "<CAPTION_TO_PHRASE_GROUNDING>a red car", max_new_tokens=SHORT)
+    assert engine.run(image, "<CAPTION_TO_PHRASE_GROUNDING>", text="a red car", max_new_tokens=SHORT) == grounded
+
+
+def test_the_whole_path_gives_the_references_ids(engine: Engine, folder: Path) -> None:
+    processor: Any = AutoProcessor.from_pretrained(folder)
+    reference = reference_model(folder)
+    prompts = ["<OD>", "<CAPTION>", "<CAPTION_TO_PHRASE_GROUNDING>a red car", "<REGION_TO_OCR><loc_1><loc_20><loc_300><loc_999>"]
+    for seed, prompt in enumerate(prompts):
+        image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90 + seed, 61, 3), dtype=np.uint8))
+        inputs = processor(images=image, text=prompt, return_tensors="pt")
+        expected = reference.generate(**inputs, max_new_tokens=30)[0].tolist()
+        result = engine.run(image, prompt, max_new_tokens=30)
+        assert [2, *result.token_ids] == expected
+        assert result.raw == processor.batch_decode([expected[1:]], skip_special_tokens=False)[0]
+
+
+def test_several_prompts_about_one_image(engine: Engine, image: Image.Image) -> None:
+    prompts = ["<OD>", "<CAPTION>", "<OPEN_VOCABULARY_DETECTION>a cat", "what is it"]
+    results = engine.run_many(image, prompts, max_new_tokens=SHORT)
+    alone = [engine.run(image, prompt, max_new_tokens=SHORT) for prompt in prompts]
+    assert [result.to_dict() for result in results] == [result.to_dict() for result in alone]
+    assert [result.token_ids for result in results] == [result.token_ids for result in alone]
+    assert [result.task for result in results] == ["<OD>", "<CAPTION>", "<OPEN_VOCABULARY_DETECTION>", "what is it>"]
+    assert engine.run_many(image, []) == []
+    with pytest.raises(InvalidPrompt, match="list of strings"):
+        engine.run_many(image, "<OD>")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error", "field"),
+    [
+        ("<ODD>", {}, UnknownTask, "prompt"),
+        ("<CAPTION_TO_PHRASE_GROUNDING>", {}, InvalidPrompt, "text"),
+        ("<OD>", {"text": "a"}, InvalidPrompt, "text"),
+        ("<REGION_TO_OCR>", {"region": (0, 0, 71, 10)}, InvalidRegion, "region"),
+        ("<OD>", {"num_beams": 99}, InvalidOption, "num_beams"),
+        ("<OD>", {"temperature": 1.0}, InvalidOption, "temperature"),
+        ("<OD>", {"scores": 1}, InvalidOption, "scores"),
+        ("word " * 400, {}, InvalidPrompt, "prompt"),
+        ("<OPEN_VOCABULARY_DETECTION>" + "word " * 400, {}, InvalidPrompt, "text"),
+    ],
+)
+def test_mistakes_are_refused_before_the_queue(
+    engine: Engine, image: Image.Image, prompt: str, options: dict, error: type, field: str
+) -> None:
+    with pytest.raises(error) as caught:
+        engine.submit(image, prompt, **options)
+    assert caught.value.field == field
+
+
+def test_a_prompt_that_is_too_long_is_told_the_numbers(engine: Engine, image: Image.Image) -> None:
+    room = engine.max_prompt_tokens
+    longest = next(text for text in ("x" * size for size in range(room + 5, 0, -1)) if len(engine.tokenizer.encode(text)) == room)
+    assert engine.run(image, longest, max_new_tokens=2).token_ids
+    with pytest.raises(InvalidPrompt, match=f"has {room + 1} tokens.* room for {room}"):
+        engine.run(image, longest + "x")
+
+
+def test_an_unreadable_image_is_refused_before_the_queue(engine: Engine) -> None:
+    with pytest.raises(InvalidImage, match=r"missing\.png"):
+        engine.submit("missing.png", "<OD>")
+
+
+def test_many_threads_at_once(engine: Engine, image: Image.Image) -> None:
+    prompts = ["<OD>", "<CAPTION>", "<OCR>", "hello"] * 4
+    expected = {prompt: engine.run(image, prompt, max_new_tokens=SHORT).token_ids for prompt in set(prompts)}
+    results: dict[int, list[int]] = {}
+
+    def ask(number: int) -> None:
+        results[number] = engine.run(image, prompts[number], max_new_tokens=SHORT).token_ids
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == {number: expected[prompt] for number, prompt in enumerate(prompts)}
+
+
+def test_waiting_in_the_engines_own_thread_is_refused(engine: Engine, image: Image.Image) -> None:
+    told: Future[BaseException] = Future()
+
+    def callback(_: Future) -> None:
+        try:
+            engine.run(image, "<OD>")
+        except EngineFailed as error:
+            told.set_result(error)
+
+    engine.submit(image, "<OD>", max_new_tokens=SHORT).add_done_callback(callback)
+    assert "use submit there" in str(told.result(60))
+
+
+def test_a_closed_engine_refuses(folder: Path, image: Image.Image) -> None:
+    engine = florence2.load(folder, device="cpu")
+    future = engine.submit(image, "<OD>", max_new_tokens=SHORT)
+    engine.close()
+    assert future.result(0).task == "<OD>"
+    engine.close()
+    with pytest.raises(EngineClosed):
+        engine.run(image, "<OD>")
+
+
+def test_an_exception_leaving_the_engine_cancels(folder: Path, image: Image.Image) -> None:
+    futures: list[Future] = []
+
+    def crash() -> None:
+        with florence2.load(folder, device="cpu") as engine:
+            futures.extend(engine.submit(image, "<OD>") for _ in range(30))
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        crash()
+    assert all(future.done() for future in futures)
+    assert futures[-1].cancelled()
+
+
+def test_an_engine_that_nobody_holds_answers_and_ends(folder: Path, image: Image.Image) -> None:
+    future = florence2.load(folder, device="cpu").submit(image, "<OD>", max_new_tokens=SHORT)
+    gc.collect()
+    assert future.result(60).task == "<OD>"
+    for thread in threading.enumerate():
+        if thread.name == "florence2-engine" and thread.daemon:
+            thread.join(0.1)
+
+
+def test_leaving_the_interpreter_does_not_hang(folder: Path) -> None:
+    script = f"""
+        import torch, florence2
+        from PIL import Image
+        torch.set_num_threads(1)
+        engine = florence2.load({str(folder)!r}, device="cpu")
+        futures = [engine.submit(Image.new("RGB", (9, 9)), "<OD>") for _ in range(50)]
+        print("leaving")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "leaving", "")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", torch.float32), ("bf16", torch.bfloat16), ("float16", torch.float16)])
+def test_precisions(folder: Path, image: Image.Image, precision: str, dtype: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    with florence2.load(folder, device="cpu", precision=precision) as engine:
+        assert engine.dtype == dtype
+        assert engine.run(image, "<OD>", max_new_tokens=SHORT).token_ids
+    assert torch.get_default_dtype() == before
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_wrong_devices_precisions_and_models_are_named(folder: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"fp32.*bf16.*fp16.*got 'int4'"):
+        florence2.load(folder, precision="int4")
+    with pytest.raises(InvalidOption, match="cpu, cuda"):
+        florence2.load(folder, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InvalidOption, match=r"not on this machine, which has .*cpu"):
+            florence2.load(folder, device="cuda")
+    with pytest.raises(ModelNotFound):
+        florence2.load("florence-3-huge")

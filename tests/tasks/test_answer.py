@@ -1,0 +1,142 @@
+"""From generated ids to results: answers, framing tokens, scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from florence2.results import Result
+from florence2.tasks import TASKS, Tokenizer, build_prompt, interpret, parse
+from florence2.tasks.prompt import Prompt
+from tests.tasks.tiny_tokenizer import write_tokenizer_json
+
+SIZE = (640, 480)
+TWO_CATS = "the cat<loc_1><loc_2><loc_3><loc_4><loc_5><loc_6><loc_7><loc_8>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return Tokenizer.load(write_tokenizer_json(tmp_path_factory.mktemp("tiny")))
+
+
+def _prompt(tag: str) -> Prompt:
+    task = TASKS[tag]
+    return Prompt(tag, tag, task.template, task.kind)
+
+
+def _run(tokenizer: Tokenizer, tag: str, text: str, **arguments) -> Result:
+    ids = tokenizer.encode(text)
+    given_values = {"log_probabilities": [-0.1] * len(ids), "finish_reason": "stop", "image_size": SIZE, **arguments}
+    return interpret(_prompt(tag), token_ids=ids, tokenizer=tokenizer, **given_values)
+
+
+def _geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(values) / len(values))
+
+
+def test_a_text_answer(tokenizer: Tokenizer) -> None:
+    result = _run(tokenizer, "<CAPTION>", " the cat", scores=True)
+    assert (result.text, result.raw, result.kind, result.task) == ("the cat", "<s> the cat</s>", "text", "<CAPTION>")
+    assert result.to_dict() == {"<CAPTION>": "the cat"}
+    assert (result.scores, result.labels, result.boxes) == (None, [], [])
+    assert result.log_probability == pytest.approx(-0.1 * len(result.token_ids))
+
+
+def test_a_free_prompts_answer_has_its_key(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("cat")
+    prompt = build_prompt("what > this")
+    result = interpret(prompt, token_ids=ids, log_probabilities=None, tokenizer=tokenizer, image_size=SIZE, finish_reason="length")
+    assert result.to_dict() == {"what >": "cat"}
+    assert (result.finish_reason, result.log_probability) == ("length", None)
+
+
+def test_scores_are_means_over_each_objects_own_tokens(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(TWO_CATS)
+    num_label_tokens = len(ids) - 2 - 8
+    probabilities = [-9.0, *[-0.5] * num_label_tokens, -0.1, -0.2, -0.3, -0.4, -1.0, -1.0, -1.0, -2.0, -9.0]
+    result = _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=probabilities, scores=True)
+    label = [-0.5] * num_label_tokens
+    assert result.scores == pytest.approx(
+        [_geometric_mean([*label, -0.1, -0.2, -0.3, -0.4]), _geometric_mean([*label, -1.0, -1.0, -1.0, -2.0])]
+    )
+    assert result.label_scores == pytest.approx([math.exp(-0.5)] * 2)
+    assert result.location_scores == pytest.approx([math.exp(-0.25), math.exp(-1.25)])
+    assert result.to_dict()["<OD>"]["scores"] == result.scores
+    assert "scores" not in result.to_dict(scores=False)["<OD>"]
+
+
+def test_scores_find_their_tokens_whatever_frames_and_characters_stand_before(tokenizer: Tokenizer) -> None:
+    ids = [2, 0, 1, *tokenizer.encode("é🙂<loc_9><loc_9><loc_9><loc_9>né<loc_1><loc_2><loc_3><loc_4>")]
+    text, offsets = tokenizer.decode_with_offsets(ids)
+    second = text.index("né")
+    probabilities = [-0.25 if start >= second else -7.0 for start, _ in offsets]
+    arguments = {"log_probabilities": probabilities, "tokenizer": tokenizer, "image_size": SIZE, "finish_reason": "stop"}
+    result = interpret(_prompt("<OD>"), token_ids=ids, scores=True, **arguments)
+    assert result.labels == ["é🙂", "né"]
+    assert result.scores == pytest.approx([math.exp(-7), math.exp(-0.25)])
+
+
+def test_objects_without_a_label_have_a_location_score_alone(tokenizer: Tokenizer) -> None:
+    result = _run(tokenizer, "<REGION_PROPOSAL>", "<loc_1><loc_2><loc_3><loc_4>", scores=True)
+    assert (result.labels, result.label_scores) == ([""], [None])
+    assert result.scores == result.location_scores == pytest.approx([math.exp(-0.1)])
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "shape"),
+    [
+        ("<OCR_WITH_REGION>", "the<loc_1><loc_2><loc_3><loc_4><loc_5><loc_6><loc_7><loc_8>", "quads"),
+        ("<REFERRING_EXPRESSION_SEGMENTATION>", "<loc_1><loc_2><loc_3><loc_4><sep><loc_5><loc_6><loc_7>", "polygons"),
+        ("<OPEN_VOCABULARY_DETECTION>", "cat<poly><loc_1><loc_2><loc_3><loc_4></poly>", "polygons"),
+        ("<OPEN_VOCABULARY_DETECTION>", "cat<loc_1><loc_2><loc_3><loc_4>", "boxes"),
+        ("<OD>", TWO_CATS, "boxes"),
+    ],
+)
+def test_objects_stand_in_their_own_list_and_score(tokenizer: Tokenizer, tag: str, text: str, shape: str) -> None:
+    result = _run(tokenizer, tag, text, scores=True)
+    filled = {name for name in ("boxes", "quads", "polygons") if getattr(result, name)}
+    assert filled == {shape}
+    assert len(result.labels) == len(getattr(result, shape)) == len(result.bins) == len(result.scores or ())
+    assert result.scores == pytest.approx([math.exp(-0.1)] * len(result.labels))
+    assert result.text == text
+    assert pickle.loads(pickle.dumps(result)) == result
+    assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
+
+
+def test_scores_need_one_log_probability_per_token(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="need the log-probabilities"):
+        _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=None, scores=True)
+    with pytest.raises(ValueError, match="one log-probability per token"):
+        _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=[-0.1])
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(tag=st.sampled_from(list(TASKS)), data=st.data(), frame=st.sampled_from([[], [0], [2, 0]]))
+def test_any_ids_give_a_result_and_the_frame_makes_no_difference(
+    tokenizer: Tokenizer, tag: str, data: st.DataObject, frame: list[int]
+) -> None:
+    first_location = tokenizer.encode("<loc_0>")[1]
+    one = st.one_of(st.integers(0, tokenizer.vocab_size + 5), st.integers(first_location, first_location + 999))
+    ids = data.draw(
+        st.lists(st.lists(one, min_size=1, max_size=9), max_size=6).map(lambda parts: [index for part in parts for index in part])
+    )
+    probabilities = [-0.01 * (index % 300) for index in range(len(ids))]
+    arguments = {"tokenizer": tokenizer, "image_size": SIZE, "finish_reason": "stop", "scores": True}
+    bare = interpret(_prompt(tag), token_ids=ids, log_probabilities=probabilities, **arguments)
+    framed = interpret(
+        _prompt(tag), token_ids=[*frame, *ids, 2], log_probabilities=[*[-5.0] * len(frame), *probabilities, -5.0], **arguments
+    )
+    assert bare.to_dict() == framed.to_dict()
+    assert bare.to_dict(scores=False) == parse(tag, bare.raw, SIZE)
+    assert all(0 < score <= 1 for score in bare.scores or ())
+
+
+def test_a_folder_is_enough_to_interpret(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(write_tokenizer_json(tmp_path))
+    assert _run(tokenizer, "<OD>", "", scores=True).to_dict() == {"<OD>": {"bboxes": [], "labels": [], "scores": []}}

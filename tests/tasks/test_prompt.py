@@ -1,0 +1,204 @@
+"""What a caller may ask, and what the answer is when they may not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from florence2.errors import InvalidOption, InvalidPrompt, InvalidRegion, UnknownTask
+from florence2.tasks import TASKS, build_prompt, expand_prompt
+
+NEEDS_NOTHING = [tag for tag, task in TASKS.items() if task.needs is None]
+NEEDS_TEXT = [tag for tag, task in TASKS.items() if task.needs == "text"]
+NEEDS_REGION = [tag for tag, task in TASKS.items() if task.needs == "region"]
+LOCATIONS = "<loc_1><loc_2><loc_300><loc_999>"
+
+
+def test_there_are_fifteen_tasks() -> None:
+    assert (len(NEEDS_NOTHING), len(NEEDS_TEXT), len(NEEDS_REGION)) == (8, 3, 4)
+
+
+def test_a_prompt_carries_key_sentence_and_kind() -> None:
+    prompt = build_prompt("<OPEN_VOCABULARY_DETECTION>a cat")
+    assert (prompt.task_key, prompt.tag, prompt.kind) == ("<OPEN_VOCABULARY_DETECTION>",) * 2 + ("boxes_or_polygons",)
+    assert prompt.sentence == "Locate a cat in the image."
+
+
+@pytest.mark.parametrize("tag", NEEDS_NOTHING)
+def test_whitespace_around_a_tag_is_no_text(tag: str) -> None:
+    assert expand_prompt(f" {tag}\n") == TASKS[tag].template
+
+
+@pytest.mark.parametrize(
+    ("prompt", "key"),
+    [
+        ("describe", "describe>"),
+        ("What is in this picture?", "What is in this picture?>"),
+        ("a > b", "a >"),
+        ("", ">"),
+        ("count <loc_1><loc_2>", "count <loc_1>"),
+        ("<loc_5> is what?", "<loc_5>"),
+        ("<cap>", "<cap>"),
+        ("<3 dogs>", "<3 dogs>"),
+        ("a < b", "a < b>"),
+        ("find <FOO> here", "find <FOO>"),
+    ],
+)
+def test_free_text_passes_under_the_references_key(prompt: str, key: str) -> None:
+    built = build_prompt(prompt)
+    assert (built.task_key, built.tag, built.sentence, built.kind) == (key, None, prompt, "text")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "closest"),
+    [
+        ("<FOO>", None),
+        ("<od>", "<OD>"),
+        ("<caption>", "<CAPTION>"),
+        (" <Caption>", "<CAPTION>"),
+        ("<DETAIL_CAPTION>", "<DETAILED_CAPTION>"),
+        ("<OPEN VOCABULARY DETECTION>cat", "<OPEN_VOCABULARY_DETECTION>"),
+        ("<REGION-TO-OCR>" + LOCATIONS, "<REGION_TO_OCR>"),
+        ("< OD >", "<OD>"),
+        ("<OD", "<OD>"),
+        ("<VQA>What is it?", None),
+    ],
+)
+def test_unknown_tags_are_refused_with_the_closest(prompt: str, closest: str | None) -> None:
+    with pytest.raises(UnknownTask) as caught:
+        build_prompt(prompt)
+    assert caught.value.field == "prompt"
+    assert all(tag in caught.value.message for tag in TASKS)
+    assert ("did you mean" in caught.value.message) == (closest is not None)
+    assert closest is None or f"did you mean {closest}?" in caught.value.message
+
+
+def test_a_fine_tunes_own_tag_passes_on_request() -> None:
+    built = build_prompt("<VQA>What is it?", allow_unknown_tag=True)
+    assert (built.task_key, built.sentence) == ("<VQA>", "<VQA>What is it?")
+    assert expand_prompt("<OD>", allow_unknown_tag=True) == TASKS["<OD>"].template
+
+
+@pytest.mark.parametrize("tag", NEEDS_NOTHING)
+@pytest.mark.parametrize("change", ["{}cat", "{} extra", "find {} here", "{0}{0}"])
+def test_a_tag_that_takes_nothing_stands_alone(tag: str, change: str) -> None:
+    with pytest.raises(InvalidPrompt, match="takes no text"):
+        build_prompt(change.format(tag))
+    with pytest.raises(InvalidPrompt, match="takes no text"):
+        build_prompt(tag, text="cat")
+    with pytest.raises(InvalidPrompt, match="takes no region"):
+        build_prompt(tag, region=LOCATIONS)
+
+
+@pytest.mark.parametrize("tag", NEEDS_TEXT)
+def test_missing_and_double_text(tag: str) -> None:
+    for text in (None, "", "  \n"):
+        with pytest.raises(InvalidPrompt, match="needs a text") as caught:
+            build_prompt(tag, text=text)
+        assert caught.value.field == "text"
+    with pytest.raises(InvalidPrompt, match="another in text="):
+        build_prompt(tag + "a cat", text="a dog")
+    with pytest.raises(InvalidPrompt, match="no region"):
+        build_prompt(tag + "a cat", region=LOCATIONS)
+
+
+@pytest.mark.parametrize("tag", NEEDS_REGION)
+def test_missing_and_double_region(tag: str) -> None:
+    for region in (None, "", " "):
+        with pytest.raises(InvalidPrompt, match="needs a region") as caught:
+            build_prompt(tag, region=region)
+        assert caught.value.field == "region"
+    with pytest.raises(InvalidPrompt, match="another in region="):
+        build_prompt(tag + LOCATIONS, region=LOCATIONS)
+    with pytest.raises(InvalidPrompt, match="no text"):
+        build_prompt(tag, text=LOCATIONS)
+
+
+def test_two_tasks_in_one_prompt_are_refused() -> None:
+    with pytest.raises(InvalidPrompt, match="one task tag"):
+        build_prompt("<OD><CAPTION>")
+    with pytest.raises(InvalidPrompt, match="must not hold a task tag"):
+        build_prompt("<OPEN_VOCABULARY_DETECTION>", text="a <OD>")
+
+
+def test_text_and_region_go_with_a_tag_alone() -> None:
+    with pytest.raises(InvalidPrompt, match="goes with a task tag"):
+        build_prompt("describe", text="this")
+    with pytest.raises(InvalidPrompt, match="goes with a task tag"):
+        build_prompt("describe", region=LOCATIONS)
+
+
+@pytest.mark.parametrize("token", ["<s>", "</s>", "<pad>", "<image>"])
+def test_tokens_that_frame_the_input_are_refused(token: str) -> None:
+    for prompt, text in ((f"a {token}", None), ("<OPEN_VOCABULARY_DETECTION>", f"a {token}")):
+        with pytest.raises(InvalidPrompt, match="frames the model's input"):
+            build_prompt(prompt, text=text)
+
+
+@pytest.mark.parametrize("value", [None, 3, b"<OD>", ["<OD>"]])
+def test_prompts_are_strings(value: object) -> None:
+    with pytest.raises(InvalidPrompt, match="must be a string"):
+        build_prompt(value)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidPrompt, match="surrogate"):
+        build_prompt("half \ud800")
+
+
+@pytest.mark.parametrize(
+    ("region", "tokens"),
+    [
+        ((0, 0, 640, 480), "<loc_0><loc_0><loc_999><loc_999>"),
+        ([64, 48.0, 320.0, 240], "<loc_100><loc_100><loc_500><loc_500>"),
+        (np.array([0.6399, 0, 0.65, 0]), "<loc_0><loc_0><loc_1><loc_0>"),
+        (np.array([64, 48, 64, 48], dtype=np.int32), "<loc_100><loc_100><loc_100><loc_100>"),
+        ((0.1, 0.2, 0.9, 0.9), "<loc_0><loc_0><loc_1><loc_1>"),
+    ],
+)
+def test_pixels_become_bins(region: tuple, tokens: str) -> None:
+    assert expand_prompt("<REGION_TO_CATEGORY>", region=region, image_size=(640, 480)) == f"What is the region {tokens}?"
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        (1, 2, 3),
+        (1, 2, 3, 4, 5),
+        (300, 0, 200, 100),
+        (0, 200, 10, 100),
+        (0, 0, 641, 10),
+        (0, 0, 10, 480.5),
+        (-1, 0, 10, 10),
+        (0, 0, float("nan"), 10),
+        (0, 0, float("inf"), 10),
+        (0, 0, "5", 10),
+        (0, 0, None, 10),
+        (True, 0, 5, 5),
+        ("<loc_1>", "<loc_2>", 3, 4),
+        5,
+        "1,2,3,4",
+        "<loc_1><loc_2><loc_3>",
+        "<loc_1><loc_2><loc_3><loc_1000>",
+        "<loc_1><loc_2><loc_3><loc_04>",
+        "<loc_1> <loc_2> <loc_3> <loc_4>",
+        "<loc_1><loc_2><loc_3><loc_4><loc_5>",
+        "the dog",
+    ],
+)
+def test_what_is_no_region_is_refused(region: object) -> None:
+    with pytest.raises(InvalidRegion, match="x1, y1, x2, y2") as caught:
+        build_prompt("<REGION_TO_OCR>", region=region, image_size=(640, 480))  # pyright: ignore[reportArgumentType]
+    assert caught.value.field == "region"
+
+
+def test_a_region_in_pixels_needs_the_images_size() -> None:
+    with pytest.raises(InvalidRegion, match="image's size"):
+        build_prompt("<REGION_TO_OCR>", region=(1, 2, 3, 4))
+    with pytest.raises(InvalidOption, match="image_size"):
+        build_prompt("<REGION_TO_OCR>", region=(1, 2, 3, 4), image_size=(0, 10))
+
+
+def test_the_room_needs_neither_torch_nor_tokenizers() -> None:
+    code = "import sys, florence2.tasks; print(sorted({'torch', 'tokenizers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,218 @@
+"""Downloading, with the real client code against a stand-in on loopback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from florence2.errors import DownloadError, ModelNotFound
+from florence2.weights import hub as hub_module
+from florence2.weights import resolve
+from florence2.weights.hub import fetch, is_complete
+from tests.checkpoints import write_checkpoint
+from tests.hub import Hub, running_hub
+
+NAME = "owner/tiny"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_checkpoint(tmp_path_factory.mktemp("served"))
+    (folder / "modeling.py").write_text("raise SystemExit('code must never be fetched')")
+    (folder / "model.onnx").write_bytes(b"not needed")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> Iterator[Hub]:
+    with running_hub() as served:
+        served.add(NAME, checkpoint)
+        monkeypatch.setenv("HF_ENDPOINT", served.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(hub_module, "RETRY_DELAY_S", 0.0)
+        yield served
+
+
+def test_only_what_is_read_is_fetched_and_only_once(hub: Hub, checkpoint: Path):
+    folder = resolve(NAME)
+    fetched = hub.fetched()
+    assert sorted(fetched) == sorted(
+        ["config.json", "generation_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+    )
+    assert (folder / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert not (folder / "modeling.py").exists()
+    assert resolve(NAME) == folder
+    assert hub.fetched() == fetched
+
+
+def test_safetensors_are_preferred_to_pickles(hub: Hub, checkpoint: Path, tmp_path: Path):
+    both = write_checkpoint(tmp_path / "both", container="sharded")
+    write_checkpoint(both, container="bin")
+    hub.add("owner/both", both)
+    folder = resolve("owner/both")
+    assert not list(folder.glob("*.bin"))
+    assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+def test_a_revision_is_what_was_asked_for(hub: Hub, tmp_path: Path):
+    other = write_checkpoint(tmp_path / "other", seed=7)
+    hub.add(NAME, other, revision="v2")
+    folder = resolve(f"{NAME}@v2")
+    assert (folder / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert folder != resolve(NAME)
+    commit = folder.name
+    hub.asked.clear()
+    assert resolve(f"{NAME}@{commit}") == folder
+    assert hub.asked == []
+
+
+def test_an_alias_means_its_repository(hub: Hub, checkpoint: Path):
+    hub.add("florence-community/Florence-2-base-ft", checkpoint, revision="v1")
+    folder = resolve("florence-2-base-ft@v1")
+    assert folder.parent.parent.name == "models--florence-community--Florence-2-base-ft"
+
+
+def test_a_broken_download_goes_on_where_it_stopped(hub: Hub, checkpoint: Path):
+    size = (checkpoint / "model.safetensors").stat().st_size
+    hub.break_after["model.safetensors"] = 5000
+    with pytest.raises(DownloadError, match=r"broke off after 0\.0 of 0\.7 MB.*what has arrived is kept"):
+        resolve(NAME)
+    hub.break_after.clear()
+    hub.broken.clear()
+    hub.asked.clear()
+    folder = resolve(NAME)
+    assert (folder / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert [asked.range for asked in hub.asked if asked.path.startswith("/files/")] == ["bytes=5000-"]
+    assert hub.fetched() == ["model.safetensors"]
+    assert size > 5000
+
+
+def test_a_transfer_that_is_cut_is_taken_up_within_one_call(hub: Hub, checkpoint: Path):
+    hub.break_after["model.safetensors"] = 300_000
+    hub.stays_broken = False
+    folder = resolve(NAME)
+    assert (folder / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    ranges = [asked.range for asked in hub.asked if asked.path.startswith("/files/")]
+    assert ranges == [None, "bytes=300000-", "bytes=600000-"]
+
+
+def test_what_is_fetched_is_told(hub: Hub, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="florence2"):
+        resolve(NAME)
+    assert "fetching model.safetensors of owner/tiny, 0.0 of 0.7 MB are here" in caplog.text
+
+
+def test_what_was_put_together_wrongly_is_thrown_away(hub: Hub, checkpoint: Path):
+    hub.break_after["model.safetensors"] = 5000
+    with pytest.raises(DownloadError):
+        resolve(NAME)
+    hub.break_after.clear()
+    hub.broken.clear()
+    (partial,) = Path(os.environ["HF_HOME"]).rglob("*.florence2-partial")
+    partial.write_bytes(b"x" * 5000)
+    with pytest.raises(DownloadError, match="arrived damaged"):
+        resolve(NAME)
+    assert (resolve(NAME) / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+
+
+def test_the_cache_serves_offline_and_when_the_hub_is_down(hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    folder = resolve(NAME)
+    hub.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert resolve(NAME) == folder
+    assert hub.asked == []
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    hub.down = True
+    with caplog.at_level(logging.WARNING, logger="florence2"):
+        assert resolve(NAME) == folder
+    assert "Using the copy in the cache" in caplog.text
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert resolve(NAME) == folder
+
+
+def test_what_is_not_in_the_cache_says_so_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set"):
+        resolve(NAME)
+    assert hub.asked == []
+
+
+def test_an_incomplete_copy_does_not_count(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    folder = resolve(NAME)
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="not completely, in the cache"):
+        resolve(NAME)
+
+
+def test_a_missing_repository_and_a_missing_revision_are_told_apart(hub: Hub):
+    with pytest.raises(ModelNotFound, match="no repository owner/absent"):
+        fetch("owner/absent")
+    with pytest.raises(ModelNotFound, match="no revision 'v9'"):
+        fetch(NAME, "v9")
+
+
+def test_private_and_gated_repositories_ask_for_a_token(hub: Hub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    hub.add("owner/private", checkpoint, token="secret")
+    hub.add("owner/gated", checkpoint, gated=True)
+    with pytest.raises(ModelNotFound, match="without a token"):
+        fetch("owner/private")
+    with pytest.raises(ModelNotFound, match="accept its terms"):
+        fetch("owner/gated")
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with pytest.raises(ModelNotFound, match="HF_TOKEN is valid") as refused:
+        fetch("owner/private")
+    assert "wrong" not in str(refused.value)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert is_complete(fetch("owner/private"))
+    served = [asked for asked in hub.asked if "private" in asked.path and asked.token != "wrong"]
+    assert {asked.token for asked in served if "/resolve/" in asked.path} == {"secret"}
+    # The token stays with the hub: the storage that large files come from never sees it.
+    assert {asked.token for asked in served if asked.path.startswith("/files/")} == {None}
+
+
+def test_an_unreachable_or_failing_hub_says_what_to_do(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    hub.down = True
+    with pytest.raises(DownloadError, match="HTTP 503"):
+        fetch(NAME)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match="Check the network"):
+        fetch(NAME)
+    monkeypatch.setenv("HF_ENDPOINT", "hub.example")
+    with pytest.raises(DownloadError, match="HF_ENDPOINT to be an address"):
+        fetch(NAME)
+
+
+def test_a_repository_without_a_checkpoint_is_refused_by_its_files(hub: Hub, tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("a,b")
+    hub.add("owner/data", tmp_path / "data")
+    with pytest.raises(ModelNotFound, match=r"holds no checkpoint.*train\.csv"):
+        fetch("owner/data")
+
+
+def test_a_fresh_process_needs_nothing_but_the_environment(hub: Hub, tmp_path: Path):
+    code = f"from florence2.weights import resolve; print(resolve({NAME!r}))"
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(tmp_path / "elsewhere"),
+        # Any attempt to go elsewhere than the stand-in would need this proxy.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    folder = Path(done.stdout.strip())
+    assert folder.is_relative_to(tmp_path / "elsewhere")
+    assert is_complete(folder)
+    offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    again = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=60, check=True)
+    assert again.stdout == done.stdout
