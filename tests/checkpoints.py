@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,12 +77,7 @@ TINY = Size(
 )
 BASE = Size(VisionConfig(), TextConfig(), 768)
 LARGE = Size(
-    VisionConfig(
-        embed_dim=(256, 512, 1024, 2048),
-        num_heads=(8, 16, 32, 64),
-        num_groups=(8, 16, 32, 64),
-        projection_dim=1024,
-    ),
+    VisionConfig(embed_dim=(256, 512, 1024, 2048), num_heads=(8, 16, 32, 64), num_groups=(8, 16, 32, 64), projection_dim=1024),
     TextConfig(
         d_model=1024,
         encoder_layers=12,
@@ -108,13 +104,17 @@ def checkpoint_config(size: Size | str = "tiny", layout: Layout = "native", *, p
     return Florence2Config(size.vision, replace(size.text, vocab_size=vocabulary), image_token_id)
 
 
+@cache
+def _shapes(config: Florence2Config) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {name: value.shape for name, value in Florence2(config).state_dict().items()}
+
+
 def random_state(config: Florence2Config, seed: int = 0) -> dict[str, Tensor]:
     """Random float32 weights by our names, scaled so that every part has a say in the answer."""
-    with torch.device("meta"):
-        shapes = {name: value.shape for name, value in Florence2(config).state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     state = {}
-    for name, shape in shapes.items():
+    for name, shape in _shapes(config).items():
         if name == TEMPORAL_TABLE:
             state[name] = temporal_table(*shape)
             continue
@@ -231,14 +231,8 @@ def edit_json(path: Path, **changes: Any) -> None:
     write_json(path, content)
 
 
-GENERATION = {
-    "num_beams": 3,
-    "no_repeat_ngram_size": 3,
-    "early_stopping": True,
-    "decoder_start_token_id": 2,
-    "forced_bos_token_id": 0,
-    "forced_eos_token_id": 2,
-}
+GENERATION = {"num_beams": 3, "no_repeat_ngram_size": 3, "early_stopping": True, "decoder_start_token_id": 2}
+GENERATION |= {"forced_bos_token_id": 0, "forced_eos_token_id": 2}
 TOKEN_IDS = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
 
 
@@ -411,4 +405,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         tensors.update(load_file(path))
     for path in sorted(folder.glob("*.bin")):
         tensors.update(torch.load(path, weights_only=True))
+    return tensors
+
+
+def rewrite_weights(folder: Path, **changes: Tensor | None) -> dict[str, Tensor]:
+    """Write a folder's weights again as one safetensors file, with tensors added, replaced or (None) removed."""
+    tensors = {name: value for name, value in {**read_weights(folder), **changes}.items() if value is not None}
+    for path in [*folder.glob("*.safetensors"), *folder.glob("*.bin")]:
+        path.unlink()
+    tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
     return tensors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -191,11 +190,9 @@ def test_help_needs_nothing_heavy() -> None:
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'numpy', 'PIL', 'tokenizers', 'huggingface_hub', 'rich') if name in sys.modules])"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "--no-repeat-ngram-size" in done.stdout
-    assert time.perf_counter() - start < 5  # no more than a guard; measured 0.11 s
 
 
 def test_a_missing_extra_is_named(images: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from functools import cache
 from pathlib import Path
@@ -120,8 +121,8 @@ def test_merged_weights_are_pefts(base: Path, tmp_path: Path):
         assert torch.allclose(value, merged[f"model.{name}"], atol=1e-5), name
 
 
-def test_adapters_of_originals_name_the_originals_modules(base: Path, original: Path, tmp_path: Path):
-    """The same adapter, its keys spelled in the original layout, merged into an original base and into a native one."""
+def test_adapters_of_originals_name_the_originals_modules(original: Path, tmp_path: Path):
+    """An adapter whose keys are spelled in the original layout, merged into an original base."""
     adapted = make_adapter(original, tmp_path / "native", target_modules=[*TEXT, "qkv", "proj", "conv", "lm_head"], use_rslora=True)
     renamed = {}
     for key, value in load_file(tmp_path / "native" / "adapter_model.safetensors").items():
@@ -201,10 +202,15 @@ class TestAsModel:
 
 
 class TestRefusals:
+    @pytest.fixture(scope="class")
+    def intact(self, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("intact")
+        make_adapter(base, folder, target_modules=["q_proj"])
+        return folder
+
     @pytest.fixture
-    def adapter(self, base: Path, tmp_path: Path) -> Path:
-        make_adapter(base, tmp_path, target_modules=["q_proj"])
-        return tmp_path
+    def adapter(self, intact: Path, tmp_path: Path) -> Path:
+        return shutil.copytree(intact, tmp_path / "adapter")
 
     def change(self, adapter: Path, **changes: Any) -> None:
         path = adapter / "adapter_model.safetensors"
@@ -265,7 +271,7 @@ class TestRefusals:
         self.change(adapter, **{"base_model.model.model.multi_modal_projector.image_proj_norm.weight": torch.zeros(5)})
         self.refused(base, adapter, r"image_proj_norm\.weight to have the shape \[32\], got \[5\]")
 
-    def test_no_adapter_at_all(self, base: Path, adapter: Path, tmp_path: Path):
+    def test_no_adapter_at_all(self, base: Path, adapter: Path):
         self.refused(base, base, r"is no adapter: expected adapter_config\.json")
         (adapter / "adapter_model.safetensors").unlink()
         self.refused(base, adapter, r"incomplete: expected one of adapter_model\.safetensors")

@@ -91,3 +91,14 @@ def test_the_packaged_checkpoint_has_no_revisions(asked: list):
     with pytest.raises(ModelNotFound, match="no revisions"):
         resolve("florence-2-demo@main")
     assert ALIASES["florence-2-demo"].repository is None
+
+
+def test_the_packaged_checkpoint_is_a_folder_of_the_package(asked: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("florence2.weights.source.resources.files", lambda package: tmp_path / package)
+    with pytest.raises(ModelNotFound, match="florence-2-demo is not part of this installation"):
+        resolve("florence-2-demo")
+    folder = tmp_path / "florence2" / "demo"
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", {})
+    assert resolve("florence-2-demo") == folder
+    assert asked == []

@@ -1,11 +1,12 @@
 """What a client can be set to: one frozen dataclass, checked when it is made.
 
-The names are the known client's where it has one. Its settings for other kinds of models (thresholds, masks, visualisation) are left out:
-they never had an effect on this one. Knows nothing of requests.
+The names are the known client's where it has one. Its settings for other kinds of models (thresholds, masks, visualisation) are
+left out: they never had an effect on this one. Knows nothing of requests.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -95,12 +96,16 @@ class InferenceConfiguration:
             raise _invalid("array_channels", "'bgr' or 'rgb'", self.array_channels)
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high):
+            if value is None and name in _OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise _invalid(name, f"an integer from {low} to {high}", value)
         for name, low in _SECONDS:
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low):
-                raise _invalid(name, f"a number of seconds of at least {low:g}", value)
+            if value is None and name in _OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < math.inf:
+                raise _invalid(name, f"a number of seconds from {low:g}", value)
 
     @property
     def transport(self) -> ApiKeyTransport:
@@ -123,6 +128,7 @@ _SECONDS = (
     ("retry_wait_s", 0.0),
     ("max_retry_wait_s", 0.0),
 )
+_OPTIONAL = frozenset({"max_image_bytes", "timeout_s", "connect_timeout_s", "load_timeout_s"})
 
 
 def _invalid(name: str, wanted: str, value: object) -> InvalidParameter:

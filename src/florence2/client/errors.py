@@ -10,8 +10,8 @@ InferenceError              also HTTPClientError
 ├── ModelNotSelected        also ModelNotSelectedError: no model named and none selected
 └── WrongClientMode         also WrongClientModeError: a call that hosted endpoints do not have
 
-The second names are those of the known client, so that ``except`` clauses keep working when only the import is changed. Calls with and
-without ``await`` raise the same. No message holds an API key or an image.
+The second names are those of the known client, so that ``except`` clauses keep working when only the import is changed. Calls
+with and without ``await`` raise the same. No message holds an API key or an image.
 """
 
 from __future__ import annotations

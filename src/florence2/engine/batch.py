@@ -102,9 +102,9 @@ class Batch:
         for request in self.requests:
             if request.search.answer is not None:
                 request.answer(request.search.answer)
-        self.leave_settled()
+        self._leave_settled()
 
-    def leave_settled(self) -> None:
+    def _leave_settled(self) -> None:
         """Free the rows of every request that is answered, failed or cancelled."""
         for request in self.requests:
             if request.is_cancelled:

@@ -133,7 +133,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise _invalid(f"{wanted}, got {list(array.shape)}{hint}")
     if not array.size:
         raise _invalid(f"{wanted}, got an empty one: {list(array.shape)}")
-    return Image.fromarray(np.ascontiguousarray(array))
+    return Image.fromarray(array)
 
 
 def _from_path(path: Path, auto_orient: bool) -> Image.Image:

@@ -108,7 +108,6 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let the first of those who wait join, as far as there is room."""
-        self._batch.leave_settled()
         requests = self._next_requests()
         if not requests:
             return

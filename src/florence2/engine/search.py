@@ -226,6 +226,20 @@ class GreedySearch:
             self.answer = self._last.generated("stop" if token == best == self._special.eos else "length")
 
 
+class _Continuations(NamedTuple):
+    """The best continuations over all beams, best first.
+
+    ``rows`` are those they continue, ``log_probs`` the model's own for their tokens, ``is_own`` whether the model chose the
+    token (or would have, where it was forced).
+    """
+
+    scores: NDArray[np.float32]
+    rows: list[int]
+    tokens: list[int]
+    log_probs: list[float]
+    is_own: list[bool]
+
+
 class BeamSearch:
     """The sequence of the best score among several that are followed at once.
 
@@ -280,50 +294,49 @@ class BeamSearch:
             EngineFailed: the model's logits are not numbers.
         """
         _refuse_nan(candidates)
-        scores, rows, tokens = self._continuations(candidates)
+        reached = self._continuations(candidates)
         self._length += 1
         is_last = self._length == self._max_new_tokens
-        has_ended = (tokens == self._special.eos) | is_last
-        self._collect_finished(scores, rows, tokens, has_ended, candidates)
-        running_scores = scores + has_ended.astype(np.float32) * np.float32(FLOOR)
-        chosen = np.argsort(-running_scores, kind="stable")[: self.num_rows]
-        if has_ended.all() or self._is_settled(float(running_scores[chosen[0]])):
-            self._finish(rows, tokens, candidates)
+        has_ended = [is_last or token == self._special.eos for token in reached.tokens]
+        if any(has_ended):
+            self._collect_finished(reached, has_ended)
+            running_scores = reached.scores + np.array(has_ended, dtype=np.float32) * np.float32(FLOOR)
+            chosen = np.argsort(-running_scores, kind="stable")[: self.num_rows].tolist()
+        else:
+            running_scores, chosen = reached.scores, list(range(self.num_rows))
+        if all(has_ended) or self._is_settled(float(running_scores[chosen[0]])):
+            self._finish(reached)
             return
-        self._last = [self._extend(int(rows[place]), int(tokens[place]), candidates) for place in chosen]
+        self._last = [self._extended(reached, place) for place in chosen]
         self._scores = running_scores[chosen]
-        self.parents = rows[chosen].tolist()
-        self.tokens = tokens[chosen].tolist()
+        self.parents = [reached.rows[place] for place in chosen]
+        self.tokens = [reached.tokens[place] for place in chosen]
         self._ngrams = _continue_ngrams(self._ngrams, self.parents, self.tokens)
 
-    def _continuations(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """The best continuations over all rows, best first: their scores, the rows they continue, their tokens."""
+    def _continuations(self, candidates: Candidates) -> _Continuations:
+        """The best continuations over all rows."""
         forced = _forced_token(self._special, self._length, self._max_new_tokens)
+        rows = list(range(self.num_rows))
         if forced is not None:
             # A forced token counts as certain, and rows stand best first already.
-            return self._scores, np.arange(self.num_rows), np.full(self.num_rows, forced)
+            log_probs = candidates.forced_log_probs[forced].tolist()
+            is_own = (candidates.token_ids[:, 0] == forced).tolist()
+            return _Continuations(self._scores, rows, [forced] * self.num_rows, log_probs, is_own)
         totals = (candidates.log_probs + self._scores[:, None]).ravel()
         best = np.argsort(-totals, kind="stable")[: self.num_candidates]
-        return totals[best], best // candidates.log_probs.shape[1], candidates.token_ids.ravel()[best]
+        rows = (best // candidates.log_probs.shape[1]).tolist()
+        tokens, log_probs = candidates.token_ids.ravel()[best].tolist(), candidates.log_probs.ravel()[best].tolist()
+        return _Continuations(totals[best], rows, tokens, log_probs, [True] * len(rows))
 
-    def _collect_finished(
-        self,
-        scores: NDArray[np.float32],
-        rows: NDArray[np.int64],
-        tokens: NDArray[np.int64],
-        has_ended: NDArray[np.bool_],
-        candidates: Candidates,
-    ) -> None:
+    def _collect_finished(self, reached: _Continuations, has_ended: list[bool]) -> None:
         """Keep the sequences that end here, as many as there are beams; only the best ``num_rows`` continuations count."""
-        is_forced = _forced_token(self._special, self._length - 1, self._max_new_tokens) is not None
         # One rounding to float32 for the divisor, one for the division.
-        final_scores = scores / np.float32(float(self._length) ** self._length_penalty)
-        for place in np.flatnonzero(has_ended[: self.num_rows]):
-            if final_scores[place] > FLOOR:
-                row, token = int(rows[place]), int(tokens[place])
-                is_own_end = token == self._special.eos and (not is_forced or token == int(candidates.token_ids[row, 0]))
+        final_scores = reached.scores / np.float32(float(self._length) ** self._length_penalty)
+        for place in range(self.num_rows):
+            if has_ended[place] and final_scores[place] > FLOOR:
+                is_own_end = reached.tokens[place] == self._special.eos and reached.is_own[place]
                 reason: FinishReason = "stop" if is_own_end else "length"
-                self._finished.append((float(final_scores[place]), self._extend(row, token, candidates), reason))
+                self._finished.append((float(final_scores[place]), self._extended(reached, place), reason))
         self._finished.sort(key=lambda entry: -entry[0])
         del self._finished[self.num_rows :]
 
@@ -338,21 +351,17 @@ class BeamSearch:
         reachable = np.float32(best_running_score) / np.float32(float(length) ** self._length_penalty)
         return not reachable > np.float32(self._finished[-1][0])
 
-    def _finish(self, rows: NDArray[np.int64], tokens: NDArray[np.int64], candidates: Candidates) -> None:
+    def _finish(self, reached: _Continuations) -> None:
         """Settle on the best finished sequence."""
         if self._finished:
             _, last, reason = self._finished[0]
         else:  # no ended sequence has a finite score; the best unfinished one is still an answer
-            last, reason = self._extend(int(rows[0]), int(tokens[0]), candidates), "length"
+            last, reason = self._extended(reached, 0), "length"
         self.answer = last.generated(reason)
 
-    def _extend(self, row: int, token: int, candidates: Candidates) -> _Token:
-        """The sequence of ``row`` with one more token, and the model's own log-probability for it."""
-        if token in candidates.forced_log_probs:
-            log_probability = candidates.forced_log_probs[token][row]
-        else:
-            log_probability = candidates.log_probs[row, np.flatnonzero(candidates.token_ids[row] == token)[0]]
-        return _Token(token, float(log_probability), self._last[row])
+    def _extended(self, reached: _Continuations, place: int) -> _Token:
+        """The sequence that a continuation makes."""
+        return _Token(reached.tokens[place], reached.log_probs[place], self._last[reached.rows[place]])
 
 
 def _forced_token(special: SpecialTokens, length: int, max_new_tokens: int) -> int | None:

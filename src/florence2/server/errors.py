@@ -91,6 +91,10 @@ class MethodNotAllowed(Florence2Error):
     code = "method_not_allowed"
     status = 405
 
+    def __init__(self, message: str, allowed: str = "") -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
 
 class ClientLeft(Florence2Error):
     """The client closed the connection; only logs and metrics ever see this."""
@@ -143,7 +147,7 @@ class ModelFailed(Florence2Error):
 REMEDIES: dict[type[Florence2Error], str] = {
     InvalidRequest: "Read the message; `field` names what to change.",
     errors.UnknownTask: "Use one of the tags that the message lists, or a prompt that does not begin with a tag.",
-    InvalidPrompt: "Give the text or region that the task needs, and nothing where it takes none. One task per prompt; several go in `prompts`.",
+    InvalidPrompt: "Give the text or region that the task needs, nothing where it takes none, and one task per prompt.",
     errors.InvalidRegion: "Send four pixels x1, y1, x2, y2 inside the image (after its EXIF rotation), or four `<loc_…>` tokens.",
     InvalidImage: "Check that the value holds a whole image file, and that its type says how it is written.",
     errors.InvalidOption: "Change the option that `field` names, or leave it out for the checkpoint's own value.",
@@ -199,10 +203,7 @@ def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
 def for_client(error: Exception) -> Florence2Error:
     """The error as a client may see it: the server's own faults keep their code and lose their words."""
     if isinstance(error, Florence2Error):
-        if error.status != 500:
-            return error
-        hidden = type(error)(INTERNAL_MESSAGE)
-        return hidden
+        return error if error.status != 500 else type(error)(INTERNAL_MESSAGE)
     return Florence2Error(INTERNAL_MESSAGE)
 
 
@@ -219,9 +220,10 @@ def as_markdown() -> str:
     lines = [
         "# Errors of the server",
         "",
-        "Every error is a JSON object `{message, code, field, help_url}`. `message` is for people: what was expected, what came, what to do. `code`",
-        "is for programs and does not change. `field` names the part of the request that is at fault, or is null. 4xx are the",
-        "client's to mend, 5xx are not; answers with `Retry-After` may be sent again unchanged. Every answer has an `x-request-id`.",
+        "Every error is a JSON object `{message, code, field, help_url}`. `message` is for people: what was expected, what came, what",
+        "to do. `code` is for programs and does not change. `field` names the part of the request that is at fault, or is null.",
+        "4xx are the client's to mend, 5xx are not; answers with `Retry-After` may be sent again unchanged. Every answer has an",
+        "`x-request-id`; that of a 5xx finds its cause in the server's log. 401 holds `status` and 422 `detail` as well.",
         "",
         "| code | status | when | what to do |",
         "|---|---|---|---|",

@@ -82,62 +82,71 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True, frozen=True, protected_namespaces=())
 
-    profile: Profile = Field("local", description="Which set of defaults to start from.")
-    config: Path | None = Field(None, description="A TOML file with settings by these names.")
+    profile: Profile = Field(default="local", description="Which set of defaults to start from.")
+    config: Path | None = Field(default=None, description="A TOML file with settings by these names.")
 
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(9001, ge=0, le=65535, description="The port to listen on; 0 lets the system choose.")
-    ssl_certfile: Path | None = Field(None, description="Certificate for HTTPS.")
-    ssl_keyfile: Path | None = Field(None, description="The certificate's private key.")
-    public_url: str | None = Field(None, description="The address that clients see; for links in answers. Default: the request's own.")
-    allow_origins: Names = Field(["*"], description="Origins whose pages may call the server from a browser.")
-    request_id_header: str = Field("x-request-id", description="The header that carries the request's id, in and out.")
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=9001, ge=0, le=65535, description="The port to listen on; 0 lets the system choose.")
+    ssl_certfile: Path | None = Field(default=None, description="Certificate for HTTPS.")
+    ssl_keyfile: Path | None = Field(default=None, description="The certificate's private key.")
+    public_url: str | None = Field(
+        default=None, description="The address that clients see; for links in answers. Default: the request's own."
+    )
+    allow_origins: Names = Field(default=["*"], description="Origins whose pages may call the server from a browser.")
+    request_id_header: str = Field(default="x-request-id", description="The header that carries the request's id, in and out.")
 
-    api_keys: Annotated[list[SecretStr], NoDecode] = Field([], description="Keys, one of which every request must bring. None: open.")
-    api_keys_file: Path | None = Field(None, description="A file with such keys, one a line; # begins a comment.")
-    require_keys: bool = Field(False, description="Refuse to start without keys.")
-    allow_key_in_header: bool = Field(True, description="Accept a key as Authorization: Bearer.")
+    api_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default=[], description="Keys, one of which every request must bring. None: open."
+    )
+    api_keys_file: Path | None = Field(default=None, description="A file with such keys, one a line; # begins a comment.")
+    require_keys: bool = Field(default=False, description="Refuse to start without keys.")
+    allow_key_in_header: bool = Field(default=True, description="Accept a key as Authorization: Bearer.")
 
     model: Names = Field(
-        ["florence-2-demo"], description="Models loaded before the server is ready: alias, alias@revision, hub id or folder."
+        default=["florence-2-demo"], description="Models loaded before the server is ready: alias, alias@revision, hub id or folder."
     )
-    models: dict[str, str] = Field({}, description="Names of your own, and what each means: alias, hub id or folder.")
+    models: dict[str, str] = Field(default={}, description="Names of your own, and what each means: alias, hub id or folder.")
     loadable: Literal["named", "aliases", "any"] = Field(
-        "aliases", description="What a request may load: what `model` and `models` name, the known aliases as well, or any hub id as well."
+        default="aliases",
+        description="What a request may load: what `model` and `models` name, the known aliases as well, or any hub id as well.",
     )
-    allow_model_management: bool = Field(True, description="Offer /model/add, /model/remove and /model/clear.")
-    allow_model_registry: bool = Field(True, description="Offer /model/registry.")
-    max_loaded_models: int = Field(4, ge=1, description="More models than this push out the one that was used longest ago.")
-    model_wait_s: float = Field(60.0, ge=0, description="How long a request waits for its model to load before it is told to try again.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps.")
-    precision: str = Field("auto", description="auto, fp32, bf16, fp16.")
-    warm_up: bool = Field(True, description="Answer one image before the server is ready.")
+    allow_model_management: bool = Field(default=True, description="Offer /model/add, /model/remove and /model/clear.")
+    allow_model_registry: bool = Field(default=True, description="Offer /model/registry.")
+    max_loaded_models: int = Field(default=4, ge=1, description="More models than this push out the one that was used longest ago.")
+    model_wait_s: float = Field(
+        default=60.0, ge=0, description="How long a request waits for its model to load before it is told to try again."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:0, mps.")
+    precision: str = Field(default="auto", description="auto, fp32, bf16, fp16.")
+    warm_up: bool = Field(default=True, description="Answer one image before the server is ready.")
 
-    allow_urls: bool = Field(True, description="Fetch images by URL.")
-    allow_http_urls: bool = Field(False, description="Fetch by http:// as well as https://.")
-    allow_urls_without_domain: bool = Field(False, description="Fetch from hosts that are addresses or single words.")
-    allow_private_urls: bool = Field(False, description="Fetch from addresses that are not on the public internet.")
-    url_allow_list: Names = Field([], description="Hosts that may be fetched from; all others may not. Empty: no such limit.")
-    url_deny_list: Names = Field([], description="Hosts that may not be fetched from.")
-    max_url_redirects: int = Field(3, ge=0, le=30, description="Redirects followed.")
-    url_timeout_s: float = Field(10.0, gt=0, description="Longest time for one fetch, redirects included.")
-    image_folder: Path | None = Field(None, description='A folder from which images of type "file" are read. None: not offered.')
+    allow_urls: bool = Field(default=True, description="Fetch images by URL.")
+    allow_http_urls: bool = Field(default=False, description="Fetch by http:// as well as https://.")
+    allow_urls_without_domain: bool = Field(default=False, description="Fetch from hosts that are addresses or single words.")
+    allow_private_urls: bool = Field(default=False, description="Fetch from addresses that are not on the public internet.")
+    url_allow_list: Names = Field(default=[], description="Hosts that may be fetched from; all others may not. Empty: no such limit.")
+    url_deny_list: Names = Field(default=[], description="Hosts that may not be fetched from.")
+    max_url_redirects: int = Field(default=3, ge=0, le=30, description="Redirects followed.")
+    url_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for one fetch, redirects included.")
+    image_folder: Path | None = Field(default=None, description='A folder from which images of type "file" are read. None: not offered.')
 
-    max_body_bytes: int = Field(20 * 2**20, ge=1, description="Largest request body, and largest image fetched or read.")
-    max_image_pixels: int = Field(50_000_000, ge=1, le=178_956_970, description="Most pixels of an image, told by its header.")
-    max_images: int = Field(64, ge=1, description="Most images in a request.")
-    max_prompts: int = Field(16, ge=1, description="Most prompts in a request.")
-    max_prompt_chars: int = Field(8192, ge=1, description="Longest prompt in characters; the model's own limit in tokens comes on top.")
-    max_requests: int = Field(128, ge=1, description="Most images times prompts under way at once; more are told to try again.")
-    max_requests_per_key: int | None = Field(None, ge=1, description="The same for the requests of one key.")
-    request_timeout_s: float = Field(600.0, gt=0, description="Longest time for a request, waiting included.")
-    image_threads: int = Field(min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
+    max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Largest request body, and largest image fetched or read.")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="Most pixels of an image, told by its header.")
+    max_images: int = Field(default=64, ge=1, description="Most images in a request.")
+    max_prompts: int = Field(default=16, ge=1, description="Most prompts in a request.")
+    max_prompt_chars: int = Field(
+        default=8192, ge=1, description="Longest prompt in characters; the model's own limit in tokens comes on top."
+    )
+    max_requests: int = Field(default=128, ge=1, description="Most images times prompts under way at once; more are told to try again.")
+    max_requests_per_key: int | None = Field(default=None, ge=1, description="The same for the requests of one key.")
+    request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
+    image_threads: int = Field(default=min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
 
-    metrics: bool = Field(True, description="Offer /metrics.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
-    log_json: bool = Field(False, description="One JSON object a line in the log.")
-    drain_delay_s: float = Field(0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
-    drain_timeout_s: float = Field(30.0, ge=0, description="After that: longest wait for requests under way.")
+    metrics: bool = Field(default=True, description="Offer /metrics.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is logged.")
+    log_json: bool = Field(default=False, description="One JSON object a line in the log.")
+    drain_delay_s: float = Field(default=0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
+    drain_timeout_s: float = Field(default=30.0, ge=0, description="After that: longest wait for requests under way.")
 
     @field_validator("allow_origins", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
     @classmethod

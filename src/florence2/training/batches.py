@@ -18,10 +18,12 @@ from torch.utils.data import Dataset
 
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.scenes import Scene, SceneOptions, draw_scene
+from florence2.training.supervision import grid_labels
 from florence2.training.targets import Example, make_targets
 
 IGNORED = -100
 MAX_GROUPS = 4
+CELL_PIXELS = 16  # the finest map that is supervised directly
 
 # One row is one example for every picture, drawn among the tags by their weights; tags without an example are passed over.
 MENU: tuple[dict[str, float], ...] = (
@@ -66,10 +68,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures, uint8 ``[images, 3, height, width]``, and the groups of examples about them."""
+    """Pictures, the groups of examples about them, and what each of their cells shows.
+
+    Attributes:
+        pixels: uint8 ``[images, 3, height, width]``.
+        groups: the examples.
+        grids: uint8 ``[images, 3, cells, cells]``, as ``supervision.grid_labels`` makes them.
+    """
 
     pixels: Tensor
     groups: tuple[Group, ...]
+    grids: Tensor
 
 
 class SceneBatches(Dataset[Batch]):
@@ -104,7 +113,8 @@ class SceneBatches(Dataset[Batch]):
         scenes = [self._scene(rng, options) for _ in range(self.batch_images)]
         examples = [(index, example) for index, scene in enumerate(scenes) for example in draw_examples(scene, rng)]
         pixels = np.stack([np.asarray(scene.image.resize((self.size, self.size), Image.Resampling.BICUBIC)) for scene in scenes])
-        return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), self._groups(examples))
+        grids = np.stack([grid_labels(scene, self.size // CELL_PIXELS, options.lexicon) for scene in scenes])
+        return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), self._groups(examples), torch.from_numpy(grids))
 
     def _options(self, images_seen: int) -> SceneOptions:
         return next((stage.options for stage in self.stages if images_seen < stage.until), self.stages[-1].options)

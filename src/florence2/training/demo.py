@@ -18,8 +18,11 @@ from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import Batch, SceneBatches, Stage
 from florence2.training.scenes import LEXICON, SceneOptions
+from florence2.training.supervision import GridSupervision
 from florence2.training.trainer import Trainer, TrainingOptions, initialise
 from florence2.training.vocabulary import build_tokenizer
+from florence2.weights.defaults import GenerationDefaults, ImageSettings
+from florence2.weights.save import save_native
 
 IMAGE_SIZE = 192
 BATCH_IMAGES = 16
@@ -37,11 +40,10 @@ def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: f
     )
 
 
-WORLD = _world((1, 5), (0, 2), 0.1)
+WORLD = _world((1, 4), (0, 2), 0.1)
 STAGES = (
-    Stage(8_000, _world((1, 1), (1, 1), 0.16)),
-    Stage(16_000, _world((1, 2), (1, 1), 0.13)),
-    Stage(28_000, _world((1, 4), (0, 2), 0.1)),
+    Stage(12_000, _world((1, 1), (1, 1), 0.16)),
+    Stage(17_000, _world((1, 2), (1, 1), 0.13)),
     Stage(2**62, WORLD),
 )
 
@@ -80,10 +82,20 @@ def train_demo(folder: Path, num_images: int, device: str = "cpu", num_workers: 
     first_location_id = tokenizer.encode("<loc_0>")[1]
     model = Florence2(demo_config(tokenizer))
     initialise(model, first_location_id, SEED)
-    trainer = Trainer(model, TrainingOptions(num_images, first_location_id), folder, device)
+    supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS))
+    trainer = Trainer(model, TrainingOptions(num_images, first_location_id), folder, device, supervision)
     dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, SEED, STAGES)
     trainer.run(_batches(dataset, trainer.step, num_workers))
     return trainer
+
+
+def export(trainer: Trainer, folder: Path) -> None:
+    """Write the averaged weights of a run as a checkpoint folder in the native layout, float16, with its tokenizer."""
+    trainer.model.load_state_dict(trainer.average)
+    # Captions say ", a red circle, a red star": a rule against repeated runs of tokens would spoil them.
+    generation = GenerationDefaults(no_repeat_ngram_size=0)
+    save_native(trainer.model, folder, image=ImageSettings(width=IMAGE_SIZE, height=IMAGE_SIZE), generation=generation)
+    build_tokenizer(folder)
 
 
 def _batches(dataset: SceneBatches, first: int, num_workers: int) -> Iterator[Batch]:
@@ -94,14 +106,16 @@ def _batches(dataset: SceneBatches, first: int, num_workers: int) -> Iterator[Ba
 def main() -> None:
     """Run the recipe from the command line."""
     parser = argparse.ArgumentParser(description="Train florence-2-demo.")
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where state, log and checkpoint go")
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where state and log go")
     parser.add_argument("--images", type=int, default=80_000, help="pictures to see in all")
+    parser.add_argument("--export", type=Path, default=Path("runs/demo/checkpoint"), help="where the finished checkpoint goes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="processor threads for the arithmetic")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
-    train_demo(arguments.folder, arguments.images, arguments.device)
+    trainer = train_demo(arguments.folder, arguments.images, arguments.device)
+    export(trainer, arguments.export)
 
 
 if __name__ == "__main__":

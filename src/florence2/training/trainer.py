@@ -63,8 +63,8 @@ class TrainingOptions:
 def initialise(model: Florence2, first_location_id: int, seed: int) -> None:
     """Fill a new model with random weights that train well.
 
-    Matrices are Xavier-uniform, embeddings and depthwise convolutions small. The embeddings of the location tokens begin as smooth functions of the
-    bin, so that neighbours resemble each other from the first step.
+    Matrices are Xavier-uniform, embeddings and depthwise convolutions small. The embeddings of the location tokens begin as
+    smooth functions of the bin, so that neighbours resemble each other from the first step.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -95,15 +95,21 @@ class Trainer:
         options: how to train.
         folder: made if need be; a state that is there is resumed.
         device: where to train.
+        supervision: a second loss on the tower's maps, called with them and the batch's grids. Its weight falls from 1 to 0
+            over the run.
     """
 
-    def __init__(self, model: Florence2, options: TrainingOptions, folder: Path, device: str = "cpu") -> None:
+    def __init__(
+        self, model: Florence2, options: TrainingOptions, folder: Path, device: str = "cpu", supervision: nn.Module | None = None
+    ) -> None:
         self.model = model.to(device)
+        self.supervision = (supervision or nn.Identity()).to(device)
         self.options = options
         self.folder = folder
         self.device = device
+        trained = nn.ModuleList([model, self.supervision])
         self.optimiser = torch.optim.AdamW(
-            _parameter_groups(model, options.weight_decay), options.learning_rate, betas=(0.9, 0.98), fused=True
+            _parameter_groups(trained, options.weight_decay), options.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.step = 0
@@ -139,6 +145,7 @@ class Trainer:
         """Write the state beside the old one, then put it in its place: a kill at any moment leaves a whole file."""
         state = {
             "model": self.model.state_dict(),
+            "supervision": self.supervision.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
             "counters": {"step": self.step, "images_seen": self.images_seen, "seconds": self.seconds},
@@ -150,6 +157,7 @@ class Trainer:
     def _resume(self) -> None:
         state = torch.load(self._state_file, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.supervision.load_state_dict(state["supervision"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
         for name, value in state["counters"].items():
@@ -160,10 +168,16 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.learning_rate * _rate(progress, self.options)
         pixels = (batch.pixels.to(self.device, torch.float32) - self._mean) / self._std
-        features = self.model.encode_image(pixels)
+        maps = self.model.vision_tower.stages(pixels)
+        features = self.model.multi_modal_projector(maps[-1])
         num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
         spread = self.options.location_spread * (1 - progress * 5 / 6)
         total = features.new_zeros(())
+        if not isinstance(self.supervision, nn.Identity):
+            loss = self.supervision(maps, batch.grids.to(self.device))
+            total = total + (1 - progress) * loss
+            sums["grids"][0] += loss.item()
+            sums["grids"][1] += 1
         for group in batch.groups:
             logits = self.model(
                 features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,12 +42,14 @@ class StoredTensor:
         shape: its dimensions.
         path: the file.
         read: gives the values in a floating-point type; mapped from the file if they are stored in it.
+        place: equal for tensors that are the same bytes of the same file; None if that is not known.
     """
 
     name: str
     shape: tuple[int, ...]
     path: Path
     read: Callable[[torch.dtype], Tensor]
+    place: Hashable = None
 
 
 def open_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -100,26 +104,22 @@ def _open_shards(folder: Path, index: str) -> dict[str, StoredTensor]:
 
 
 def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
-    # The library checks the header against the file; the offsets in it are then only looked up.
     try:
-        file = safe_open(path, framework="pt")
-        header, data_start = _read_header(path)
+        # The library checks the header against the file; here its offsets are only looked up.
+        with safe_open(path, framework="pt"):
+            header, data_start = _read_header(path)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Fetch or copy it again.") from error
+    header.pop("__metadata__", None)
+    mapped = _mapping(path)
     tensors = {}
-    for name in file.keys():  # noqa: SIM118 - the handle is no mapping
-        entry = header[name]
-        stored = _DTYPES.get(entry["dtype"])
-        if stored is None:
+    for name, entry in header.items():
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
             raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}, expected one of {', '.join(_DTYPES)}.")
         begin, end = entry["data_offsets"]
-
-        def read(dtype: torch.dtype, name: str = name, stored: torch.dtype = stored, begin: int = begin, end: int = end) -> Tensor:
-            if dtype == stored:
-                return file.get_tensor(name)
-            return _read_bytes(path, data_start + begin, end - begin).view(stored).to(dtype).view(header[name]["shape"])
-
-        tensors[name] = StoredTensor(name, tuple(entry["shape"]), path, read)
+        layout = torch.empty(entry["shape"], dtype=dtype, device="meta")
+        tensors[name] = _stored(name, path, mapped, layout, data_start + begin, end - begin)
     return tensors
 
 
@@ -130,37 +130,31 @@ def _read_header(path: Path) -> tuple[dict, int]:
         return json.loads(file.read(length)), 8 + length
 
 
-def _read_bytes(path: Path, offset: int, length: int) -> Tensor:
-    """Bytes of a file in memory of their own; unlike a mapping they are gone with the tensor."""
-    data = np.fromfile(path, dtype=np.uint8, count=length, offset=offset)
-    if data.size != length:
-        raise CheckpointError(f"{path} ended {length - data.size} bytes early. Fetch or copy it again.")
-    return torch.from_numpy(data)
-
-
 def _open_pickled(path: Path) -> dict[str, StoredTensor]:
-    values = _unpickle(path)
+    # Onto no device at all: shapes and places are read, values are not.
+    values = _unpickle(path, "meta")
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise CheckpointError(f"{path}: expected a table of named tensors, got {type(values).__name__}.")
-    foreign = [name for name, value in values.items() if not isinstance(value, Tensor)]
+    foreign = [name for name, value in values.items() if not isinstance(value, Tensor) or not value.is_floating_point()]
     if foreign:
-        raise CheckpointError(f"{path}: expected tensors only, got {len(foreign)} other value(s): {', '.join(foreign[:8])}.")
-    return {
-        name: StoredTensor(name, tuple(value.shape), path, lambda dtype, value=value: value.detach().to(dtype))
-        for name, value in values.items()
-    }
+        raise CheckpointError(f"{path}: expected floating-point tensors only, got {len(foreign)} other value(s): {', '.join(foreign[:8])}.")
+    mapped, tensors = _mapping(path), {}
+    for name, value in values.items():
+        storage = value.untyped_storage()
+        offset = getattr(storage, "_checkpoint_offset", None)
+        if offset is not None:
+            tensors[name] = _stored(name, path, mapped, value, offset, storage.nbytes())
+    if len(tensors) == len(values):
+        return tensors
+    # Files from before PyTorch 1.6 say nothing about places and can only be read whole.
+    whole = cast("dict[str, Tensor]", _unpickle(path, "cpu"))
+    return {name: StoredTensor(name, tuple(value.shape), path, value.detach().to) for name, value in whole.items()}
 
 
-def _unpickle(path: Path) -> object:
+def _unpickle(path: Path, device: str) -> object:
     """The file's content, with nothing but tensors and plain containers allowed in it."""
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            # Files from before PyTorch 1.6 can't be mapped.
-            if "mmap can only be used" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is refused: it is damaged or holds code or objects besides tensors, and reading it would run them. "
@@ -170,3 +164,36 @@ def _unpickle(path: Path) -> object:
         # Bytes that are no pickle can fail in any way, so no list of classes would be complete.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is damaged or no PyTorch weights file ({reason}). Fetch or copy it again.") from error
+
+
+def _mapping(path: Path) -> Callable[[], torch.UntypedStorage]:
+    """The whole file as one private mapping, made when first asked for."""
+
+    @cache
+    def mapped() -> torch.UntypedStorage:
+        return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).untyped_storage()
+
+    return mapped
+
+
+def _stored(name: str, path: Path, mapped: Callable[[], torch.UntypedStorage], layout: Tensor, offset: int, num_bytes: int) -> StoredTensor:
+    """A tensor laid out like ``layout`` over these bytes of a file."""
+    shape, strides, first = layout.shape, layout.stride(), layout.storage_offset()
+
+    def read(dtype: torch.dtype) -> Tensor:
+        if dtype == layout.dtype and offset % dtype.itemsize == 0:
+            storage = mapped()[offset : offset + num_bytes]
+        else:
+            storage = _read_bytes(path, offset, num_bytes)
+        stored = torch.empty(0, dtype=layout.dtype).set_(storage, first, shape, strides)  # type: ignore[arg-type]
+        return stored.to(dtype).contiguous()
+
+    return StoredTensor(name, tuple(shape), path, read, (path, offset, tuple(shape), strides, first, layout.dtype))
+
+
+def _read_bytes(path: Path, offset: int, length: int) -> torch.UntypedStorage:
+    """Bytes of a file in memory of their own; unlike mapped ones they are gone with the tensor."""
+    data = np.fromfile(path, dtype=np.uint8, count=length, offset=offset)
+    if data.size != length:
+        raise CheckpointError(f"{path} ended {length - data.size} bytes early. Fetch or copy it again.")
+    return torch.from_numpy(data).untyped_storage()

@@ -6,7 +6,6 @@ fine-tunes do not: merging those into the shared table would change the embeddin
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,4 +22,4 @@ class UntiedBart(Bart):
 
     def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits over the vocabulary, from the head's own table."""
-        return F.linear(hidden, self.lm_head.weight)
+        return self.lm_head(hidden)

@@ -1,0 +1,215 @@
+"""What servers answer, as values.
+
+``Answer`` is a ``Result`` made of the JSON; ``ServerInfo`` and ``RegisteredModels`` are what the management calls give.
+``scaled_back`` moves the coordinates of an answer about a scaled picture to the original. Reads any server's answers: what an
+older one does not send has its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from florence2.client.errors import InvalidParameter, UnexpectedAnswer
+from florence2.client.pictures import Size
+from florence2.results import Kind, Result
+
+_COORDINATES = ("bboxes", "quad_boxes", "polygons")
+
+
+@dataclass(frozen=True, repr=False)
+class Answer(Result):
+    """One answer of a server; everything a ``Result`` has, and what the server said besides.
+
+    ``raw``, ``token_ids``, ``finish_reason`` and ``log_probability`` are filled if the call asked for ``raw=True`` and the server
+    offers it; otherwise they keep their defaults (``finish_reason`` ``stop``). There are no ``bins``. With
+    ``coordinates="float"`` coordinates are floats.
+
+    Attributes:
+        inference_id: the server's name for the call.
+        time_s: what the server took, in seconds.
+        response: the task's dictionary as the server sent it.
+    """
+
+    inference_id: str = ""
+    time_s: float = 0.0
+    response: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self, scores: bool | None = None, coordinates: Literal["int", "float"] = "int") -> dict[str, Any]:
+        """The task's dictionary, its coordinates as they came.
+
+        Args:
+            scores: as in ``Result.to_dict``.
+            coordinates: ``float`` makes sure that they are unrounded, which the call has to have asked for.
+
+        Raises:
+            InvalidParameter: unrounded coordinates of an answer that has whole ones, or another word for ``coordinates``.
+        """
+        if coordinates == "float" and _has_whole_coordinates([self.boxes, self.quads, self.polygons]):
+            raise InvalidParameter("this answer has whole coordinates; ask for coordinates='float' in the call", field="coordinates")
+        return super().to_dict(scores, "int" if coordinates == "float" else coordinates)
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says about itself."""
+
+    name: str
+    version: str
+    uuid: str
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ServerInfo:
+        """Of the server's JSON; what it leaves out is empty."""
+        return cls(*(str(fields.get(name) or "") for name in ("name", "version", "uuid")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """One model that a server has loaded.
+
+    Attributes:
+        request_aliases: its other names.
+        request_paths: the paths under which it answers.
+    """
+
+    model_id: str
+    task_type: str
+    batch_size: int | str | None = None
+    input_height: int | None = None
+    input_width: int | None = None
+    request_aliases: list[str] = field(default_factory=list)
+    request_paths: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ModelDescription:
+        """Of the server's JSON; fields that are not known are left out."""
+        return cls(
+            model_id=str(fields["model_id"]),
+            task_type=str(fields.get("task_type") or ""),
+            batch_size=fields.get("batch_size"),
+            input_height=fields.get("input_height"),
+            input_width=fields.get("input_width"),
+            request_aliases=list(fields.get("request_aliases") or ()),
+            request_paths=list(fields.get("request_paths") or ()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RegisteredModels:
+    """The models that a server has loaded."""
+
+    models: list[ModelDescription]
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> RegisteredModels:
+        """Of the server's JSON."""
+        return cls([ModelDescription.from_dict(model) for model in fields["models"]])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary."""
+        return asdict(self)
+
+
+def typed(answer: Mapping[str, Any]) -> Answer | list[Answer]:
+    """An image's answer as ``Answer``; a list of them where the call had several prompts.
+
+    Raises:
+        UnexpectedAnswer: the JSON is not an answer about an image.
+    """
+    try:
+        responses, raws = answer["response"], answer.get("raw")
+        if isinstance(responses, list):
+            return [_typed(answer, response, raws[place] if raws else None) for place, response in enumerate(responses)]
+        return _typed(answer, responses, raws)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UnexpectedAnswer(f"the answer has not the form of one about an image ({type(error).__name__}: {error})") from error
+
+
+def scaled_back(answer: Mapping[str, Any], sent: Size, original: Size) -> dict[str, Any]:
+    """An answer about a scaled picture with the original's size and coordinates.
+
+    Whole coordinates stay whole: each is the original pixel in the middle of the pixel that the server named.
+
+    Args:
+        answer: the server's JSON about one image; left as it is.
+        sent: width and height that were sent.
+        original: width and height that the caller has.
+    """
+    ratios = (original[0] / sent[0], original[1] / sent[1])
+    responses = answer["response"]
+    moved = [_moved(item, ratios) for item in responses] if isinstance(responses, list) else _moved(responses, ratios)
+    return {**answer, "image": {"width": original[0], "height": original[1]}, "response": moved}
+
+
+def scaled_region(region: Any, original: Size, sent: Size) -> Any:
+    """A region in the original's pixels, in those of the picture that is sent; tokens are the same in both."""
+    if region is None or isinstance(region, str):
+        return region
+    return [value * sent[place % 2] / original[place % 2] for place, value in enumerate(region)]
+
+
+def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None) -> Answer:
+    ((task, value),) = response.items()
+    fields: dict[str, Any] = {"kind": "text", "text": value} if isinstance(value, str) else _located(value)
+    if raw is not None:
+        fields |= {name: raw[name] for name in ("token_ids", "finish_reason", "log_probability") if name in raw}
+    return Answer(
+        **{"text": "", **fields},
+        task=task,
+        raw=str(raw["text"]) if raw else "",
+        image_size=(int(answer["image"]["width"]), int(answer["image"]["height"])),
+        inference_id=str(answer.get("inference_id", "")),
+        time_s=float(answer.get("time", 0.0)),
+        response=response,
+    )
+
+
+def _located(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an answer that locates objects."""
+    kind: Kind
+    if "bboxes_labels" in value:
+        kind, labels = "boxes_or_polygons", value["polygons_labels"] if value["polygons"] else value["bboxes_labels"]
+    else:
+        kind, labels = ("quads" if "quad_boxes" in value else "polygons" if "polygons" in value else "boxes"), value["labels"]
+    return {
+        "kind": kind,
+        "labels": list(labels),
+        "boxes": list(value.get("bboxes", ())),
+        "quads": list(value.get("quad_boxes", ())),
+        "polygons": list(value.get("polygons", ())),
+        "scores": value.get("scores"),
+    }
+
+
+def _moved(response: Any, ratios: tuple[float, float]) -> Any:
+    """A task's dictionary with its coordinates moved."""
+    return {
+        task: {name: _scaled(inner, ratios) if name in _COORDINATES else inner for name, inner in value.items()}
+        if isinstance(value, dict)
+        else value
+        for task, value in response.items()
+    }
+
+
+def _scaled(nested: list[Any], ratios: tuple[float, float]) -> list[Any]:
+    """Coordinates x, y, x, y, … or lists of such, by the ratios."""
+    if nested and isinstance(nested[0], list):
+        return [_scaled(inner, ratios) for inner in nested]
+    return [
+        int((value + 0.5) * ratios[place % 2]) if isinstance(value, int) else value * ratios[place % 2]
+        for place, value in enumerate(nested)
+    ]
+
+
+def _has_whole_coordinates(nested: Any) -> bool:
+    return any(map(_has_whole_coordinates, nested)) if isinstance(nested, list) else isinstance(nested, int)

@@ -1,0 +1,287 @@
+"""What the client does, written once for calls with and without ``await``.
+
+Each function is a coroutine over a ``Connection``: identify, fetch, encode, send, read. Lists keep their order and are bounded
+in how much of them is under way; an image that fails is a value until it is known whether it fails the call. Knows nothing of
+the client's state.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from florence2.client import wire
+from florence2.client.answers import RegisteredModels, ServerInfo, scaled_back, scaled_region, typed
+from florence2.client.connection import Connection, exchange
+from florence2.client.errors import (
+    CallError,
+    CallTimeout,
+    ConnectionFailed,
+    InferenceError,
+    InvalidInput,
+    InvalidParameter,
+    UnexpectedAnswer,
+)
+from florence2.client.inputs import Encoded, Source, encode, flattened, identify, is_many
+from florence2.client.wire import Request, Target
+
+Progress = bool | Callable[[int, int], None]
+"""True for a bar on standard error, or a function of the images done and all images."""
+
+
+@dataclass(frozen=True)
+class LmmCall:
+    """One call of ``infer_lmm``, all but its images.
+
+    Attributes:
+        target: where to, and how.
+        model_id: the model.
+        options: fields of the request beside model, image and key.
+        model_id_in_path: whether the path names the model too.
+        on_error: whether one bad image of a list fails the call, or only its own place.
+        typed: whether answers are ``Answer`` or the server's JSON.
+        progress: how a list's progress is shown.
+    """
+
+    target: Target
+    model_id: str
+    options: Mapping[str, Any]
+    model_id_in_path: bool = False
+    on_error: Literal["fail", "item"] = "fail"
+    typed: bool = False
+    progress: Progress = False
+
+
+async def infer(connection: Connection, call: LmmCall, given: Any) -> Any:
+    """The answer about an image; for a list the list of answers, in its order.
+
+    Raises:
+        InferenceError: the image, or the first of the list with ``on_error="fail"``, has no answer.
+    """
+    if not is_many(given):
+        (outcome,) = await _infer_group(connection, call, [identify(given)])
+        if isinstance(outcome, InferenceError):
+            raise outcome
+        return outcome
+    items = flattened(given)
+    if not items:
+        return []
+    # All are looked at before any is sent, so that a misspelt path does not come up after a thousand answers.
+    sources = [_settled(_identified(item), place, call) for place, item in enumerate(items)]
+    outcomes: list[Any] = list(sources)
+    places = [place for place, source in enumerate(sources) if isinstance(source, Source)]
+    size = call.target.configuration.max_batch_size
+    groups = [places[start : start + size] for start in range(0, len(places), size)]
+    with _Shown(call.progress, len(items)) as shown:
+        shown.add(len(items) - len(places))
+
+        async def answer(group: list[int]) -> None:
+            found = await _infer_group(connection, call, [sources[place] for place in group])
+            for place, outcome in zip(group, found, strict=True):
+                outcomes[place] = _settled(outcome, place, call)
+            shown.add(len(group))
+
+        await connection.gather([lambda group=group: answer(group) for group in groups], call.target.configuration.max_concurrent_requests)
+    return outcomes
+
+
+async def get_server_info(connection: Connection, target: Target) -> ServerInfo:
+    """What the server says about itself."""
+    return ServerInfo.from_dict(await _json_object(connection, target, wire.info_request(target)))
+
+
+async def get_models(connection: Connection, target: Target, request: Request) -> RegisteredModels:
+    """The models that are loaded once a request of the registry is done."""
+    fields = await _json_object(connection, target, request)
+    try:
+        return RegisteredModels.from_dict(fields)
+    except (KeyError, TypeError) as error:
+        raise UnexpectedAnswer(f"the answer to {request.name} does not list models ({type(error).__name__}: {error})") from error
+
+
+async def _infer_group(connection: Connection, call: LmmCall, sources: Sequence[Source]) -> list[Any]:
+    """The answers about images that share a request; an ``InferenceError`` in the place of those that have none."""
+    prepared = [await _prepared(connection, call, source) for source in sources]
+    ready = [item for item in prepared if isinstance(item, Encoded)]
+    answers: list[Any] = []
+    for part in _requests_for(ready, call):
+        answers += await _answers(connection, call, part)
+    remaining = iter(answers)
+    return [next(remaining) if isinstance(item, Encoded) else item for item in prepared]
+
+
+def _requests_for(images: list[Encoded], call: LmmCall) -> list[list[Encoded]]:
+    """The images by request. Regions in pixels hold for one size, so that scaled images can't share a request that has some."""
+    if not images:
+        return []
+    if any(image.sent_size for image in images) and _has_pixel_region(call.options):
+        return [[image] for image in images]
+    return [images]
+
+
+async def _prepared(connection: Connection, call: LmmCall, source: Source) -> Encoded | InferenceError:
+    """The image as it travels, or what is wrong with it."""
+    configuration = call.target.configuration
+    try:
+        fetched = await _fetched(connection, call.target, source.value) if source.kind == "url" and not configuration.send_urls else None
+        return await connection.work(lambda: encode(source, configuration, fetched))
+    except InferenceError as error:
+        return error
+
+
+async def _fetched(connection: Connection, target: Target, url: str) -> bytes:
+    """What an image's URL leads to."""
+    request = wire.image_request(url, target.configuration)
+    shown = request.name.removeprefix("GET ")
+    try:
+        response = await exchange(connection, request, target.configuration)
+    except (ConnectionFailed, CallTimeout, InvalidParameter, UnexpectedAnswer) as error:
+        raise InvalidInput(f"the image at {shown} can't be fetched: {error}", field="image") from error
+    if not 200 <= response.status_code < 300:
+        said = f"the image at {shown} can't be fetched: HTTP {response.status_code}"
+        raise CallError(said, field="image", api_message=said, status_code=response.status_code, code=InvalidInput.code)
+    return response.content
+
+
+async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encoded]) -> list[Any]:
+    """The answers to one request, an error in the place of each image that failed: the same for all if the request did."""
+    try:
+        return await _sent(connection, call, images)
+    except InferenceError as error:
+        return [error] * len(images)
+
+
+async def _sent(connection: Connection, call: LmmCall, images: Sequence[Encoded]) -> list[Any]:
+    """The outcomes of one request."""
+    options = dict(call.options)
+    if images[0].sent_size:
+        options = _with_scaled_regions(options, images[0])
+    if len(images) > 1:  # then each image's error comes with its place
+        options["on_error"] = "item"
+    request = wire.infer_request(
+        call.target, call.model_id, [image.as_json for image in images], options, model_id_in_path=call.model_id_in_path
+    )
+    response = await exchange(connection, request, call.target.configuration)
+    body = wire.read_answer(response, request, call.target)
+    answers = body if len(images) > 1 else [body]
+    if not isinstance(answers, list) or len(answers) != len(images) or not all(isinstance(answer, dict) for answer in answers):
+        raise UnexpectedAnswer(f"the answer to {request.name} should hold an object for each of {len(images)} images, got {_form(body)}")
+    return [_outcome(answer, image, call) for answer, image in zip(answers, images, strict=True)]
+
+
+def _outcome(answer: dict[str, Any], image: Encoded, call: LmmCall) -> Any:
+    """What the caller gets for one image."""
+    failed = answer.get("error")
+    if isinstance(failed, dict) and "response" not in answer:
+        return wire.error_of_item(failed, call.target)
+    try:
+        if image.sent_size and image.original_size:
+            answer = scaled_back(answer, _seen_size(answer, image.sent_size), image.original_size)
+        return typed(answer) if call.typed else answer
+    except UnexpectedAnswer as error:
+        return error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return UnexpectedAnswer(f"the coordinates of the answer can't be scaled back ({type(error).__name__}: {error})")
+
+
+def _seen_size(answer: dict[str, Any], sent: tuple[int, int]) -> tuple[int, int]:
+    """The size that the answer's coordinates count in: as the server says, or as it was sent."""
+    seen = answer.get("image") or {}
+    return seen.get("width") or sent[0], seen.get("height") or sent[1]
+
+
+async def _json_object(connection: Connection, target: Target, request: Request) -> dict[str, Any]:
+    body = wire.read_answer(await exchange(connection, request, target.configuration), request, target)
+    if not isinstance(body, dict):
+        raise UnexpectedAnswer(f"the answer to {request.name} should be an object, got {_form(body)}")
+    return body
+
+
+def _identified(item: object) -> Source | InferenceError:
+    try:
+        return identify(item)
+    except InferenceError as error:
+        return error
+
+
+def _settled(outcome: Any, place: int, call: LmmCall) -> Any:
+    """An outcome at its place in the list: errors know it, and are raised unless they stand for their image."""
+    if not isinstance(outcome, InferenceError):
+        return outcome
+    if outcome.index is not None:  # one error of several images
+        outcome = copy.copy(outcome)
+    outcome.index = place
+    if call.on_error == "fail":
+        raise outcome
+    return outcome
+
+
+def _has_pixel_region(options: Mapping[str, Any]) -> bool:
+    regions = [options.get("region"), *(prompt.get("region") for prompt in options.get("prompts") or () if isinstance(prompt, Mapping))]
+    return any(region is not None and not isinstance(region, str) for region in regions)
+
+
+def _with_scaled_regions(options: dict[str, Any], image: Encoded) -> dict[str, Any]:
+    original, sent = image.original_size, image.sent_size
+    if original is None or sent is None:
+        return options
+    if options.get("region") is not None:
+        options["region"] = scaled_region(options["region"], original, sent)
+    if options.get("prompts"):
+        options["prompts"] = [
+            {**prompt, "region": scaled_region(prompt["region"], original, sent)}
+            if isinstance(prompt, Mapping) and prompt.get("region") is not None
+            else prompt
+            for prompt in options["prompts"]
+        ]
+    return options
+
+
+def _form(body: Any) -> str:
+    return f"a list of {len(body)}" if isinstance(body, list) else type(body).__name__
+
+
+class _Shown:
+    """A list's progress: a bar, a function that is told, or nothing. May be added to from any thread."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._tell = progress if callable(progress) else None
+        self._has_bar = progress is True
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Shown:
+        if self._has_bar:
+            self._tell = self._open.enter_context(_bar())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, num_images: int) -> None:
+        """So many more are done."""
+        with self._lock:
+            self._done += num_images
+            if self._tell and num_images:
+                self._tell(self._done, self._total)
+
+
+def _bar() -> AbstractContextManager[Callable[[int, int], None]]:
+    """A bar on standard error, as a function of done and total."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    class Shown(Bar):
+        def __enter__(self) -> Any:
+            super().__enter__()
+            task = self.add_task("images", total=None)
+            return lambda done, total: self.update(task, completed=done, total=total)
+
+    return Shown(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))

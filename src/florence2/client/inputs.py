@@ -1,0 +1,253 @@
+"""What a caller gives as an image, made into what travels.
+
+``identify`` says at once, before anything is sent, what kind of thing it is and refuses what can be none. ``encode`` reads and
+encodes it: files and bytes travel as they are, metadata included, unless a limit has them scaled down. Fetching URLs is left to
+the caller of this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from florence2.client import pictures
+from florence2.client.configuration import InferenceConfiguration
+from florence2.client.errors import InvalidInput
+from florence2.client.pictures import Size
+
+ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
+ImageInputs = ImageInput | Sequence[Any]
+
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+_MIN_BASE64_CHARS = 32
+# How the files begin that image readers know, at the position where it stands.
+_MAGIC = (
+    (0, b"\xff\xd8\xff"),
+    (0, b"\x89PNG"),
+    (0, b"GIF8"),
+    (0, b"RIFF"),
+    (0, b"BM"),
+    (0, b"II*\0"),
+    (0, b"MM\0*"),
+    (4, b"ftyp"),
+    (4, b"jP  "),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image as it was given, and what it was found to be."""
+
+    kind: Literal["file", "url", "base64", "bytes", "picture", "array"]
+    value: Any
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image as it travels.
+
+    Attributes:
+        as_json: the object of type and value.
+        original_size: width and height before scaling; None where nothing was scaled.
+        sent_size: width and height after it.
+    """
+
+    as_json: dict[str, str]
+    original_size: Size | None = None
+    sent_size: Size | None = None
+
+
+def is_many(given: object) -> bool:
+    """Whether several images were given."""
+    return isinstance(given, (list, tuple))
+
+
+def flattened(given: Sequence[Any]) -> list[Any]:
+    """The images of a list, and of the lists in it, in order."""
+    return [inner for item in given for inner in (flattened(item) if is_many(item) else [item])]
+
+
+def identify(given: object) -> Source:
+    """What was given.
+
+    Raises:
+        InvalidInput: a file that is not there, a folder, a string that is nothing of the known, or another type.
+    """
+    if isinstance(given, Image.Image):
+        return Source("picture", given)
+    if isinstance(given, np.ndarray):
+        return Source("array", given)
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return Source("bytes", bytes(given))
+    if isinstance(given, os.PathLike):
+        return Source("file", _existing(os.fspath(given)))
+    if isinstance(given, str):
+        return _identify_string(given)
+    raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {_kind(given)}")
+
+
+def encode(source: Source, configuration: InferenceConfiguration, fetched: bytes | None = None) -> Encoded:
+    """An image as it travels; reads files and blocks while it encodes.
+
+    Args:
+        source: what ``identify`` gave.
+        configuration: limits, quality, and the order of an array's channels.
+        fetched: what a URL led to; without it the URL itself travels.
+
+    Raises:
+        InvalidInput: a file that can't be read, an image that can't be encoded or is above ``max_image_bytes``.
+    """
+    if source.kind == "url" and fetched is None:
+        return Encoded({"type": "url", "value": source.value})
+    if source.kind == "picture":
+        return _encode_picture(source.value, configuration)
+    if source.kind == "array":
+        return _encode_picture(pictures.from_array(source.value, configuration.array_channels), configuration)
+    if source.kind == "base64":
+        return _encode_base64(source.value, configuration)
+    data = _read(source.value) if source.kind == "file" else fetched if fetched is not None else source.value
+    if not data:
+        raise _invalid(f"{_name(source)} holds no image: it is empty")
+    return _encode_file(data, configuration, _name(source))
+
+
+def _identify_string(text: str) -> Source:
+    if _URL.match(text):
+        return Source("url", text)
+    if text[:5].lower() == "data:":
+        return Source("base64", text)
+    if _is_base64_image(text):
+        return Source("base64", text)
+    if text.startswith("file://"):
+        raise _invalid(f"an image must be a path, not a file URL: give {text.removeprefix('file://')!r}")
+    if not text:
+        raise _invalid("an image must be a path, URL or base64 text, got an empty string")
+    return Source("file", _existing(text))
+
+
+def _is_base64_image(text: str) -> bool:
+    """Whether a string is the base64 of an image file, told by its alphabet, its length and how the file begins."""
+    if len(text) < _MIN_BASE64_CHARS or os.path.exists(text) or not _BASE64.fullmatch(text):
+        return False
+    start = re.sub(r"\s", "", text[:256])[:24].replace("-", "+").replace("_", "/")
+    try:
+        head = base64.b64decode(start[: len(start) // 4 * 4])
+    except (binascii.Error, ValueError):
+        return False
+    return any(head[position:].startswith(magic) for position, magic in _MAGIC)
+
+
+def _existing(path: str | bytes) -> str:
+    """A path, if there is a file."""
+    path = os.fsdecode(path)
+    if os.path.isdir(path):
+        raise _invalid(f"{_shown(path)} is a folder; give the path of an image file")
+    if not os.path.exists(path):
+        raise _invalid(
+            f"there is no file {_shown(path)} (nor is it a URL or the base64 of an image); the current folder is {os.getcwd()!r}"
+        )
+    return path
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _invalid(f"the file {_shown(path)} can't be read: {error}") from error
+
+
+def _encode_picture(picture: Image.Image, configuration: InferenceConfiguration) -> Encoded:
+    """Pillow images and arrays are taken as they are: coordinates count in their own pixels, whatever their EXIF says."""
+    if not configuration.client_downsizing_disabled:
+        return _encode_shrunk(picture, configuration)
+    data = pictures.to_jpeg(picture, configuration.jpeg_quality)
+    _check_bytes(len(data), configuration, "the picture")
+    return Encoded(_base64(data))
+
+
+def _encode_file(data: bytes, configuration: InferenceConfiguration, name: str) -> Encoded:
+    """A file as it is where it keeps to the limits; else scaled down, upright, or refused."""
+    if configuration.client_downsizing_disabled:
+        _check_bytes(len(data), configuration, name)
+        return Encoded(_base64(data))
+    limit = configuration.max_image_bytes
+    size = pictures.size_of(data)
+    has_size = size is None or max(size) <= configuration.default_max_input_size
+    if has_size and (limit is None or len(data) <= limit):
+        return Encoded(_base64(data))
+    auto_orient = not configuration.disable_preproc_auto_orientation
+    return _encode_shrunk(pictures.read(data, auto_orient=auto_orient), configuration)
+
+
+def _encode_base64(text: str, configuration: InferenceConfiguration) -> Encoded:
+    """Base64 travels as it was given, unless a limit has to be kept."""
+    if configuration.client_downsizing_disabled and configuration.max_image_bytes is None:
+        return Encoded({"type": "base64", "value": text})
+    encoded = _encode_file(_decoded(text), configuration, "the base64 image")
+    return encoded if encoded.sent_size else Encoded({"type": "base64", "value": text})
+
+
+def _encode_shrunk(picture: Image.Image, configuration: InferenceConfiguration) -> Encoded:
+    data, size = pictures.shrink(
+        picture,
+        max_side=configuration.default_max_input_size,
+        max_bytes=configuration.max_image_bytes,
+        quality=configuration.jpeg_quality,
+    )
+    return Encoded(_base64(data)) if size == picture.size else Encoded(_base64(data), original_size=picture.size, sent_size=size)
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of base64 text or of a data URI."""
+    payload = text.partition(",")[2] if text[:5].lower() == "data:" else text
+    payload = re.sub(r"\s", "", payload).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _invalid(f"the base64 image can't be decoded: {error}") from error
+
+
+def _check_bytes(num_bytes: int, configuration: InferenceConfiguration, name: str) -> None:
+    limit = configuration.max_image_bytes
+    if limit is not None and num_bytes > limit:
+        raise _invalid(
+            f"{name} has {num_bytes} bytes, more than max_image_bytes={limit}; "
+            "client_downsizing_disabled=False has images scaled down to fit"
+        )
+
+
+def _base64(data: bytes) -> dict[str, str]:
+    return {"type": "base64", "value": base64.b64encode(data).decode("ascii")}
+
+
+def _name(source: Source) -> str:
+    """What messages call an image."""
+    return {"file": "the file ", "url": "the URL "}[source.kind] + _shown(source.value) if source.kind in ("file", "url") else "the image"
+
+
+def _kind(value: object) -> str:
+    """A value's type, with what helps to make an image of it."""
+    if type(value).__module__.partition(".")[0] == "torch":
+        return "a torch tensor; give tensor.numpy() as uint8, channels last"
+    if hasattr(value, "read"):
+        return f"{type(value).__name__}; give what its read() returns"
+    return "None" if value is None else type(value).__name__
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 120 else repr(text[:60]) + f"… ({len(text)} characters)"
+
+
+def _invalid(message: str) -> InvalidInput:
+    return InvalidInput(message, field="image")

@@ -1,0 +1,375 @@
+"""The client: a server's address, a key, a configuration, and a method for each thing a server does.
+
+Every method has a twin to be awaited; both run the same coroutine of ``calls``. Connections are kept open between calls until
+``close`` or the end of the ``with`` block. Knows nothing of what travels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+import httpx
+
+from florence2.client import calls, wire
+from florence2.client.answers import RegisteredModels, ServerInfo
+from florence2.client.calls import LmmCall, Progress
+from florence2.client.configuration import HTTPClientMode, InferenceConfiguration
+from florence2.client.connection import Awaiting, Blocking, Connection, http_settings, run_blocking
+from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
+from florence2.client.inputs import ImageInputs
+from florence2.client.wire import Request, Target
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+T = TypeVar("T")
+Region = str | Sequence[float]
+
+DEFAULT_URL = "http://localhost:9001"
+KEY_VARIABLES = ("ROBOFLOW_API_KEY", "API_KEY")
+
+
+class PromptOptions(TypedDict, total=False):
+    """One of several prompts, where it is more than a string."""
+
+    prompt: str
+    text: str
+    region: Region
+
+
+class LmmOptions(TypedDict, total=False):
+    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it.
+
+    Attributes:
+        text: the text of a task that needs one, apart from its tag.
+        region: x1, y1, x2, y2 in pixels of the image as given, or ``<loc_…>`` tokens.
+        prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
+        num_beams: hypotheses followed at once.
+        no_repeat_ngram_size: no run of so many tokens comes twice; 0 switches it off.
+        scores: True adds scores to found objects.
+        coordinates: ``float`` for unrounded coordinates.
+        raw: True adds the generated text, its tokens and why it ended.
+        allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
+    """
+
+    text: str | None
+    region: Region | None
+    prompts: Sequence[str | PromptOptions] | None
+    num_beams: int | None
+    no_repeat_ngram_size: int | None
+    scores: bool | None
+    coordinates: Literal["int", "float"] | None
+    raw: bool | None
+    allow_unknown_tag: bool | None
+
+
+class InferenceHTTPClient:
+    """A client of a Florence-2 server: this project's, or any with the same interface.
+
+    May be used by several threads and tasks at once. ``with client:`` or ``close`` ends its connections; ``async with client:``
+    keeps connections open between awaited calls, which otherwise open their own.
+
+    Args:
+        api_url: the server's address.
+        api_key: its key; left out, ``ROBOFLOW_API_KEY`` or ``API_KEY`` of the environment. An empty text is no key.
+
+    Raises:
+        InvalidParameter: ``api_url`` is no http address.
+    """
+
+    def __init__(self, api_url: str = DEFAULT_URL, api_key: str | None = None) -> None:
+        self._url = wire.server_url(api_url)
+        if api_key is None:
+            api_key = next((value for name in KEY_VARIABLES if (value := os.environ.get(name))), None)
+        self._api_key = api_key.strip() or None if api_key else None
+        self._mode = wire.mode_of(self._url)
+        self._configuration = InferenceConfiguration()
+        self._selected_model: str | None = None
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+        self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
+
+    @classmethod
+    def init(cls, api_url: str, api_key: str | None = None) -> InferenceHTTPClient:
+        """A client; the same as the constructor."""
+        return cls(api_url, api_key)
+
+    @property
+    def api_url(self) -> str:
+        """The server's address."""
+        return self._url
+
+    @property
+    def inference_configuration(self) -> InferenceConfiguration:
+        """The settings that hold."""
+        return self._configuration
+
+    @property
+    def client_mode(self) -> HTTPClientMode:
+        """Where the key goes: told by the address, unless it was selected."""
+        return self._mode
+
+    @property
+    def selected_model(self) -> str | None:
+        """The model of calls that name none."""
+        return self._selected_model
+
+    def configure(self, inference_configuration: InferenceConfiguration) -> Self:
+        """Change the settings of the calls to come."""
+        self._configuration = inference_configuration
+        return self
+
+    def select_model(self, model_id: str) -> Self:
+        """Choose the model of calls that name none."""
+        self._selected_model = model_id
+        return self
+
+    def select_api_v0(self) -> Self:
+        """Send the key as hosted endpoints expect it."""
+        self._mode = HTTPClientMode.V0
+        return self
+
+    def select_api_v1(self) -> Self:
+        """Send the key as servers of one's own expect it."""
+        self._mode = HTTPClientMode.V1
+        return self
+
+    @contextmanager
+    def use_configuration(self, inference_configuration: InferenceConfiguration) -> Iterator[Self]:
+        """Other settings for the length of a ``with`` block."""
+        before = self._configuration
+        try:
+            yield self.configure(inference_configuration)
+        finally:
+            self._configuration = before
+
+    @contextmanager
+    def use_model(self, model_id: str) -> Iterator[Self]:
+        """Another model for the length of a ``with`` block."""
+        before = self._selected_model
+        try:
+            yield self.select_model(model_id)
+        finally:
+            self._selected_model = before
+
+    def infer_lmm(
+        self,
+        inference_input: ImageInputs,
+        model_id: str | None = None,
+        prompt: str | None = None,
+        model_id_in_path: bool = False,
+        max_new_tokens: int | None = None,
+        enable_thinking: bool | None = None,
+        *,
+        on_error: Literal["fail", "item"] = "fail",
+        typed: bool = False,
+        progress: Progress = False,
+        **options: Unpack[LmmOptions],
+    ) -> Any:
+        """What the model says about an image, or about each image of a list.
+
+        Args:
+            inference_input: a path, URL, base64 text or data URI, bytes of an image file, Pillow image (any mode), numpy array
+                (uint8, BGR unless the configuration says RGB), or a list of such.
+            model_id: the model; left out, the selected one.
+            prompt: a task's tag with what belongs to it, or free text.
+            model_id_in_path: name the model in the path as well.
+            max_new_tokens: the longest answer in tokens.
+            enable_thinking: passed on; Florence-2 does not heed it.
+            on_error: with a list, ``fail`` raises the first error, ``item`` puts each error in its image's place.
+            typed: give ``Answer`` objects instead of the server's JSON.
+            progress: with a list, True shows a bar, a function is called with the images done and all images.
+            options: see ``LmmOptions``.
+
+        Returns:
+            The server's JSON, ``{"inference_id", "time", "image", "response"}``; a list, always a list, for a list.
+
+        Raises:
+            InvalidInput: something that is no image; said before anything is sent where that can be known.
+            InvalidParameter: an option that is not known.
+            ModelNotSelected: no model named and none selected.
+            CallError: the server answered with an error.
+            ConnectionFailed: no answer came.
+            CallTimeout: it took too long.
+            UnexpectedAnswer: it was no answer of such a server.
+        """
+        fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
+        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        return self._block(partial(calls.infer, call=call, given=inference_input))
+
+    async def infer_lmm_async(
+        self,
+        inference_input: ImageInputs,
+        model_id: str | None = None,
+        prompt: str | None = None,
+        model_id_in_path: bool = False,
+        max_new_tokens: int | None = None,
+        enable_thinking: bool | None = None,
+        *,
+        on_error: Literal["fail", "item"] = "fail",
+        typed: bool = False,
+        progress: Progress = False,
+        **options: Unpack[LmmOptions],
+    ) -> Any:
+        """As ``infer_lmm``, awaited."""
+        fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
+        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        return await self._await(partial(calls.infer, call=call, given=inference_input))
+
+    def get_server_info(self) -> ServerInfo:
+        """The server's name, version and id; asked without the key."""
+        return self._block(partial(calls.get_server_info, target=self._target()))
+
+    async def get_server_info_async(self) -> ServerInfo:
+        """As ``get_server_info``, awaited."""
+        return await self._await(partial(calls.get_server_info, target=self._target()))
+
+    def list_loaded_models(self) -> RegisteredModels:
+        """The models that the server has loaded."""
+        return self._block(self._on_models(wire.registry_request))
+
+    async def list_loaded_models_async(self) -> RegisteredModels:
+        """As ``list_loaded_models``, awaited."""
+        return await self._await(self._on_models(wire.registry_request))
+
+    def load_model(self, model_id: str, set_as_default: bool = False) -> RegisteredModels:
+        """Have the server load a model; ``set_as_default`` selects it.
+
+        Returns:
+            All models that are loaded then.
+        """
+        models = self._block(self._on_models(partial(wire.load_request, model_id=model_id)))
+        return self._loaded(models, model_id if set_as_default else None)
+
+    async def load_model_async(self, model_id: str, set_as_default: bool = False) -> RegisteredModels:
+        """As ``load_model``, awaited."""
+        models = await self._await(self._on_models(partial(wire.load_request, model_id=model_id)))
+        return self._loaded(models, model_id if set_as_default else None)
+
+    def unload_model(self, model_id: str) -> RegisteredModels:
+        """Have the server drop a model; if it was selected, none is then.
+
+        Returns:
+            The models that are still loaded.
+        """
+        models = self._block(self._on_models(partial(wire.unload_request, model_id=model_id)))
+        return self._unloaded(models, model_id)
+
+    async def unload_model_async(self, model_id: str) -> RegisteredModels:
+        """As ``unload_model``, awaited."""
+        models = await self._await(self._on_models(partial(wire.unload_request, model_id=model_id)))
+        return self._unloaded(models, model_id)
+
+    def unload_all_models(self) -> RegisteredModels:
+        """Have the server drop all models; none is selected then."""
+        models = self._block(self._on_models(partial(wire.unload_request, model_id=None)))
+        return self._unloaded(models, self._selected_model)
+
+    async def unload_all_models_async(self) -> RegisteredModels:
+        """As ``unload_all_models``, awaited."""
+        models = await self._await(self._on_models(partial(wire.unload_request, model_id=None)))
+        return self._unloaded(models, self._selected_model)
+
+    def close(self) -> None:
+        """End the connections of blocking calls; a later call opens new ones."""
+        with self._lock:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if loop not in self._kept:
+            self._kept[loop] = _Kept(httpx.AsyncClient(**http_settings()))
+        self._kept[loop].num_blocks += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        kept = self._kept[loop]
+        kept.num_blocks -= 1
+        if not kept.num_blocks:
+            del self._kept[loop]
+            await kept.http.aclose()
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"InferenceHTTPClient({self._url!r}, {'with' if self._api_key else 'without'} key)"
+
+    def _target(self) -> Target:
+        return Target(self._url, self._api_key, self._mode, self._configuration)
+
+    def _lmm_call(
+        self,
+        model_id: str | None,
+        fields: dict[str, Any],
+        model_id_in_path: bool,
+        on_error: Literal["fail", "item"],
+        typed: bool,
+        progress: Progress,
+    ) -> LmmCall:
+        known = {"prompt", "max_new_tokens", "enable_thinking", *LmmOptions.__annotations__}
+        for name in fields.keys() - known:
+            closest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {closest[0]}?" if closest else f"; there are {', '.join(sorted(known))}"
+            raise InvalidParameter(f"infer_lmm has no option {name}{hint}", field=name)
+        if on_error not in ("fail", "item"):
+            raise InvalidParameter(f"on_error must be 'fail' or 'item', got {on_error!r}", field="on_error")
+        model_id = model_id if model_id is not None else self._selected_model
+        if model_id is None:
+            raise ModelNotSelected("name a model with model_id=, or choose one with select_model", field="model_id")
+        given = {name: value for name, value in fields.items() if value is not None}
+        return LmmCall(self._target(), model_id, given, model_id_in_path, on_error, typed, progress)
+
+    def _on_models(self, make_request: Callable[[Target], Request]) -> Callable[[Connection], Coroutine[Any, Any, RegisteredModels]]:
+        target = self._target()
+        if target.mode is HTTPClientMode.V0:
+            raise WrongClientMode("hosted endpoints do not manage models; select_api_v1() if this server does")
+        return partial(calls.get_models, target=target, request=make_request(target))
+
+    def _loaded(self, models: RegisteredModels, default: str | None) -> RegisteredModels:
+        self._selected_model = default or self._selected_model
+        return models
+
+    def _unloaded(self, models: RegisteredModels, model_id: str | None) -> RegisteredModels:
+        if model_id == self._selected_model:
+            self._selected_model = None
+        return models
+
+    def _block(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        with self._lock:
+            if self._http is None:
+                self._http = httpx.Client(**http_settings())
+                weakref.finalize(self, self._http.close)
+            http = self._http
+        return run_blocking(function(Blocking(http)))
+
+    async def _await(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        kept = self._kept.get(asyncio.get_running_loop())
+        if kept is not None:
+            return await function(Awaiting(kept.http))
+        async with httpx.AsyncClient(**http_settings()) as http:
+            return await function(Awaiting(http))
+
+
+@dataclass
+class _Kept:
+    """Connections of one event loop, shared by the ``async with`` blocks that are open in it."""
+
+    http: httpx.AsyncClient
+    num_blocks: int = 0

@@ -1,0 +1,331 @@
+"""Requests and answers as values: what goes over the wire, and what comes of it.
+
+Pure functions, shared by the calls with and without ``await``. Where the key goes depends on the host and the transport, as servers of this
+interface expect it. Knows neither sockets nor images.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import numpy as np
+
+from florence2 import __version__
+from florence2.client.configuration import ApiKeyTransport, HTTPClientMode, InferenceConfiguration
+from florence2.client.errors import CallError, InvalidParameter, UnexpectedAnswer
+
+# Hosted endpoints, by https only: the key goes into the query. Source: measured at the known client, version 1.8.3.
+HOSTED = frozenset(
+    {f"{name}.roboflow.com" for name in ("detect", "outline", "classify", "infer", "serverless", "asyncinfer")}
+    | {"serverless.roboflow.one", "serverless.roboflow.eu", "serverless.roboflow-eu.one", "asyncinfer.roboflow.one"}
+)
+RETRYABLE = frozenset({429, 503, 504})
+USER_AGENT = f"florence2-client/{__version__}"
+MAX_IMAGE_REDIRECTS = 5
+MAX_FETCHED_BYTES = 64 * 2**20
+_MAX_QUOTED_CHARS = 500
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go, and how.
+
+    Attributes:
+        url: the server's address without a slash at its end.
+        api_key: the key, or None.
+        mode: which of the two places the key has.
+        configuration: the settings that hold for the call.
+    """
+
+    url: str
+    api_key: str | None
+    mode: HTTPClientMode
+    configuration: InferenceConfiguration
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        name: method and path without the query, for messages.
+        timeout_s: the longest silence while sending or waiting for the answer; None waits for ever.
+        connect_timeout_s: the longest wait for a connection.
+        follow_redirects: whether an answer that points elsewhere is followed.
+        max_bytes: the longest answer that is read; None for no limit.
+    """
+
+    method: str
+    url: str
+    name: str
+    headers: Mapping[str, str]
+    timeout_s: float | None
+    connect_timeout_s: float | None
+    content: bytes | None = None
+    follow_redirects: bool = False
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """One HTTP answer; header names in lower case."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def server_url(api_url: str) -> str:
+    """The address of a server as it is used: without spaces, query and slashes at its end.
+
+    Raises:
+        InvalidParameter: not an http address.
+    """
+    wanted = "api_url must be an address such as http://localhost:9001 or https://serverless.roboflow.com"
+    if not isinstance(api_url, str):
+        raise InvalidParameter(f"{wanted}, got {type(api_url).__name__}", field="api_url")
+    try:
+        parts = urlsplit(api_url.strip())
+        is_address = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+        )
+    except ValueError:  # a port that is no number
+        is_address = False
+    if not is_address:
+        hint = f"; did you mean http://{api_url.strip()}?" if "//" not in api_url else ""
+        raise InvalidParameter(f"{wanted}, got {api_url!r}{hint}", field="api_url")
+    return api_url.strip().rstrip("/")
+
+
+def mode_of(url: str) -> HTTPClientMode:
+    """The mode that a server's address stands for."""
+    parts = urlsplit(url)
+    return HTTPClientMode.V0 if parts.scheme == "https" and parts.hostname in HOSTED else HTTPClientMode.V1
+
+
+def infer_request(
+    target: Target, model_id: str, images: Sequence[Mapping[str, str]], options: Mapping[str, Any], *, model_id_in_path: bool
+) -> Request:
+    """The request for one image, or for several in one body."""
+    path = f"/infer/lmm/{quote(model_id, safe='/')}" if model_id_in_path else "/infer/lmm"
+    settings = target.configuration
+    body: dict[str, Any] = _given(source=settings.source, source_info=settings.source_info)
+    if target.mode is HTTPClientMode.V1:
+        body |= _key_in_body(target)
+    body |= {"model_id": model_id, **options}
+    body |= _given(
+        disable_preproc_auto_orient=settings.disable_preproc_auto_orientation,
+        disable_preproc_contrast=settings.disable_preproc_contrast,
+        disable_preproc_grayscale=settings.disable_preproc_grayscale,
+        disable_preproc_static_crop=settings.disable_preproc_static_crop,
+    )
+    body["image"] = dict(images[0]) if len(images) == 1 else [dict(image) for image in images]
+    query = _key_in_query(target) if target.mode is HTTPClientMode.V0 else {}
+    query |= _given(service_secret=settings.service_secret, countinference=settings.count_inference)
+    return _request(target, "POST", path, query=query, body=body)
+
+
+def info_request(target: Target) -> Request:
+    """``get_server_info``: never with a key."""
+    return replace(_request(target, "GET", "/info"), headers={"User-Agent": USER_AGENT})
+
+
+def registry_request(target: Target) -> Request:
+    """``list_loaded_models``."""
+    return _request(target, "GET", "/model/registry", query=_key_in_query(target))
+
+
+def load_request(target: Target, model_id: str) -> Request:
+    """``load_model``."""
+    request = _request(target, "POST", "/model/add", body={"model_id": model_id, **_key_in_body(target)})
+    return replace(request, timeout_s=target.configuration.load_timeout_s)
+
+
+def unload_request(target: Target, model_id: str | None) -> Request:
+    """``unload_model``, or ``unload_all_models`` for None.
+
+    Servers read no key from these bodies, so that it always goes into the header.
+    """
+    if model_id is None:
+        request = _request(target, "POST", "/model/clear")
+    else:
+        request = _request(target, "POST", "/model/remove", body={"model_id": model_id})
+    return replace(request, headers={**request.headers, **_bearer(target.api_key)})
+
+
+def image_request(url: str, configuration: InferenceConfiguration) -> Request:
+    """The fetch of an image; it carries no key."""
+    return Request(
+        "GET",
+        url,
+        f"GET {url.partition('?')[0]}",
+        {"User-Agent": USER_AGENT},
+        configuration.timeout_s,
+        configuration.connect_timeout_s,
+        follow_redirects=True,
+        max_bytes=MAX_FETCHED_BYTES,
+    )
+
+
+def read_answer(response: Response, request: Request, target: Target) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        CallError: the server says that the call failed.
+        UnexpectedAnswer: the call succeeded, with something that is not JSON.
+    """
+    if not 200 <= response.status_code < 300:
+        raise error_of(response, request, target)
+    try:
+        return json.loads(response.content)
+    except ValueError:
+        raise UnexpectedAnswer(
+            f"the answer to {request.name} is not JSON; is this the address of an inference server? It begins with "
+            f"{_quoted(response.content[:80].decode('utf-8', 'replace'), target)!r}",
+            status_code=response.status_code,
+            request_id=_request_id(response),
+        ) from None
+
+
+def error_of(response: Response, request: Request, target: Target) -> CallError:
+    """The error that an answer stands for."""
+    status = response.status_code
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    said = _quoted(_message_of(body, response), target)
+    code, field = (str(fields[name]) if isinstance(fields.get(name), str) else None for name in ("code", "field"))
+    request_id = _request_id(response)
+    place = f"{request.name}: HTTP {status}"
+    details = ", ".join(
+        [place, *(f"{name} {value}" for name, value in (("code", code), ("field", field), ("request", request_id)) if value)]
+    )
+    return CallError(
+        f"{said} ({details})",
+        field=field,
+        api_message=said,
+        status_code=status,
+        code=code or f"http_{status}",
+        help_url=fields.get("help_url"),
+        request_id=request_id,
+        retry_after=retry_after_of(response),
+    )
+
+
+def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
+    """The error that stands in one image's place in a list of answers."""
+    said = _quoted(str(body.get("message") or "this image failed"), target)
+    code, field = body.get("code"), body.get("field")
+    return CallError(
+        f"{said} ({', '.join(f'{name} {value}' for name, value in (('code', code), ('field', field)) if value) or 'no details'})",
+        field=field,
+        api_message=said,
+        status_code=body.get("status"),
+        code=code,
+        help_url=body.get("help_url"),
+    )
+
+
+def retry_after_of(response: Response) -> float | None:
+    """The seconds that a server asks to wait; None where it does not, or not legibly."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value) if value[:1].isdigit() else email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, seconds)
+
+
+def without_key(text: str, api_key: str | None) -> str:
+    """A text in which no key can be read."""
+    return text.replace(api_key, "***") if api_key and len(api_key) > 3 else text
+
+
+def _request(
+    target: Target, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
+) -> Request:
+    headers = {"User-Agent": USER_AGENT}
+    if target.configuration.transport is not ApiKeyTransport.LEGACY:
+        headers |= _bearer(target.api_key)
+    content = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        content = _as_json(body)
+    url = target.url + path + (f"?{urlencode(query)}" if query else "")
+    settings = target.configuration
+    return Request(method, url, f"{method} {path}", headers, settings.timeout_s, settings.connect_timeout_s, content)
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False, default=_plain).encode("ascii")
+    except (TypeError, ValueError) as error:
+        raise InvalidParameter(f"the options of this call can't be written as JSON: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy as JSON has them."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _key_in_body(target: Target) -> dict[str, str | None]:
+    """The known client writes the key's place even where there is no key."""
+    return {} if target.configuration.transport is ApiKeyTransport.HEADER else {"api_key": target.api_key}
+
+
+def _key_in_query(target: Target) -> dict[str, Any]:
+    return {} if target.configuration.transport is ApiKeyTransport.HEADER else _given(api_key=target.api_key)
+
+
+def _bearer(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _request_id(response: Response) -> str | None:
+    return response.headers.get("x-request-id") or response.headers.get("execution_id")
+
+
+def _message_of(body: Any, response: Response) -> str:
+    """What a server says of its error, in any of the shapes that there are; never what it quotes of the request."""
+    if 300 <= response.status_code < 400:
+        return f"the server redirects to {response.headers.get('location', 'nowhere')}; give the right address as api_url"
+    for name in ("message", "detail", "error"):
+        said = body.get(name) if isinstance(body, dict) else None
+        if isinstance(said, str) and said:
+            return said
+        if isinstance(said, list) and said:
+            return "; ".join(_part_of(part) for part in said)
+    text = response.content.decode("utf-8", "replace").strip()
+    if text and not isinstance(body, dict) and "html" not in response.headers.get("content-type", ""):
+        return text
+    try:
+        return HTTPStatus(response.status_code).phrase
+    except ValueError:
+        return "no message"
+
+
+def _part_of(part: Any) -> str:
+    """One complaint of a validator: where, and what."""
+    if not isinstance(part, dict):
+        return str(part)
+    return f"{'.'.join(str(step) for step in part.get('loc', ()))}: {part.get('msg', 'not valid')}"
+
+
+def _quoted(text: str, target: Target) -> str:
+    text = without_key(text, target.api_key)
+    return text if len(text) <= _MAX_QUOTED_CHARS else text[: _MAX_QUOTED_CHARS - 1] + "…"

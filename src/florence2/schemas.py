@@ -1,0 +1,169 @@
+"""What travels as JSON between client and server.
+
+Requests as clients of Roboflow's ``/infer/lmm`` send them, with this project's optional additions, and the answers. Names,
+defaults and coercions are theirs; unknown fields are ignored. Knows nothing of images' bytes, models or routes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, protected_namespaces=())
+
+
+class ImageField(_Message):
+    """One image as it stands in a request."""
+
+    type: str = Field(description="How the value is written: base64, url or file.", examples=["base64"])
+    value: Any = Field(default=None, description="Base64 text of an image file, a URL, or a path below the server's image folder.")
+
+
+class PromptField(_Message):
+    """One of several prompts."""
+
+    prompt: str = Field(description="A task's tag or free text.", examples=["<CAPTION_TO_PHRASE_GROUNDING>"])
+    text: str | None = Field(default=None, description="The text of a task that needs one.")
+    region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
+
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+OneOrMany = Annotated[Annotated[ImageField, Tag("one")] | Annotated[list[ImageField], Tag("many")], Discriminator(_one_or_many)]
+
+
+class InferRequest(_Message):
+    """The body of ``/infer/lmm``."""
+
+    model_id: str | None = Field(default=None, description="The model. Required, unless the path names it.", examples=["florence-2-base"])
+    image: OneOrMany = Field(description="One image, or a list of them for a list of answers.")
+    prompt: str | None = Field(
+        default=None, description="A task's tag, with its text or region behind it or apart, or free text.", examples=["<OD>"]
+    )
+    api_key: str | None = Field(default=None, description="The key, where no query parameter or header has one.")
+    id: str | None = Field(default=None, description="Comes back as inference_id.")
+    max_new_tokens: int | None = Field(default=None, description="Longest answer in tokens. Default: the checkpoint's own limit.")
+    disable_preproc_auto_orient: bool = Field(default=False, description="Do not turn the image upright by its EXIF orientation.")
+
+    prompts: list[str | PromptField] | None = Field(default=None, description="Several prompts about the same image, instead of prompt.")
+    text: str | None = Field(default=None, description="The text of a task that needs one.")
+    region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
+    num_beams: int | None = Field(default=None, description="Beams of the search, 1 is greedy. Default: the checkpoint's.")
+    no_repeat_ngram_size: int | None = Field(
+        default=None, description="No run of so many tokens comes twice; 0: off. Default: the checkpoint's."
+    )
+    allow_unknown_tag: bool = Field(default=False, description="Let a fine-tuned checkpoint's own tag pass.")
+    scores: bool = Field(default=False, description="Add scores beside the labels of found objects.")
+    coordinates: Literal["int", "float"] = Field(default="int", description="Whole pixels, or the unrounded middles of the model's bins.")
+    raw: bool = Field(default=False, description="Add what the model wrote, token by token.")
+    on_error: Literal["fail", "item"] = Field(
+        default="fail", description="With a list: one bad image fails the call, or only its own place."
+    )
+
+    # Sent by known clients, checked like there, and without effect on this model.
+    enable_thinking: bool = Field(default=False, description="No effect.")
+    usage_billable: bool = Field(default=True, description="No effect.")
+    source: str | None = Field(default=None, description="No effect.")
+    source_info: str | None = Field(default=None, description="No effect.")
+    start: float | None = Field(default=None, description="No effect.")
+    model_type: str | None = Field(default=None, description="No effect.")
+    disable_model_monitoring: bool = Field(default=False, description="No effect.")
+    disable_preproc_contrast: bool = Field(default=False, description="No effect.")
+    disable_preproc_grayscale: bool = Field(default=False, description="No effect.")
+    disable_preproc_static_crop: bool = Field(default=False, description="No effect.")
+    stream_pipeline_context_id: str | None = Field(default=None, description="No effect.")
+
+
+class ImageSize(_Message):
+    """Width and height of an image after its EXIF rotation."""
+
+    width: int
+    height: int
+
+
+class RawAnswer(_Message):
+    """What the model wrote."""
+
+    text: str = Field(description="The generated text with all special tokens.")
+    token_ids: list[int]
+    finish_reason: str = Field(description='"stop" when the model ended its answer, "length" when the token limit did.')
+    log_probability: float | None = Field(description="Sum over the generated tokens.")
+
+
+class InferResponse(_Message):
+    """The answer about one image."""
+
+    inference_id: str
+    time: float = Field(description="Seconds from the request's arrival to its answer.")
+    image: ImageSize
+    response: dict[str, Any] | list[dict[str, Any]] = Field(description="One key, the task. With prompts: a list of such, in their order.")
+    raw: RawAnswer | list[RawAnswer] | None = Field(default=None, description="Only if asked for.")
+
+
+class ErrorBody(_Message):
+    """Every error."""
+
+    message: str
+    code: str
+    field: str | None = None
+    help_url: str
+    detail: list[dict[str, Any]] | None = Field(default=None, description="With 422: each part of the request that does not fit.")
+
+
+class ItemError(ErrorBody):
+    """An error in an image's place."""
+
+    status: int
+
+
+class FailedItem(_Message):
+    """What stands in a list of answers where an image had none, with ``on_error: "item"``."""
+
+    error: ItemError
+
+
+class ModelRequest(_Message):
+    """The body of ``/model/add`` and ``/model/remove``."""
+
+    model_id: str = Field(examples=["florence-2-base"])
+    model_type: str | None = Field(default=None, description="No effect.")
+    api_key: str | None = None
+
+
+class LoadedModelEntry(_Message):
+    """One loaded model."""
+
+    model_id: str
+    task_type: str = "lmm"
+    batch_size: int | str | None = None
+    input_height: int | None = None
+    input_width: int | None = None
+    vram_bytes: int | None = None
+    request_aliases: list[str]
+    request_paths: list[str]
+
+
+class Registry(_Message):
+    """The loaded models."""
+
+    models: list[LoadedModelEntry]
+    total_vram_bytes: int | None = None
+    gpu_memory_used: int | None = None
+    gpu_memory_total: int | None = None
+    torch_cuda_allocated: int | None = None
+    torch_cuda_reserved: int | None = None
+    torch_cuda_allocator_cache: int | None = None
+    non_torch_gpu_memory: int | None = None
+
+
+class ServerInfo(_Message):
+    """What ``/info`` says."""
+
+    name: str
+    version: str
+    uuid: str

@@ -1,0 +1,162 @@
+"""The application: the parts put together.
+
+``create_app(settings)`` gives what an ASGI server runs; with ``engine`` it answers with that one instead of loading any. Knows
+nothing of processes and signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NoReturn
+from uuid import uuid4
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+
+from florence2 import __version__
+from florence2.errors import Florence2Error, InvalidRequest
+from florence2.server.answers import Answerer
+from florence2.server.auth import Gate, Keys
+from florence2.server.envelope import Envelope
+from florence2.server.errors import MethodNotAllowed, NotFound
+from florence2.server.fetch import Fetcher
+from florence2.server.limits import Admission, BodyLimit
+from florence2.server.metrics import Metrics
+from florence2.server.models import AnsweringEngine, Loader, Models
+from florence2.server.requests import failed_validation
+from florence2.server.routes import NAME, Service, router
+from florence2.server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXPOSED_HEADERS = (
+    *("X-Processing-Time", "X-Model-Cold-Start", "X-Model-Cold-Start-Count", "X-Model-Load-Time", "X-Model-Id"),
+    *("X-Request-Id", "Retry-After"),
+)
+
+
+def create_app(
+    settings: Settings,
+    engine: AnsweringEngine | None = None,
+    *,
+    loader: Loader | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: everything that can be set.
+        engine: answers for every model, and stays open when the application ends. None: models are loaded.
+        loader: makes an engine of an alias, hub id or folder. None: ``florence2.load`` with the settings' device and precision.
+        on_failure: called when a model that is named at the start can't be loaded.
+
+    Raises:
+        InvalidOption: keys are needed and there are none, or their file can't be read.
+    """
+    service = _service(settings, engine, loader or engine_loader(settings))
+    app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan(service, on_failure))
+    app.state.service = service
+    app.include_router(router)
+    app.add_exception_handler(HTTPException, _raise_own)
+    app.add_exception_handler(RequestValidationError, _raise_own)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Gate, keys=service.keys, settings=settings)
+    app.add_middleware(Envelope, settings=settings, metrics=service.metrics)
+    everyone = "*" in settings.allow_origins
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[] if everyone else settings.allow_origins,
+        allow_origin_regex=".*" if everyone else None,  # echoes the origin, as clients know it
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    return app
+
+
+def engine_loader(settings: Settings) -> Loader:
+    """Loads engines as the settings say, and warms them up."""
+
+    def load_engine(source: str) -> AnsweringEngine:
+        from PIL import Image
+
+        from florence2.engine.engine import load
+
+        engine = load(source, device=settings.device, precision=settings.precision)
+        if settings.warm_up:
+            engine.run(Image.new("RGB", (64, 48)), "<CAPTION>", max_new_tokens=4)
+        return engine
+
+    return load_engine
+
+
+def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader) -> Service:
+    """The parts, made for each other."""
+    keys = Keys(settings)
+    models = Models(settings, loader if engine is None else lambda _: _Borrowed(engine))
+    if engine is not None:
+        models.adopt(_Borrowed(engine))
+    admission = Admission(settings.max_requests, settings.max_requests_per_key)
+    metrics = Metrics(lambda: admission.taken, lambda: {model.id: model.load_s for model in models.loaded})
+    fetcher = Fetcher(settings)
+    return Service(settings, models, keys, admission, metrics, Answerer(settings, models, metrics, fetcher), uuid4().hex[:6])
+
+
+def _lifespan(service: Service, on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_preload(service, on_failure))
+        try:
+            yield
+        finally:
+            service.admission.is_draining = True
+            loading.cancel()
+            # Whoever was to be answered has been by now, or nobody waits for it any more.
+            await service.models.close(cancel=True)
+            await service.answerer.close()
+
+    return lifespan
+
+
+async def _preload(service: Service, on_failure: Callable[[], None]) -> None:
+    try:
+        await service.models.preload()
+    except Florence2Error as error:
+        service.failure = "a model could not be loaded"
+        logger.critical("the server can't start: %s", error.message)
+        on_failure()
+    else:
+        logger.info("ready: %s", ", ".join(model.id for model in service.models.loaded))
+
+
+async def _raise_own(_: HTTPConnection, error: Exception) -> NoReturn:
+    """Errors of the framework as errors of this project; ``Envelope`` writes them."""
+    if isinstance(error, RequestValidationError):
+        raise failed_validation(error.errors())
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 404:
+        raise NotFound("there is no such path; see /docs")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        raise MethodNotAllowed(f"this path is called with {allowed or 'another method'}; see /docs", allowed)
+    raise InvalidRequest(str(error.detail))
+
+
+class _Borrowed:
+    """An engine that belongs to someone else: dropping the model does not close it."""
+
+    def __init__(self, engine: AnsweringEngine) -> None:
+        self.submit = engine.submit
+        self.submit_many = engine.submit_many
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Nothing."""

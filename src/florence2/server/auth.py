@@ -1,0 +1,119 @@
+"""Who may call: keys, where they stand in a request, and the gate in front of the routes.
+
+A key is taken from the query, else from ``Authorization: Bearer``, else from the body; the first place that has one decides. Keys
+are compared in constant time and never written anywhere. Knows nothing of what a request is about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from florence2.errors import InvalidOption
+from florence2.server.errors import UNAUTHORIZED_MESSAGE, Unauthorized
+from florence2.server.settings import Settings
+
+OPEN_PATHS = frozenset({"/", "/info", "/healthz", "/readiness", "/docs", "/docs/errors"})
+# Known clients put the key into the body of these; their routes look there, by ``Gate.check_body``.
+BODY_PATHS = ("/infer/lmm", "/model/add", "/model/remove")
+
+
+class Keys:
+    """The keys that are accepted; none means that everybody is.
+
+    Raises:
+        InvalidOption: the file of keys can't be read or holds none, or keys are needed and there are none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        values = [key.get_secret_value() for key in settings.api_keys]
+        if settings.api_keys_file is not None:
+            values += _read_keys(settings.api_keys_file)
+        # Digests have one length, so that comparing them tells nothing about a key's own.
+        self._digests = [_digest(value) for value in values]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is asked for."""
+        return not self._digests
+
+    def check(self, key: str | None) -> str:
+        """The name by which logs and limits know the key: its place in the list; "" where none is asked for.
+
+        Raises:
+            Unauthorized: no such key.
+        """
+        if self.is_open:
+            return ""
+        digest, found = _digest(key or ""), None
+        for number, known in enumerate(self._digests, 1):
+            if hmac.compare_digest(digest, known):
+                found = number
+        if found is None or key is None:
+            raise Unauthorized(UNAUTHORIZED_MESSAGE, field="api_key")
+        return f"key-{found}"
+
+
+class Gate:
+    """Middleware that turns away who brings no key or a wrong one, before anything of the body is read.
+
+    A route of ``BODY_PATHS`` is let through without any key; ``scope["state"]["key_name"]`` is then None until it has called
+    ``check_body``.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
+        self._app = app
+        self._keys = keys
+        self._in_header = settings.allow_key_in_header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or raise ``Unauthorized``."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            key = self._key_of(scope)
+            waits_for_body = key is None and not self._keys.is_open and _has_body_key(scope)
+            scope["state"]["key_name"] = None if waits_for_body else self._keys.check(key)
+        await self._app(scope, receive, send)
+
+    def _key_of(self, scope: Scope) -> str | None:
+        """The key in query or header. An empty one counts as one."""
+        for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if name == "api_key":
+                return value
+        scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
+        return credentials.strip() if self._in_header and scheme.lower() == "bearer" else None
+
+
+def check_body(scope: Scope, keys: Keys, key: object) -> str:
+    """The name of the request's key, which may stand in the body if it stood nowhere else.
+
+    Raises:
+        Unauthorized: no key anywhere, or one that is not known.
+    """
+    if scope["state"].get("key_name") is None:
+        scope["state"]["key_name"] = keys.check(key if isinstance(key, str) else None)
+    return scope["state"]["key_name"]
+
+
+def _has_body_key(scope: Scope) -> bool:
+    path = scope["path"]
+    return scope["method"] == "POST" and any(path == start or path.startswith(start + "/") for start in BODY_PATHS)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _read_keys(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidOption(f"the file of keys {str(path)!r} can't be read: {error}", field="api_keys_file") from None
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise InvalidOption(f"the file of keys {str(path)!r} holds none; write one key a line", field="api_keys_file")
+    return keys

@@ -1,0 +1,70 @@
+"""``florence2 serve``: flags into settings, settings into a running server.
+
+Nothing of the server is imported before the command runs, so that the command line can know it at no cost.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from florence2.errors import MissingExtra
+
+PACKAGES = frozenset(
+    {"fastapi", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings", "starlette", "uvicorn"}
+)
+
+
+def serve(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Loaded before the server is ready: alias, hub id or folder. May be repeated.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Defaults to start from: local, dedicated or hosted.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1, or the profile's.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on. Default: 9001.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with settings.")] = None,
+    api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json/--log-text", help="One JSON object a line, or text for people.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of docs/server.md. May be repeated.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Show the settings, load, answer one image per task, and leave.")] = False,
+) -> None:
+    """Serve models over HTTP, as a drop-in for Roboflow's /infer/lmm."""
+    try:
+        from florence2.server.check import run_check
+        from florence2.server.logs import set_up
+        from florence2.server.process import serve as run
+        from florence2.server.settings import parse_assignments, read_settings, unknown_names
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in PACKAGES:
+            raise
+        raise MissingExtra(
+            f"florence2 serve needs the extra 'server' ({error.name} is missing): pip install 'florence2[server]'"
+        ) from error
+
+    flags: dict[str, Any] = {
+        **parse_assignments(set_ or ()),
+        **_given(model=model, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
+        **_given(device=device, precision=precision, log_level=log_level, log_json=log_json),
+    }
+    settings = read_settings(flags)
+    set_up(settings.log_level, settings.log_json)
+    for name in unknown_names(os.environ):
+        print(f"florence2: no such setting: {name}", file=sys.stderr)
+    if check:
+        run_check(settings)
+    else:
+        run(settings)
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}

@@ -1,0 +1,159 @@
+"""Images as clients send them, made into pictures.
+
+``read`` gives the bytes of an image field, whichever way it is written; ``check_size`` refuses what is too large by its header, before
+any pixel is decoded. Decoding itself is the engine's. Knows nothing of models or prompts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from florence2.errors import InvalidImage
+from florence2.schemas import ImageField
+from florence2.server.errors import ImageTooLarge
+from florence2.server.fetch import CAUSE, Fetcher, refusal
+from florence2.server.settings import Settings
+
+_DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n\v\f"
+
+NUMPY_TYPES = ("numpy", "numpy_object", "pil")
+KNOWN_TYPES = ("base64", "url", "file", *NUMPY_TYPES, "multipart")
+
+
+async def fetch(image: ImageField, fetcher: Fetcher) -> object:
+    """The field's value, or what its URL holds: the part of reading that waits for others."""
+    return await fetcher.fetch(image.value) if image.type.lower() == "url" else image.value
+
+
+def read(image: ImageField, value: object, settings: Settings) -> bytes:
+    """The bytes of the image file that a field means.
+
+    Args:
+        image: the field.
+        value: what ``fetch`` gave for it.
+        settings: the server's.
+
+    Raises:
+        InvalidImage: the field is none of the known kinds, its value is damaged, or this server does not take it.
+        ImageTooLarge: more bytes or pixels than are taken.
+    """
+    kind = image.type.lower()
+    if kind == "base64":
+        data = decode_base64(value)
+    elif kind == "url" or (kind == "multipart" and isinstance(value, bytes)):
+        data = value if isinstance(value, bytes) else b""
+    elif kind == "file":
+        data = _from_folder(value, settings)
+    elif kind in NUMPY_TYPES:
+        raise refusal(
+            "NumPy image type is not supported in this configuration of `inference`. It would be a pickle, which runs code when it is "
+            'read: encode the array as PNG or JPEG and send {"type": "base64", "value": ...}.'
+        )
+    else:
+        raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {image.type[:40]!r}.")
+    check_size(data, settings.max_image_pixels)
+    return data
+
+
+def decode_base64(value: object) -> bytes:
+    """The bytes behind base64 text: with or without a data prefix, line breaks, padding, in either alphabet.
+
+    Raises:
+        InvalidImage: it is no text, empty, or no base64.
+    """
+    if not isinstance(value, str):
+        raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
+    prefix = _DATA_PREFIX.match(value, 0, 512)
+    try:
+        text = value[prefix.end() if prefix else 0 :].encode("ascii").translate(_URL_SAFE, _WHITESPACE)
+    except UnicodeEncodeError:
+        raise refusal("Malformed base64 input image. It holds characters that are no base64.") from None
+    text = text.rstrip(b"=")
+    if not text:
+        raise refusal("Empty image payload.")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise refusal(f"Malformed base64 input image.{_guess(value)}") from None
+
+
+def check_size(data: bytes, max_pixels: int) -> None:
+    """Refuse, by its header, what holds no image or too large a one.
+
+    Raises:
+        InvalidImage: no image format known here.
+        ImageTooLarge: more than ``max_pixels``.
+    """
+    if not data:
+        raise refusal("Empty image payload.")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(max_pixels) from None
+    except Exception:  # Pillow's header parsers raise whatever the broken bytes led them to
+        raise refusal(
+            "Malformed base64 input image or file. The bytes hold no image in a format that is read here "
+            "(JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF …)."
+        ) from None
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels, f" It has {width} x {height} = {width * height}.")
+
+
+def as_input_error(error: InvalidImage) -> InvalidImage:
+    """An error of decoding, beginning as clients know it."""
+    if not error.message.startswith(CAUSE):
+        error.message = CAUSE + error.message
+    return error
+
+
+def _too_many_pixels(max_pixels: int, found: str = "") -> ImageTooLarge:
+    return ImageTooLarge(f"{CAUSE}The image has more than {max_pixels} pixels.{found} Scale it down first.", field="image")
+
+
+def _from_folder(value: object, settings: Settings) -> bytes:
+    """A file below the one folder that is open, symbolic links resolved."""
+    if settings.image_folder is None:
+        raise refusal("Loading images from local filesystem is disabled. Send the file itself as base64.")
+    missing = refusal("There is no such file in the server's image folder.")
+    if not isinstance(value, str) or "\0" in value:
+        raise missing
+    root = settings.image_folder.resolve()
+    path = (root / value).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        raise missing
+    return _read_file(path, settings.max_body_bytes)
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError:
+        raise refusal("The file can't be read.") from None
+    if len(data) > limit:
+        raise ImageTooLarge(f"{CAUSE}The file holds more than {limit} bytes.", field="image")
+    return data
+
+
+def _guess(value: str) -> str:
+    """What a value that is no base64 probably is."""
+    start = value.lstrip()[:8].lower()
+    if start.startswith(("http:", "https:")):
+        return ' It looks like a URL: send {"type": "url", ...} instead.'
+    if re.search(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif)\s*$", value[-8:], re.IGNORECASE):
+        return " It looks like a path: the client has sent the name of a file that it did not find."
+    return ""
+
+
+def _json_type(value: object) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,56 @@
+"""The server's log: one line for each request and for what happens to models, as text or as JSON.
+
+Lines carry path, status, time, model and the key's name, never a query, a body or a key. Knows nothing of where they go:
+standard error, by the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime, timezone
+
+ACCESS = logging.getLogger("florence2.access")
+FIELDS = "fields"  # the attribute of a record that holds its named values
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line.update(getattr(record, FIELDS, {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, named values at its end."""
+        fields = " ".join(f"{name}={value}" for name, value in getattr(record, FIELDS, {}).items() if value is not None)
+        line = super().format(record)
+        return f"{line} {fields}" if fields else line
+
+
+def set_up(level: str, as_json: bool) -> None:
+    """Send the log of this package and of uvicorn to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    for name in ("florence2", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
+    # It would print queries, and with them keys.
+    logging.getLogger("uvicorn.access").disabled = True
+    # httpx tells of each URL that it fetches, and those may be signed.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

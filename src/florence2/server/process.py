@@ -1,0 +1,92 @@
+"""The server as a process: listening, signals, and an orderly end.
+
+On SIGTERM or SIGINT the server first says that it is not ready, stays reachable for ``drain_delay_s``, then takes no more
+connections, waits for what is under way, and leaves with 0. A second signal ends it at once. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from florence2.errors import Florence2Error
+from florence2.server.app import create_app
+from florence2.server.limits import Admission
+from florence2.server.settings import Settings
+
+TICKS_PER_S = 10  # how often uvicorn's main loop looks around
+
+
+class ServerFailed(Florence2Error):
+    """The server could not start: an address in use, a model that can't be loaded."""
+
+    code = "server_failed"
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn with a pause between "not ready" and closed."""
+
+    def __init__(self, config: uvicorn.Config, admission: Admission, delay_s: float) -> None:
+        super().__init__(config)
+        self._admission = admission
+        self._delay_s = delay_s
+        self._closes_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; at the second signal, end."""
+        if self._closes_at is not None:
+            self.force_exit = self.should_exit = True
+            return
+        self._admission.is_draining = True
+        self._closes_at = time.monotonic() + self._delay_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look whether the pause is over."""
+        if self._closes_at is not None and time.monotonic() >= self._closes_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        ServerFailed: it could not start.
+        InvalidOption: the keys can't be read.
+    """
+    servers: list[DrainingServer] = []
+    failures: list[str] = []
+
+    def fail() -> None:
+        failures.append("a model could not be loaded; the log says why")
+        servers[0].should_exit = True
+
+    app = create_app(settings, on_failure=fail)
+    server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s)
+    servers.append(server)
+    try:
+        server.run()
+    except SystemExit:  # what uvicorn raises when the address is taken; it has logged why
+        failures.append(f"can't listen on {settings.host}:{settings.port}")
+    except KeyboardInterrupt:
+        return
+    if failures or not server.started:
+        raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """The settings of uvicorn."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=None if settings.ssl_keyfile is None else str(settings.ssl_keyfile),
+        log_config=None,  # ours is set up already
+        access_log=False,  # it would print keys in queries
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+    )

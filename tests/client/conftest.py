@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from florence2.client import InferenceHTTPClient
+from tests.client.stub import Stub, running_stub
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "ROBOFLOW_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def _stub() -> Iterator[Stub]:
+    with running_stub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def stub(_stub: Stub) -> Stub:
+    """The stub, as if it had just been started."""
+    fresh = Stub()
+    for name in ("received", "replies", "respond", "connections", "under_way", "most_under_way"):
+        setattr(_stub, name, getattr(fresh, name))
+    return _stub
+
+
+@pytest.fixture
+def client(stub: Stub) -> Iterator[InferenceHTTPClient]:
+    with InferenceHTTPClient(stub.url, "KEY1234567890") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    """64 x 48, red on the left and blue on the right."""
+    image = Image.new("RGB", (64, 48), (220, 30, 20))
+    image.paste((20, 40, 210), (32, 0, 64, 48))
+    return image
+
+
+@pytest.fixture
+def jpeg(picture: Image.Image, tmp_path: Path) -> Path:
+    path = tmp_path / "dog.jpg"
+    picture.save(path, quality=95)
+    return path
+
+
+@pytest.fixture(scope="session")
+def jpeg_bytes(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=95)
+    return buffer.getvalue()

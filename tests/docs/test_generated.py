@@ -1,0 +1,114 @@
+"""The generated parts of the pages are what the code says now, whatever terminal they are made in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from florence2.tasks import TASKS
+from tests.docs.markdown import ROOT
+
+
+def test_every_block_is_up_to_date():
+    outdated = [str(path.relative_to(ROOT)) for path in generate.update(ROOT, check=True)]
+    assert outdated == [], "run make docs"
+
+
+def test_neither_terminal_nor_torch_has_a_say():
+    script = (
+        "import json, sys; from docs import generate\n"
+        "print(json.dumps([block() for block in generate.BLOCKS.values()])); sys.exit('torch' in sys.modules)"
+    )
+    narrow = {**os.environ, "COLUMNS": "30", "TERMINAL_WIDTH": "30", "FORCE_COLOR": "1", "TERM": "xterm-256color", "LANG": "C"}
+    finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=narrow, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout) == [block() for block in generate.BLOCKS.values()]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The pages alone, to be spoilt."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "README.md", tmp_path)
+    generate.update(tmp_path, check=False)
+    return tmp_path
+
+
+def test_drift_is_found_and_mended(copy: Path):
+    page = copy / "docs" / "tasks.md"
+    good = page.read_text(encoding="utf-8")
+    page.write_text(good.replace("Locate {text} in the image.", "Find {text}."), encoding="utf-8")
+    assert generate.update(copy, check=True) == [page]
+    assert "Find {text}." in page.read_text(encoding="utf-8")
+    assert generate.update(copy, check=False) == [page]
+    assert page.read_text(encoding="utf-8") == good
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- generated: nothing -->\n<!-- end generated -->\n", "unknown block nothing"),
+        ("<!-- generated: tasks -->\n", "needs a line"),
+        ("<!-- generated: tasks -->\n<!-- generated: aliases -->\n<!-- end generated -->\n", "needs a line"),
+        ("<!-- end generated -->\n", "needs a line"),
+    ],
+)
+def test_wrong_markers_are_refused_by_page(copy: Path, text: str, message: str):
+    (copy / "docs" / "new.md").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"new\.md.*{message}"):
+        generate.update(copy, check=True)
+
+
+def test_every_block_is_used():
+    text = "".join(path.read_text(encoding="utf-8") for path in generate.pages(ROOT))
+    assert [name for name in generate.BLOCKS if f"<!-- generated: {name} -->" not in text] == []
+
+
+def test_all_tasks_are_in_both_tables():
+    for block in (generate.tasks(), generate.prompts()):
+        assert [tag for tag in TASKS if f"`{tag}`" not in block] == []
+
+
+def test_docstrings_become_markdown():
+    assert generate.prose("one ``<s>`` and :class:`~a.B` of <OD>") == "one `<s>` and `a.B` of &lt;OD>"
+    assert generate.first_sentence("A thing: its parts.\nAnd more. Then this.") == "A thing: its parts"
+    assert generate.table(("a",), [("x | y",)]).endswith("| x \\| y |")
+
+
+def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generate, "RESULTS", tmp_path)
+    for block in (generate.decoder_step, generate.parity_full, generate.demo_accuracy):
+        assert block().startswith("Not measured yet")
+
+
+def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    machine = '{"processor": "P", "instructions": [], "threads": 2, "versions": {"torch": "1", "transformers": "2"}}'
+    head = f'"measured": "2026-01-02", "machine": {machine}'
+    figures = {
+        "decoder_step": (
+            '"size": "base", "precision": "fp32", "num_beams": 3, "steps": 9',
+            '"step_ms": {"ours": {"median": 10, "min": 9, "max": 12.34}, "reference": {"median": 20, "min": 19, "max": 21}}, '
+            '"reference_over_ours": 2.0',
+        ),
+        "parity_full": (
+            '"precision": "fp32", "new_tokens": 16',
+            '"base, native": {"largest_difference": {"image_tokens": 1e-6, "encoder": 2e-6, "logits": 3e-5}, '
+            '"ids_equal": {"a": true, "b": false}}',
+        ),
+        "demo_accuracy": ('"seed": 1', '"greedy": {"od_recall": {"value": 0.91234, "count": 80}}'),
+    }
+    for name, (settings, values) in figures.items():
+        (tmp_path / f"{name}.json").write_text(f'{{{head}, "settings": {{{settings}}}, "figures": {{{values}}}}}', encoding="utf-8")
+    monkeypatch.setattr(generate, "RESULTS", tmp_path)
+    assert "| ours | 10.0 ms | 9.0 ms | 12.3 ms |" in generate.decoder_step()
+    assert "by medians: 2.00. P, 2 threads, torch 1, transformers 2; 2026-01-02" in generate.decoder_step()
+    assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in generate.parity_full()
+    assert generate.demo_accuracy().splitlines()[0] == "| Measure | Things measured | greedy |"
+    assert "| 80 | 0.912 |" in generate.demo_accuracy()

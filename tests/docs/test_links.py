@@ -1,0 +1,51 @@
+"""What pages point at is there: files, headings, commands of make, public names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import florence2
+from florence2.engine.engine import Engine
+from tests.docs.markdown import PAGES, ROOT, anchors, fences, links
+
+PICTURES = ROOT / "docs" / "pictures"
+HAS_DEMO = (ROOT / "src" / "florence2" / "demo" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path):
+    for target in links(page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        # The pictures are made by the demo model, so they can only be asked for once it is there.
+        if file.parent == PICTURES and not HAS_DEMO:
+            continue
+        assert file.exists(), f"{target} is not there"
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), f"{target}: no such heading"
+
+
+def test_the_readme_opens_with_two_commands():
+    first = fences((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    assert [line.split("#")[0].strip() for line in first.content.splitlines()] == ["make run", "make test"]
+
+
+def test_commands_of_make_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:`|^|=\S+ )make (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= targets, page
+
+
+def test_every_public_name_is_documented():
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    names = [*florence2.__all__, *(name for name in vars(Engine) if not name.startswith("_"))]
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_variable_of_the_hub_is_documented():
+    source = (ROOT / "src" / "florence2" / "weights" / "hub.py").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in set(re.findall(r'environ\.get\("(\w+)"', source)) if name not in text] == []

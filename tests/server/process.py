@@ -1,0 +1,138 @@
+"""A real server process with a tiny checkpoint, for tests that need sockets and signals.
+
+``with running_server() as url`` starts one on a free port and stops it at the end. Settings go by keyword, as in
+``florence2.server.settings``; the known aliases answer with a tiny random model, nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.checkpoints import write_checkpoint
+
+ALIASES = ("florence-2-demo", "florence-2-base", "florence-2-large")
+START_S = 120.0
+STOP_S = 30.0
+
+
+class Server:
+    """A server process.
+
+    Attributes:
+        url: where it listens.
+        process: the process itself.
+        log: what it has written so far.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.url = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            self.lines.extend(stream)
+
+    def wait_for(self, pattern: str, timeout_s: float = START_S) -> re.Match[str]:
+        """Wait until the log holds ``pattern``; fail with the log when the process ends or the time is up."""
+        deadline = time.monotonic() + timeout_s
+        while (match := re.search(pattern, self.log)) is None:
+            if self.process.poll() is not None:
+                self._reader.join(5)
+                if (match := re.search(pattern, self.log)) is not None:
+                    return match
+                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {pattern!r} within {timeout_s} s:\n{self.log}")
+            time.sleep(0.02)
+        return match
+
+    def wait_until_ready(self, timeout_s: float = START_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while httpx.get(f"{self.url}/readiness").status_code != 200:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not become ready:\n{self.log}")
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """End it, politely first; the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait(STOP_S)
+        self._reader.join(5)
+        return code
+
+
+@lru_cache(maxsize=1)
+def tiny_checkpoint() -> Path:
+    """A tiny random checkpoint, written once for the test run."""
+    keeper = tempfile.TemporaryDirectory(prefix="florence2-tiny-")
+    _kept.append(keeper)
+    return write_checkpoint(Path(keeper.name) / "tiny", generation={"num_beams": 1, "max_new_tokens": 8})
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def start_server(*, wait_until_ready: bool = True, **settings: Any) -> Server:
+    """Start a process; the caller stops it."""
+    tiny = str(tiny_checkpoint())
+    values = {"port": 0, "models": dict.fromkeys(ALIASES, tiny), "warm_up": False, **settings}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+    environment |= {f"FLORENCE2_{name.upper()}": _written(value) for name, value in values.items()}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "florence2.server"]
+    server = Server(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+    try:
+        server.url = server.wait_for(r"running on (https?://[\w.:\[\]]+)").group(1)
+        if wait_until_ready:
+            server.wait_until_ready()
+    except BaseException:
+        server.process.kill()
+        server.process.wait()
+        raise
+    return server
+
+
+@contextmanager
+def running_server(**settings: Any) -> Iterator[str]:
+    """The address of a server that is ready and is stopped at the end."""
+    server = start_server(**settings)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _written(value: Any) -> str:
+    """A setting as the environment has it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
