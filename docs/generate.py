@@ -345,7 +345,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def pages(root: Path) -> list[Path]:
     """The pages that may hold blocks."""
-    return [*(path for name in ("README.md", "CONTRIBUTING.md") if (path := root / name).is_file()), *sorted((root / "docs").rglob("*.md"))]
+    named = ("README.md", "CONTRIBUTING.md", "src/florence2/demo/README.md")
+    return [*(path for name in named if (path := root / name).is_file()), *sorted((root / "docs").rglob("*.md"))]
 
 
 def renewed(text: str) -> str:

@@ -23,16 +23,22 @@ class Repository:
     """One repository: the files of each revision, and who may see them."""
 
     revisions: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
     token: str | None = None
     gated: bool = False
 
+    def add(self, revision: str, files: dict[str, bytes]) -> None:
+        """Let a branch or tag point at these files."""
+        content = "".join(f"{name} {_etag(data)}\n" for name, data in sorted(files.items()))
+        self.revisions[revision] = files
+        self.commits[revision] = hashlib.sha1(content.encode()).hexdigest()
+
     def commit(self, revision: str) -> str | None:
         """The commit of a branch or tag, or of itself."""
-        commits = {name: hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest() for name, files in self.revisions.items()}
-        return commits.get(revision) or (revision if revision in commits.values() else None)
+        return self.commits.get(revision) or (revision if revision in self.commits.values() else None)
 
     def files(self, commit: str) -> dict[str, bytes]:
-        return next(files for name, files in self.revisions.items() if self.commit(name) == commit)
+        return next(self.revisions[name] for name, known in self.commits.items() if known == commit)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Hub:
         """Serve a folder's files, subfolders included, as a repository's revision."""
         repository = self.repositories.setdefault(name, Repository(**options))  # type: ignore[arg-type]
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        repository.revisions[revision] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        repository.add(revision, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
         return repository
 
     def fetched(self) -> list[str]:

@@ -30,11 +30,17 @@ class PromptField(_Message):
     region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
 
 
-def _one_or_many(value: object) -> str:
-    return "many" if isinstance(value, list) else "one"
+def _image_form(value: object) -> str:
+    return "as list" if isinstance(value, list) else "as one"
 
 
-OneOrMany = Annotated[Annotated[ImageField, Tag("one")] | Annotated[list[ImageField], Tag("many")], Discriminator(_one_or_many)]
+def _prompt_form(value: object) -> str:
+    return "as text" if isinstance(value, str) else "as object"
+
+
+# Told apart by their JSON type, so that what is wrong is told of the form that was meant. Tags are no field's name.
+OneOrMany = Annotated[Annotated[ImageField, Tag("as one")] | Annotated[list[ImageField], Tag("as list")], Discriminator(_image_form)]
+PromptEntry = Annotated[Annotated[str, Tag("as text")] | Annotated[PromptField, Tag("as object")], Discriminator(_prompt_form)]
 
 
 class InferRequest(_Message):
@@ -50,7 +56,7 @@ class InferRequest(_Message):
     max_new_tokens: int | None = Field(default=None, description="Longest answer in tokens. Default: the checkpoint's own limit.")
     disable_preproc_auto_orient: bool = Field(default=False, description="Do not turn the image upright by its EXIF orientation.")
 
-    prompts: list[str | PromptField] | None = Field(default=None, description="Several prompts about the same image, instead of prompt.")
+    prompts: list[PromptEntry] | None = Field(default=None, description="Several prompts about the same image, instead of prompt.")
     text: str | None = Field(default=None, description="The text of a task that needs one.")
     region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
     num_beams: int | None = Field(default=None, description="Beams of the search, 1 is greedy. Default: the checkpoint's.")

@@ -17,19 +17,10 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
-def _stub() -> Iterator[Stub]:
+@pytest.fixture
+def stub() -> Iterator[Stub]:
     with running_stub() as stub:
         yield stub
-
-
-@pytest.fixture
-def stub(_stub: Stub) -> Stub:
-    """The stub, as if it had just been started."""
-    fresh = Stub()
-    for name in ("received", "replies", "respond", "connections", "under_way", "most_under_way"):
-        setattr(_stub, name, getattr(fresh, name))
-    return _stub
 
 
 @pytest.fixture

@@ -209,10 +209,10 @@ def test_a_fresh_process_needs_nothing_but_the_environment(hub: Hub, tmp_path: P
         # Any attempt to go elsewhere than the stand-in would need this proxy.
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
     folder = Path(done.stdout.strip())
     assert folder.is_relative_to(tmp_path / "elsewhere")
     assert is_complete(folder)
     offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    again = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=60, check=True)
+    again = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=120, check=True)
     assert again.stdout == done.stdout

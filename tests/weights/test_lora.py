@@ -201,13 +201,14 @@ class TestAsModel:
             read_checkpoint(tmp_path)
 
 
-class TestRefusals:
-    @pytest.fixture(scope="class")
-    def intact(self, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("intact")
-        make_adapter(base, folder, target_modules=["q_proj"])
-        return folder
+@pytest.fixture(scope="module")
+def intact(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("intact")
+    make_adapter(base, folder, target_modules=["q_proj"])
+    return folder
 
+
+class TestRefusals:
     @pytest.fixture
     def adapter(self, intact: Path, tmp_path: Path) -> Path:
         return shutil.copytree(intact, tmp_path / "adapter")

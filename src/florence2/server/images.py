@@ -10,7 +10,6 @@ import base64
 import binascii
 import io
 import re
-from pathlib import Path
 
 from PIL import Image
 
@@ -126,19 +125,15 @@ def _from_folder(value: object, settings: Settings) -> bytes:
     missing = refusal("There is no such file in the server's image folder.")
     if not isinstance(value, str) or "\0" in value:
         raise missing
-    root = settings.image_folder.resolve()
-    path = (root / value).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
-        raise missing
-    return _read_file(path, settings.max_body_bytes)
-
-
-def _read_file(path: Path, limit: int) -> bytes:
+    root, limit = settings.image_folder.resolve(), settings.max_body_bytes
     try:
+        path = (root / value).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            raise missing
         with path.open("rb") as file:
             data = file.read(limit + 1)
-    except OSError:
-        raise refusal("The file can't be read.") from None
+    except (OSError, RuntimeError):  # unreadable, a name that is too long, links in a circle
+        raise missing from None
     if len(data) > limit:
         raise ImageTooLarge(f"{CAUSE}The file holds more than {limit} bytes.", field="image")
     return data

@@ -100,8 +100,8 @@ def failed_validation(parts: Iterable[Mapping[str, Any]], source: str | None = N
     detail = [
         {
             "type": part["type"],
-            # Which member of a union was tried is nobody's concern.
-            "loc": [*([source] if source else []), *(step for step in part["loc"] if step not in ("one", "many", "PromptField", "str"))],
+            # Tags that tell the members of a union apart are nobody's concern.
+            "loc": [*([source] if source else []), *(step for step in part["loc"] if not str(step).startswith("as "))],
             "msg": re.sub(r"valid dictionary or instance of \w+", "object", part["msg"]),
         }
         for part in parts

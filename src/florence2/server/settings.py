@@ -246,7 +246,10 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         name = name.strip().lower().replace("-", "_").removeprefix(PREFIX.lower())
         if not equals or name not in Settings.model_fields:
             raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{_closest(name)}")
-        values[name] = json.loads(value) if name == "models" else value
+        try:
+            values[name] = json.loads(value) if name == "models" else value
+        except ValueError:
+            raise InvalidOption('models takes a JSON object such as {"florence-2-base": "/data/base"}', field=name) from None
     return values
 
 

@@ -28,8 +28,8 @@ CELL_PIXELS = 16  # the finest map that is supervised directly
 # One row is one example for every picture, drawn among the tags by their weights; tags without an example are passed over.
 MENU: tuple[dict[str, float], ...] = (
     {"<OD>": 0.7, "<DENSE_REGION_CAPTION>": 0.15, "<REGION_PROPOSAL>": 0.15},
-    {"<CAPTION>": 0.7, "<DETAILED_CAPTION>": 0.18, "<MORE_DETAILED_CAPTION>": 0.12},
-    {"<OCR>": 0.5, "<OCR_WITH_REGION>": 0.3, "<REGION_TO_OCR>": 0.2},
+    {"<CAPTION>": 0.8, "<DETAILED_CAPTION>": 0.13, "<MORE_DETAILED_CAPTION>": 0.07},
+    {"<OCR>": 0.55, "<OCR_WITH_REGION>": 0.25, "<REGION_TO_OCR>": 0.2},
     {"<REGION_TO_CATEGORY>": 1.0},
     {"<REGION_TO_DESCRIPTION>": 1.0},
     {"<CAPTION_TO_PHRASE_GROUNDING>": 0.45, "<OPEN_VOCABULARY_DETECTION>": 0.55},

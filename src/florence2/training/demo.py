@@ -40,7 +40,7 @@ def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: f
     )
 
 
-WORLD = _world((1, 4), (0, 2), 0.1)
+WORLD = _world((1, 3), (0, 2), 0.12)
 STAGES = (
     Stage(12_000, _world((1, 1), (1, 1), 0.16)),
     Stage(17_000, _world((1, 2), (1, 1), 0.13)),

@@ -22,6 +22,8 @@ from florence2.model import Florence2
 from florence2.training.batches import IGNORED, Batch
 
 NUM_LOCATIONS = 1000
+POSITION_SCALE = 1.0
+DEPTHWISE_STD = 0.15
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class TrainingOptions:
         average_decay: of the moving average of the weights, which is what is kept.
         location_spread: standard deviation, in bins, of the target around a location token at the start; it shrinks to a
             sixth by the end. Neighbouring bins are nearly as right, and a model that is told so learns places sooner.
+        tower_images: how many of ``num_images``, at the start, train the tower alone, by ``supervision``: a third of the cost
+            of a picture with its questions.
         first_location_id: id of ``<loc_0>``.
         mean: of the pixel values, per channel.
         std: of the pixel values, per channel.
@@ -54,6 +58,7 @@ class TrainingOptions:
     max_gradient_norm: float = 1.0
     average_decay: float = 0.999
     location_spread: float = 6.0
+    tower_images: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     save_every_s: float = 180.0
@@ -63,28 +68,38 @@ class TrainingOptions:
 def initialise(model: Florence2, first_location_id: int, seed: int) -> None:
     """Fill a new model with random weights that train well.
 
-    Matrices are Xavier-uniform, embeddings and depthwise convolutions small. The embeddings of the location tokens begin as
-    smooth functions of the bin, so that neighbours resemble each other from the first step.
+    Matrices are Xavier-uniform, embeddings small. The embeddings of the location tokens begin as
+    smooth functions of the bin, so that neighbours resemble each other from the first step, and those of the image's rows and
+    columns as large as the features that they are added to: at the usual 0.02 nothing tells the model where a feature stands.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight, generator=generator)
         elif isinstance(module, nn.Conv2d):
-            # Depthwise convolutions are added to what they read, a dozen times over: starting near zero keeps what the
-            # attention layers add from drowning in a stream that doubles at each of them.
-            std = 0.02 if module.groups > 1 else (module.weight[0].numel()) ** -0.5
+            # Depthwise convolutions are added to what they read, a dozen times over. At 1/3 (their fan-in) each doubles the
+            # stream, and what attention adds drowns in it; near zero nothing knows its neighbours' places, and shapes
+            # can't be told apart.
+            std = DEPTHWISE_STD if module.groups > 1 else (module.weight[0].numel()) ** -0.5
             nn.init.normal_(module.weight, std=std, generator=generator)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02, generator=generator)
         if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
     table = model.language_model.shared.weight
-    place = torch.linspace(0, 1, NUM_LOCATIONS).unsqueeze(1)
-    rates = torch.randn(1, table.shape[1], generator=generator) * 12
-    phases = torch.rand(1, table.shape[1], generator=generator) * 2 * torch.pi
+    positions = model.multi_modal_projector.image_position_embed
     with torch.no_grad():
-        table[first_location_id : first_location_id + NUM_LOCATIONS] = 0.03 * torch.cos(place * rates + phases)
+        table[first_location_id : first_location_id + NUM_LOCATIONS] = 0.03 * _smooth(NUM_LOCATIONS, table.shape[1], 12.0, generator)
+        for embedding in (positions.row_embeddings, positions.column_embeddings):
+            embedding.weight.copy_(POSITION_SCALE * _smooth(*embedding.weight.shape, 6.0, generator))
+
+
+def _smooth(num_places: int, width: int, waves: float, generator: torch.Generator) -> Tensor:
+    """``[num_places, width]``: cosines of the place with random rates and phases, values from -1 to 1."""
+    places = torch.linspace(0, 1, num_places).unsqueeze(1)
+    rates = torch.randn(1, width, generator=generator) * waves
+    phases = torch.rand(1, width, generator=generator) * 2 * torch.pi
+    return torch.cos(places * rates + phases)
 
 
 class Trainer:
@@ -169,25 +184,15 @@ class Trainer:
             group["lr"] = self.options.learning_rate * _rate(progress, self.options)
         pixels = (batch.pixels.to(self.device, torch.float32) - self._mean) / self._std
         maps = self.model.vision_tower.stages(pixels)
-        features = self.model.multi_modal_projector(maps[-1])
-        num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
-        spread = self.options.location_spread * (1 - progress * 5 / 6)
-        total = features.new_zeros(())
+        total = pixels.new_zeros(())
         if not isinstance(self.supervision, nn.Identity):
             loss = self.supervision(maps, batch.grids.to(self.device))
             total = total + (1 - progress) * loss
             sums["grids"][0] += loss.item()
             sums["grids"][1] += 1
-        for group in batch.groups:
-            logits = self.model(
-                features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device)
-            )
-            losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
-            total = total + losses.sum() / num_tokens
-            counts = (group.labels != IGNORED).sum(dim=1).tolist()
-            for tag, loss, count in zip(group.tags, losses.detach().sum(dim=1).tolist(), counts, strict=True):
-                sums[tag][0] += loss
-                sums[tag][1] += count
+        if self.images_seen >= self.options.tower_images:
+            features = self.model.multi_modal_projector(maps[-1])
+            total = total + self._answer_loss(features, batch, self.options.location_spread * (1 - progress * 5 / 6), sums)
         total.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
         self.optimiser.step()
@@ -195,6 +200,21 @@ class Trainer:
         self.step += 1
         self.images_seen += len(batch.pixels)
         self._update_average()
+
+    def _answer_loss(self, features: Tensor, batch: Batch, spread: float, sums: dict[str, list[float]]) -> Tensor:
+        """Mean loss over all tokens of all answers."""
+        num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
+        total = features.new_zeros(())
+        for group in batch.groups:
+            questions = features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths
+            logits = self.model(*questions, group.decoder_ids.to(self.device))
+            losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
+            total = total + losses.sum() / num_tokens
+            counts = (group.labels != IGNORED).sum(dim=1).tolist()
+            for tag, loss, count in zip(group.tags, losses.detach().sum(dim=1).tolist(), counts, strict=True):
+                sums[tag][0] += loss
+                sums[tag][1] += count
+        return total
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -1,0 +1,178 @@
+"""A real process with a tiny model: sockets, signals, limits, an orderly end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.server.fakes import body, image_bytes
+from tests.server.process import Server, start_server, tiny_checkpoint
+
+BIG = 30 * 2**20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = start_server(api_keys="process-key", log_json=True)
+    yield server
+    assert server.stop() == 0
+
+
+def post(url: str, **fields: object) -> httpx.Response:
+    return httpx.post(f"{url}/infer/lmm", json=body(api_key="process-key", **fields), timeout=60)
+
+
+def test_answers_of_a_real_model(server: Server) -> None:
+    first = post(server.url, prompt="<OD>")
+    again = post(server.url, prompt="<OD>", model_id="florence-pretrains/3")
+    assert first.status_code == 200, first.text
+    assert set(first.json()["response"]["<OD>"]) == {"bboxes", "labels"}
+    assert again.json()["response"] == first.json()["response"]
+    assert "server" not in first.headers
+
+
+def test_all_at_once(server: Server) -> None:
+    prompts = ["<OD>", "<CAPTION>", {"prompt": "<REGION_TO_CATEGORY>", "region": [1, 2, 30, 40]}]
+    field = {"type": "base64", "value": base64.b64encode(image_bytes()).decode()}
+    response = post(server.url, prompt=None, prompts=prompts, image=[field] * 3, scores=True, raw=True, num_beams=3)
+    assert response.status_code == 200, response.text
+    answers = response.json()
+    assert len(answers) == 3
+    for answer in answers:
+        # Scores may differ in their last digits: the engine computes what comes together in one batch.
+        assert answer["raw"][0]["token_ids"] == answers[0]["raw"][0]["token_ids"]
+        assert answer["response"][2] == answers[0]["response"][2]
+        assert "scores" in answer["response"][0]["<OD>"]
+        assert answer["raw"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_prompt_that_is_too_long_in_tokens(server: Server) -> None:
+    response = post(server.url, prompt="a long story " * 100)
+    assert response.status_code == 400
+    assert "tokens" in response.json()["message"]
+
+
+def test_large_body_gets_its_answer(server: Server) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer process-key"}
+    announced = httpx.post(f"{server.url}/infer/lmm", content=b" " * BIG, headers=headers, timeout=60)
+    streamed = httpx.post(f"{server.url}/infer/lmm", content=(b" " * 2**20 for _ in range(30)), headers=headers, timeout=60)
+    assert announced.status_code == streamed.status_code == 413
+
+
+def test_wrong_key_is_told_before_the_body_is_read(server: Server) -> None:
+    with socket.create_connection(httpx.URL(server.url).netloc.decode().rsplit(":")) as connection:  # type: ignore[arg-type]
+        head = f"POST /infer/lmm?api_key=wrong HTTP/1.1\r\nHost: x\r\nContent-Length: {BIG}\r\nExpect: 100-continue\r\n\r\n"
+        connection.sendall(head.encode())
+        connection.settimeout(20)
+        assert connection.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_log_is_json_without_keys(server: Server) -> None:
+    httpx.get(f"{server.url}/info", params={"api_key": "process-key"})
+    post(server.url)
+    server.wait_for(r'"path": "/info"', 10)
+    for line in server.log.splitlines():
+        assert isinstance(json.loads(line), dict)
+    assert "process-key" not in server.log
+
+
+def test_end_waits_for_what_is_under_way() -> None:
+    server = start_server(drain_delay_s=1.0)
+    answers: list[httpx.Response] = []
+    # Long enough to be under way when the signal comes: many beams, many tokens, many images.
+    images = [{"type": "base64", "value": base64.b64encode(image_bytes((64 + index, 48))).decode()} for index in range(16)]
+
+    def ask() -> None:
+        answers.append(post(server.url, image=images, num_beams=8, max_new_tokens=100, no_repeat_ngram_size=1))
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    try:
+        deadline = time.monotonic() + 30
+        while "requests_under_way 16" not in httpx.get(f"{server.url}/metrics").text:
+            assert time.monotonic() < deadline
+            assert not answers, answers[0].text
+        server.process.send_signal(signal.SIGTERM)
+        while (state := httpx.get(f"{server.url}/readiness")).status_code == 200:
+            time.sleep(0.01)
+        assert state.json()["reason"] == "draining"
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        refused = post(server.url)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    finally:
+        caller.join(60)
+        code = server.stop()
+    assert code == 0, server.log
+    assert len(answers[0].json()) == 16
+    assert "Traceback" not in server.log
+
+
+def test_end_is_bounded() -> None:
+    server = start_server(drain_timeout_s=1, url_timeout_s=60, allow_http_urls=True, allow_urls_without_domain=True, allow_private_urls=True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.listen()
+        image = {"type": "url", "value": f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"}
+        caller = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, post, server.url, image=image))
+        caller.start()
+        connection, _ = silent.accept()
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        try:
+            assert server.process.wait(20) == 0
+        finally:
+            server.stop()
+            caller.join(10)
+            connection.close()
+    assert time.monotonic() - began < 15
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "florence2.server", *arguments]
+    names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+    return subprocess.run(
+        command, env={**names, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_check_says_what_holds_and_asks_every_task() -> None:
+    models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
+    done = run("--check", "--port", "0", "--set", f"models={models}", FLORENCE2_API_KEYS="check-key")
+    assert done.returncode == 0, done.stderr
+    assert "port = 0\n" in done.stdout
+    assert "host = " in done.stdout
+    assert len(re.findall(r"^florence-2-demo <\w+> \d", done.stdout, re.MULTILINE)) == 15
+    assert done.stdout.endswith("all is well\n")
+    assert "check-key" not in done.stdout + done.stderr
+
+
+def test_model_that_is_not_there_ends_the_server() -> None:
+    done = run("--model", "/no/such/folder", "--port", "0")
+    assert done.returncode == 1
+    assert "a model could not be loaded" in done.stderr
+
+
+def test_address_that_is_taken() -> None:
+    models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("--port", str(taken.getsockname()[1]), "--set", f"models={models}")
+    assert done.returncode == 1
+    assert "can't listen on 127.0.0.1" in done.stderr
+
+
+def test_mistakes_in_flags() -> None:
+    done = run("--profile", "cloud", FLORENCE2_PROT="1")
+    assert done.returncode == 2
+    assert "dedicated" in done.stderr
+    assert "Traceback" not in done.stderr

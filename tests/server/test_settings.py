@@ -1,0 +1,162 @@
+"""Settings: which source wins, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from florence2.errors import InvalidOption
+from florence2.server.settings import (
+    FOREIGN_NAMES,
+    PROFILES,
+    Settings,
+    as_markdown,
+    parse_assignments,
+    read_settings,
+    unknown_names,
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FOREIGN_NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults() -> None:
+    settings = read_settings({})
+    assert (settings.host, settings.port, settings.model, settings.profile) == ("127.0.0.1", 9001, ["florence-2-demo"], "local")
+    assert settings.max_body_bytes == 20 * 2**20
+
+
+def test_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "florence2.toml"
+    file.write_text('profile = "dedicated"\nport = 1\nmax_images = 11\napi_keys = ["a"]\ndevice = "cpu"\n', encoding="utf-8")
+    settings = read_settings({"config": file})
+    assert (settings.profile, settings.port, settings.max_images, settings.host) == ("dedicated", 1, 11, "0.0.0.0")
+    assert settings.request_timeout_s == PROFILES["dedicated"]["request_timeout_s"]
+    monkeypatch.setenv("PORT", "2")
+    assert read_settings({"config": file}).port == 2
+    monkeypatch.setenv("FLORENCE2_PORT", "3")
+    assert read_settings({"config": file}).port == 3
+    assert read_settings({"config": file, "port": 4}).port == 4
+    monkeypatch.setenv("FLORENCE2_CONFIG", str(file))
+    assert read_settings({}).device == "cpu"
+    assert read_settings({"profile": "local"}).host == "127.0.0.1"
+
+
+def test_lists_and_mappings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLORENCE2_MODEL", "florence-2-base, florence-2-large")
+    monkeypatch.setenv("FLORENCE2_API_KEYS", '["a,b", "c"]')
+    monkeypatch.setenv("FLORENCE2_MODELS", '{"mine": "/data/mine"}')
+    settings = read_settings({})
+    assert settings.model == ["florence-2-base", "florence-2-large"]
+    assert [key.get_secret_value() for key in settings.api_keys] == ["a,b", "c"]
+    assert settings.models == {"mine": "/data/mine"}
+
+
+def test_names_of_the_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "HOST": "0.0.0.0",
+        "ALLOW_ORIGINS": "https://a.example",
+        "PRELOAD_MODELS": "florence-2-base",
+        "ALLOW_NON_HTTPS_URL_INPUT": "True",
+        "ALLOW_URL_INPUT_WITHOUT_FQDN": "True",
+        "WHITELISTED_DESTINATIONS_FOR_URL_INPUT": "a.example,b.example",
+        "MAX_IMAGE_URL_REDIRECTS": "5",
+        "LOG_LEVEL": "WARNING",
+        "MODEL_LOCK_ACQUIRE_TIMEOUT": "7",
+        "OFFLINE_MODE": "True",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings({})
+    assert settings.host == "0.0.0.0"
+    assert settings.allow_origins == ["https://a.example"]
+    assert settings.model == ["florence-2-base"]
+    assert settings.allow_http_urls
+    assert settings.allow_urls_without_domain
+    assert settings.url_allow_list == ["a.example", "b.example"]
+    assert settings.max_url_redirects == 5
+    assert settings.log_level == "warning"
+    assert settings.model_wait_s == 7
+    assert not settings.allow_urls
+
+
+def test_foreign_names_mean_settings() -> None:
+    assert set(FOREIGN_NAMES.values()) <= set(Settings.model_fields)
+    assert {name for values in PROFILES.values() for name in values} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("profile", ["dedicated", "hosted"])
+def test_profiles_that_need_keys(profile: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="FLORENCE2_API_KEYS"):
+        read_settings({"profile": profile})
+    settings = read_settings({"profile": profile, "api_keys": "a"})
+    assert settings.log_json
+    assert read_settings({"profile": profile, "require_keys": False}).api_keys == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"port": 99999}, "port"),
+        ({"profile": "cloud"}, "'local', 'dedicated' or 'hosted'"),
+        ({"prot": 1}, "did you mean port"),
+        ({"ssl_certfile": "a.pem"}, "ssl_keyfile"),
+        ({"loadable": "named", "model": []}, "no model"),
+        ({"config": "/nope.toml"}, "no settings file"),
+    ],
+)
+def test_mistakes(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(words)):
+        read_settings(flags)
+
+
+def test_mistakes_do_not_repeat_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLORENCE2_API_KEYS", '["secret", ')
+    with pytest.raises(InvalidOption) as caught:
+        read_settings({"port": "secret"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["port = ", "prot = 1", "port = 'x'"])
+def test_mistakes_in_the_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidOption):
+        read_settings({"config": tmp_path / "a.toml"})
+
+
+def test_broken_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLORENCE2_MODELS", "{")
+    with pytest.raises(InvalidOption):
+        read_settings({})
+
+
+def test_assignments() -> None:
+    assert parse_assignments(["max-images=3", "FLORENCE2_DEVICE=cpu", 'models={"a": "b"}']) == {
+        "max_images": "3",
+        "device": "cpu",
+        "models": {"a": "b"},
+    }
+    for wrong in ("max_images", "max_image=3", 'models={"a"'):
+        with pytest.raises(InvalidOption):
+            parse_assignments([wrong])
+
+
+def test_unknown_names() -> None:
+    assert unknown_names({"FLORENCE2_PROT": "1", "FLORENCE2_PORT": "2", "OTHER": "3"}) == ["FLORENCE2_PROT (did you mean port?)"]
+
+
+def test_keys_are_not_shown() -> None:
+    settings = Settings(api_keys="secret")  # type: ignore[arg-type]
+    assert "secret" not in repr(settings) + json.dumps(settings.model_dump(mode="json"))
+
+
+def test_document_is_current() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+    assert as_markdown() in document
