@@ -23,7 +23,9 @@ $(VENV)/dev.installed: $(VENV)/all.installed
 run: setup
 	$(BIN)/python examples/run.py
 
+# The client that users have today, in an environment of its own: its pins clash with ours.
 test: $(VENV)/dev.installed
+	$(BIN)/python -m tests.compatibility.install
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev.installed
@@ -37,7 +39,8 @@ bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.parity_full
 
 docs: $(VENV)/dev.installed
+	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) build dist examples/out
+	rm -rf $(VENV) .venv-sdk build dist examples/out

@@ -53,7 +53,7 @@ class Reference:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         output = self.model(decoder_input_ids=tokens.unsqueeze(1), encoder_outputs=self.encoded, past_key_values=self.cache, use_cache=True)
-        self.cache.reorder_cache(self.parents)
+        self.cache.reorder_cache(self.parents)  # type: ignore[arg-type]
         return output.logits[:, -1]
 
 

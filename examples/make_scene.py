@@ -15,7 +15,7 @@ SEED = (1_000_007, 4)
 
 def main() -> None:
     """Draw the scene again; the file stays the same."""
-    options = dataclasses.replace(WORLD, num_objects=(4, 4), num_words=(2, 2))
+    options = dataclasses.replace(WORLD, num_objects=(3, 3), num_words=(1, 1))
     scene = draw_scene(np.random.default_rng(SEED), size=480, options=options)
     scene.image.save(Path(__file__).parent / "scene.png", optimize=True)
 

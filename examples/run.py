@@ -6,8 +6,10 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import florence2
+from florence2.engine.pixels import read_image
 
 HERE = Path(__file__).parent
 QUESTIONS = {
@@ -34,14 +36,14 @@ def main() -> None:
         first, second = [*found.labels, "circle", "square"][:2]
         box = found.boxes[0] if found.boxes else (0, 0, *found.image_size)
         for title, question in QUESTIONS.items():
-            arguments = dict(question)
+            arguments: dict[str, Any] = dict(question)
             if "text" in arguments:
-                arguments["text"] = str(arguments["text"]).format(first=f"{first}", second=second)
+                arguments["text"] = arguments["text"].format(first=first, second=second)
             if "region" in arguments:
                 arguments["region"] = tuple(box)
             result = engine.run(picture, **arguments)
             print(json.dumps(result.to_dict(), ensure_ascii=False))
-            florence2.draw.annotate(florence2.engine.pixels.read_image(picture), result).save(out / f"{title}.png")
+            florence2.draw.annotate(read_image(picture), result).save(out / f"{title}.png")
     print(f"drawn: {out}/*.png", file=sys.stderr)
 
 

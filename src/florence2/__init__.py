@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from florence2 import draw, engine, errors, model, results, tasks, training, weights
+    from florence2 import client, draw, engine, errors, model, results, tasks, training, weights
     from florence2.engine.engine import Engine, load
     from florence2.errors import Florence2Error
     from florence2.results import Result
@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "Tokenizer",
     "__version__",
+    "client",
     "draw",
     "engine",
     "errors",
@@ -45,7 +46,7 @@ _MODULE_OF = {
     "parse": "florence2.tasks.answer",
     "Tokenizer": "florence2.tasks.tokenizer",
 }
-_MODULES = frozenset({"draw", "engine", "errors", "model", "results", "tasks", "training", "weights"})
+_MODULES = frozenset({"client", "draw", "engine", "errors", "model", "results", "tasks", "training", "weights"})
 # What the extra brings: import name of each of its packages.
 _ENGINE_PACKAGES = frozenset({"huggingface_hub", "jaxtyping", "safetensors", "tokenizers", "torch"})
 

@@ -18,6 +18,7 @@ import typer
 
 from florence2 import __version__
 from florence2.errors import Florence2Error, InvalidRegion, InvalidRequest, ModelNotFound
+from florence2.server.command import serve
 
 if TYPE_CHECKING:
     from florence2.engine.engine import Engine
@@ -131,6 +132,9 @@ def pull(
     from florence2.weights import resolve
 
     print(resolve(name))
+
+
+app.command()(serve)
 
 
 class Drawer:

@@ -221,6 +221,15 @@ def test_configuration_for_a_block(client: InferenceHTTPClient) -> None:
     assert client.inference_configuration is before
 
 
+def test_mode_for_a_block(client: InferenceHTTPClient) -> None:
+    with client.use_api_v0() as same:
+        assert same.client_mode is HTTPClientMode.V0
+        with client.use_api_v1():
+            assert client.client_mode is HTTPClientMode.V1
+        assert client.client_mode is HTTPClientMode.V0
+    assert client.client_mode is HTTPClientMode.V1
+
+
 @pytest.mark.parametrize(
     ("given", "environment", "used"),
     [

@@ -162,7 +162,7 @@ def plain(value: Any) -> Any:
 
 def detected(answer: dict[str, Any]) -> dict[str, Any]:
     """What supervision makes of an answer."""
-    import supervision
+    import supervision  # pyright: ignore[reportMissingImports]
 
     size = (answer["image"]["width"], answer["image"]["height"])
     found = supervision.Detections.from_vlm(supervision.VLM.FLORENCE_2, answer["response"], resolution_wh=size)

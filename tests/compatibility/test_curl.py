@@ -19,8 +19,8 @@ def curl(*arguments: str) -> tuple[int, Any, dict[str, str]]:
     program = shutil.which("curl")
     assert program, "these tests need curl"
     command = [program, "--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "--include", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    head, _, content = ran.stdout.rpartition("\r\n\r\n")
+    ran = subprocess.run(command, capture_output=True, check=True)
+    head, _, content = ran.stdout.decode().rpartition("\r\n\r\n")
     lines = head.split("\r\n\r\n")[-1].split("\r\n")  # behind an interim answer, if there was one
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     is_json = headers.get("content-type", "").startswith("application/json")
@@ -53,7 +53,7 @@ def test_paths_and_places_of_the_key(server: str, folder: Path, tmp_path: Path, 
 
 
 def test_form_and_raw_image(server: str, folder: Path) -> None:
-    fields = ["-F", f"image=@{folder / 'scene.jpg'}", "-F", "prompt=<CAPTION>;type=text/plain", "-F", "model_id=florence-2-base"]
+    fields = ["-F", f"image=@{folder / 'scene.jpg'}", "--form-string", "prompt=<CAPTION>", "-F", "model_id=florence-2-base"]
     status, form, _ = curl(f"{server}/infer/lmm?api_key={KEY}", *fields)
     assert status == 200, form
     query = f"api_key={KEY}&model_id=florence-2-base&prompt=%3CCAPTION%3E"
@@ -70,5 +70,5 @@ def test_errors_say_what_to_do_and_hold_no_secret(server: str) -> None:
     assert {"message", "code", "field", "help_url"} <= answer.keys()
     assert KEY not in json.dumps(answer)
     assert "AAAA" not in json.dumps(answer)
-    status, answer, _ = curl(f"{server}/infer/lmm", "-d", "{}")
+    status, answer, _ = curl(f"{server}/infer/lmm", "-H", "Content-Type: application/json", "-d", "{}")
     assert (status, answer["message"], answer["status"]) == (401, "Unauthorized api_key", 401)

@@ -17,6 +17,7 @@ def cross(num_requests: int, source: int, value: float = 0.0) -> list[tuple[torc
 
 def step(cache: DecoderCache, value: float) -> tuple[torch.Tensor, torch.Tensor]:
     cache.begin_step()
+    keys = values = torch.empty(0)
     new = torch.full((cache.num_rows, HEADS, 1, WIDTH), value) + torch.arange(cache.num_rows).view(-1, 1, 1, 1)
     for layer in cache.layers:
         keys, values = cache.extend(layer, new, new)
@@ -83,6 +84,7 @@ def test_keeping_nothing_empties_it_and_it_can_be_used_again():
 def test_it_grows_past_its_first_room_and_loses_nothing():
     cache = DecoderCache()
     cache.append(cross(1, 3), [3], [1])
+    keys = values = torch.empty(0)
     for position in range(CAPACITY_STEP + 3):
         keys, values = step(cache, float(position))
     assert keys[0, 0, :, 0].tolist() == [float(position) for position in range(CAPACITY_STEP + 3)]

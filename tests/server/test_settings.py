@@ -14,9 +14,10 @@ from florence2.server.settings import (
     FOREIGN_NAMES,
     PROFILES,
     Settings,
-    as_markdown,
     parse_assignments,
+    profiles_table,
     read_settings,
+    settings_table,
     unknown_names,
 )
 
@@ -159,4 +160,5 @@ def test_keys_are_not_shown() -> None:
 
 def test_document_is_current() -> None:
     document = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
-    assert as_markdown() in document
+    assert settings_table() in document
+    assert profiles_table() in document

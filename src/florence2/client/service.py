@@ -144,6 +144,18 @@ class InferenceHTTPClient:
         return self
 
     @contextmanager
+    def use_api_v0(self) -> Iterator[Self]:
+        """``select_api_v0`` for the length of a ``with`` block."""
+        with self._mode_kept():
+            yield self.select_api_v0()
+
+    @contextmanager
+    def use_api_v1(self) -> Iterator[Self]:
+        """``select_api_v1`` for the length of a ``with`` block."""
+        with self._mode_kept():
+            yield self.select_api_v1()
+
+    @contextmanager
     def use_configuration(self, inference_configuration: InferenceConfiguration) -> Iterator[Self]:
         """Other settings for the length of a ``with`` block."""
         before = self._configuration
@@ -310,6 +322,14 @@ class InferenceHTTPClient:
 
     def __repr__(self) -> str:
         return f"InferenceHTTPClient({self._url!r}, {'with' if self._api_key else 'without'} key)"
+
+    @contextmanager
+    def _mode_kept(self) -> Iterator[None]:
+        before = self._mode
+        try:
+            yield
+        finally:
+            self._mode = before
 
     def _target(self) -> Target:
         return Target(self._url, self._api_key, self._mode, self._configuration)

@@ -11,8 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from florence2.errors import EngineClosed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRegion
@@ -83,40 +82,32 @@ class Answerer:
     async def _one(self, asked: InferRequest, model: LoadedModel, field: ImageField, started: float) -> InferResponse:
         """The answer about one image."""
         task = "several" if asked.prompts is not None else task_label(asked.prompt or "")
-        source, began = _source_label(field), time.perf_counter()
+        began = time.perf_counter()
         try:
             value = await images.fetch(field, self._fetcher)
-            data = await self._in_pool(partial(images.read, field, value, self._settings))
-            self._metrics.pixels_s.labels(source).observe(time.perf_counter() - began)
-            began = time.perf_counter()
-            results = await self._ask(asked, model, data)
-            seconds = time.perf_counter() - began
+            results, submitted = await self._ask(asked, model, field, value)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError)
             self._metrics.answers.labels(model.id, task, "cancelled" if left else for_client(error).code).inc()  # type: ignore[arg-type]
             if not left:
                 self._metrics.recent.note(model.id, None)
             raise
-        self._metrics.engine_s.labels(model.id, task).observe(seconds)
-        self._metrics.answers.labels(model.id, task, "ok").inc()
-        self._metrics.recent.note(model.id, time.perf_counter() - started)
-        for result in results:
-            self._metrics.finishes.labels(model.id, task_label(result.task), result.finish_reason).inc()
-            self._metrics.tokens.labels(model.id).inc(len(result.token_ids))
+        self._metrics.note_answer(model.id, task, results, _source_label(field), submitted - began, time.perf_counter() - submitted)
         return _response(asked, results, time.perf_counter() - started)
 
-    async def _ask(self, asked: InferRequest, model: LoadedModel, data: bytes) -> list[Result]:
-        """The engine's answers. A model that was dropped a moment ago, or whose engine is dead, is loaded again, once."""
+    async def _ask(self, asked: InferRequest, model: LoadedModel, field: ImageField, value: object) -> tuple[list[Result], float]:
+        """The engine's answers, and when it was asked. A model that is gone, or whose engine is dead, is loaded again, once."""
         try:
-            return await self._wait(asked, model.engine, data)
+            return await self._wait(asked, model.engine, field, value)
         except EngineClosed:
             self._models.discard(model)
             again, _ = await self._models.get(model.id, self._settings.model_wait_s)
-            return await self._wait(asked, again.engine, data)
+            return await self._wait(asked, again.engine, field, value)
 
-    async def _wait(self, asked: InferRequest, engine: AnsweringEngine, data: bytes) -> list[Result]:
+    async def _wait(self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object) -> tuple[list[Result], float]:
         """Submit, and wait; whoever stops waiting takes his prompts out of the engine."""
-        futures = [asyncio.wrap_future(future) for future in await self._submit(asked, engine, data)]
+        futures = [asyncio.wrap_future(future) for future in await self._submit(asked, engine, field, value)]
+        submitted = time.perf_counter()
         try:
             await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -128,19 +119,16 @@ class Answerer:
                 raise error
         if any(future.cancelled() for future in futures):
             raise EngineClosed("the model was closed before it had answered; send the request again")
-        return [future.result() for future in futures]
+        return [future.result() for future in futures], submitted
 
-    async def _submit(self, asked: InferRequest, engine: AnsweringEngine, data: bytes) -> list[Future[Result]]:
-        """Decode and submit in a thread."""
-        job = self._pool.submit(_decode_and_submit, asked, engine, data)
+    async def _submit(self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object) -> list[Future[Result]]:
+        """Read, decode and submit in a thread."""
+        job = self._pool.submit(_read_and_submit, asked, engine, field, value, self._settings)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
             job.add_done_callback(_cancel_what_came)
             raise
-
-    async def _in_pool(self, work: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 def check(asked: InferRequest, settings: Settings) -> int:
@@ -196,10 +184,13 @@ def _check_prompt(prompt: PromptField, index: int | None, allow_unknown_tag: boo
         raise (error if index is None else with_field(error, f"prompts[{index}].{error.field}", f"prompts[{index}]: ")) from None
 
 
-def _decode_and_submit(asked: InferRequest, engine: AnsweringEngine, data: bytes) -> list[Future[Result]]:
-    """Decode one image and queue its prompts. Runs in a thread of the pool, as both cost milliseconds."""
+def _read_and_submit(
+    asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, settings: Settings
+) -> list[Future[Result]]:
+    """Read one image and queue its prompts. Runs in a thread of the pool: decoding and preprocessing cost milliseconds."""
     from florence2.engine.pixels import read_image
 
+    data = images.read(field, value, settings)
     try:
         picture = read_image(data, auto_orient=not asked.disable_preproc_auto_orient)
     except InvalidImage as error:

@@ -46,6 +46,7 @@ def create_app(
     engine: AnsweringEngine | None = None,
     *,
     loader: Loader | None = None,
+    on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The application.
@@ -54,13 +55,14 @@ def create_app(
         settings: everything that can be set.
         engine: answers for every model, and stays open when the application ends. None: models are loaded.
         loader: makes an engine of an alias, hub id or folder. None: ``florence2.load`` with the settings' device and precision.
-        on_failure: called when a model that is named at the start can't be loaded.
+        on_ready: called when the models that are named at the start are loaded.
+        on_failure: called when one of them can't be.
 
     Raises:
         InvalidOption: keys are needed and there are none, or their file can't be read.
     """
     service = _service(settings, engine, loader or engine_loader(settings))
-    app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan(service, on_failure))
+    app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan(service, on_ready, on_failure))
     app.state.service = service
     app.include_router(router)
     app.add_exception_handler(HTTPException, _raise_own)
@@ -68,7 +70,7 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, keys=service.keys, settings=settings)
-    app.add_middleware(Envelope, settings=settings, metrics=service.metrics)
+    app.add_middleware(Envelope, settings=settings, metrics=service.metrics, admission=service.admission)
     everyone = "*" in settings.allow_origins
     app.add_middleware(
         CORSMiddleware,
@@ -110,10 +112,12 @@ def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader)
     return Service(settings, models, keys, admission, metrics, Answerer(settings, models, metrics, fetcher), uuid4().hex[:6])
 
 
-def _lifespan(service: Service, on_failure: Callable[[], None]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    service: Service, on_ready: Callable[[], None], on_failure: Callable[[], None]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_preload(service, on_failure))
+        loading = asyncio.create_task(_preload(service, on_ready, on_failure))
         try:
             yield
         finally:
@@ -126,7 +130,7 @@ def _lifespan(service: Service, on_failure: Callable[[], None]) -> Callable[[Fas
     return lifespan
 
 
-async def _preload(service: Service, on_failure: Callable[[], None]) -> None:
+async def _preload(service: Service, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
     try:
         await service.models.preload()
     except Florence2Error as error:
@@ -134,6 +138,7 @@ async def _preload(service: Service, on_failure: Callable[[], None]) -> None:
         logger.critical("the server can't start: %s", error.message)
         on_failure()
     else:
+        on_ready()
         logger.info("ready: %s", ", ".join(model.id for model in service.models.loaded))
 
 

@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from florence2.errors import Florence2Error
-from florence2.server.errors import ClientLeft, MethodNotAllowed, TryAgain, Unauthorized, as_json, for_client
+from florence2.server.errors import ClientLeft, Draining, MethodNotAllowed, TryAgain, Unauthorized, as_json, for_client
+from florence2.server.limits import Admission
 from florence2.server.logs import ACCESS, FIELDS
 from florence2.server.metrics import Metrics
 from florence2.server.settings import Settings
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for every few seconds
 DISCARDED_BYTES = 200 * 2**20
-DISCARD_PATIENCE_S = 5.0
+DISCARD_PATIENCE_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 _SANE_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
@@ -36,10 +37,11 @@ _SANE_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 class Envelope:
     """Middleware around everything that can fail."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, admission: Admission) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request to its end, whatever happens."""
@@ -76,6 +78,12 @@ class Envelope:
         error: Florence2Error | None = None
         try:
             await self._app(scope, watched, with_id)
+        except asyncio.CancelledError:
+            # At the end of its patience a server that shuts down cancels what is left.
+            if status or not self._admission.is_draining:
+                raise
+            error = Draining("the server has shut down before the answer was there; send the request again")
+            await _write(error, state["help_root"])(scope, receive, with_id)
         except Exception as raised:
             error = self._for_client(raised, request_id)
             if status:  # too late to say anything else
@@ -125,13 +133,17 @@ class Envelope:
 
 async def _discard(receive: Receive) -> None:
     """Take in what is left of a body, within bounds: most clients read no answer before they have sent everything."""
-    left = DISCARDED_BYTES
-    with suppress(asyncio.TimeoutError, ClientDisconnect):
-        while left > 0:
-            message = await asyncio.wait_for(receive(), DISCARD_PATIENCE_S)
+
+    async def take() -> None:
+        left = DISCARDED_BYTES
+        more = True
+        while more and left > 0:
+            message = await receive()
             left -= len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
+            more = message.get("more_body", False)
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(take(), DISCARD_PATIENCE_S)
 
 
 def _write(error: Florence2Error, help_root: str) -> JSONResponse:

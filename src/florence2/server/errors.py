@@ -216,20 +216,10 @@ def with_field(error: Florence2Error, field: str | None, prefix: str = "") -> Fl
 
 
 def as_markdown() -> str:
-    """``docs/errors.md``."""
-    lines = [
-        "# Errors of the server",
-        "",
-        "Every error is a JSON object `{message, code, field, help_url}`. `message` is for people: what was expected, what came, what",
-        "to do. `code` is for programs and does not change. `field` names the part of the request that is at fault, or is null.",
-        "4xx are the client's to mend, 5xx are not; answers with `Retry-After` may be sent again unchanged. Every answer has an",
-        "`x-request-id`; that of a 5xx finds its cause in the server's log. 401 holds `status` and 422 `detail` as well.",
-        "",
-        "| code | status | when | what to do |",
-        "|---|---|---|---|",
-    ]
+    """Every error, as a table for the documentation."""
+    lines = ["| Code | Status | When | What to do |", "| --- | --- | --- | --- |"]
     lines += [f'| <a id="{code}"></a>`{code}` | {status} | {meaning} | {remedy} |' for code, status, meaning, remedy in rows()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def rows() -> Iterator[tuple[str, int, str, str]]:

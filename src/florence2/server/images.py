@@ -71,17 +71,13 @@ def decode_base64(value: object) -> bytes:
     if not isinstance(value, str):
         raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
     prefix = _DATA_PREFIX.match(value, 0, 512)
+    text = value[prefix.end() :] if prefix else value
     try:
-        text = value[prefix.end() if prefix else 0 :].encode("ascii").translate(_URL_SAFE, _WHITESPACE)
-    except UnicodeEncodeError:
-        raise refusal("Malformed base64 input image. It holds characters that are no base64.") from None
-    text = text.rstrip(b"=")
-    if not text:
-        raise refusal("Empty image payload.")
-    try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        raise refusal(f"Malformed base64 input image.{_guess(value)}") from None
+        if text:
+            return base64.b64decode(text, validate=True)  # what nearly everybody sends, in a third of the time
+    except ValueError:
+        pass
+    return _decode_loose(text)
 
 
 def check_size(data: bytes, max_pixels: int) -> None:
@@ -112,6 +108,20 @@ def as_input_error(error: InvalidImage) -> InvalidImage:
     if not error.message.startswith(CAUSE):
         error.message = CAUSE + error.message
     return error
+
+
+def _decode_loose(text: str) -> bytes:
+    """Base64 with white space, without padding, or in the alphabet for URLs."""
+    try:
+        clean = text.encode("ascii").translate(_URL_SAFE, _WHITESPACE).rstrip(b"=")
+    except UnicodeEncodeError:
+        raise refusal("Malformed base64 input image. It holds characters that are no base64.") from None
+    if not clean:
+        raise refusal("Empty image payload.")
+    try:
+        return base64.b64decode(clean + b"=" * (-len(clean) % 4), validate=True)
+    except binascii.Error:
+        raise refusal(f"Malformed base64 input image.{_guess(text)}") from None
 
 
 def _too_many_pixels(max_pixels: int, found: str = "") -> ImageTooLarge:

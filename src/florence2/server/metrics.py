@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -18,6 +18,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from florence2.results import Result
 from florence2.tasks.table import TASKS
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -60,6 +61,25 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+
+    def note_answer(self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float) -> None:
+        """Take note of an image that was answered.
+
+        Args:
+            model: the canonical id.
+            task: see ``task_label``; "several" for several prompts.
+            results: one for each prompt.
+            source: how the image was sent.
+            image_s: the time until the engine was asked.
+            engine_s: the time from then on.
+        """
+        self.answers.labels(model, task, "ok").inc()
+        self.pixels_s.labels(source).observe(image_s)
+        self.engine_s.labels(model, task).observe(engine_s)
+        self.recent.note(model, image_s + engine_s)
+        for result in results:
+            self.finishes.labels(model, task_label(result.task), result.finish_reason).inc()
+            self.tokens.labels(model).inc(len(result.token_ids))
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""

@@ -6,6 +6,7 @@ connections, waits for what is under way, and leaves with 0. A second signal end
 
 from __future__ import annotations
 
+import gc
 import time
 from types import FrameType
 
@@ -17,7 +18,7 @@ from florence2.server.app import create_app
 from florence2.server.limits import Admission
 from florence2.server.settings import Settings
 
-TICKS_PER_S = 10  # how often uvicorn's main loop looks around
+KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that none is closed under a request
 
 
 class ServerFailed(Florence2Error):
@@ -64,7 +65,7 @@ def serve(settings: Settings) -> None:
         failures.append("a model could not be loaded; the log says why")
         servers[0].should_exit = True
 
-    app = create_app(settings, on_failure=fail)
+    app = create_app(settings, on_ready=_settle_memory, on_failure=fail)
     server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s)
     servers.append(server)
     try:
@@ -75,6 +76,12 @@ def serve(settings: Settings) -> None:
         return
     if failures or not server.started:
         raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
+
+
+def _settle_memory() -> None:
+    """Take all that the start has made out of the garbage collector's rounds, which would stop requests for as long as they take."""
+    gc.collect()
+    gc.freeze()
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -88,5 +95,6 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,  # ours is set up already
         access_log=False,  # it would print keys in queries
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )

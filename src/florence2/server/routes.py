@@ -92,7 +92,7 @@ async def infer_with_path(
 async def _infer(request: Request, path_model: str | None) -> Response:
     service, started = service_of(request), request.scope["state"]["started"]
     with service.admission.place() as place:
-        fields = await read_body(request, service.settings)
+        fields = await _in_time(read_body(request, service.settings), service.settings.request_timeout_s)
         key = check_body(request.scope, service.keys, fields.get("api_key"))
         asked = validate(InferRequest, fields)
         model_id = _model_id(service.models, path_model, asked.model_id)
@@ -102,6 +102,14 @@ async def _infer(request: Request, path_model: str | None) -> Response:
         work = service.answerer.answer(asked, model_id, help_root=help_root, started=started)
         outcome = await _unless_left(request, work, service.settings.request_timeout_s)
     return _written(service, outcome, started)
+
+
+async def _in_time(reading: Coroutine[Any, Any, Value], timeout_s: float) -> Value:
+    """The body, unless it trickles in."""
+    try:
+        return await asyncio.wait_for(reading, timeout_s)
+    except asyncio.TimeoutError:
+        raise TimedOut(f"the body was not there after {timeout_s:g} s") from None
 
 
 def _written(service: Service, outcome: Outcome, started: float) -> Response:

@@ -259,21 +259,26 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
     return [name + _closest(name.removeprefix(PREFIX).lower()) for name in sorted(found)]
 
 
-def as_markdown() -> str:
-    """The tables of ``docs/server.md``: settings, profiles and foreign names."""
+def settings_table() -> str:
+    """All settings, as Markdown for the documentation."""
     foreign: dict[str, list[str]] = {}
     for name, setting in FOREIGN_NAMES.items():
         foreign.setdefault(setting, []).append(f"`{name}`")
-    lines = ["| setting | default | meaning | also understood |", "|---|---|---|---|"]
+    lines = ["| Setting | Default | Meaning | Also understood |", "| --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = "threads of the machine, at most 4" if name == "image_threads" else f"`{_shown(field.default)}`"
+        default = "one a core, at most 4" if name == "image_threads" else _shown(field.default)
         lines.append(f"| `{name}` | {default} | {field.description} | {', '.join(foreign.get(name, []))} |")
-    changed = [name for name in Settings.model_fields if any(name in values for values in PROFILES.values())]
-    lines += ["", f"| setting | {' | '.join(PROFILES)} |", "|---|" + "---|" * len(PROFILES)]
-    for name in changed:
-        cells = [f"`{_shown(values.get(name, Settings.model_fields[name].default))}`" for values in PROFILES.values()]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def profiles_table() -> str:
+    """What each profile sets, as Markdown for the documentation."""
+    lines = [f"| Setting | {' | '.join(PROFILES)} |", "| --- |" + " --- |" * len(PROFILES)]
+    for name, field in Settings.model_fields.items():
+        if any(name in values for values in PROFILES.values()):
+            cells = [_shown(values.get(name, field.default)) for values in PROFILES.values()]
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _existing(path: Path) -> Path:
@@ -296,9 +301,9 @@ def _closest(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written in the environment."""
-    if isinstance(value, bool):
-        return str(value).lower()
+    """A value as it is written in the environment; nothing for an empty one."""
+    if value is None or value == [] or value == {}:
+        return ""
     if isinstance(value, list):
-        return ",".join(map(str, value)) or " "
-    return json.dumps(value) if isinstance(value, dict) else " " if value is None else str(value)
+        value = ",".join(map(str, value))
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -51,7 +51,7 @@ class TrainingOptions:
 
     num_images: int
     first_location_id: int
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     warmup: float = 0.01
     decay: float = 0.3
     weight_decay: float = 0.05
@@ -91,7 +91,8 @@ def initialise(model: Florence2, first_location_id: int, seed: int) -> None:
     with torch.no_grad():
         table[first_location_id : first_location_id + NUM_LOCATIONS] = 0.03 * _smooth(NUM_LOCATIONS, table.shape[1], 12.0, generator)
         for embedding in (positions.row_embeddings, positions.column_embeddings):
-            embedding.weight.copy_(POSITION_SCALE * _smooth(*embedding.weight.shape, 6.0, generator))
+            num_places, width = embedding.weight.shape
+            embedding.weight.copy_(POSITION_SCALE * _smooth(num_places, width, 6.0, generator))
 
 
 def _smooth(num_places: int, width: int, waves: float, generator: torch.Generator) -> Tensor:
@@ -206,8 +207,8 @@ class Trainer:
         num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
         total = features.new_zeros(())
         for group in batch.groups:
-            questions = features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths
-            logits = self.model(*questions, group.decoder_ids.to(self.device))
+            asked = features[group.image_index]
+            logits = self.model(asked, group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device))
             losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
             total = total + losses.sum() / num_tokens
             counts = (group.labels != IGNORED).sum(dim=1).tolist()
