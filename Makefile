@@ -37,6 +37,8 @@ lint: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.decoder_step
 	$(BIN)/python -m benchmarks.parity_full
+	$(BIN)/python -m benchmarks.demo_accuracy
+	$(BIN)/python -m benchmarks.http
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python docs/pictures.py
