@@ -270,11 +270,13 @@ def parity_full() -> str:
     for name, figures in found["figures"].items():
         largest, equal = figures["largest_difference"], list(figures["ids_equal"].values())
         differences = (f"{largest[key]:.1e}" for key in ("image_tokens", "encoder", "logits"))
-        rows.append((name, *differences, f"{sum(equal)} of {len(equal)}"))
+        gaps = [abs(gap) for gap in figures.get("score_gaps", {}).values()]
+        rows.append((name, *differences, f"{sum(equal)} of {len(equal)}", f"{max(gaps):.1e}" if gaps else ""))
     return (
         f"Random weights, {found['settings']['precision']}, greedy and three beams, {found['settings']['new_tokens']} new tokens. "
-        "Largest absolute difference to the reference:\n\n"
-        + table(("Checkpoint", "Image tokens", "Encoder", "Logits", "Answers with equal ids"), rows)
+        "Largest absolute difference to the reference, and where "
+        "the ids of an answer differ, the largest gap between the reference's scores of the two answers (mean log-probability):\n\n"
+        + table(("Checkpoint", "Image tokens", "Encoder", "Logits", "Answers with equal ids", "Gap"), rows)
         + f"\n\n{_origin('parity_full', found)}"
     )
 
