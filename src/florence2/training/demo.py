@@ -25,7 +25,7 @@ from florence2.weights.defaults import GenerationDefaults, ImageSettings
 from florence2.weights.save import save_native
 
 IMAGE_SIZE = 192
-BATCH_IMAGES = 16
+BATCH_IMAGES = 32
 SEED = 2311
 
 # The demo's world is smaller than the generator's: words that it can learn to read in an hour on two cores.
@@ -42,8 +42,8 @@ def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: f
 
 WORLD = _world((1, 3), (0, 2), 0.12)
 STAGES = (
-    Stage(12_000, _world((1, 1), (1, 1), 0.16)),
-    Stage(17_000, _world((1, 2), (1, 1), 0.13)),
+    Stage(10_000, _world((1, 1), (1, 1), 0.16)),
+    Stage(24_000, _world((1, 2), (1, 1), 0.13)),
     Stage(2**62, WORLD),
 )
 
@@ -75,7 +75,7 @@ def demo_config(tokenizer: Tokenizer) -> Florence2Config:
     return Florence2Config(vision, text, tokenizer.image_token_id)
 
 
-def train_demo(folder: Path, num_images: int, device: str = "cpu", num_workers: int = 1) -> Trainer:
+def train_demo(folder: Path, num_images: int, device: str = "cpu", is_mixed: bool = False, num_workers: int = 1) -> Trainer:
     """Train or go on training in ``folder`` until ``num_images`` pictures were seen."""
     build_tokenizer(folder / "tokenizer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
@@ -83,7 +83,7 @@ def train_demo(folder: Path, num_images: int, device: str = "cpu", num_workers: 
     model = Florence2(demo_config(tokenizer))
     initialise(model, first_location_id, SEED)
     supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS))
-    trainer = Trainer(model, TrainingOptions(num_images, first_location_id), folder, device, supervision)
+    trainer = Trainer(model, TrainingOptions(num_images, first_location_id, is_mixed=is_mixed), folder, device, supervision)
     dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, SEED, STAGES)
     trainer.run(_batches(dataset, trainer.step, num_workers))
     return trainer
@@ -110,11 +110,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80_000, help="pictures to see in all")
     parser.add_argument("--export", type=Path, default=Path("runs/demo/checkpoint"), help="where the finished checkpoint goes")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mixed", action="store_true", help="bfloat16 products: for processors with AVX512-BF16 or AMX, and GPUs")
     parser.add_argument("--threads", type=int, default=2, help="processor threads for the arithmetic")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
-    trainer = train_demo(arguments.folder, arguments.images, arguments.device)
+    trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed)
     export(trainer, arguments.export)
 
 
