@@ -42,7 +42,7 @@ bench: $(VENV)/dev.installed
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python docs/pictures.py
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf $(VENV) .venv-sdk build dist examples/out

@@ -1,6 +1,6 @@
 """What README and docs say that the code knows better: tables and lists, written between markers.
 
-``python docs/generate.py`` rewrites every block ``<!-- generated: NAME -->`` … ``<!-- end generated -->`` in README.md,
+``python -m docs.generate`` rewrites every block ``<!-- generated: NAME -->`` … ``<!-- end generated -->`` in README.md,
 CONTRIBUTING.md and docs/; with ``--check`` it changes nothing and exits with 1 where a block is out of date. In: the package's
 tables, its docstrings (read as text, so that torch is not needed), .importlinter, and the results of benchmarks. Out: Markdown
 that depends on nothing else, neither terminal nor machine.
@@ -12,41 +12,22 @@ import argparse
 import ast
 import configparser
 import inspect
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from docs.figures import answers, decoder_step, demo_accuracy, http, parity_full, table
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "florence2"
-RESULTS = ROOT / "benchmarks" / "results"
-ANSWERS = ROOT / "docs" / "pictures" / "answers.json"
 
 _BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end generated -->)", re.DOTALL)
 _OPENING, _CLOSING = "<!-- generated: ", "<!-- end generated -->"
-
-_MEASURES = {
-    "od_recall": "`<OD>`: objects found, with the right label and an overlap (IoU) of at least 0.5",
-    "od_precision": "`<OD>`: boxes that are right in the same sense",
-    "caption_objects": "`<CAPTION>`: captions that name exactly the shapes that are there, each in its colour",
-    "ocr_words": "`<OCR>`: printed words read exactly",
-    "ocr_characters": "`<OCR>`: 1 - edit distance / length",
-    "segmentation_iou": "`<REFERRING_EXPRESSION_SEGMENTATION>`: mean overlap (IoU) of masks",
-    "region_category": "`<REGION_TO_CATEGORY>`: exactly right",
-    "region_words": "`<REGION_TO_OCR>`: exactly right",
-}
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; pipes inside cells are escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def prose(docstring: str) -> str:
@@ -243,84 +224,28 @@ def decisions() -> str:
     return "\n".join(lines)
 
 
-# Blocks: what was measured
+# Blocks: the server
 
 
-def decoder_step() -> str:
-    """Time of one decoder step, ours and the reference's."""
-    found = _result("decoder_step")
-    if found is None:
-        return _unmeasured("decoder_step")
-    steps, settings = found["figures"]["step_ms"], found["settings"]
-    rows = [(name, *(f"{steps[name][key]:.1f} ms" for key in ("median", "min", "max"))) for name in ("ours", "reference")]
-    what = f"{settings['size'].capitalize()} size, {settings['precision']}, {settings['num_beams']} beams"
-    return (
-        f"{what}, {settings['steps']} steps of each in turn.\n\n"
-        + table(("One decoder step", "Median", "Fastest", "Slowest"), rows)
-        + f"\n\nReference over ours, by medians: {found['figures']['reference_over_ours']:.2f}. {_origin('decoder_step', found)}"
-    )
+def server_errors() -> str:
+    """Every error that the server answers with."""
+    from florence2.server.errors import as_markdown
+
+    return as_markdown()
 
 
-def parity_full() -> str:
-    """Differences to the reference at full size."""
-    found = _result("parity_full")
-    if found is None:
-        return _unmeasured("parity_full")
-    rows = []
-    for name, figures in found["figures"].items():
-        largest, equal = figures["largest_difference"], list(figures["ids_equal"].values())
-        differences = (f"{largest[key]:.1e}" for key in ("image_tokens", "encoder", "logits"))
-        gaps = [abs(gap) for gap in figures.get("score_gaps", {}).values()]
-        rows.append((name, *differences, f"{sum(equal)} of {len(equal)}", f"{max(gaps):.1e}" if gaps else ""))
-    return (
-        f"Random weights, {found['settings']['precision']}, greedy and three beams, {found['settings']['new_tokens']} new tokens. "
-        "Largest absolute difference to the reference, and where "
-        "the ids of an answer differ, the largest gap between the reference's scores of the two answers (mean log-probability):\n\n"
-        + table(("Checkpoint", "Image tokens", "Encoder", "Logits", "Answers with equal ids", "Gap"), rows)
-        + f"\n\n{_origin('parity_full', found)}"
-    )
+def server_settings() -> str:
+    """Every setting of the server."""
+    from florence2.server.settings import settings_table
+
+    return settings_table()
 
 
-def demo_accuracy() -> str:
-    """How well the demo model answers."""
-    found = _result("demo_accuracy")
-    if found is None:
-        return _unmeasured("demo_accuracy")
-    figures = found["figures"]
-    groups = {"Value": figures} if all("value" in figure for figure in figures.values()) else figures
-    measures = list(dict.fromkeys(measure for group in groups.values() for measure in group))
-    rows = []
-    for measure in measures:
-        cells = [group.get(measure) for group in groups.values()]
-        count = next(cell["count"] for cell in cells if cell)
-        rows.append((_MEASURES.get(measure, measure), count, *(f"{cell['value']:.3f}" if cell else "" for cell in cells)))
-    return table(("Measure", "Things measured", *groups), rows) + f"\n\n{_origin('demo_accuracy', found)}"
+def server_profiles() -> str:
+    """What each profile of the server sets."""
+    from florence2.server.settings import profiles_table
 
-
-def _result(name: str) -> Any:
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _unmeasured(name: str) -> str:
-    return f"Not measured yet (`benchmarks/results/{name}.json` is not there)."
-
-
-def _origin(name: str, found: Mapping[str, Any]) -> str:
-    machine, versions = found["machine"], found["machine"]["versions"]
-    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
-    return (
-        f"{machine['processor']}{instructions}, {machine['threads']} threads, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}; {found['measured']}, `benchmarks/results/{name}.json`."
-    )
-
-
-def answers() -> str:
-    """What the demo model answered about the pictures shown."""
-    if not ANSWERS.is_file():
-        return "The pictures' answers are not there yet (`docs/pictures/answers.json`)."
-    found = json.loads(ANSWERS.read_text(encoding="utf-8"))
-    return "\n".join(["```json", *(json.dumps(answer, ensure_ascii=False) for answer in found.values()), "```"])
+    return profiles_table()
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -335,7 +260,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rooms": rooms,
     "imports": imports,
     "decisions": decisions,
+    "server-errors": server_errors,
+    "server-settings": server_settings,
+    "server-profiles": server_profiles,
     "decoder-step": decoder_step,
+    "http": http,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "answers": answers,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import generate
+from docs import figures, generate
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
 
@@ -79,19 +79,19 @@ def test_all_tasks_are_in_both_tables():
 def test_docstrings_become_markdown():
     assert generate.prose("one ``<s>`` and :class:`~a.B` of <OD>") == "one `<s>` and `a.B` of &lt;OD>"
     assert generate.first_sentence("A thing: its parts.\nAnd more. Then this.") == "A thing: its parts"
-    assert generate.table(("a",), [("x | y",)]).endswith("| x \\| y |")
+    assert figures.table(("a",), [("x | y",)]).endswith("| x \\| y |")
 
 
 def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(generate, "RESULTS", tmp_path)
-    for block in (generate.decoder_step, generate.parity_full, generate.demo_accuracy):
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    for block in (figures.decoder_step, figures.http, figures.parity_full, figures.demo_accuracy):
         assert block().startswith("Not measured yet")
 
 
 def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     machine = '{"processor": "P", "instructions": [], "threads": 2, "versions": {"torch": "1", "transformers": "2"}}'
     head = f'"measured": "2026-01-02", "machine": {machine}'
-    figures = {
+    measured = {
         "decoder_step": (
             '"size": "base", "precision": "fp32", "num_beams": 3, "steps": 9',
             '"step_ms": {"ours": {"median": 10, "min": 9, "max": 12.34}, "reference": {"median": 20, "min": 19, "max": 21}}, '
@@ -104,11 +104,11 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         "demo_accuracy": ('"seed": 1', '"greedy": {"od_recall": {"value": 0.91234, "count": 80}}'),
     }
-    for name, (settings, values) in figures.items():
+    for name, (settings, values) in measured.items():
         (tmp_path / f"{name}.json").write_text(f'{{{head}, "settings": {{{settings}}}, "figures": {{{values}}}}}', encoding="utf-8")
-    monkeypatch.setattr(generate, "RESULTS", tmp_path)
-    assert "| ours | 10.0 ms | 9.0 ms | 12.3 ms |" in generate.decoder_step()
-    assert "by medians: 2.00. P, 2 threads, torch 1, transformers 2; 2026-01-02" in generate.decoder_step()
-    assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in generate.parity_full()
-    assert generate.demo_accuracy().splitlines()[0] == "| Measure | Things measured | greedy |"
-    assert "| 80 | 0.912 |" in generate.demo_accuracy()
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    assert "| ours | 10.0 ms | 9.0 ms | 12.3 ms |" in figures.decoder_step()
+    assert "by medians: 2.00. P, 2 threads, torch 1, transformers 2; 2026-01-02" in figures.decoder_step()
+    assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in figures.parity_full()
+    assert figures.demo_accuracy().splitlines()[0] == "| Measure | Things measured | greedy |"
+    assert "| 80 | 0.912 |" in figures.demo_accuracy()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,11 +211,6 @@ def test_every_error_is_in_the_table() -> None:
     raisable = {kind for kind in subclasses(errors.Florence2Error) if kind.__module__ in ("florence2.errors", "florence2.server.errors")}
     assert {kind.__name__ for kind in raisable} - {kind.__name__ for kind in server_errors.REMEDIES} == {"TryAgain"}
     assert len(server_errors.TABLE) == len(server_errors.REMEDIES)
-
-
-def test_document_is_current() -> None:
-    document = Path(__file__).parents[2] / "docs" / "errors.md"
-    assert server_errors.as_markdown() in document.read_text(encoding="utf-8")
 
 
 async def test_access_log_has_no_key(caplog: pytest.LogCaptureFixture) -> None:

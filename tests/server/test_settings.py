@@ -15,9 +15,7 @@ from florence2.server.settings import (
     PROFILES,
     Settings,
     parse_assignments,
-    profiles_table,
     read_settings,
-    settings_table,
     unknown_names,
 )
 
@@ -156,9 +154,3 @@ def test_unknown_names() -> None:
 def test_keys_are_not_shown() -> None:
     settings = Settings(api_keys="secret")  # type: ignore[arg-type]
     assert "secret" not in repr(settings) + json.dumps(settings.model_dump(mode="json"))
-
-
-def test_document_is_current() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
-    assert settings_table() in document
-    assert profiles_table() in document
