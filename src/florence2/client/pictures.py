@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from florence2 import modes
 from florence2.client.errors import InvalidInput
+from florence2.errors import InvalidImage
 
 Size = tuple[int, int]
 
@@ -66,13 +68,15 @@ def to_jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """A picture of any mode in 8 bits, grey or RGB: transparency on white, more than 8 bits scaled down."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bits(np.asarray(image)))
-    if "A" in image.getbands() or "a" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    """A picture of any mode in 8 bits, grey or RGB.
+
+    Raises:
+        InvalidInput: grey values that are no numbers.
+    """
+    try:
+        return modes.flatten(image)
+    except InvalidImage as error:
+        raise _invalid(error.message) from None
 
 
 def read(data: bytes, *, auto_orient: bool) -> Image.Image:
@@ -121,22 +125,6 @@ def shrink(image: Image.Image, *, max_side: int, max_bytes: int | None, quality:
             break
         ratio *= (max_bytes / len(data)) ** 0.5 * _STEP_MARGIN
     raise _invalid(f"the picture of {image.width} x {image.height} pixels does not fit into {max_bytes} bytes; raise max_image_bytes")
-
-
-def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits on the scale 0 to 255: 16 bits by their range, others by the narrowest range that holds them."""
-    if not np.isfinite(values).all():
-        raise _invalid("the picture's grey values hold NaN or infinity; replace them before sending it")
-    black, white = (0.0, 65535.0) if values.dtype.itemsize == 2 else _range_of(values)
-    return np.rint((values.astype(np.float64) - black) * (255.0 / (white - black))).astype(np.uint8)
-
-
-def _range_of(values: NDArray[Any]) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    for white in (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0):
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, max(high, low + 1.0)
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from florence2.errors import InvalidImage
+from florence2.modes import flatten
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -83,13 +84,8 @@ def preprocess(image: Image.Image, settings: ImageSettings) -> Float[Tensor, "3 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode in RGB: transparency on white, more than 8 bits scaled down."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
-    if "A" in image.getbands() or "a" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    flat = flatten(image)
+    return flat if flat.mode == "RGB" else flat.convert("RGB")
 
 
 @lru_cache(maxsize=8)
@@ -97,27 +93,6 @@ def _levels(rescale_factor: float, mean: tuple[float, ...], std: tuple[float, ..
     """What each value of each channel becomes, ``[3, 256]``: scaled in float64, rounded to float32, normalised in float32."""
     scaled = (np.arange(256, dtype=np.float64) * rescale_factor).astype(np.float32)
     return (scaled - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]
-
-
-def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits on the scale 0 to 255.
-
-    16-bit files by their full range. 32-bit integers and floats say nowhere what white is: values within 0..1 (floats), 0..255
-    or 0..65535 are taken to be on that scale, all others are stretched from the smallest to the largest.
-    """
-    if not np.isfinite(values).all():
-        raise _invalid("the image's grey values hold NaN or infinity; replace them before sending it")
-    black, white = (0.0, 65535.0) if values.dtype.itemsize == 2 else _range_of(values)
-    return np.rint((values.astype(np.float64) - black) * (255.0 / (white - black))).astype(np.uint8)
-
-
-def _range_of(values: NDArray[Any]) -> tuple[float, float]:
-    """Which values are black and white."""
-    low, high = float(values.min()), float(values.max())
-    for white in (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0):
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, max(high, low + 1.0)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
