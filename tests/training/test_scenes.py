@@ -11,8 +11,6 @@ from florence2.training.placement import overlap
 from florence2.training.scenes import SIZE_BANDS, SceneOptions, draw_scene
 from florence2.training.shapes import KINDS, MAX_VERTICES, outlines
 
-pytest.importorskip("matplotlib", reason="the fonts come with matplotlib")
-
 BUSY = SceneOptions(num_objects=(1, 8), num_words=(0, 3), max_word_degrees=8, number_rate=0.2)
 
 

@@ -4,7 +4,6 @@ import json
 import re
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from florence2.tasks import TASKS, expand_prompt
@@ -159,7 +158,6 @@ def test_truth_is_plain_data():
 
 
 def test_drawn_scenes_have_locations_in_groups_of_the_right_size():
-    pytest.importorskip("matplotlib", reason="the fonts come with matplotlib")
     rng = np.random.default_rng(6)
     options = SceneOptions(num_objects=(1, 8), num_words=(0, 3), max_word_degrees=8)
     sizes = {"<OD>": 4, "<DENSE_REGION_CAPTION>": 4, "<OCR_WITH_REGION>": 8, "<CAPTION_TO_PHRASE_GROUNDING>": 4}

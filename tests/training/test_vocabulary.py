@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+import tokenizers
+import transformers
 
 from florence2.tasks import TASKS
 from florence2.tasks.vocabulary import ADDED_TOKENS
 from florence2.training.lettering import LEXICON
 from florence2.training.vocabulary import build_tokenizer
-
-tokenizers = pytest.importorskip("tokenizers")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,6 @@ def test_printed_words_are_spelled(tokenizer):
 
 
 def test_the_reference_reads_the_same_ids(folder, tokenizer):
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
     text = "red circle<loc_5><loc_999>a blue star and Été<and>"
     assert theirs(text).input_ids == tokenizer.encode(text).ids
@@ -94,10 +93,9 @@ def test_the_reference_reads_the_same_ids(folder, tokenizer):
 
 
 def test_the_reference_processor_takes_the_tokenizer(folder):
-    transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
     images = transformers.CLIPImageProcessor(size={"height": 192, "width": 192}, do_center_crop=False)
-    images.image_seq_length = 37
+    images.image_seq_length = 37  # type: ignore[attr-defined]
     processor = transformers.Florence2Processor(images, tokenizer)
     from PIL import Image
 
