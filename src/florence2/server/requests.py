@@ -102,7 +102,7 @@ def failed_validation(parts: Iterable[Mapping[str, Any]], source: str | None = N
             "type": part["type"],
             # Tags that tell the members of a union apart are nobody's concern.
             "loc": [*([source] if source else []), *(step for step in part["loc"] if not str(step).startswith("as "))],
-            "msg": re.sub(r"valid dictionary or instance of \w+", "object", part["msg"]),
+            "msg": re.sub(r"a valid dictionary or instance of \w+", "an object", part["msg"]),
         }
         for part in parts
     ]

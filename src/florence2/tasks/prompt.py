@@ -116,12 +116,10 @@ def region_tokens(region: Region, image_size: Sequence[int] | None) -> str:
         raise InvalidRegion("a region in pixels needs the image's size; give image_size=(width, height)", field="region")
     width, height = check_image_size(image_size)
     x1, y1, x2, y2 = pixels
-    if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):
-        raise InvalidRegion(
-            f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 ≤ {width} and 0 ≤ y1 ≤ y2 ≤ {height}, "
-            f"the size of this image; got {pixels}",
-            field="region",
-        )
+    if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
+        raise InvalidRegion(f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 and 0 ≤ y1 ≤ y2; got {pixels}", field="region")
+    if not (x2 <= width and y2 <= height):
+        raise InvalidRegion(f"a region x1, y1, x2, y2 must lie inside its image of {width} x {height} pixels; got {pixels}", field="region")
     return "".join(location_token(index) for index in quantize(pixels, (width, height)))
 
 

@@ -46,6 +46,7 @@ class TrainingOptions:
         tower_images: how many of ``num_images``, at the start, train the tower alone, by ``supervision``: a third of the cost
             of a picture with its questions.
         first_location_id: id of ``<loc_0>``.
+        supervision_weight: of the loss on the tower's maps at the start; it falls to zero by the end.
         is_mixed: compute matrix products in bfloat16; weights, norms and losses stay float32. Twice as fast where the
             processor has instructions for it, many times slower where it has not.
         mean: of the pixel values, per channel.
@@ -64,6 +65,7 @@ class TrainingOptions:
     average_decay: float = 0.999
     location_spread: float = 6.0
     tower_images: int = 0
+    supervision_weight: float = 3.0
     is_mixed: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -117,8 +119,8 @@ class Trainer:
         options: how to train.
         folder: made if need be; a state that is there is resumed.
         device: where to train.
-        supervision: a second loss on the tower's maps, called with them and the batch's grids. Its weight falls from 1 to 0
-            over the run.
+        supervision: a second loss on the tower's maps, called with them and the batch's grids. Its weight falls to 0 over
+            the run.
     """
 
     def __init__(
@@ -206,7 +208,7 @@ class Trainer:
         total = pixels.new_zeros(())
         if not isinstance(self.supervision, nn.Identity):
             loss = self.supervision([grid_map.float() for grid_map in maps], batch.grids.to(self.device))
-            total = total + (1 - progress) * loss
+            total = total + self.options.supervision_weight * (1 - progress) * loss
             sums["grids"][0] += loss.item()
             sums["grids"][1] += 1
         if self.images_seen >= self.options.tower_images:
