@@ -119,7 +119,7 @@ def region_tokens(region: Region, image_size: Sequence[int] | None) -> str:
     if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
         raise InvalidRegion(f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 and 0 ≤ y1 ≤ y2; got {pixels}", field="region")
     if not (x2 <= width and y2 <= height):
-        raise InvalidRegion(f"a region x1, y1, x2, y2 must lie inside its image of {width} x {height} pixels; got {pixels}", field="region")
+        raise InvalidRegion(f"a region is x1, y1, x2, y2 inside its image of {width} x {height} pixels; got {pixels}", field="region")
     return "".join(location_token(index) for index in quantize(pixels, (width, height)))
 
 
