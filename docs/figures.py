@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+TRAINING_LOG = ROOT / "src" / "florence2" / "demo" / "training_log.jsonl"
 ANSWERS = ROOT / "docs" / "pictures" / "answers.json"
 
 _MEASURES = {
@@ -102,6 +103,12 @@ def demo_accuracy() -> str:
         count = next(cell["count"] for cell in cells if cell)
         rows.append((_MEASURES.get(measure, measure), count, *(f"{cell['value']:.3f}" if cell else "" for cell in cells)))
     return table(("Measure", "Things measured", *groups), rows) + f"\n\n{_origin('demo_accuracy', found)}"
+
+
+def demo_training() -> str:
+    """How long the demo model was trained."""
+    last = json.loads(TRAINING_LOG.read_text(encoding="utf-8").splitlines()[-1])
+    return f"It saw {last['images']:,} pictures, each once, in {last['seconds'] / 60:.0f} minutes."
 
 
 def _result(name: str) -> Any:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from docs.figures import answers, decoder_step, demo_accuracy, http, parity_full, table
+from docs.figures import answers, decoder_step, demo_accuracy, demo_training, http, parity_full, table
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
@@ -267,6 +267,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http": http,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
+    "demo-training": demo_training,
     "answers": answers,
 }
 
