@@ -271,3 +271,17 @@ def test_wrong_devices_precisions_and_models_are_named(folder: Path) -> None:
             florence2.load(folder, device="cuda")
     with pytest.raises(ModelNotFound):
         florence2.load("florence-3-huge")
+
+
+def test_a_second_prompt_on_an_image_does_not_encode_it_again(folder: Path, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = florence2.model.Florence2.encode_image
+    monkeypatch.setattr(florence2.model.Florence2, "encode_image", lambda self, pixels: encoded.append(len(pixels)) or encode(self, pixels))
+    with florence2.load(folder, device="cpu") as engine:
+        first = engine.run(image, "<OD>", max_new_tokens=SHORT)
+        engine.run(image.rotate(90), "<OD>", max_new_tokens=SHORT)
+        assert engine.run(np.asarray(image), "<OD>", max_new_tokens=SHORT).token_ids == first.token_ids
+        assert encoded == [1, 1]
+    with florence2.load(folder, device="cpu", image_cache_bytes=0) as engine:
+        assert [engine.run(image, "<OD>", max_new_tokens=SHORT).token_ids for _ in range(2)] == [first.token_ids] * 2
+        assert encoded == [1, 1, 1, 1]

@@ -68,7 +68,8 @@ class Batch:
         if images:
             pixels = torch.stack([image.pixels for image in images.values() if image.pixels is not None])
             for image, features in zip(images.values(), self._model.encode_image(pixels.to(self._model.device)), strict=True):
-                image.features, image.pixels = features, None
+                # A copy of its own: a view would keep the whole pass in memory for as long as one of its images is kept.
+                image.features, image.pixels = features.clone() if len(images) > 1 else features, None
         lengths = [len(request.prompt_ids) for request in requests]
         padded = [request.prompt_ids + [0] * (max(lengths) - len(request.prompt_ids)) for request in requests]
         features = torch.stack([request.image.features for request in requests if request.image.features is not None])

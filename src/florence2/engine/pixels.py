@@ -74,7 +74,16 @@ def preprocess(image: Image.Image, settings: ImageSettings) -> Float[Tensor, "3 
         image: any RGB picture.
         settings: the checkpoint's.
     """
-    pixels = np.asarray(image.resize((settings.width, settings.height), resample=Image.Resampling(settings.resample)))
+    return normalise(resize(image, settings), settings)
+
+
+def resize(image: Image.Image, settings: ImageSettings) -> NDArray[np.uint8]:
+    """The picture squeezed to the checkpoint's size, ``[height, width, 3]``."""
+    return np.asarray(image.resize((settings.width, settings.height), resample=Image.Resampling(settings.resample)))
+
+
+def normalise(pixels: NDArray[np.uint8], settings: ImageSettings) -> Float[Tensor, "3 height width"]:
+    """A picture of the checkpoint's size, scaled and normalised by channel."""
     table = _levels(settings.rescale_factor, settings.mean, settings.std)
     planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
     for channel in range(3):

@@ -118,6 +118,13 @@ class SharedImage:
     pixels: Tensor | None
     features: Tensor | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """What it holds in memory."""
+        # The engine's thread sets features first and drops the pixels then.
+        held = self.pixels if self.features is None else self.features
+        return 0 if held is None else held.nbytes
+
 
 @dataclass(eq=False)
 class Request(Generic[Answer]):

@@ -92,7 +92,7 @@ def engine_loader(settings: Settings) -> Loader:
 
         from florence2.engine.engine import load
 
-        engine = load(source, device=settings.device, precision=settings.precision)
+        engine = load(source, device=settings.device, precision=settings.precision, image_cache_bytes=settings.image_cache_bytes)
         if settings.warm_up:
             engine.run(Image.new("RGB", (64, 48)), "<CAPTION>", max_new_tokens=4)
         return engine

@@ -118,6 +118,7 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:0, mps.")
     precision: str = Field(default="auto", description="auto, fp32, bf16, fp16.")
+    image_cache_bytes: int = Field(default=2**27, ge=0, description="How much of the images asked about lately each model keeps encoded.")
     warm_up: bool = Field(default=True, description="Answer one image before the server is ready.")
 
     allow_urls: bool = Field(default=True, description="Fetch images by URL.")
