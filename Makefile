@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup run test lint bench docs clean
+.PHONY: setup run test lint bench demo docs clean
 
 setup: $(VENV)/all.installed
 
@@ -39,6 +39,10 @@ bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.parity_full
 	$(BIN)/python -m benchmarks.demo_accuracy
 	$(BIN)/python -m benchmarks.http
+
+# Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
+demo: setup
+	MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=500000000 $(BIN)/python -m florence2.training.demo $(MIXED)
 
 docs: $(VENV)/dev.installed
 	$(BIN)/python docs/pictures.py

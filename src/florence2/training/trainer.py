@@ -65,7 +65,7 @@ class TrainingOptions:
     average_decay: float = 0.999
     location_spread: float = 6.0
     tower_images: int = 0
-    supervision_weight: float = 3.0
+    supervision_weight: float = 6.0
     is_mixed: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
