@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 QUESTIONS = {
     "scene_od": "<OD>",
-    "scene_referring": "<REFERRING_EXPRESSION_SEGMENTATION>the square",
+    "scene_referring": "<REFERRING_EXPRESSION_SEGMENTATION>the star",
     "scene_ocr": "<OCR_WITH_REGION>",
     "scene_caption": "<CAPTION>",
 }

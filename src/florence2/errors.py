@@ -3,7 +3,8 @@
 Florence2Error
 ├── InvalidRequest        the caller's mistake in one request (also a ValueError)
 │   ├── UnknownTask       a tag that is none of the fifteen
-│   ├── InvalidPrompt     text or region missing, not wanted, or too long
+│   ├── InvalidPrompt     text or region missing or not wanted
+│   │   └── PromptTooLong  more characters or tokens than are taken
 │   ├── InvalidRegion     a region that is no box inside the image
 │   ├── InvalidImage      bytes, path or array that hold no readable image
 │   └── InvalidOption     a generation option out of range
@@ -47,9 +48,15 @@ class UnknownTask(InvalidRequest):
 
 
 class InvalidPrompt(InvalidRequest):
-    """A prompt whose text or region is missing, not wanted, or too long."""
+    """A prompt whose text or region is missing or not wanted."""
 
     code = "invalid_prompt"
+
+
+class PromptTooLong(InvalidPrompt):
+    """A prompt of more characters or tokens than are taken."""
+
+    code = "prompt_too_long"
 
 
 class InvalidRegion(InvalidRequest):

@@ -14,6 +14,9 @@ from PIL import Image
 
 from florence2.errors import InvalidImage
 
+# What is read of files. Pillow knows more, some of it by starting other programs on what somebody sent (EPS: Ghostscript).
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
+
 
 def flatten(image: Image.Image) -> Image.Image:
     """The picture in mode L where it is grey, otherwise in RGB.

@@ -150,3 +150,10 @@ def test_management_answers_of_any_server() -> None:
     models = RegisteredModels.from_dict({"models": [{"model_id": "m", "task_type": "lmm", "batch_size": 4, "vram_bytes": None}]})
     assert models.models == [ModelDescription("m", "lmm", batch_size=4)]
     assert models.to_dict()["models"][0]["request_aliases"] == []
+
+
+@pytest.mark.parametrize("region", [["a", 2, 3, 4], 5])
+def test_a_region_that_can_not_be_scaled_is_refused(region: object) -> None:
+    with pytest.raises(InvalidParameterError) as caught:
+        scaled_region(region, (100, 100), (50, 50))
+    assert caught.value.field == "region"

@@ -226,3 +226,23 @@ def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert wire.retry_after_of(answered(503, {}, retry_after="Thu, 01 Jan 1970 00:00:00 GMT")) == 0.0
     for illegible in ({}, {"retry_after": "soon"}, {"retry_after": "1 s"}):
         assert wire.retry_after_of(answered(503, {}, **illegible)) is None
+
+
+@pytest.mark.parametrize("key", ["a\nb", "schlüssel", "a\0b"])
+def test_keys_that_no_header_carries_are_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        wire.checked_key(key)
+    assert key not in str(caught.value)
+    assert caught.value.field == "api_key"
+
+
+def test_keys_lose_the_space_around_them() -> None:
+    assert wire.checked_key(" key\n") == "key"
+    assert wire.checked_key("") is None
+    assert wire.checked_key(None) is None
+
+
+@pytest.mark.parametrize("url", ["http://a b", "http://\0", "http://a\tb"])
+def test_addresses_with_gaps_are_none(url: str) -> None:
+    with pytest.raises(InvalidParameter):
+        wire.server_url(url)

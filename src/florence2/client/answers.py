@@ -155,7 +155,10 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
     """A region in the original's pixels, in those of the picture that is sent; tokens are the same in both."""
     if region is None or isinstance(region, str):
         return region
-    return [value * sent[place % 2] / original[place % 2] for place, value in enumerate(region)]
+    try:
+        return [value * sent[place % 2] / original[place % 2] for place, value in enumerate(region)]
+    except TypeError:
+        raise InvalidParameter(f"a region is four numbers x1, y1, x2, y2 in pixels, got {region!r:.80}", field="region") from None
 
 
 def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None) -> Answer:

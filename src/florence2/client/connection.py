@@ -225,7 +225,8 @@ def _translated(error: httpx.HTTPError | httpx.InvalidURL, request: Request) -> 
     if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
         return ConnectionFailed(f"the connection to {_host(request)} broke off during {request.name}: {reason}")
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return InvalidParameter(f"{request.name} can't be sent: {reason}")
+        # Not the reason: it may quote a header, and with it the key.
+        return InvalidParameter(f"{request.name} can't be sent: its address or one of its headers is malformed")
     return UnexpectedAnswer(f"the answer to {request.name} can't be read: {reason}")
 
 

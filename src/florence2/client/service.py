@@ -90,7 +90,7 @@ class InferenceHTTPClient:
         self._url = wire.server_url(api_url)
         if api_key is None:
             api_key = next((value for name in KEY_VARIABLES if (value := os.environ.get(name))), None)
-        self._api_key = api_key.strip() or None if api_key else None
+        self._api_key = wire.checked_key(api_key)
         self._mode = wire.mode_of(self._url)
         self._configuration = InferenceConfiguration()
         self._selected_model: str | None = None

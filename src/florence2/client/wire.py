@@ -94,7 +94,13 @@ def server_url(api_url: str) -> str:
     try:
         parts = urlsplit(api_url.strip())
         is_address = (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+            api_url.strip().isprintable()
+            and " " not in api_url.strip()
+            and parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.query
+            and not parts.fragment
         )
     except ValueError:  # a port that is no number
         is_address = False
@@ -102,6 +108,18 @@ def server_url(api_url: str) -> str:
         hint = f"; did you mean http://{api_url.strip()}?" if "//" not in api_url else ""
         raise InvalidParameter(f"{wanted}, got {api_url!r}{hint}", field="api_url")
     return api_url.strip().rstrip("/")
+
+
+def checked_key(api_key: str | None) -> str | None:
+    """A key as it is sent, without spaces around it; None for an empty one.
+
+    Raises:
+        InvalidParameter: characters that no header can carry. The message does not hold the key.
+    """
+    key = api_key.strip() if api_key else ""
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidParameter("api_key must be printable ASCII on one line; check how it was read", field="api_key")
+    return key or None
 
 
 def mode_of(url: str) -> HTTPClientMode:

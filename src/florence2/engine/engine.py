@@ -24,7 +24,7 @@ from florence2.engine.pixels import ImageInput, normalise, read_image, resize
 from florence2.engine.request import GenerationOptions, Request, RequestOptions, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
-from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt
+from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import Prompt, Region, build_prompt
 from florence2.tasks.tokenizer import Tokenizer
@@ -252,7 +252,7 @@ class Engine:
         """The prompt's ids, as many as the encoder has room for."""
         prompt_ids = self.tokenizer.encode(prompt.sentence)
         if len(prompt_ids) > self.max_prompt_tokens:
-            raise InvalidPrompt(
+            raise PromptTooLong(
                 f"the prompt is too long: it has {len(prompt_ids)} tokens, and beside the image's {self._num_image_tokens} there is "
                 f"room for {self.max_prompt_tokens}; shorten its text",
                 field="text" if prompt.tag else "prompt",

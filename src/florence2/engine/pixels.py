@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from florence2.errors import InvalidImage
-from florence2.modes import flatten
+from florence2.modes import FORMATS, flatten
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -141,7 +141,7 @@ def _from_bytes(data: bytes, auto_orient: bool, name: str | None = None) -> Imag
     if not data:
         raise _invalid(f"{name} hold no image: they are empty" if name.startswith("the") else f"the file {name} is empty")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _invalid(
             f"{name}: not an image in a format that is read here (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF …); it begins with {data[:12]!r}"

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from florence2.errors import EngineClosed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRegion
+from florence2.errors import EngineClosed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRegion, PromptTooLong
 from florence2.results import Result
 from florence2.schemas import FailedItem, ImageField, ImageSize, InferRequest, InferResponse, ItemError, PromptField, RawAnswer
 from florence2.server import images
-from florence2.server.errors import PromptTooLong, TooManyImages, as_json, for_client, with_field
+from florence2.server.errors import TooManyImages, as_json, for_client, with_field
 from florence2.server.fetch import Fetcher
 from florence2.server.metrics import Metrics, task_label
 from florence2.server.models import AnsweringEngine, LoadedModel, Models
@@ -198,12 +198,16 @@ def _read_and_submit(
     options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
     if asked.prompts is None:
         return [engine.submit(picture, asked.prompt or "", text=asked.text, region=asked.region, **options)]
-    return engine.submit_many(picture, [_in_one(prompt, picture, asked.allow_unknown_tag) for prompt in prompts_of(asked)], **options)
+    prompts = [_in_one(prompt, index, picture, asked.allow_unknown_tag) for index, prompt in enumerate(prompts_of(asked))]
+    return engine.submit_many(picture, prompts, **options)
 
 
-def _in_one(prompt: PromptField, picture: Image, allow_unknown_tag: bool) -> str:
-    """A prompt with its text or region behind its tag."""
-    build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag)
+def _in_one(prompt: PromptField, index: int, picture: Image, allow_unknown_tag: bool) -> str:
+    """A prompt with its text or region behind its tag; ``index`` is its place in ``prompts``."""
+    try:
+        build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag)
+    except Florence2Error as error:
+        raise with_field(error, f"prompts[{index}].{error.field}", f"prompts[{index}]: ") from None
     region = "" if prompt.region is None else region_tokens(prompt.region, picture.size)
     return prompt.prompt + (prompt.text or "") + region
 

@@ -35,6 +35,7 @@ from florence2.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EXPOSED_HEADERS = (
     *("X-Processing-Time", "X-Model-Cold-Start", "X-Model-Cold-Start-Count", "X-Model-Load-Time", "X-Model-Id"),
     *("X-Request-Id", "Retry-After"),
@@ -106,6 +107,8 @@ def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader)
     models = Models(settings, loader if engine is None else lambda _: _Borrowed(engine))
     if engine is not None:
         models.adopt(_Borrowed(engine))
+    if keys.is_open and settings.host not in LOOPBACK:
+        logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
     admission = Admission(settings.max_requests, settings.max_requests_per_key)
     metrics = Metrics(lambda: admission.taken, lambda: {model.id: model.load_s for model in models.loaded})
     fetcher = Fetcher(settings)

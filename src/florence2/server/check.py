@@ -50,9 +50,10 @@ async def _ask_all(settings: Settings) -> int:
     service = app.state.service
     try:
         await service.models.preload()
-        key = next(iter(settings.api_keys), None)
-        headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://check", headers=headers, timeout=None) as client:
+        for model in service.models.loaded:
+            print(f"{model.id} on {getattr(model.engine, 'device', '?')} in {getattr(model.engine, 'dtype', '?')}")
+        query = {} if service.keys.first is None else {"api_key": service.keys.first}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
             return sum([await _ask(client, model.id, tag) for model in service.models.loaded for tag in TASKS])
     finally:
         await service.models.close(cancel=True)

@@ -28,6 +28,7 @@ from florence2.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for every few seconds
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_PATIENCE_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
@@ -114,8 +115,9 @@ class Envelope:
         state, method = scope["state"], scope["method"]
         seconds = time.perf_counter() - state["started"]
         handler = getattr(scope.get("route"), "path", "none")
-        self._metrics.requests.labels(handler, method, str(status)).inc()
-        self._metrics.durations.labels(handler, method).observe(seconds)
+        counted = method if method in METHODS else "other"  # anybody can invent some
+        self._metrics.requests.labels(handler, counted, str(status)).inc()
+        self._metrics.durations.labels(handler, counted).observe(seconds)
         fields = {
             "method": method,
             "path": scope["path"],

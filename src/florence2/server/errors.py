@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from florence2 import errors
-from florence2.errors import EngineFailed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRequest
+from florence2.errors import EngineFailed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRequest, PromptTooLong
 
 
 class ValidationFailed(InvalidRequest):
@@ -42,12 +42,6 @@ class TooManyImages(InvalidRequest):
 
     code = "too_many_items"
     status = 413
-
-
-class PromptTooLong(InvalidPrompt):
-    """A prompt of more characters or tokens than are taken."""
-
-    code = "prompt_too_long"
 
 
 class BodyTooLarge(InvalidRequest):

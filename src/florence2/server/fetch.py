@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore
@@ -27,6 +28,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 CAUSE = "Could not load input image. Cause: "
 NOT_DECODED = "Data pointed by URL could not be decoded into image."
 MAX_URL_CHARS = 8192
+# Not for the public, and not known as such to every version of Python: IANA's special-purpose registries, and RFC 3879.
+NOT_PUBLIC = tuple(ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20"))
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -47,6 +50,8 @@ class Fetcher:
             transport=_PinnedTransport(settings.allow_private_urls),
             trust_env=False,
             timeout=settings.url_timeout_s,
+            # No cookie of one caller's host is kept for the next caller.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": f"florence2/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"},
         )
 
@@ -126,9 +131,11 @@ def _parsed(value: object) -> httpx.URL:
         raise invalid
     try:
         url = httpx.URL(value.strip())
+        # Asking for the host decodes it, which fails for names that are no names.
+        is_whole = bool(url.scheme) and (url.scheme not in ("http", "https") or bool(url.host))
     except (httpx.InvalidURL, ValueError, TypeError):
         raise invalid from None
-    if not url.scheme or (url.scheme in ("http", "https") and not url.host):
+    if not is_whole or url.port == 0 or (url.port or 0) > 65535 or any(sign.isspace() for sign in value.strip()):
         raise invalid
     return url
 
@@ -148,6 +155,8 @@ def is_public(address: Address) -> bool:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         if address.sixtofour is not None or address.teredo is not None:  # tunnels into who knows what, long out of use
             return False
+    if any(address in network for network in NOT_PUBLIC if network.version == address.version):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -214,6 +223,8 @@ class _PinnedTransport(httpx.AsyncBaseTransport):
             ssl_context=httpx.create_ssl_context(trust_env=False),
             network_backend=_CheckedBackend(allow_private),
             max_keepalive_connections=0,
+            # Requests under way are bounded already; a bound here would let slow hosts hold up the fetches from others.
+            max_connections=None,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

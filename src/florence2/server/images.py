@@ -14,6 +14,7 @@ import re
 from PIL import Image
 
 from florence2.errors import InvalidImage
+from florence2.modes import FORMATS
 from florence2.schemas import ImageField
 from florence2.server.errors import ImageTooLarge
 from florence2.server.fetch import CAUSE, Fetcher, refusal
@@ -57,7 +58,9 @@ def read(image: ImageField, value: object, settings: Settings) -> bytes:
             'read: encode the array as PNG or JPEG and send {"type": "base64", "value": ...}.'
         )
     else:
-        raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {image.type[:40]!r}.")
+        # A long one is no type but an image or a key in the wrong place, which no answer repeats.
+        shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
+        raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
     check_size(data, settings.max_image_pixels)
     return data
 
@@ -90,7 +93,7 @@ def check_size(data: bytes, max_pixels: int) -> None:
     if not data:
         raise refusal("Empty image payload.")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(max_pixels) from None

@@ -36,9 +36,15 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, named values at its end."""
-        fields = " ".join(f"{name}={value}" for name, value in getattr(record, FIELDS, {}).items() if value is not None)
+        fields = " ".join(f"{name}={_on_one_line(value)}" for name, value in getattr(record, FIELDS, {}).items() if value is not None)
         line = super().format(record)
         return f"{line} {fields}" if fields else line
+
+
+def _on_one_line(value: object) -> str:
+    """A value as text in which nothing can pass for another value or another line."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
 def set_up(level: str, as_json: bool) -> None:

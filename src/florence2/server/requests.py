@@ -6,18 +6,19 @@ query. Whatever does not fit is told without repeating any of it: bodies hold im
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from starlette.datastructures import ImmutableMultiDict, UploadFile
+from starlette.datastructures import FormData, ImmutableMultiDict, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from florence2.schemas import InferRequest
-from florence2.server.errors import UnsupportedMedia, ValidationFailed
+from florence2.server.errors import TooManyImages, UnsupportedMedia, ValidationFailed
 from florence2.server.settings import Settings
 
 Message = TypeVar("Message", bound=BaseModel)
@@ -42,9 +43,7 @@ async def read_body(request: Request, settings: Settings) -> dict[str, Any]:
     if kind == "application/json":
         return await read_json(request)
     if kind == "multipart/form-data":
-        async with request.form(
-            max_files=settings.max_images + 1, max_fields=MAX_FORM_FIELDS, max_part_size=settings.max_body_bytes
-        ) as form:
+        async with _form(request, settings) as form:
             files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
             pictures = [_bytes_field(await part.read()) for part in files]
             if len(pictures) != len(form.getlist("image")):
@@ -55,6 +54,22 @@ async def read_body(request: Request, settings: Settings) -> dict[str, Any]:
         return {**_fields_of(request.query_params), "image": _bytes_field(await request.body())}
     hint = " (curl sends that type unless told otherwise: add -H 'Content-Type: application/json')" if "urlencoded" in kind else ""
     raise UnsupportedMedia(f"the body must be application/json, multipart/form-data or image/…, got {kind[:80] or 'no Content-Type'}{hint}")
+
+
+@asynccontextmanager
+async def _form(request: Request, settings: Settings) -> AsyncIterator[FormData]:
+    """The parts of a form; too many files are told as too many images."""
+    try:
+        parsing = request.form(max_files=settings.max_images, max_fields=MAX_FORM_FIELDS, max_part_size=settings.max_body_bytes)
+        form = await parsing
+    except HTTPException as error:
+        if "Too many files" not in error.detail:
+            raise
+        raise TooManyImages(f"at most {settings.max_images} images are taken in a request, got more; split it", field="image") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -101,7 +116,7 @@ def failed_validation(parts: Iterable[Mapping[str, Any]], source: str | None = N
         {
             "type": part["type"],
             # Tags that tell the members of a union apart are nobody's concern.
-            "loc": [*([source] if source else []), *(step for step in part["loc"] if not str(step).startswith("as "))],
+            "loc": [*([source] if source else []), *(step for step in part["loc"] if not _is_form(step))],
             "msg": re.sub(r"a valid dictionary or instance of \w+", "an object", part["msg"]),
         }
         for part in parts
@@ -111,6 +126,11 @@ def failed_validation(parts: Iterable[Mapping[str, Any]], source: str | None = N
     hint = IMAGE_HINT if field and field.startswith("image") else ""
     more = f" (and {len(detail) - 1} more, see detail)" if len(detail) > 1 else ""
     return ValidationFailed(f"{field or 'the request'}: {first['msg']}{hint}{more}", field=field, detail=detail)
+
+
+def _is_form(step: int | str) -> bool:
+    """Whether a step of a place only tells the members of a union apart."""
+    return str(step).startswith("as ") or step in ("list[float]", "str")
 
 
 def missing_model() -> ValidationFailed:
@@ -141,6 +161,6 @@ def _region(text: str) -> Any:
     if text.lstrip().startswith("<"):
         return text
     try:
-        return json.loads(f"[{text.strip().strip('[]')}]")
+        return from_json(f"[{text.strip().strip('[]')}]")
     except ValueError:
         return text

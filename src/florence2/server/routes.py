@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from florence2 import __version__
+from florence2.errors import InvalidRequest
 from florence2.schemas import ErrorBody, FailedItem, InferRequest, InferResponse, ModelRequest, Registry, ServerInfo
 from florence2.server import pages
 from florence2.server.answers import Answerer, Outcome, check
@@ -92,7 +93,11 @@ async def infer_with_path(
 async def _infer(request: Request, path_model: str | None) -> Response:
     service, started = service_of(request), request.scope["state"]["started"]
     with service.admission.place() as place:
-        fields = await _in_time(read_body(request, service.settings), service.settings.request_timeout_s)
+        try:
+            fields = await _in_time(read_body(request, service.settings), service.settings.request_timeout_s)
+        except InvalidRequest:
+            check_body(request.scope, service.keys, None)  # who has no key is told that first
+            raise
         key = check_body(request.scope, service.keys, fields.get("api_key"))
         asked = validate(InferRequest, fields)
         model_id = _model_id(service.models, path_model, asked.model_id)

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     allow_private_urls: bool = Field(default=False, description="Fetch from addresses that are not on the public internet.")
     url_allow_list: Names = Field(default=[], description="Hosts that may be fetched from; all others may not. Empty: no such limit.")
     url_deny_list: Names = Field(default=[], description="Hosts that may not be fetched from.")
-    max_url_redirects: int = Field(default=3, ge=0, le=30, description="Redirects followed.")
+    max_url_redirects: int = Field(default=3, ge=0, le=100, description="Redirects followed.")
     url_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for one fetch, redirects included.")
     image_folder: Path | None = Field(default=None, description='A folder from which images of type "file" are read. None: not offered.')
 
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     image_threads: int = Field(default=min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
 
     metrics: bool = Field(default=True, description="Offer /metrics.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is logged.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="The least that is logged.")
     log_json: bool = Field(default=False, description="One JSON object a line in the log.")
     drain_delay_s: float = Field(default=0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="After that: longest wait for requests under way.")
