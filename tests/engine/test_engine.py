@@ -28,6 +28,7 @@ from florence2.errors import (
     InvalidPrompt,
     InvalidRegion,
     ModelNotFound,
+    PromptTooLong,
     UnknownTask,
 )
 from tests.checkpoints import reference_model, write_checkpoint
@@ -285,3 +286,10 @@ def test_a_second_prompt_on_an_image_does_not_encode_it_again(folder: Path, imag
     with florence2.load(folder, device="cpu", image_cache_bytes=0) as engine:
         assert [engine.run(image, "<OD>", max_new_tokens=SHORT).token_ids for _ in range(2)] == [first.token_ids] * 2
         assert encoded == [1, 1, 1, 1]
+
+
+def test_the_length_of_a_prompt_is_told_without_an_image(engine: Engine) -> None:
+    engine.check_length("<OD>")
+    engine.check_length("<REGION_TO_OCR>", region=(0, 0, 50, 50))
+    with pytest.raises(PromptTooLong):
+        engine.check_length("<OPEN_VOCABULARY_DETECTION>", text="word " * 5000)

@@ -14,7 +14,7 @@ import httpx
 from PIL import Image
 
 from florence2.engine.request import GenerationOptions
-from florence2.errors import EngineClosed, InvalidPrompt
+from florence2.errors import EngineClosed, InvalidPrompt, PromptTooLong
 from florence2.results import Result
 from florence2.server.app import create_app
 from florence2.server.models import Loader
@@ -69,6 +69,10 @@ class FakeEngine:
 
     def submit_many(self, image: Any, prompts: Sequence[str], **options: Any) -> list[Future[Result]]:
         return [self.submit(image, prompt, **options) for prompt in prompts]
+
+    def check_length(self, prompt: str, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> None:
+        if len(prompt.split()) > 5 * MAX_WORDS:
+            raise PromptTooLong("the prompt is far too long", field="prompt")
 
     def close(self, *, cancel: bool = False) -> None:
         with self._lock:

@@ -129,3 +129,12 @@ def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="florence2")
     create_app(Settings(host="0.0.0.0"), engine=FakeEngine())
     assert "everybody may use this server" in caplog.text
+
+
+async def test_a_prompt_that_is_too_long_is_told_before_the_image_is_looked_at() -> None:
+    image = {"type": "base64", "value": "no image"}
+    async with client_of() as client:
+        one = await client.post("/infer/lmm", json=body(prompt="word " * 1500, image=image))
+        several = await client.post("/infer/lmm", json={**body(prompts=["<OD>", "word " * 1500], image=image), "prompt": None})
+    assert (one.status_code, one.json()["code"], one.json()["field"]) == (400, "prompt_too_long", "prompt")
+    assert several.json()["field"] == "prompts[1].prompt"

@@ -42,6 +42,7 @@ DEFAULT_IMAGE_CACHE_BYTES = 134217728
 # A CPU is busy with one image; a GPU takes several in little more than the time of one.
 IMAGES_PER_PASS = {"cpu": 1}
 DEFAULT_IMAGES_PER_PASS = 8
+_ENDLESS = (10**9, 10**9)  # an image size that every region fits into
 
 
 def load(
@@ -180,6 +181,21 @@ class Engine:
         if isinstance(prompts, str):
             raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
         return self._submit(image, [(prompt, None, None) for prompt in prompts], options)
+
+    def check_length(self, prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> None:
+        """Refuse a prompt that is too long for this model, before any image is read.
+
+        Args:
+            prompt: as in ``submit``.
+            text: as in ``submit``.
+            region: as in ``submit``; whether it lies inside the image is seen with the image.
+            allow_unknown_tag: as in ``RequestOptions``.
+
+        Raises:
+            PromptTooLong: more tokens than the encoder has room for.
+            InvalidRequest: the prompt, text or region is wrong.
+        """
+        self._tokenize(build_prompt(prompt, text=text, region=region, image_size=_ENDLESS, allow_unknown_tag=allow_unknown_tag))
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end. Closing again does nothing.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -65,6 +66,7 @@ class Answerer:
         """
         fields = asked.image if isinstance(asked.image, list) else [asked.image]
         model, is_cold = await self._models.get(model_id, self._settings.model_wait_s)
+        _check_lengths(asked, model.engine)
         jobs = [asyncio.ensure_future(self._one(asked, model, field, started)) for field in fields]
         try:
             if isinstance(asked.image, list):
@@ -173,15 +175,29 @@ def prompts_of(asked: InferRequest) -> list[PromptField]:
     return [PromptField(prompt=entry) if isinstance(entry, str) else entry for entry in asked.prompts]
 
 
+def _check_lengths(asked: InferRequest, engine: AnsweringEngine) -> None:
+    """Refuse prompts that are too long for the model; an entry of ``prompts`` is named by its index."""
+    for index, prompt in enumerate(prompts_of(asked)):
+        with _named(index if asked.prompts is not None else None):
+            engine.check_length(prompt.prompt, text=prompt.text, region=prompt.region, allow_unknown_tag=asked.allow_unknown_tag)
+
+
+@contextmanager
+def _named(index: int | None) -> Iterator[None]:
+    """Errors about an entry of ``prompts`` name it; None: there is one prompt only."""
+    try:
+        yield
+    except Florence2Error as error:
+        raise (error if index is None else with_field(error, f"prompts[{index}].{error.field}", f"prompts[{index}]: ")) from None
+
+
 def _check_prompt(prompt: PromptField, index: int | None, allow_unknown_tag: bool, max_chars: int) -> None:
     """Refuse a wrong prompt; ``index`` is its place in ``prompts``."""
-    try:
+    with _named(index):
         length = len(prompt.prompt) + len(prompt.text or "")
         if length > max_chars:
             raise PromptTooLong(f"a prompt has at most {max_chars} characters here, got {length}; shorten it", field="prompt")
         build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag)
-    except Florence2Error as error:
-        raise (error if index is None else with_field(error, f"prompts[{index}].{error.field}", f"prompts[{index}]: ")) from None
 
 
 def _read_and_submit(
@@ -204,10 +220,8 @@ def _read_and_submit(
 
 def _in_one(prompt: PromptField, index: int, picture: Image, allow_unknown_tag: bool) -> str:
     """A prompt with its text or region behind its tag; ``index`` is its place in ``prompts``."""
-    try:
+    with _named(index):
         build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag)
-    except Florence2Error as error:
-        raise with_field(error, f"prompts[{index}].{error.field}", f"prompts[{index}]: ") from None
     region = "" if prompt.region is None else region_tokens(prompt.region, picture.size)
     return prompt.prompt + (prompt.text or "") + region
 

@@ -165,6 +165,8 @@ class _Borrowed:
     def __init__(self, engine: AnsweringEngine) -> None:
         self.submit = engine.submit
         self.submit_many = engine.submit_many
+        # A simple stand-in for an engine need not know how long prompts may be.
+        self.check_length = getattr(engine, "check_length", lambda *_, **__: None)
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing."""

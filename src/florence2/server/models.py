@@ -48,6 +48,10 @@ class AnsweringEngine(Protocol):
         """One future for each of several prompts about one image."""
         ...
 
+    def check_length(self, prompt: str, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> None:
+        """Refuse a prompt that is too long for the model, before any image is read."""
+        ...
+
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end."""
         ...
