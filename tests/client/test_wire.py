@@ -246,3 +246,9 @@ def test_keys_lose_the_space_around_them() -> None:
 def test_addresses_with_gaps_are_none(url: str) -> None:
     with pytest.raises(InvalidParameter):
         wire.server_url(url)
+
+
+def test_the_servers_index_is_not_repeated() -> None:
+    error = wire.error_of_item({"message": "image[1]: damaged", "code": "invalid_image", "status": 400}, target())
+    assert error.api_message == "damaged"
+    assert str(error).startswith("damaged (code invalid_image")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ USER_AGENT = f"florence2-client/{__version__}"
 MAX_IMAGE_REDIRECTS = 5
 MAX_FETCHED_BYTES = 64 * 2**20
 _MAX_QUOTED_CHARS = 500
+
+
+_ITEM_PREFIX = re.compile(r"^image\[\d+\]: ")
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,8 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
 
 def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
     """The error that stands in one image's place in a list of answers."""
-    said = _quoted(str(body.get("message") or "this image failed"), target)
+    # The server's index counts within what was sent together; the caller's own is the error's ``index``.
+    said = _ITEM_PREFIX.sub("", _quoted(str(body.get("message") or "this image failed"), target))
     code, field = body.get("code"), body.get("field")
     return CallError(
         f"{said} ({', '.join(f'{name} {value}' for name, value in (('code', code), ('field', field)) if value) or 'no details'})",
