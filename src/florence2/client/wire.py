@@ -32,8 +32,6 @@ USER_AGENT = f"florence2-client/{__version__}"
 MAX_IMAGE_REDIRECTS = 5
 MAX_FETCHED_BYTES = 64 * 2**20
 _MAX_QUOTED_CHARS = 500
-
-
 _ITEM_PREFIX = re.compile(r"^image\[\d+\]: ")
 
 
@@ -95,11 +93,12 @@ def server_url(api_url: str) -> str:
     wanted = "api_url must be an address such as http://localhost:9001 or https://serverless.roboflow.com"
     if not isinstance(api_url, str):
         raise InvalidParameter(f"{wanted}, got {type(api_url).__name__}", field="api_url")
+    address = api_url.strip()
     try:
-        parts = urlsplit(api_url.strip())
+        parts = urlsplit(address)
         is_address = (
-            api_url.strip().isprintable()
-            and " " not in api_url.strip()
+            address.isprintable()
+            and " " not in address
             and parts.scheme in ("http", "https")
             and bool(parts.hostname)
             and parts.port != 0
@@ -109,9 +108,9 @@ def server_url(api_url: str) -> str:
     except ValueError:  # a port that is no number
         is_address = False
     if not is_address:
-        hint = f"; did you mean http://{api_url.strip()}?" if "//" not in api_url else ""
+        hint = f"; did you mean http://{address}?" if "//" not in api_url else ""
         raise InvalidParameter(f"{wanted}, got {api_url!r}{hint}", field="api_url")
-    return api_url.strip().rstrip("/")
+    return address.rstrip("/")
 
 
 def checked_key(api_key: str | None) -> str | None:

@@ -26,7 +26,7 @@ from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.tasks.answer import interpret
-from florence2.tasks.prompt import Prompt, Region, build_prompt
+from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve
 
@@ -42,7 +42,6 @@ DEFAULT_IMAGE_CACHE_BYTES = 134217728
 # A CPU is busy with one image; a GPU takes several in little more than the time of one.
 IMAGES_PER_PASS = {"cpu": 1}
 DEFAULT_IMAGES_PER_PASS = 8
-_ENDLESS = (10**9, 10**9)  # an image size that every region fits into
 
 
 def load(
@@ -195,7 +194,7 @@ class Engine:
             PromptTooLong: more tokens than the encoder has room for.
             InvalidRequest: the prompt, text or region is wrong.
         """
-        self._tokenize(build_prompt(prompt, text=text, region=region, image_size=_ENDLESS, allow_unknown_tag=allow_unknown_tag))
+        self._tokenize(build_prompt(prompt, text=text, region=region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag))
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end. Closing again does nothing.

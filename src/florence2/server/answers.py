@@ -24,12 +24,11 @@ from florence2.server.fetch import Fetcher
 from florence2.server.metrics import Metrics, task_label
 from florence2.server.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import build_prompt, region_tokens
+from florence2.tasks.prompt import ENDLESS, build_prompt, region_tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ENDLESS = (10**9, 10**9)  # an image size that every region fits into: whether it fits is seen with the image
 OPTIONS = ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "scores", "allow_unknown_tag")
 
 

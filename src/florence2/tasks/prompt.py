@@ -22,6 +22,8 @@ from florence2.tasks.vocabulary import ADDED_TOKENS, STRUCTURAL, location_token
 
 Region = str | Sequence[float]
 
+# An image size that every region fits into, for checking a prompt before its image is there.
+ENDLESS = (10**9, 10**9)
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
 _TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
