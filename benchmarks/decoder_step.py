@@ -16,7 +16,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks import report
-from florence2.model import DecoderCache, Florence2
+from florence2.model import Florence2, kernels
+from florence2.model.packed import Numbers
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import reference_model, write_checkpoint
 
@@ -33,7 +34,7 @@ class Own:
     def __init__(self, model: Florence2, hidden: torch.Tensor) -> None:
         from florence2.model import EncodedPrompts
 
-        self.model, self.cache = model, DecoderCache()
+        self.model, self.cache = model, model.new_cache(NUM_BEAMS)
         model.admit(self.cache, EncodedPrompts(hidden, (SOURCE,)), [NUM_BEAMS])
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -61,9 +62,10 @@ class Reference:
 def main() -> None:
     """Measure, print and write."""
     torch.manual_seed(0)
+    kernels.prepare()
     with tempfile.TemporaryDirectory() as folder:
         path = write_checkpoint(Path(folder), size="base")
-        own, reference = load_model(read_checkpoint(path), dtype=torch.float32), reference_model(path)
+        own, reference = load_model(read_checkpoint(path), packing=Numbers()), reference_model(path)
     hidden = torch.randn(1, SOURCE, own.config.text.d_model)
     runs = {"ours": Own(own, hidden), "reference": Reference(reference, hidden)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}

@@ -80,7 +80,7 @@ def infer(
     scores: Annotated[bool, typer.Option("--scores", help="Add a score to every object.")] = False,
     allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help="Let a fine-tuned checkpoint's own tag pass.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = "auto",
 ) -> None:
     """Answer a prompt about each of some images."""
     from florence2 import load

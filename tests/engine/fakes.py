@@ -16,6 +16,7 @@ from florence2.engine.request import GenerationOptions, Request, SharedImage, st
 from florence2.engine.search import Generated, SpecialTokens, best_tokens
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache
+from florence2.model.config import TextConfig
 
 VOCABULARY = 80
 SPECIAL = SpecialTokens()
@@ -66,6 +67,10 @@ class ScriptedModel:
         hidden = torch.cat([image_features, prompt_ids.unsqueeze(-1).float()], dim=1)
         return EncodedPrompts(hidden, tuple(1 + length for length in prompt_lengths))
 
+    def new_cache(self, max_rows: int) -> DecoderCache:
+        config = TextConfig(d_model=1, decoder_layers=1, encoder_attention_heads=1, decoder_attention_heads=1, max_position_embeddings=64)
+        return DecoderCache(config, max_rows=max_rows)
+
     def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
         cross = encoded.hidden.unsqueeze(1)
         cache.append([(cross, cross.clone())], list(encoded.lengths), list(num_beams))
@@ -77,14 +82,15 @@ class ScriptedModel:
         self._fail("decode_step")
         self.step_rows.append(len(token_ids))
         assert cache.num_rows == len(token_ids)
-        cache.begin_step()
-        layer = cache.layers[0]
+        step = cache.begin_step()
         new = token_ids.float().view(-1, 1, 1, 1)
-        keys, _ = cache.extend(layer, new, new)
+        keys, _ = step.extend(0, new, new)
+        prompts, _ = step.cross(0)
+        places = range(cache.num_rows) if step.places is None else step.places.place_of_row.tolist()
         owners = [request for request, beams in enumerate(cache.num_beams) for _ in range(beams)]
         logits = []
-        for row, owner in enumerate(owners):
-            source = layer.cross_keys[owner, 0, : cache.source_lengths[owner], 0].long().tolist()
+        for row, (owner, place) in enumerate(zip(owners, places, strict=True)):
+            source = prompts[place // step.size.beams, 0, : cache.source_lengths[owner], 0].long().tolist()
             history = keys[row, 0, : cache.row_lengths[row] + 1, 0].long().tolist()
             logits.append(scripted_logits(source[0], source[1:], history))
         cache.end_step()

@@ -31,6 +31,7 @@ from florence2.errors import (
     PromptTooLong,
     UnknownTask,
 )
+from florence2.model.packed import has_bf16_products
 from tests.checkpoints import reference_model, write_checkpoint
 
 SHORT = 12
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[Engine]:
-    with florence2.load(folder, device="cpu") as engine:
+    with florence2.load(folder, device="cpu", precision="fp32") as engine:
         yield engine
 
 
@@ -70,7 +71,7 @@ def test_a_result_has_everything(engine: Engine, image: Image.Image) -> None:
 def test_the_checkpoints_defaults_hold_and_requests_override_them(folder: Path, tmp_path: Path, image: Image.Image) -> None:
     changed = {"num_beams": 2, "max_new_tokens": 5, "no_repeat_ngram_size": 1}
     other = write_checkpoint(tmp_path / "other", generation=changed)
-    with florence2.load(other, device="cpu") as engine:
+    with florence2.load(other, device="cpu", precision="fp32") as engine:
         by_default = engine.run(image, "<CAPTION>")
         asked = engine.run(image, "<CAPTION>", num_beams=2, max_new_tokens=5, no_repeat_ngram_size=1)
         nothing = engine.run(image, "<CAPTION>", num_beams=None, max_new_tokens=None, scores=None)
@@ -252,11 +253,13 @@ def test_leaving_the_interpreter_does_not_hang(folder: Path) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "leaving", "")
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("auto", torch.float32), ("bf16", torch.bfloat16), ("float16", torch.float16)])
-def test_precisions(folder: Path, image: Image.Image, precision: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("precision", "name"), [("auto", None), ("fp32", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16"), ("int8", "int8")]
+)
+def test_precisions(folder: Path, image: Image.Image, precision: str, name: str | None) -> None:
     before = torch.get_default_dtype()
     with florence2.load(folder, device="cpu", precision=precision) as engine:
-        assert engine.dtype == dtype
+        assert engine.precision == (name or ("bf16" if has_bf16_products() else "fp32"))
         assert engine.run(image, "<OD>", max_new_tokens=SHORT).token_ids
     assert torch.get_default_dtype() == before
     assert not torch.is_inference_mode_enabled()

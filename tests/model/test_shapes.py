@@ -8,7 +8,9 @@ import sys
 import torch
 from jaxtyping import install_import_hook
 
-ROOMS = ("config", "cache", "davit", "projector", "bart", "florence2")
+import florence2
+
+ROOMS = ("config", "attention", "kernels", "largest", "linear", "packed", "cache", "davit", "projector", "bart", "florence2")
 
 
 def test_every_annotated_shape_holds():
@@ -30,7 +32,7 @@ def test_every_annotated_shape_holds():
             features = model.encode_image(torch.randn(2, 3, 40, 32))
             prompts = torch.tensor([[0, 5, 6, 2], [0, 5, 2, 1]])
             encoded = model.encode_prompt(features, prompts, [4, 3])
-            cache = model_room.DecoderCache()
+            cache = model.new_cache(4)
             model.admit(cache, encoded, [1, 3])
             assert model.decode_step(torch.tensor([2, 2, 2, 2]), cache).shape == (4, 50)
             assert model(features, prompts, [4, 3], prompts).shape == (2, 4, 50)
@@ -38,3 +40,4 @@ def test_every_annotated_shape_holds():
         for name in names:
             sys.modules.pop(name, None)
         sys.modules.update(saved)
+        florence2.model = saved.get("florence2.model") or importlib.import_module("florence2.model")  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from florence2.model import DecoderCache, VisionConfig
+from florence2.model import VisionConfig
 from tests.reference import TINY_TEXT, TINY_VISION, own_model, padded, reference_inputs, reference_model
 
 TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
@@ -93,7 +93,7 @@ def test_steps_with_a_cache_equal_the_reference_without_one():
     pixels = torch.randn(2, 3, 64, 64)
     prompts = [[0, 5, 6, 7, 8, 2], [0, 11, 2]]
     features = own.encode_image(pixels)
-    cache = DecoderCache()
+    cache = own.new_cache(16)
     histories: list[list[int]] = []
     owner: list[int] = []
 
@@ -141,7 +141,7 @@ def test_a_long_answer_outgrows_the_first_room_of_the_cache():
     prompt_ids, lengths = padded([[0, 5, 2]])
     tokens = torch.randint(3, 190, (1, 100))
     all_at_once = own(features, prompt_ids, lengths, tokens)
-    cache = DecoderCache()
+    cache = own.new_cache(16)
     own.admit(cache, own.encode_prompt(features, prompt_ids, lengths), [1])
     for position in range(tokens.shape[1]):
         logits = own.decode_step(tokens[:, position], cache)

@@ -119,7 +119,7 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "all is well" in shown
     assert SECRET not in shown
-    assert "florence-2-demo on cpu in torch.float32" in shown
+    assert "florence-2-demo on cpu in " in shown
 
 
 def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,10 @@ class Model(Protocol):
         """Encoded prompts, one for each entry of ``image_features``."""
         ...
 
+    def new_cache(self, max_rows: int) -> DecoderCache:
+        """An empty cache with room for so many rows."""
+        ...
+
     def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
         """Add encoded prompts to the cache as new requests."""
         ...
@@ -50,12 +54,12 @@ class Model(Protocol):
 
 
 class Batch:
-    """Requests that share decoder steps. Their order is that of the cache."""
+    """Requests that share decoder steps. Their order is that of the cache, which takes all its memory here, once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, max_rows: int) -> None:
         self.requests: list[Request[Any]] = []
         self._model = model
-        self._cache = DecoderCache()
+        self._cache = model.new_cache(max_rows)
 
     @property
     def num_rows(self) -> int:
@@ -120,4 +124,4 @@ class Batch:
         for request in self.requests:
             request.fail(step_failure(error))
         self.requests = []
-        self._cache = DecoderCache()
+        self._cache.clear()

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from florence2.engine.batch import Model
-from florence2.engine.device import choose_device, choose_dtype
+from florence2.engine.device import choose_device, choose_numbers, choose_packing, settle_memory
 from florence2.engine.encoded import EncodedImages
 from florence2.engine.pixels import ImageInput, normalise, read_image, resize
 from florence2.engine.request import GenerationOptions, Request, RequestOptions, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
+from florence2.model import kernels
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
 from florence2.tasks.tokenizer import Tokenizer
@@ -58,7 +59,8 @@ def load(
     Args:
         name: an alias such as "florence-2-base", "alias@revision", a hub id, or a folder.
         device: "auto" (cuda, else mps, else cpu) or a device's name.
-        precision: "auto" (float32 for now), "fp32", "bf16" or "fp16".
+        precision: "auto", "fp32", "bf16", "fp16", or "int8" on a CPU. "auto" is bf16 where the processor or GPU has instructions for
+            it, fp16 on other GPUs, and fp32 elsewhere.
         adapters: LoRA adapters to merge, in this order; each a folder or a hub id.
         max_rows: the most beams, over all requests, that take a step together; more wait their turn.
         image_cache_bytes: how much of the images asked about lately is kept encoded, so that the next prompt on one of them
@@ -70,11 +72,17 @@ def load(
         CheckpointError: the folder's files are damaged, incomplete or foreign.
         InvalidOption: no such device or precision.
     """
-    place, dtype = choose_device(device), choose_dtype(precision)
+    place = choose_device(device)
+    numbers = choose_numbers(precision, place)
+    packing = choose_packing(numbers, place)
+    if place.type == "cpu":
+        settle_memory()
+        kernels.prepare()
     checkpoint = read_checkpoint(resolve(_as_name(name)))
     tokenizer = Tokenizer.load(checkpoint.folder)
-    model = load_model(checkpoint, device=place, dtype=dtype, adapters=[_as_name(adapter) for adapter in adapters])
-    return Engine(checkpoint, model, tokenizer, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
+    names = [_as_name(adapter) for adapter in adapters]
+    model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=names)
+    return Engine(checkpoint, model, tokenizer, precision=numbers.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
 
 
 class Engine:
@@ -82,6 +90,10 @@ class Engine:
 
     Made by ``florence2.load``. A context manager: leaving it closes the engine, after the answers that are due, or at once
     when an exception leaves it.
+
+    Attributes:
+        device: where it computes.
+        precision: in which numbers: "fp32", "bf16", "fp16" or "int8"; what "auto" has come to.
     """
 
     def __init__(
@@ -90,13 +102,14 @@ class Engine:
         model: Model,
         tokenizer: Tokenizer,
         *,
+        precision: str = "fp32",
         max_rows: int = DEFAULT_MAX_ROWS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
     ) -> None:
         self.checkpoint = checkpoint
         self.tokenizer = tokenizer
         self.device = model.device
-        self.dtype = model.dtype
+        self.precision = precision
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
         self._images = EncodedImages(image_cache_bytes)
         self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass)

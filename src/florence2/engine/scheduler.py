@@ -36,7 +36,7 @@ class Scheduler:
             raise ValueError(f"max_rows must be at least {MAX_BEAMS}, the most beams of one request; got {max_rows}")
         self._max_rows = max_rows
         self._images_per_pass = images_per_pass
-        self._batch = Batch(model)
+        self._batch = Batch(model, max_rows)
         self._waiting: deque[Request[Any]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False

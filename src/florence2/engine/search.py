@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from florence2.errors import EngineFailed
+from florence2.model.largest import largest
 from florence2.results import FinishReason
 
 FLOOR = -1.0e9  # what stands for "no such beam"; small enough for every real score, and adding to it changes nothing
-CHUNK = 64  # tokens that share one maximum when the best of a vocabulary are looked for
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = ()
         index = torch.tensor([rows, [token for tokens in banned for token in tokens]], device=logits.device)
         logits[index[0], index[1]] = -torch.inf
         log_probs[index[0], index[1]] = -torch.inf
-    ids = _top_ids(logits, min(count, logits.shape[-1]))
+    ids = largest(logits, min(count, logits.shape[-1]))
     values = log_probs.gather(1, ids).cpu().numpy()
     token_ids = ids.cpu().numpy()
     order = np.lexsort((token_ids, -values), axis=-1)
@@ -98,26 +98,6 @@ def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = ()
         np.take_along_axis(values, order, axis=-1),
         {token: wanted[:, column] for column, token in enumerate(forced)},
     )
-
-
-def _top_ids(logits: Tensor, count: int) -> Tensor:
-    """Ids of the largest logits, ``[rows, count]``.
-
-    The largest ``count`` values lie in the ``count`` chunks with the largest maxima (or in the tail that fills no chunk), so
-    that all but these few chunks are only reduced, which is several times as fast as selecting over the whole vocabulary.
-    """
-    rows, vocabulary = logits.shape
-    chunks = vocabulary // CHUNK
-    if chunks <= count:
-        return logits.topk(count).indices
-    head = chunks * CHUNK
-    chunked = logits[:, :head].unflatten(1, (chunks, CHUNK))
-    best_chunks = chunked.amax(-1).topk(count).indices
-    within = torch.arange(CHUNK, device=logits.device)
-    ids = (best_chunks.unsqueeze(-1) * CHUNK + within).flatten(1)
-    tail_ids = torch.arange(head, vocabulary, device=logits.device).expand(rows, -1)
-    ids = torch.cat([ids, tail_ids], dim=1)
-    return ids.gather(1, logits.gather(1, ids).topk(count).indices)
 
 
 class NGrams:

@@ -2,23 +2,25 @@
 
 Post-norm layers, GELU, learned positions with BART's offset of 2, one embedding table shared by encoder, decoder and head.
 The cache is a value that the caller holds: rows (one per beam) grouped by request. Keys and values of cross attention are
-stored once per request, and its beams attend to them together.
+stored once per request, and its beams attend to them together. Linear layers may be replaced by packed ones
+(``florence2.model.packed``); what only those offer is named where it is used.
 
 Source: BART (arXiv 1910.13461) as the reference implementation builds it for Florence-2. Knows nothing of search or tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from florence2.model.cache import DecoderCache, LayerCache
+from florence2.model.attention import Seen, attend
+from florence2.model.cache import Step
 from florence2.model.config import TextConfig
+from florence2.model.linear import Linear
 
 POSITION_OFFSET = 2
 
@@ -34,51 +36,52 @@ class EncodedPrompts:
     lengths: tuple[int, ...]
 
 
-def padding_mask(lengths: Sequence[int], size: int, device: torch.device) -> Bool[Tensor, "prompts 1 1 size"] | None:
-    """True where a position is valid, or None where all are (attention is faster without a mask)."""
-    if min(lengths) == size:
-        return None
-    valid = torch.arange(size, device=device) < torch.tensor(lengths, device=device).unsqueeze(1)
-    return valid[:, None, None, :]
-
-
 class Attention(nn.Module):
-    """Multi-head attention with separate projections."""
+    """Multi-head attention with separate projections.
+
+    ``qkv_proj`` is the three projections as one layer, where packing has made it; attention to oneself uses it.
+    """
+
+    qkv_proj: nn.Module | None
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
+        self.qkv_proj = None
 
     def heads(self, projected: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_width"]:
         """The projected tokens, one slice a head."""
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
+    def queries_keys_values(self, hidden: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention of ``hidden`` to itself needs, each ``[batch, heads, tokens, head_width]``."""
+        if self.qkv_proj is not None:
+            query, keys, values = self.qkv_proj(hidden).chunk(3, dim=-1)
+            return self.heads(query), self.heads(keys), self.heads(values)
+        return self.heads(self.q_proj(hidden)), *self.keys_values(hidden)
+
     def keys_values(self, source: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor]:
         """Keys and values of ``source``, each ``[batch, heads, tokens, head_width]``."""
         return self.heads(self.k_proj(source)), self.heads(self.v_proj(source))
 
-    def forward(
-        self, hidden: Float[Tensor, "batch tokens width"], source: Tensor, mask: Tensor | None = None, is_causal: bool = False
-    ) -> Float[Tensor, "batch tokens width"]:
-        """``hidden`` attending to ``source``."""
-        keys, values = self.keys_values(source)
-        query = self.heads(self.q_proj(hidden))
-        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=is_causal)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
-    def step(
-        self, hidden: Float[Tensor, "batch tokens width"], keys: Tensor, values: Tensor, mask: Tensor | None
-    ) -> Float[Tensor, "batch tokens width"]:
-        """``hidden`` attending to keys and values that are there already."""
-        mixed = F.scaled_dot_product_attention(self.heads(self.q_proj(hidden)), keys, values, attn_mask=mask)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+class MLP(nn.Module):
+    """What encoder and decoder layers end with: two linear layers with GELU between them, added to their input, and a norm."""
+
+    fc1: Linear
+    fc2: Linear
+    final_layer_norm: nn.LayerNorm
+
+    def mlp(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """The same shape, each position on its own."""
+        return self.final_layer_norm(self.fc2(self.fc1(hidden, gelu=True), residual=hidden))
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(MLP):
     """Self attention and MLP, each with its norm after the addition."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -86,17 +89,18 @@ class EncoderLayer(nn.Module):
         width = config.d_model
         self.self_attn = Attention(width, config.encoder_attention_heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, config.encoder_ffn_dim)
-        self.fc2 = nn.Linear(config.encoder_ffn_dim, width)
+        self.fc1 = Linear(width, config.encoder_ffn_dim)
+        self.fc2 = Linear(config.encoder_ffn_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Float[Tensor, "batch tokens width"], mask: Tensor | None) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"], seen: Seen) -> Float[Tensor, "batch tokens width"]:
         """The same shape."""
-        hidden = self.self_attn_layer_norm(hidden + self.self_attn(hidden, hidden, mask))
-        return self.final_layer_norm(hidden + self.fc2(F.gelu(self.fc1(hidden))))
+        attention = self.self_attn
+        mixed = attend(*attention.queries_keys_values(hidden), seen)
+        return self.mlp(self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden)))
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(MLP):
     """Causal self attention, cross attention and MLP, each with its norm after the addition."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -106,24 +110,27 @@ class DecoderLayer(nn.Module):
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.encoder_attn = Attention(width, config.decoder_attention_heads)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, config.decoder_ffn_dim)
-        self.fc2 = nn.Linear(config.decoder_ffn_dim, width)
+        self.fc1 = Linear(width, config.decoder_ffn_dim)
+        self.fc2 = Linear(config.decoder_ffn_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor, source: Tensor, source_mask: Tensor | None) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, hidden: Tensor, source: Tensor, seen: Seen) -> Float[Tensor, "batch tokens width"]:
         """All positions at once, for training."""
-        hidden = self.self_attn_layer_norm(hidden + self.self_attn(hidden, hidden, is_causal=True))
-        hidden = self.encoder_attn_layer_norm(hidden + self.encoder_attn(hidden, source, source_mask))
-        return self.final_layer_norm(hidden + self.fc2(F.gelu(self.fc1(hidden))))
+        attention, cross = self.self_attn, self.encoder_attn
+        mixed = attend(*attention.queries_keys_values(hidden), is_causal=True)
+        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
+        mixed = attend(cross.heads(cross.q_proj(hidden)), *cross.keys_values(source), seen)
+        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
 
-    def step(self, hidden: Float[Tensor, "rows 1 width"], cache: DecoderCache, layer: LayerCache) -> Float[Tensor, "rows 1 width"]:
+    def step(self, hidden: Float[Tensor, "rows 1 width"], step: Step, layer: int) -> Float[Tensor, "rows 1 width"]:
         """One new position for every row; the row's key and value are added to the cache."""
-        keys, values = cache.extend(layer, *self.self_attn.keys_values(hidden))
-        hidden = self.self_attn_layer_norm(hidden + self.self_attn.step(hidden, keys, values, cache.self_mask))
-        by_request = cache.group_rows(hidden)
-        attended = self.encoder_attn.step(by_request, layer.cross_keys, layer.cross_values, cache.cross_mask)
-        hidden = self.encoder_attn_layer_norm(hidden + cache.ungroup_rows(attended))
-        return self.final_layer_norm(hidden + self.fc2(F.gelu(self.fc1(hidden))))
+        attention, cross = self.self_attn, self.encoder_attn
+        query, keys, values = attention.queries_keys_values(hidden)
+        mixed = attend(query, *step.extend(layer, keys, values), step.seen)
+        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
+        query = cross.heads(step.group_rows(cross.q_proj(hidden)))
+        mixed = step.ungroup_rows(attend(query, *step.cross(layer), step.cross_seen))
+        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
 
 
 class _Embedded(nn.Module):
@@ -149,10 +156,10 @@ class Encoder(_Embedded):
 
     def forward(self, embedded: Float[Tensor, "prompts source width"], lengths: Sequence[int]) -> Float[Tensor, "prompts source width"]:
         """Hidden states of the embedded source; what stands behind a prompt's length is padding that nobody attends to."""
-        mask = padding_mask(lengths, embedded.shape[1], embedded.device)
+        seen = Seen.of(lengths, embedded.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, mask)
+            hidden = layer(hidden, seen)
         return hidden
 
 
@@ -165,28 +172,31 @@ class Decoder(_Embedded):
 
     def forward(self, embedded: Float[Tensor, "prompts tokens width"], encoded: EncodedPrompts) -> Float[Tensor, "prompts tokens width"]:
         """Hidden states of all positions, each seeing those before it."""
-        mask = padding_mask(encoded.lengths, encoded.hidden.shape[1], embedded.device)
+        seen = Seen.of(encoded.lengths, encoded.hidden.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, encoded.hidden, mask)
+            hidden = layer(hidden, encoded.hidden, seen)
         return hidden
 
-    def cross_keys_values(self, encoded: EncodedPrompts) -> list[tuple[Tensor, Tensor]]:
+    def cross_keys_values(self, encoded: EncodedPrompts) -> Iterator[tuple[Tensor, Tensor]]:
         """Each layer's keys and values of the encoded prompts, ``[prompts, heads, source, head_width]``."""
-        return [layer.encoder_attn.keys_values(encoded.hidden) for layer in self.layers]  # type: ignore[union-attr]
+        return (layer.encoder_attn.keys_values(encoded.hidden) for layer in self.layers)  # type: ignore[union-attr]
 
-    def step(self, embedded: Float[Tensor, "rows width"], cache: DecoderCache) -> Float[Tensor, "rows width"]:
+    def step(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
         """Hidden states of one new position a row."""
-        positions = self.embed_positions(cache.begin_step() + POSITION_OFFSET)
-        hidden = self.layernorm_embedding(embedded + positions).unsqueeze(1)
-        for layer, layer_cache in zip(self.layers, cache.layers, strict=True):
-            hidden = layer.step(hidden, cache, layer_cache)  # type: ignore[operator]
-        cache.end_step()
+        hidden = self.layernorm_embedding(embedded + self.embed_positions(step.positions + POSITION_OFFSET)).unsqueeze(1)
+        for number, layer in enumerate(self.layers):
+            hidden = layer.step(hidden, step, number)  # type: ignore[operator]
         return hidden.squeeze(1)
 
 
 class Bart(nn.Module):
-    """Encoder, decoder and the embedding table that both and the head share."""
+    """Encoder, decoder and the embedding table that both and the head share.
+
+    ``packed_head`` is the head as a layer of its own, where packing has made it.
+    """
+
+    packed_head: nn.Module | None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -194,6 +204,12 @@ class Bart(nn.Module):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.packed_head = None
+
+    @property
+    def head_weight(self) -> Float[Tensor, "vocabulary width"]:
+        """The head's table."""
+        return self.shared.weight
 
     def embed_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
         """Rows of the shared table."""
@@ -202,4 +218,4 @@ class Bart(nn.Module):
 
     def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits over the vocabulary."""
-        return F.linear(hidden, self.shared.weight)
+        return F.linear(hidden, self.head_weight) if self.packed_head is None else self.packed_head(hidden)

@@ -9,11 +9,18 @@ implementation. Knows nothing of text, positions or files.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from florence2.model.attention import attend
 from florence2.model.config import VisionConfig
+from florence2.model.linear import Linear
+
+# How many positions of a map go through a layer together. A stage's widest tensors then stay in the processor's caches, and in memory
+# that the allocator hands out again; whole, the first stage's would be fetched from the system, page by page, at each use.
+CHUNK = 4608
 
 
 def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
@@ -48,11 +55,20 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = Linear(width, width)
 
-    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
-        """Each position mixed with those of its window."""
+    def forward(
+        self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
+    ) -> Float[Tensor, "images rows columns channels"]:
+        """``grid`` and, added to it, each normalised position mixed with those of its window."""
+        windows_across = -(-grid.shape[2] // self.window_size)
+        windows_down = max(1, round(CHUNK / (grid.shape[0] * windows_across * self.window_size**2)))
+        bands = grid.split(windows_down * self.window_size, dim=1)
+        mixed = [band + self._attend(norm(band)) for band in bands]
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)
+
+    def _attend(self, grid: Tensor) -> Tensor:
         images, rows, columns, channels = grid.shape
         size = self.window_size
         pad_right, pad_below = -columns % size, -rows % size
@@ -64,8 +80,7 @@ class WindowAttention(nn.Module):
         tokens = windows.reshape(-1, size * size, channels)
 
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        mixed = self.proj(mixed.transpose(1, 2).flatten(2))
+        mixed = self.proj(attend(query, key, value))
 
         mixed = mixed.reshape(images, windows_down, windows_across, size, size, channels).transpose(2, 3)
         mixed = mixed.reshape(images, rows + pad_below, columns + pad_right, channels)
@@ -78,17 +93,20 @@ class ChannelAttention(nn.Module):
     def __init__(self, width: int, num_groups: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_groups = num_groups
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = Linear(width, width)
 
-    def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
-        """Each channel mixed with those of its group."""
-        tokens = grid.flatten(1, 2)
+    def forward(
+        self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
+    ) -> Float[Tensor, "images rows columns channels"]:
+        """``grid`` and, added to it, each normalised channel mixed with those of its group."""
+        tokens = norm(grid).flatten(1, 2)
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
-        scale = tokens.shape[1] ** -0.5
-        weights = ((query.transpose(-1, -2) * scale) @ key).softmax(dim=-1)
+        # In memory of their own: the product runs along the tokens, whose stride is three widths.
+        query, key = query.contiguous(), key.contiguous()
+        weights = ((query.transpose(-1, -2) * tokens.shape[1] ** -0.5) @ key).softmax(dim=-1)
         mixed = value @ weights.transpose(-1, -2)
-        return self.proj(mixed.transpose(1, 2).flatten(2)).view(grid.shape)
+        return self.proj(mixed.transpose(1, 2).flatten(2), residual=grid.flatten(1, 2)).view(grid.shape)
 
 
 class MLP(nn.Module):
@@ -96,12 +114,13 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden_width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden_width)
-        self.fc2 = nn.Linear(hidden_width, width)
+        self.fc1 = Linear(width, hidden_width)
+        self.fc2 = Linear(hidden_width, width)
 
-    def forward(self, hidden: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
-        """The same shape, each position on its own."""
-        return self.fc2(F.gelu(self.fc1(hidden)))
+    def forward(self, hidden: Float[Tensor, "tokens channels"], norm: nn.LayerNorm) -> Float[Tensor, "tokens channels"]:
+        """``hidden`` and, added to it, the layers' output for each normalised token."""
+        parts = [self.fc2(self.fc1(norm(part), gelu=True), residual=part) for part in hidden.split(CHUNK)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class AttentionBlock(nn.Module):
@@ -123,10 +142,10 @@ class AttentionBlock(nn.Module):
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
         """The same shape."""
-        grid = grid + _convolve(self.conv1, grid)
-        grid = grid + self.get_submodule(self.attention_name)(self.norm1(grid))
-        grid = grid + _convolve(self.conv2, grid)
-        return grid + self.ffn(self.norm2(grid))
+        grid = _convolve(self.conv1, grid).add_(grid)
+        grid = self.get_submodule(self.attention_name)(grid, self.norm1)
+        grid = _convolve(self.conv2, grid).add_(grid)
+        return self.ffn(grid.flatten(0, 2), self.norm2).view(grid.shape)
 
 
 class DaViTBlock(nn.Module):
@@ -156,7 +175,7 @@ class DaViT(nn.Module):
 
     def stages(self, pixel_values: Float[Tensor, "images 3 height width"]) -> list[Tensor]:
         """The map after every stage, each ``[images, rows, columns, channels]``."""
-        grid = pixel_values.permute(0, 2, 3, 1).contiguous()
+        grid = pixel_values.to(self.convs[0].conv.weight.dtype).permute(0, 2, 3, 1).contiguous()  # type: ignore[union-attr]
         maps = []
         for conv, blocks in zip(self.convs, self.blocks, strict=True):
             grid = conv(grid)

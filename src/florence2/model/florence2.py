@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from florence2.model.bart import Bart, EncodedPrompts
-from florence2.model.cache import DecoderCache
+from florence2.model.cache import DecoderCache, Step
 from florence2.model.config import Florence2Config
 from florence2.model.davit import DaViT
 from florence2.model.projector import Projector
@@ -41,12 +41,12 @@ class Florence2(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' floating-point type."""
+        """The text model's floating-point type."""
         return self.language_model.shared.weight.dtype
 
     def encode_image(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens d_model"]:
         """Image tokens: the mean token, then the grid row by row."""
-        return self.multi_modal_projector(self.vision_tower(pixel_values.to(self.dtype)))
+        return self.multi_modal_projector(self.vision_tower(pixel_values)).to(self.dtype)
 
     def encode_prompt(
         self,
@@ -65,14 +65,23 @@ class Florence2(nn.Module):
         lengths = tuple(image_features.shape[1] + length for length in prompt_lengths)
         return EncodedPrompts(self.language_model.encoder(embedded, lengths), lengths)
 
+    def new_cache(self, max_rows: int) -> DecoderCache:
+        """An empty cache for this model, with all the memory that so many rows can ever need."""
+        return DecoderCache(self.config.text, max_rows=max_rows, dtype=self.dtype, device=self.device)
+
     def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
         """Add encoded prompts to ``cache`` as new requests with so many rows each."""
         cache.append(self.language_model.decoder.cross_keys_values(encoded), encoded.lengths, num_beams)
 
     def decode_step(self, token_ids: Int[Tensor, " rows"], cache: DecoderCache) -> Float[Tensor, "rows vocabulary"]:
         """Logits for the token after ``token_ids``, one row for each row of the cache, which grows by one position."""
-        hidden = self.language_model.decoder.step(self.language_model.embed_tokens(token_ids), cache)
-        return self.language_model.head(hidden)
+        logits = self.decode(token_ids, cache.begin_step())
+        cache.end_step()
+        return logits
+
+    def decode(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
+        """A step's work on tensors alone: nothing here depends on their values, so it can be recorded and played again."""
+        return self.language_model.head(self.language_model.decoder.step(self.language_model.embed_tokens(token_ids), step))
 
     def forward(
         self,

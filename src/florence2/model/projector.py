@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from florence2.model.config import VisionConfig
+from florence2.model.linear import Linear
 
 
 class PositionEmbedding2D(nn.Module):
@@ -61,7 +62,7 @@ class Projector(nn.Module):
         width = config.embed_dim[-1]
         self.image_position_embed = PositionEmbedding2D(config.max_position_embeddings, width)
         self.visual_temporal_embed = TemporalEmbedding(config.max_temporal_embeddings, width)
-        self.image_projection = nn.Linear(width, config.projection_dim, bias=False)
+        self.image_projection = Linear(width, config.projection_dim, bias=False)
         self.image_proj_norm = nn.LayerNorm(config.projection_dim)
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images tokens width"]:

@@ -51,7 +51,7 @@ async def _ask_all(settings: Settings) -> int:
     try:
         await service.models.preload()
         for model in service.models.loaded:
-            print(f"{model.id} on {getattr(model.engine, 'device', '?')} in {getattr(model.engine, 'dtype', '?')}")
+            print(f"{model.id} on {getattr(model.engine, 'device', '?')} in {getattr(model.engine, 'precision', '?')}")
         query = {} if service.keys.first is None else {"api_key": service.keys.first}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
             return sum([await _ask(client, model.id, tag) for model in service.models.loaded for tag in TASKS])

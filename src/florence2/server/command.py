@@ -29,7 +29,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with settings.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json/--log-text", help="One JSON object a line, or text for people.")] = None,
     set_: Annotated[

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         default=60.0, ge=0, description="How long a request waits for its model to load before it is told to try again."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:0, mps.")
-    precision: str = Field(default="auto", description="auto, fp32, bf16, fp16.")
+    precision: str = Field(default="auto", description="auto, fp32, bf16, fp16, int8 (CPUs only).")
     image_cache_bytes: int = Field(default=2**27, ge=0, description="How much of the images asked about lately each model keeps encoded.")
     warm_up: bool = Field(default=True, description="Answer one image before the server is ready.")
 

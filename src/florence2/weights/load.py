@@ -1,8 +1,8 @@
 """A checkpoint's tensors as a model.
 
 In: a ``Checkpoint``. Out: a ``Florence2`` in evaluation mode. The model is built without memory and its tensors are put in
-place one by one: mapped from the file where the type stays, converted on the way where it changes, so that there is never a
-second copy of the weights. What does not fit is refused by name before anything is read.
+place one by one: mapped from the file where the type stays, converted or packed on the way where it changes, so that there is never
+a second copy of the weights. What does not fit is refused by name before anything is read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
+from florence2.model.packed import Numbers, pack_head, pack_layers
 from florence2.model.projector import temporal_table
 from florence2.weights.checkpoint import Checkpoint
 from florence2.weights.lora import open_adapter
@@ -33,6 +34,7 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    packing: Numbers | None = None,
     adapters: Sequence[str | Path] = (),
 ) -> Florence2:
     """The model with the checkpoint's weights.
@@ -41,23 +43,34 @@ def load_model(
         checkpoint: what ``read_checkpoint`` gave.
         device: where the weights go.
         dtype: their floating-point type; None is float32, whatever is stored.
+        packing: lay them out for a CPU's matrix routines, in these numbers instead; the model then answers faster and can't be trained
+            or saved.
         adapters: folders or hub ids of LoRA adapters, merged in this order after the checkpoint's own.
 
     Raises:
         CheckpointError: damaged, incomplete or foreign weights, or an adapter that does not fit; the message names what.
         ModelNotFound, DownloadError: an adapter could not be had.
     """
-    dtype = dtype or torch.float32
     with torch.device("meta"):
         model = Florence2(checkpoint.config)
-    tensors = _base_tensors(checkpoint, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+    tensors = _base_tensors(checkpoint, packing is None, {name: tuple(value.shape) for name, value in model.state_dict().items()})
     for folder in (*checkpoint.adapters, *map(resolve, adapters)):
         tensors = open_adapter(folder).applied_to(tensors)
     if _keep_head(tensors):
         with torch.device("meta"):
             model.language_model = UntiedBart(checkpoint.config.text)
-    state = {name: tensors[_stored_as(name)].read(dtype).to(device) for name in model.state_dict()}
-    model.load_state_dict(state, strict=True, assign=True)
+
+    numbers = packing or Numbers(dtype or torch.float32, dtype or torch.float32)
+
+    def read(name: str) -> Tensor:
+        own_dtype = numbers.text if name.startswith("language_model") else numbers.tower
+        return tensors[_stored_as(name)].read(own_dtype).to(device)
+
+    if packing is not None:
+        pack_layers(model, packing, read)
+    model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
+    if packing is not None:
+        pack_head(model, packing)
     return model.eval()
 
 
@@ -66,9 +79,10 @@ def _stored_as(name: str) -> str:
     return HEAD if name == f"language_model.{HEAD}" else name
 
 
-def _base_tensors(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
+def _base_tensors(checkpoint: Checkpoint, mapped: bool, expected: Mapping[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
     """The checkpoint's tensors by our names, checked against its configuration."""
-    stored = open_folder(checkpoint.folder)
+    # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
+    stored = open_folder(checkpoint.folder, mapped=mapped)
     tensors = _renamed(checkpoint.folder, stored)
     _check_logits_bias(tensors.pop(LOGITS_BIAS, None))
     _cut_padding(tensors, expected[SHARED])

@@ -52,8 +52,12 @@ class StoredTensor:
     place: Hashable = None
 
 
-def open_folder(folder: Path) -> dict[str, StoredTensor]:
+def open_folder(folder: Path, *, mapped: bool = True) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint's folder, from the first container of ``files.CONTAINERS`` that is there.
+
+    Args:
+        folder: of the checkpoint.
+        mapped: as in ``open_file``.
 
     Raises:
         CheckpointError: no container, a missing shard, or a damaged file.
@@ -67,12 +71,16 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
             f"found {', '.join(weights[:8]) or 'none'}."
         )
     if not container.endswith(INDEX_SUFFIX):
-        return open_file(folder / container)
-    return _open_shards(folder, container)
+        return open_file(folder / container, mapped=mapped)
+    return _open_shards(folder, container, mapped)
 
 
-def open_file(path: Path) -> dict[str, StoredTensor]:
+def open_file(path: Path, *, mapped: bool = True) -> dict[str, StoredTensor]:
     """The tensors of one safetensors or pickled file; the pickled kind is read without executing anything in it.
+
+    Args:
+        path: of the file.
+        mapped: give values that keep their type as a view of the file; otherwise in memory of their own.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else than tensors.
@@ -82,10 +90,10 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         if file.read(24).startswith(b"version https://git-lfs"):
             raise CheckpointError(f"{path} is only a Git LFS pointer, not the weights: run `git lfs pull` in its folder.")
-    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickled(path)
+    return _open_safetensors(path, mapped) if path.suffix == ".safetensors" else _open_pickled(path, mapped)
 
 
-def _open_shards(folder: Path, index: str) -> dict[str, StoredTensor]:
+def _open_shards(folder: Path, index: str, mapped: bool) -> dict[str, StoredTensor]:
     weight_map = read_json(folder / index).section("weight_map")
     listed: dict[str, str] = weight_map.values("the name of a shard", str)
     shards = sorted(set(listed.values()))
@@ -96,14 +104,14 @@ def _open_shards(folder: Path, index: str) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{folder} is incomplete: {index} names {len(missing)} file(s) that are not there: {', '.join(missing[:8])}.")
     tensors: dict[str, StoredTensor] = {}
     for shard in shards:
-        tensors.update(open_file(folder / shard))
+        tensors.update(open_file(folder / shard, mapped=mapped))
     absent = sorted(set(listed) - set(tensors))
     if absent:
         raise CheckpointError(f"{folder} is incomplete: {index} names {len(absent)} tensor(s) that no file holds: {', '.join(absent[:8])}.")
     return tensors
 
 
-def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
+def _open_safetensors(path: Path, mapped: bool) -> dict[str, StoredTensor]:
     try:
         # The library checks the header against the file; here its offsets are only looked up.
         with safe_open(path, framework="pt"):
@@ -111,7 +119,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Fetch or copy it again.") from error
     header.pop("__metadata__", None)
-    mapped = _mapping(path)
+    mapping = _mapping(path) if mapped else None
     tensors = {}
     for name, entry in header.items():
         dtype = _DTYPES.get(entry["dtype"])
@@ -119,7 +127,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
             raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}, expected one of {', '.join(_DTYPES)}.")
         begin, end = entry["data_offsets"]
         layout = torch.empty(entry["shape"], dtype=dtype, device="meta")
-        tensors[name] = _stored(name, path, mapped, layout, data_start + begin, end - begin)
+        tensors[name] = _stored(name, path, mapping, layout, data_start + begin, end - begin)
     return tensors
 
 
@@ -130,7 +138,7 @@ def _read_header(path: Path) -> tuple[dict, int]:
         return json.loads(file.read(length)), 8 + length
 
 
-def _open_pickled(path: Path) -> dict[str, StoredTensor]:
+def _open_pickled(path: Path, mapped: bool) -> dict[str, StoredTensor]:
     # Onto no device at all: shapes and places are read, values are not.
     values = _unpickle(path, "meta")
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -138,12 +146,12 @@ def _open_pickled(path: Path) -> dict[str, StoredTensor]:
     foreign = [name for name, value in values.items() if not isinstance(value, Tensor) or not value.is_floating_point()]
     if foreign:
         raise CheckpointError(f"{path}: expected floating-point tensors only, got {len(foreign)} other value(s): {', '.join(foreign[:8])}.")
-    mapped, tensors = _mapping(path), {}
+    mapping, tensors = _mapping(path) if mapped else None, {}
     for name, value in values.items():
         storage = value.untyped_storage()
         offset = getattr(storage, "_checkpoint_offset", None)
         if offset is not None:
-            tensors[name] = _stored(name, path, mapped, value, offset, storage.nbytes())
+            tensors[name] = _stored(name, path, mapping, value, offset, storage.nbytes())
     if len(tensors) == len(values):
         return tensors
     # Files from before PyTorch 1.6 say nothing about places and can only be read whole.
@@ -176,13 +184,15 @@ def _mapping(path: Path) -> Callable[[], torch.UntypedStorage]:
     return mapped
 
 
-def _stored(name: str, path: Path, mapped: Callable[[], torch.UntypedStorage], layout: Tensor, offset: int, num_bytes: int) -> StoredTensor:
+def _stored(
+    name: str, path: Path, mapping: Callable[[], torch.UntypedStorage] | None, layout: Tensor, offset: int, num_bytes: int
+) -> StoredTensor:
     """A tensor laid out like ``layout`` over these bytes of a file."""
     shape, strides, first = layout.shape, layout.stride(), layout.storage_offset()
 
     def read(dtype: torch.dtype) -> Tensor:
-        if dtype == layout.dtype and offset % dtype.itemsize == 0:
-            storage = mapped()[offset : offset + num_bytes]
+        if mapping is not None and dtype == layout.dtype and offset % dtype.itemsize == 0:
+            storage = mapping()[offset : offset + num_bytes]
         else:
             storage = _read_bytes(path, offset, num_bytes)
         stored = torch.empty(0, dtype=layout.dtype).set_(storage, first, shape, strides)  # type: ignore[arg-type]

@@ -7,10 +7,11 @@ fine-tunes do not: merging those into the shared table would change the embeddin
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from florence2.model.bart import Bart
 from florence2.model.config import TextConfig
+from florence2.model.linear import Linear
 
 
 class UntiedBart(Bart):
@@ -18,8 +19,9 @@ class UntiedBart(Bart):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
 
-    def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
-        """Logits over the vocabulary, from the head's own table."""
-        return self.lm_head(hidden)
+    @property
+    def head_weight(self) -> Float[Tensor, "vocabulary width"]:
+        """The head's own table."""
+        return self.lm_head.weight

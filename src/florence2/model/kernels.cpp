@@ -1,0 +1,186 @@
+// Attention of few queries to many keys, the softmax of many, and quantisation, for CPUs. Compiled on the user's machine by kernels.py, for the
+// processor that it has; everything here has a counterpart in plain PyTorch that is used where there is no compiler.
+//
+// Plain C++ that compilers vectorise: inner loops run over contiguous numbers, with no branches and in float. bfloat16 travels as its 16 bits.
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using bf16 = uint16_t;
+
+inline float to_float(float value) { return value; }
+inline float to_float(bf16 value) {
+    uint32_t bits = uint32_t(value) << 16;
+    float out;
+    std::memcpy(&out, &bits, 4);
+    return out;
+}
+
+inline void store(float* place, float value) { *place = value; }
+inline void store(bf16* place, float value) {  // to the nearest, halves to even; NaN stays NaN because its low bits are never all ones
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    *place = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// e to the power of x for x <= 0, within 2 units in the last place, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
+inline float exp_negative(float x) {
+    float y = x * 1.44269504f;
+    y = y > -126.0f ? y : -126.0f;
+    float n = float(int32_t(y - 0.5f));
+    float f = y - n;
+    float p = 1.54035304e-4f;
+    p = p * f + 1.33335581e-3f;
+    p = p * f + 9.61812911e-3f;
+    p = p * f + 5.55041087e-2f;
+    p = p * f + 2.40226507e-1f;
+    p = p * f + 6.93147181e-1f;
+    p = p * f + 1.0f;
+    int32_t bits = (int32_t(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+// In place: weights of `length` scores that are multiplied by `scale`. Gives one over their sum, by which they are still to be multiplied.
+inline float weigh(float* scores, int64_t length, float scale) {
+    float largest = scores[0];
+    for (int64_t i = 1; i < length; ++i) largest = scores[i] > largest ? scores[i] : largest;
+    float sum = 0;
+    for (int64_t i = 0; i < length; ++i) {
+        scores[i] = exp_negative((scores[i] - largest) * scale);
+        sum += scores[i];
+    }
+    return 1.0f / sum;
+}
+
+template <int width, typename Key>
+void attend_head(const float* queries, const Key* keys, int64_t key_stride, const Key* values, int64_t value_stride, int64_t num_queries,
+                 int64_t length, float scale, float* scores, float* out) {
+    for (int64_t t = 0; t < length; ++t) {
+        float key[width];
+        for (int d = 0; d < width; ++d) key[d] = to_float(keys[t * key_stride + d]);
+        for (int64_t q = 0; q < num_queries; ++q) {
+            float sum = 0;
+            for (int d = 0; d < width; ++d) sum += queries[q * width + d] * key[d];
+            scores[q * length + t] = sum;
+        }
+    }
+    for (int64_t q = 0; q < num_queries; ++q) {
+        float factor = weigh(scores + q * length, length, scale);
+        for (int64_t t = 0; t < length; ++t) scores[q * length + t] *= factor;
+    }
+    for (int64_t i = 0; i < num_queries * width; ++i) out[i] = 0;
+    for (int64_t t = 0; t < length; ++t) {
+        float value[width];
+        for (int d = 0; d < width; ++d) value[d] = to_float(values[t * value_stride + d]);
+        for (int64_t q = 0; q < num_queries; ++q) {
+            float weight = scores[q * length + t];
+            for (int d = 0; d < width; ++d) out[q * width + d] += weight * value[d];
+        }
+    }
+}
+
+struct Strides {
+    int64_t item, head, token;
+};
+
+template <int width, typename Query, typename Key>
+void attend(const Query* queries, Strides q, const Key* keys, Strides k, const Key* values, Strides v, Query* out, int64_t items, int64_t heads,
+            int64_t num_queries, const int32_t* lengths, float scale, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t task = 0; task < items * heads; ++task) {
+        int64_t item = task / heads, head = task % heads, length = lengths[item];
+        std::vector<float> buffer(num_queries * (2 * width + length));
+        float *own = buffer.data(), *mixed = own + num_queries * width, *scores = mixed + num_queries * width;
+        for (int64_t t = 0; t < num_queries; ++t)
+            for (int d = 0; d < width; ++d) own[t * width + d] = to_float(queries[item * q.item + head * q.head + t * q.token + d]);
+        attend_head<width, Key>(own, keys + item * k.item + head * k.head, k.token, values + item * v.item + head * v.head, v.token, num_queries,
+                                length, scale, scores, mixed);
+        for (int64_t t = 0; t < num_queries; ++t)
+            for (int d = 0; d < width; ++d) store(out + ((item * num_queries + t) * heads + head) * width + d, mixed[t * width + d]);
+    }
+}
+
+template <typename Query, typename Key>
+int attend_any(int width, const void* queries, Strides q, const void* keys, Strides k, const void* values, Strides v, void* out, int64_t items,
+               int64_t heads, int64_t num_queries, const int32_t* lengths, float scale, int threads) {
+    auto call = [&](auto kernel) {
+        kernel(static_cast<const Query*>(queries), q, static_cast<const Key*>(keys), k, static_cast<const Key*>(values), v,
+               static_cast<Query*>(out), items, heads, num_queries, lengths, scale, threads);
+        return 0;
+    };
+    if (width == 64) return call(attend<64, Query, Key>);
+    if (width == 32) return call(attend<32, Query, Key>);
+    return 1;
+}
+
+template <typename Value>
+void quantize(const Value* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
+    float low = 0, high = 0;  // zero is in the range, so that it is represented exactly
+#pragma omp parallel for simd num_threads(threads) schedule(static) reduction(min : low) reduction(max : high)
+    for (int64_t i = 0; i < count; ++i) {
+        float value = to_float(values[i]);
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+    }
+    float step = (high - low) / levels;
+    step = step > 1e-30f ? step : 1e-30f;
+    float zero = float(int32_t(-low / step + 0.5f)), inverse = 1.0f / step, top = float(levels);
+    *scale = step;
+    *zero_point = int32_t(zero);
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < count; ++i) {
+        float level = to_float(values[i]) * inverse + zero + 0.5f;
+        level = level > 0 ? level : 0;
+        out[i] = uint8_t(int32_t(level < top ? level : top));
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Queries [items, heads, num_queries, width] to keys and values [items, heads, tokens, width], of which each item has `lengths[item]`.
+// Strides are item, head, token, in numbers; widths are contiguous. Output [items, num_queries, heads, width], contiguous, of the queries' type.
+// Gives 0, or 1 for a width that there is no code for.
+int florence2_attend(int query_is_bf16, int key_is_bf16, int width, const void* queries, const int64_t* q, const void* keys, const int64_t* k,
+                     const void* values, const int64_t* v, void* out, int64_t items, int64_t heads, int64_t num_queries, const int32_t* lengths,
+                     float scale, int threads) {
+    auto call = [&](auto kernel) {
+        return kernel(width, queries, Strides{q[0], q[1], q[2]}, keys, Strides{k[0], k[1], k[2]}, values, Strides{v[0], v[1], v[2]}, out, items,
+                      heads, num_queries, lengths, scale, threads);
+    };
+    if (query_is_bf16) return key_is_bf16 ? call(attend_any<bf16, bf16>) : call(attend_any<bf16, float>);
+    return key_is_bf16 ? call(attend_any<float, bf16>) : call(attend_any<float, float>);
+}
+
+// Softmax of `scale` times scores [items, rows, tokens] of bfloat16, in place; tokens from `lengths[item]` on get 0. `lengths` may be null.
+void florence2_softmax(bf16* scores, int64_t items, int64_t rows, int64_t tokens, const int32_t* lengths, float scale, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> row(tokens);
+#pragma omp for schedule(static)
+        for (int64_t number = 0; number < items * rows; ++number) {
+            bf16* place = scores + number * tokens;
+            int64_t length = lengths ? lengths[number / rows] : tokens;
+            float* buffer = row.data();
+            for (int64_t i = 0; i < length; ++i) buffer[i] = to_float(place[i]);
+            float factor = weigh(buffer, length, scale);
+            for (int64_t i = 0; i < length; ++i) store(place + i, buffer[i] * factor);
+            for (int64_t i = length; i < tokens; ++i) place[i] = 0;
+        }
+    }
+}
+
+// Values as steps from a zero point, 0 to `levels`, which span their range; the scale and the zero point go where they are told.
+void florence2_quantize(int is_bf16, const void* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
+    if (is_bf16)
+        quantize(static_cast<const bf16*>(values), count, levels, out, scale, zero_point, threads);
+    else
+        quantize(static_cast<const float*>(values), count, levels, out, scale, zero_point, threads);
+}
+}
