@@ -253,6 +253,26 @@ def test_leaving_the_interpreter_does_not_hang(folder: Path) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "leaving", "")
 
 
+def test_the_interpreter_waits_for_a_dropped_engine_to_be_freed(folder: Path) -> None:
+    """A thread that is still freeing tensors when the interpreter is gone takes the process down with it."""
+    script = f"""
+        import time, florence2
+        from PIL import Image
+        class Slow:
+            def __del__(self):
+                time.sleep(0.5)
+                print("freed")
+        def work():
+            engine = florence2.load({str(folder)!r}, device="cpu")
+            engine.run(Image.new("RGB", (9, 9)), "<OD>", max_new_tokens=3)
+            engine._scheduler._batch._model.ballast = Slow()
+        work()
+        time.sleep(0.2)  # until the thread has nothing to do but free
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "freed", "")
+
+
 @pytest.mark.parametrize(
     ("precision", "name"), [("auto", None), ("fp32", "fp32"), ("bfloat16", "bf16"), ("float16", "fp16"), ("int8", "int8")]
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -43,8 +45,8 @@ class Scheduler:
         self._is_cancelling = False
         self._thread = threading.Thread(target=self._work, name="florence2-engine", daemon=True)
         self._thread.start()
-        # A daemon thread inside PyTorch must not outlive the interpreter's innards.
-        atexit.register(self._leave)
+        _schedulers.add(self)
+        _threads.add(self._thread)
 
     @property
     def is_own_thread(self) -> bool:
@@ -78,10 +80,6 @@ class Scheduler:
         if wait and not self.is_own_thread:
             self._thread.join(timeout_s)
 
-    def _leave(self) -> None:
-        """What the interpreter calls when it ends."""
-        self.close(cancel=True, timeout_s=EXIT_PATIENCE_S)
-
     def _work(self) -> None:
         """The thread: passes as long as there is work."""
         try:
@@ -89,7 +87,6 @@ class Scheduler:
                 while self._wait_for_work():
                     self._pass()
         finally:
-            atexit.unregister(self._leave)
             self._abandon()
 
     def _pass(self) -> None:
@@ -146,3 +143,18 @@ class Scheduler:
             self._waiting.clear()
         for request in left:
             request.drop()
+
+
+# Weakly, so that whoever is done with is freed; a thread lives until it has freed what it worked on.
+_schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    """End all threads before the interpreter does: one inside PyTorch, if only to free a model, must not outlive its innards."""
+    for scheduler in list(_schedulers):
+        scheduler.close(cancel=True, wait=False)
+    end = time.monotonic() + EXIT_PATIENCE_S
+    for thread in list(_threads):
+        thread.join(max(0.0, end - time.monotonic()))

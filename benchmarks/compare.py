@@ -1,0 +1,254 @@
+"""Ours against ``transformers``, with the same random weights of full size, the same images and the same number of tokens, in turn.
+
+Every case is what a caller waits for: from a picture to the tokens of an answer, with preprocessing and tokenizing on both sides. The
+contenders take turns in one process, so that a machine's good and bad moments meet them all; what is reported is the median of the
+repeats and the ratio of medians. Peak memory and the time to be ready are measured in processes of their own.
+
+Random weights end their answers anywhere, so both sides are told how many tokens to make.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import florence2
+from benchmarks import report
+from florence2.engine.device import choose_numbers
+from tests.checkpoints import reference_model, write_checkpoint
+
+PRECISIONS = ("auto", "fp32", "int8")
+REFERENCES = {"transformers fp32": torch.float32, "transformers bf16": torch.bfloat16}
+TAGS = ["<CAPTION>", "<OD>", "<DENSE_REGION_CAPTION>", "<OCR_WITH_REGION>", "<REGION_PROPOSAL>"]
+Times = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request: whose image, which prompt, how it is searched for and how long its answer is."""
+
+    image: int
+    prompt: str = "<OD>"
+    num_beams: int = 3
+    tokens: int = 33
+
+
+def picture(number: int) -> Image.Image:
+    """A picture of 640 x 480, different for every number."""
+    rng = np.random.default_rng(number)
+    return Image.fromarray(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
+
+
+class Own:
+    """Our engine. Requests go in together; images stay encoded only within a call."""
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.engine = florence2.load(folder, device="cpu", precision=precision, image_cache_bytes=0)
+        # No token ends an answer, so that each is as long as was asked for.
+        self.engine._special = replace(self.engine._special, eos=-1, forced_eos=None)
+
+    def answer(self, asks: Sequence[Ask]) -> list[int]:
+        by_image: dict[int, list[Ask]] = {}
+        for ask in asks:
+            by_image.setdefault(ask.image, []).append(ask)
+        futures = []
+        for number, group in by_image.items():
+            for options in dict.fromkeys((ask.num_beams, ask.tokens) for ask in group):
+                prompts = [ask.prompt for ask in group if (ask.num_beams, ask.tokens) == options]
+                futures += self.engine.submit_many(picture(number), prompts, num_beams=options[0], max_new_tokens=options[1])
+        wait(futures)
+        return sorted(len(future.result().token_ids) for future in futures)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+class Reference:
+    """``transformers``: one request after another, as its ``generate`` takes them."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        from transformers import AutoProcessor
+
+        self.model = reference_model(folder).to(dtype)
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self.dtype = dtype
+
+    @torch.inference_mode()
+    def answer(self, asks: Sequence[Ask]) -> list[int]:
+        return sorted(self._one(ask) for ask in asks)
+
+    def _one(self, ask: Ask) -> int:
+        inputs = self.processor(images=picture(ask.image), text=ask.prompt, return_tensors="pt")
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        ids = self.model.generate(**inputs, num_beams=ask.num_beams, max_new_tokens=ask.tokens, min_new_tokens=ask.tokens)
+        return ids.shape[1] - 1
+
+    @torch.inference_mode()
+    def answer_batched(self, asks: Sequence[Ask]) -> list[int]:
+        """All in one ``generate``, which takes requests of one length and one search only."""
+        inputs = self.processor(
+            images=[picture(ask.image) for ask in asks], text=[ask.prompt for ask in asks], return_tensors="pt", padding=True
+        )
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        ids = self.model.generate(**inputs, num_beams=asks[0].num_beams, max_new_tokens=asks[0].tokens, min_new_tokens=asks[0].tokens)
+        return [ids.shape[1] - 1] * len(asks)
+
+    def close(self) -> None:
+        pass
+
+
+def take_turns(contenders: dict[str, Callable[[], list[int]]], repeats: int, lengths: list[int]) -> Times:
+    """Seconds of every run after a first one that counts nothing."""
+    seconds: Times = {name: [] for name in contenders}
+    for number in range(repeats + 1):
+        for name in (list(contenders), list(contenders)[::-1])[number % 2]:
+            gc.collect()
+            started = time.perf_counter()
+            made = contenders[name]()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+            if made != lengths:
+                raise SystemExit(f"{name} made answers of {made} tokens instead of {lengths}")
+    return seconds
+
+
+def case(models: dict[str, Any], asks: Sequence[Ask], repeats: int, batched: Sequence[str] = ()) -> dict[str, Any]:
+    """Times of one case, and what they are to the fastest reference and to each."""
+    contenders: dict[str, Callable[[], list[int]]] = {name: lambda model=model: model.answer(asks) for name, model in models.items()}
+    contenders |= {f"{name}, one batch": lambda name=name: models[name].answer_batched(asks) for name in batched}
+    seconds = take_turns(contenders, repeats, sorted(ask.tokens for ask in asks))
+    medians = {name: median(values) for name, values in seconds.items()}
+    ratios = {
+        name: {other: round(medians[other] / medians[name], 2) for other in medians if other.startswith("transformers")}
+        for name in medians
+        if name.startswith("ours")
+    }
+    figures = {"requests": len(asks), "ms": {name: report.spread(values) for name, values in seconds.items()}, "times_faster": ratios}
+    print(f"   {', '.join(f'{name} {value:.2f} s' for name, value in medians.items())}\n   {ratios}", flush=True)
+    return figures
+
+
+def models_of(folder: Path, precisions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """The contenders, each loaded once."""
+    models: dict[str, Any] = {f"ours {precision}": Own(folder, precision) for precision in precisions}
+    return models | {name: Reference(folder, REFERENCES[name]) for name in references}
+
+
+def measure_base(folder: Path, repeats: int) -> dict[str, Any]:
+    """All cases at base size."""
+    models = models_of(folder, PRECISIONS, list(REFERENCES))
+    fast = {name: model for name, model in models.items() if name in ("ours auto", "ours int8", "transformers bf16")}
+    figures = {}
+    for num_beams in (3, 1):
+        for tokens in (33, 128):
+            name = f"base, one request, {'3 beams' if num_beams == 3 else 'greedy'}, {tokens} tokens"
+            print(name, flush=True)
+            figures[name] = case(models, [Ask(1, num_beams=num_beams, tokens=tokens)], repeats)
+    for name, asks, batched in (
+        ("base, 16 requests at once, 16 images, 3 beams, 33 tokens", [Ask(number) for number in range(16)], ["transformers bf16"]),
+        ("base, five tasks on one image, 3 beams, 33 tokens", [Ask(1, tag) for tag in TAGS], []),
+        ("base, mixed load: 12 requests, 6 images, greedy and 3 beams, 8 to 128 tokens", mixed(), []),
+    ):
+        print(name, flush=True)
+        figures[name] = case(fast, asks, max(1, repeats // 2), batched)
+    for model in models.values():
+        model.close()
+    return figures
+
+
+def mixed() -> list[Ask]:
+    """Short and long answers, greedy and beams, two questions an image."""
+    lengths = (8, 128, 16, 33, 64, 12, 100, 24, 8, 48, 33, 20)
+    return [Ask(number // 2, TAGS[number % 5], 3 if number % 3 else 1, length) for number, length in enumerate(lengths)]
+
+
+def measure_large(folder: Path, repeats: int) -> dict[str, Any]:
+    """One request at large size."""
+    models = models_of(folder, ("auto", "int8"), list(REFERENCES))
+    figures = {}
+    for num_beams in (3, 1):
+        name = f"large, one request, {'3 beams' if num_beams == 3 else 'greedy'}, 33 tokens"
+        print(name, flush=True)
+        figures[name] = case(models, [Ask(1, num_beams=num_beams)], max(1, repeats // 2))
+    for model in models.values():
+        model.close()
+    return figures
+
+
+def process(kind: str, folder: Path, repeats: int) -> dict[str, Any]:
+    """Peak memory, time to be ready and time to the first answer, each of a new process that answers twice."""
+    runs = []
+    for _ in range(repeats + 1):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.compare", "--alone", kind, "--folder", str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "STARTED": str(time.time())},
+        )
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    # The first run brings the file into the system's cache, for all that follow.
+    return {key: round(median(run[key] for run in runs[1:]), 3) for key in runs[0]}
+
+
+def alone(kind: str, folder: Path) -> None:
+    """What ``process`` starts."""
+    started = float(os.environ["STARTED"])
+    own = kind.removeprefix("ours ") if kind.startswith("ours") else None
+    model = Own(folder, own) if own else Reference(folder, REFERENCES[kind])
+    ready = time.time() - started
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model.answer([Ask(1)])
+    first = time.time() - started
+    model.answer([Ask(2)])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded / 1024, "peak_mib": peak / 1024}))
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--skip-large", action="store_true")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        alone(arguments.alone, arguments.folder)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        base = write_checkpoint(Path(folder) / "base", size="base")
+        print("processes", flush=True)
+        kinds = [*(f"ours {precision}" for precision in PRECISIONS), *REFERENCES]
+        processes = {kind: process(kind, base, 2) for kind in kinds}
+        for kind, values in processes.items():
+            print(f"   {kind}: {values}", flush=True)
+        figures = {"cases": measure_base(base, arguments.repeats), "processes": processes}
+        gc.collect()
+        if not arguments.skip_large:
+            large = write_checkpoint(Path(folder) / "large", size="large")
+            figures["cases"] |= measure_large(large, arguments.repeats)
+    numbers = choose_numbers("auto", torch.device("cpu"))
+    settings = {"repeats": arguments.repeats, "weights": "random", "stored": "float32 safetensors", "auto": numbers.name}
+    print(report.write("compare", settings, figures))
+
+
+if __name__ == "__main__":
+    main()
