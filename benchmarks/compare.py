@@ -13,7 +13,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -214,12 +213,17 @@ def alone(kind: str, folder: Path) -> None:
     own = kind.removeprefix("ours ") if kind.startswith("ours") else None
     model = Own(folder, own) if own else Reference(folder, REFERENCES[kind])
     ready = time.time() - started
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    loaded = peak_mib()
     model.answer([Ask(1)])
     first = time.time() - started
     model.answer([Ask(2)])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded / 1024, "peak_mib": peak / 1024}))
+    print(json.dumps({"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded, "peak_mib": peak_mib()}))
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held; unlike ``ru_maxrss`` it knows nothing of the process that started it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:

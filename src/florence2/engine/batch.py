@@ -71,13 +71,19 @@ class Batch:
         images = {id(request.image): request.image for request in requests if request.image.features is None}
         if images:
             pixels = torch.stack([image.pixels for image in images.values() if image.pixels is not None])
-            for image, features in zip(images.values(), self._model.encode_image(pixels.to(self._model.device)), strict=True):
+            for image, features in zip(images.values(), self._model.encode_image(self._moved(pixels)), strict=True):
                 # A copy of its own: a view would keep the whole pass in memory for as long as one of its images is kept.
                 image.features, image.pixels = features.clone() if len(images) > 1 else features, None
         lengths = [len(request.prompt_ids) for request in requests]
         padded = [request.prompt_ids + [0] * (max(lengths) - len(request.prompt_ids)) for request in requests]
         features = torch.stack([request.image.features for request in requests if request.image.features is not None])
         return self._model.encode_prompt(features, torch.tensor(padded, device=self._model.device), lengths)
+
+    def _moved(self, pixels: Tensor) -> Tensor:
+        """The pixels on the model's device; on their way to a GPU from memory that it can read by itself, while other work goes on."""
+        if self._model.device.type != "cuda":
+            return pixels.to(self._model.device)
+        return pixels.pin_memory().to(self._model.device, non_blocking=True)
 
     def admit(self, requests: Sequence[Request[Any]], encoded: EncodedPrompts) -> None:
         """Let ``requests`` take part from the next step on."""

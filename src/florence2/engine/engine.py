@@ -21,11 +21,13 @@ from florence2.engine.batch import Model
 from florence2.engine.device import choose_device, choose_numbers, choose_packing, settle_memory
 from florence2.engine.encoded import EncodedImages
 from florence2.engine.pixels import ImageInput, normalise, read_image, resize
+from florence2.engine.recorded import CudaGraphs, RecordedModel
 from florence2.engine.request import GenerationOptions, Request, RequestOptions, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.model import kernels
+from florence2.model.packed import refine_head
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
 from florence2.tasks.tokenizer import Tokenizer
@@ -82,7 +84,13 @@ def load(
     tokenizer = Tokenizer.load(checkpoint.folder)
     names = [_as_name(adapter) for adapter in adapters]
     model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=names)
-    return Engine(checkpoint, model, tokenizer, precision=numbers.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
+    if packing is None and not numbers.is_exact:
+        refine_head(model)
+    runner: Model = model
+    if place.type == "cuda":
+        size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
+        runner = RecordedModel(model, CudaGraphs(place), image_size=size, num_beams=beams)
+    return Engine(checkpoint, runner, tokenizer, precision=numbers.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
 
 
 class Engine:

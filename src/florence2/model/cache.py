@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,6 +122,7 @@ class DecoderCache:
         heads, positions = config.decoder_attention_heads, config.max_position_embeddings
         layers, width = config.decoder_layers, config.d_model // heads
         self.max_rows = max_rows
+        self.max_positions = positions
         self.device = torch.device(device)
         # A row grows and moves by positions, so a position's heads stand together; a prompt comes at once and is read head by head.
         self._self_kv = _zeros((layers, 2, max_rows, positions, heads, width), dtype, self.device)
@@ -226,13 +227,16 @@ class DecoderCache:
             size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_seen.size)
             seen = Seen(plan.lengths, size.length, is_all=not plan.is_ragged)
             return self._view(size, plan.positions, seen, plan.cross_seen, plan.places, plan.rows if plan.is_ragged else None)
-        pad = size.rows - self.num_rows
-        seen = Seen(F.pad(plan.lengths, (0, pad), value=1), size.length, is_all=False)
-        # A slot without a request sees one position, so that no row of its scores is empty.
-        cross_lengths = F.pad(plan.cross_seen.lengths, (0, size.requests - self.num_requests), value=1)
+        rows = size.rows - self.num_rows
+        seen = Seen(F.pad(plan.lengths, (0, rows), value=1), size.length, is_all=False)
+        key = (size.rows, size.requests, size.beams)
+        if key not in plan.padded:
+            # A slot without a request sees one position, so that no row of its scores is empty.
+            cross_lengths = F.pad(plan.cross_seen.lengths, (0, size.requests - self.num_requests), value=1)
+            plan.padded[key] = cross_lengths, self._places(size), torch.arange(size.rows, device=self.device)
+        cross_lengths, places, numbers = plan.padded[key]
         cross_seen = Seen(cross_lengths, size.source, is_all=False)
-        rows = torch.arange(size.rows, device=self.device)
-        return self._view(size, F.pad(plan.positions, (0, pad)), seen, cross_seen, self._places(size), rows)
+        return self._view(size, F.pad(plan.positions, (0, rows)), seen, cross_seen, places, numbers)
 
     def needed_size(self) -> StepSize:
         """The size of the next step."""
@@ -296,6 +300,7 @@ class _Plan:
     cross_seen: Seen
     places: Places | None
     rows: Int[Tensor, " rows"]
+    padded: dict[tuple[int, int, int], tuple[Tensor, Places, Tensor]] = field(default_factory=dict)
 
 
 def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -129,7 +130,7 @@ class RefinedHead(nn.Module):
         table: the head's weights, ``[vocabulary, width]``.
     """
 
-    def __init__(self, layer: nn.Module, table: Float[Tensor, "vocabulary width"]) -> None:
+    def __init__(self, layer: Callable[[Tensor], Tensor], table: Float[Tensor, "vocabulary width"]) -> None:
         super().__init__()
         self.layer = layer
         self.table = table.detach()
@@ -169,6 +170,12 @@ def pack_head(model: Florence2, numbers: Numbers) -> None:
     text = model.language_model
     layer = _packed(text.head_weight, None, numbers, rows=TEXT_ROWS)
     text.packed_head = layer if numbers.is_exact else RefinedHead(layer, text.head_weight)
+
+
+def refine_head(model: Florence2) -> None:
+    """Give a model of fewer bits than float32 that is not packed a head that ranks what is close exactly."""
+    table = model.language_model.head_weight
+    model.language_model.packed_head = RefinedHead(lambda hidden: F.linear(hidden, table), table)
 
 
 def _packed(weight: Tensor, bias: Tensor | None, numbers: Numbers, *, rows: int) -> nn.Module:

@@ -1,0 +1,213 @@
+"""Steps that are recorded once and played again, for devices on which starting an operation costs more than doing it.
+
+A decoder step is some two hundred small operations; on a GPU the time goes into starting them one by one. ``RecordedModel`` stands in
+for a model: it rounds the sizes of steps and of image passes up to a few, records each of these once, and from then on only copies the
+inputs into place and plays. What recording means is the backend's affair: CUDA graphs here, and in tests on a CPU a backend that runs the
+recorded work again. A backend that fails is given up with a line in the log; everything then runs as it comes.
+
+Knows what a model is and what a step is; nothing of requests or search.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from florence2.model import DecoderCache, EncodedPrompts, Florence2
+from florence2.model.attention import Seen
+from florence2.model.cache import Places, Step, StepSize
+
+REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+LENGTHS = (32, 64, 128, 256, 512, 1024)
+SOURCE_STEP = 64
+IMAGES = (1, 2, 4, 8)
+MAX_RECORDINGS = 64  # of steps; they share their memory, but each takes some of the driver's
+
+_log = logging.getLogger("florence2")
+
+
+class Recorder(Protocol):
+    """A backend: makes of work on tensors in fixed places something that can be played."""
+
+    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Do ``work`` at least once; gives what does it again and returns the same tensor, filled anew."""
+        ...
+
+
+class CudaGraphs:
+    """Recording by CUDA graphs that share one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """As ``Recorder.record``."""
+        with torch.cuda.device(self._device):
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):  # libraries set themselves up in the first runs, which can't be recorded
+                for _ in range(2):
+                    work()
+            torch.cuda.current_stream().wait_stream(beside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                output = work()
+        return lambda: (graph.replay(), output)[1]
+
+
+class RecordedModel:
+    """A model whose decoder steps and image passes are played from recordings.
+
+    Args:
+        model: on the recorder's device.
+        recorder: the backend.
+        image_size: height and width of the images to come; their pass and the first steps are then recorded with the cache, so that no
+            request waits for it. None records everything when it first comes.
+        num_beams: rows of the requests to come.
+    """
+
+    def __init__(
+        self, model: Florence2, recorder: Recorder, *, image_size: tuple[int, int] | None = None, num_beams: Sequence[int] = (1,)
+    ) -> None:
+        self._model = model
+        self._image_size = image_size
+        self._num_beams = num_beams
+        self._recorder: Recorder | None = recorder
+        self._cache: DecoderCache | None = None
+        self._steps: dict[StepSize, _RecordedStep] = {}
+        self._images: dict[torch.Size, _RecordedImages] = {}
+        self.device, self.dtype = model.device, model.dtype
+
+    def new_cache(self, max_rows: int) -> DecoderCache:
+        """A cache; steps of the latest one are recorded, for recordings hold on to its memory."""
+        cache = self._cache = self._model.new_cache(max_rows)
+        self._steps = {}
+        if self._image_size is not None:
+            self._warm_up(cache, *self._image_size)
+        return cache
+
+    @torch.inference_mode()
+    def _warm_up(self, cache: DecoderCache, height: int, width: int) -> None:
+        features = self.encode_image(torch.zeros(1, 3, height, width, device=self.device))
+        encoded = self.encode_prompt(features, torch.zeros(1, 2, dtype=torch.long, device=self.device), [2])
+        for num_beams in dict.fromkeys(self._num_beams):
+            self.admit(cache, encoded, [num_beams])
+            self.decode_step(torch.zeros(num_beams, dtype=torch.long, device=self.device), cache)
+            cache.keep([])
+
+    def encode_prompt(self, image_features: Tensor, prompt_ids: Tensor, prompt_lengths: Sequence[int]) -> EncodedPrompts:
+        """As the model does: prompts are too different from each other to be recorded."""
+        return self._model.encode_prompt(image_features, prompt_ids, prompt_lengths)
+
+    def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
+        """As the model does."""
+        self._model.admit(cache, encoded, num_beams)
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """As the model does, in as many images as were recorded."""
+        count = len(pixel_values)
+        if self._recorder is None or count > IMAGES[-1]:
+            return self._model.encode_image(pixel_values)
+        shape = torch.Size((IMAGES[bisect_left(IMAGES, count)], *pixel_values.shape[1:]))
+        recorded = self._images.get(shape)
+        if recorded is None:
+            try:
+                recorded = self._images[shape] = _RecordedImages(self._model, self._recorder, pixel_values, shape)
+            except RuntimeError as error:
+                self._give_up(error)
+                return self._model.encode_image(pixel_values)
+        return recorded.play(pixel_values)
+
+    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
+        """As the model does, in a step of a size that was recorded."""
+        size = None if self._recorder is None or cache is not self._cache else rounded(cache.needed_size(), cache)
+        if size is None or self._recorder is None:
+            return self._model.decode_step(token_ids, cache)
+        step = cache.begin_step(size)
+        recorded = self._steps.get(size)
+        if recorded is None:
+            if len(self._steps) >= MAX_RECORDINGS:
+                del self._steps[next(iter(self._steps))]
+            try:
+                recorded = self._steps[size] = _RecordedStep(self._model, self._recorder, token_ids, step)
+            except RuntimeError as error:
+                self._give_up(error)
+                return self._model.decode_step(token_ids, cache)
+        logits = recorded.play(token_ids, step)[: len(token_ids)]
+        cache.end_step()
+        return logits
+
+    def _give_up(self, error: RuntimeError) -> None:
+        _log.warning("steps can't be recorded on %s and run as they come, which is slower: %s", self.device, error)
+        self._recorder, self._steps, self._images = None, {}, {}
+
+
+def rounded(size: StepSize, cache: DecoderCache) -> StepSize | None:
+    """The smallest recorded size that holds ``size``, or None if none does."""
+    if size.requests > REQUESTS[-1]:
+        return None
+    requests = min(REQUESTS[bisect_left(REQUESTS, size.requests)], cache.max_rows)
+    rows = min(requests * size.beams, cache.max_rows)
+    length = min(next((length for length in LENGTHS if length >= size.length), size.length), cache.max_positions)
+    source = min(-(-size.source // SOURCE_STEP) * SOURCE_STEP, cache.max_positions)
+    return StepSize(rows, requests, size.beams, length, source)
+
+
+class _RecordedStep:
+    """One size's step: its inputs in fixed places, and what plays it."""
+
+    def __init__(self, model: Florence2, recorder: Recorder, token_ids: Tensor, step: Step) -> None:
+        self._tokens = token_ids.new_zeros(step.size.rows)
+        self._step = replace(
+            step,
+            positions=step.positions.clone(),
+            seen=_unmasked(step.seen, step.seen.lengths.clone()),
+            cross_seen=_unmasked(step.cross_seen, step.cross_seen.lengths.clone()),
+            places=Places(*(place.clone() for place in step.places)) if step.places else None,
+            rows=step.rows.clone() if step.rows is not None else None,
+        )
+        self._placed = step.places
+        self._tokens[: len(token_ids)] = token_ids
+        self._play = recorder.record(lambda: model.decode(self._tokens, self._afresh()))
+
+    def _afresh(self) -> Step:
+        """The step without masks: they are made of lengths that change between plays, so making them is part of what is recorded."""
+        own = self._step
+        return replace(own, seen=_unmasked(own.seen, own.seen.lengths), cross_seen=_unmasked(own.cross_seen, own.cross_seen.lengths))
+
+    def play(self, token_ids: Tensor, step: Step) -> Tensor:
+        """The logits of ``step``, in a tensor that the next play overwrites."""
+        self._tokens[: len(token_ids)] = token_ids
+        self._step.positions.copy_(step.positions)
+        self._step.seen.lengths.copy_(step.seen.lengths)
+        self._step.cross_seen.lengths.copy_(step.cross_seen.lengths)
+        if step.places is not self._placed and step.places is not None and self._step.places is not None:
+            for own, given in zip(self._step.places, step.places, strict=True):
+                own.copy_(given)
+            self._placed = step.places
+        return self._play()
+
+
+class _RecordedImages:
+    """One number of images: where their pixels go, and what plays the pass."""
+
+    def __init__(self, model: Florence2, recorder: Recorder, pixel_values: Tensor, shape: torch.Size) -> None:
+        self._pixels = pixel_values.new_zeros(shape)
+        self._pixels[: len(pixel_values)] = pixel_values
+        self._play = recorder.record(lambda: model.encode_image(self._pixels))
+
+    def play(self, pixel_values: Tensor) -> Tensor:
+        """The images' tokens, in memory of their own."""
+        self._pixels[: len(pixel_values)] = pixel_values
+        return self._play()[: len(pixel_values)].clone()
+
+
+def _unmasked(seen: Seen, lengths: Tensor) -> Seen:
+    return Seen(lengths, seen.size, is_all=False)
