@@ -35,7 +35,9 @@ lint: $(VENV)/dev.installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/dev.installed
-	$(BIN)/python -m benchmarks.decoder_step
+	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.roofline
+	$(BIN)/python -m benchmarks.precisions
 	$(BIN)/python -m benchmarks.parity_full
 	$(BIN)/python -m benchmarks.demo_accuracy
 	$(BIN)/python -m benchmarks.http

@@ -10,6 +10,8 @@ Random weights end their answers anywhere, so both sides are told how many token
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -72,6 +74,8 @@ class Own:
             for options in dict.fromkeys((ask.num_beams, ask.tokens) for ask in group):
                 prompts = [ask.prompt for ask in group if (ask.num_beams, ask.tokens) == options]
                 futures += self.engine.submit_many(picture(number), prompts, num_beams=options[0], max_new_tokens=options[1])
+        for future in futures:
+            future.add_done_callback(lambda _: release_threads())  # in the engine's thread
         wait(futures)
         return sorted(len(future.result().token_ids) for future in futures)
 
@@ -113,6 +117,14 @@ class Reference:
         pass
 
 
+def release_threads() -> None:
+    """Let PyTorch's helpers of the calling thread go. Those of one contender would slow down the next: where there are more of them than
+    cores, all of them sleep between operations.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another OpenMP
+        ctypes.CDLL("libgomp.so.1").omp_pause_resource_all(1)
+
+
 def take_turns(contenders: dict[str, Callable[[], list[int]]], repeats: int, lengths: list[int]) -> Times:
     """Seconds of every run after a first one that counts nothing."""
     seconds: Times = {name: [] for name in contenders}
@@ -121,6 +133,7 @@ def take_turns(contenders: dict[str, Callable[[], list[int]]], repeats: int, len
             gc.collect()
             started = time.perf_counter()
             made = contenders[name]()
+            release_threads()
             if number:
                 seconds[name].append(time.perf_counter() - started)
             if made != lengths:

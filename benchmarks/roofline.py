@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from florence2.engine.device import choose_numbers, choose_packing, settle_memory
+from florence2.engine.device import choose_numbers, choose_packing
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig, kernels
 from florence2.model.packed import PackedLinear, QuantizedLinear
 from florence2.weights import load_model, read_checkpoint
@@ -122,7 +122,6 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    settle_memory()
     kernels.prepare()
     cpu, bandwidth, figures = torch.device("cpu"), read_rate(), {}
     with tempfile.TemporaryDirectory() as folder:

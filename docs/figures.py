@@ -27,25 +27,118 @@ _MEASURES = {
 }
 
 
+_REFERENCES = ("transformers fp32", "transformers bf16")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; pipes inside cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def decoder_step() -> str:
-    """Time of one decoder step, ours and the reference's."""
-    found = _result("decoder_step")
+def compare_short() -> str:
+    """What the README says of speed: our default and int8 against both references."""
+    found = _result("compare")
     if found is None:
-        return _unmeasured("decoder_step")
-    steps, settings = found["figures"]["step_ms"], found["settings"]
-    rows = [(name, *(f"{steps[name][key]:.1f} ms" for key in ("median", "min", "max"))) for name in ("ours", "reference")]
-    what = f"{settings['size'].capitalize()} size, {settings['precision']}, {settings['num_beams']} beams"
-    return (
-        f"{what}, {settings['steps']} steps of each in turn.\n\n"
-        + table(("One decoder step", "Median", "Fastest", "Slowest"), rows)
-        + f"\n\nReference over ours, by medians: {found['figures']['reference_over_ours']:.2f}. {_origin('decoder_step', found)}"
+        return _unmeasured("compare")
+    automatic = found["settings"]["auto"]
+    rows = []
+    for name, figures in found["figures"]["cases"].items():
+        own, times = figures["times_faster"], figures["ms"]
+        row = [name, _seconds(times["ours auto"]["median"])]
+        row += [f"{own['ours auto'][other]:.1f} x" if other in own["ours auto"] else "" for other in _REFERENCES]
+        row.append(f"{own['ours int8']['transformers bf16']:.1f} x" if "transformers bf16" in own.get("ours int8", {}) else "")
+        rows.append(row)
+    header = (
+        "What is asked",
+        f"Ours ({automatic})",
+        "times faster than `transformers` fp32",
+        "than `transformers` bf16",
+        "ours in int8 than `transformers` bf16",
     )
+    return table(header, rows) + f"\n\n{_origin('compare', found)}"
+
+
+def compare() -> str:
+    """All times of the comparison."""
+    found = _result("compare")
+    if found is None:
+        return _unmeasured("compare")
+    blocks = []
+    for name, figures in found["figures"]["cases"].items():
+        rows = []
+        for contender, times in figures["ms"].items():
+            ratios = figures["times_faster"].get(contender, {})
+            rate = f"{1000 * figures['requests'] / times['median']:.2f}"
+            cells = [f"{ratios[other]:.2f}" if other in ratios else "" for other in _REFERENCES]
+            rows.append((contender, *(_seconds(times[key]) for key in ("median", "min", "max")), rate, *cells))
+        header = ("", "Median", "Fastest", "Slowest", "Requests/s", *(f"x {reference}" for reference in _REFERENCES))
+        blocks.append(f"**{name[0].upper()}{name[1:]}**\n\n{table(header, rows)}")
+    automatic, repeats = found["settings"]["auto"], found["settings"]["repeats"]
+    note = (
+        f"`ours auto` is {automatic} on this machine. {repeats} repeats (half as many of the longest cases) after one that counts nothing."
+    )
+    return "\n\n".join([note, *blocks, _origin("compare", found)])
+
+
+def processes() -> str:
+    """Memory and time to be ready."""
+    found = _result("compare")
+    if found is None:
+        return _unmeasured("compare")
+    everyone = found["figures"]["processes"]
+    whole = everyone["transformers fp32"]["peak_mib"]
+    rows = [
+        (name, f"{one['ready_s']:.1f} s", f"{one['first_answer_s']:.1f} s", f"{one['peak_mib']:.0f} MiB", f"{one['peak_mib'] / whole:.0%}")
+        for name, one in everyone.items()
+    ]
+    header = ("Base, a process of its own", "Ready", "First answer", "Peak memory", "of `transformers` fp32")
+    return table(header, rows) + f"\n\n{_origin('compare', found)}"
+
+
+def roofline() -> str:
+    """How far from the floor."""
+    found = _result("roofline")
+    if found is None:
+        return _unmeasured("roofline")
+    rows = []
+    for precision, figures in found["figures"].items():
+        for part in ("tower", "encoder", "decoding", "all"):
+            floor, own = (figures[key].get(part) or sum(figures[key].values()) for key in ("floor_ms", "measured_ms"))
+            rows.append((precision, part, f"{floor:.0f} ms", f"{own:.0f} ms", f"{figures['measured_over_floor'][part]:.2f}"))
+    rates = ", ".join(f"{name} {figures['matrix_gflops']:.0f}" for name, figures in found["figures"].items())
+    return (
+        f"Best rates here: {rates} billion operations/s in products, {found['settings']['read_gb_per_s']} GB/s from memory.\n\n"
+        + table(("Precision", "Part", "Floor", "Measured", "Measured / floor"), rows)
+        + f"\n\n{_origin('roofline', found)}"
+    )
+
+
+def precisions() -> str:
+    """What fewer bits cost the demo model."""
+    found = _result("precisions")
+    if found is None:
+        return _unmeasured("precisions")
+    measures, equal = found["figures"]["measures"], found["figures"]["answers_equal_to_fp32"]
+    names = list(measures)
+    rows = [
+        (_MEASURES.get(measure, measure), exact["count"], *(f"{measures[name][measure]['value']:.3f}" for name in names))
+        for measure, exact in measures["fp32"].items()
+    ]
+    tasks = [
+        (f"`{task}`", count["count"], *(f"{equal[name][task]['equal'] / count['count']:.0%}" for name in equal))
+        for task, count in next(iter(equal.values())).items()
+    ]
+    return (
+        table(("Measure", "Things measured", *names), rows)
+        + "\n\nAnswers with the very tokens of fp32; a place that moves by one thousandth of the image counts as another answer:\n\n"
+        + table(("Task", "Answers", *equal), tasks)
+        + f"\n\n{_origin('precisions', found)}"
+    )
+
+
+def _seconds(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.2f} s"
 
 
 def http() -> str:

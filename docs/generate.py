@@ -18,7 +18,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from docs.figures import answers, decoder_step, demo_accuracy, demo_training, http, parity_full, table
+from docs.figures import (
+    answers,
+    compare,
+    compare_short,
+    demo_accuracy,
+    demo_training,
+    http,
+    parity_full,
+    precisions,
+    processes,
+    roofline,
+    table,
+)
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
@@ -263,7 +275,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "server-errors": server_errors,
     "server-settings": server_settings,
     "server-profiles": server_profiles,
-    "decoder-step": decoder_step,
+    "compare": compare,
+    "compare-short": compare_short,
+    "precisions": precisions,
+    "processes": processes,
+    "roofline": roofline,
     "http": http,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,

@@ -84,7 +84,16 @@ def test_docstrings_become_markdown():
 
 def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
-    for block in (figures.decoder_step, figures.http, figures.parity_full, figures.demo_accuracy):
+    for block in (
+        figures.compare,
+        figures.compare_short,
+        figures.processes,
+        figures.roofline,
+        figures.precisions,
+        figures.http,
+        figures.parity_full,
+        figures.demo_accuracy,
+    ):
         assert block().startswith("Not measured yet")
 
 
@@ -92,10 +101,24 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     machine = '{"processor": "P", "instructions": [], "threads": 2, "versions": {"torch": "1", "transformers": "2"}}'
     head = f'"measured": "2026-01-02", "machine": {machine}'
     measured = {
-        "decoder_step": (
-            '"size": "base", "precision": "fp32", "num_beams": 3, "steps": 9',
-            '"step_ms": {"ours": {"median": 10, "min": 9, "max": 12.34}, "reference": {"median": 20, "min": 19, "max": 21}}, '
-            '"reference_over_ours": 2.0',
+        "compare": (
+            '"auto": "bf16", "repeats": 3',
+            '"cases": {"base, one request": {"requests": 2, "ms": {"ours auto": {"median": 500, "min": 400, "max": 600}, '
+            '"transformers bf16": {"median": 2000, "min": 1900, "max": 2100}}, '
+            '"times_faster": {"ours auto": {"transformers bf16": 4.0}}}}, '
+            '"processes": {"ours auto": {"ready_s": 2, "first_answer_s": 3, "peak_mib": 500}, '
+            '"transformers fp32": {"ready_s": 4, "first_answer_s": 9, "peak_mib": 2000}}',
+        ),
+        "roofline": (
+            '"read_gb_per_s": 30',
+            '"bf16": {"matrix_gflops": 400, "floor_ms": {"tower": 100, "encoder": 10, "decoding": 90}, '
+            '"measured_ms": {"tower": 150, "encoder": 20, "decoding": 130}, '
+            '"measured_over_floor": {"tower": 1.5, "encoder": 2.0, "decoding": 1.44, "all": 1.5}}',
+        ),
+        "precisions": (
+            '"scenes": 9',
+            '"measures": {"fp32": {"od_recall": {"value": 0.9, "count": 30}}, "bf16": {"od_recall": {"value": 0.8, "count": 30}}}, '
+            '"answers_equal_to_fp32": {"bf16": {"<OD>": {"equal": 9, "count": 12}}}',
         ),
         "parity_full": (
             '"precision": "fp32", "new_tokens": 16',
@@ -107,8 +130,13 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name, (settings, values) in measured.items():
         (tmp_path / f"{name}.json").write_text(f'{{{head}, "settings": {{{settings}}}, "figures": {{{values}}}}}', encoding="utf-8")
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
-    assert "| ours | 10.0 ms | 9.0 ms | 12.3 ms |" in figures.decoder_step()
-    assert "by medians: 2.00. P, 2 threads, torch 1, transformers 2; 2026-01-02" in figures.decoder_step()
+    assert "| ours auto | 0.50 s | 0.40 s | 0.60 s | 4.00 |  | 4.00 |" in figures.compare()
+    assert "| base, one request | 0.50 s |  | 4.0 x |  |" in figures.compare_short()
+    assert figures.compare_short().endswith("P, 2 threads, torch 1, transformers 2; 2026-01-02, `benchmarks/results/compare.json`.")
+    assert "| ours auto | 2.0 s | 3.0 s | 500 MiB | 25% |" in figures.processes()
+    assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
+    assert "| 30 | 0.900 | 0.800 |" in figures.precisions()
+    assert "| `<OD>` | 12 | 75% |" in figures.precisions()
     assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in figures.parity_full()
     assert figures.demo_accuracy().splitlines()[0] == "| Measure | Things measured | greedy |"
     assert "| 80 | 0.912 |" in figures.demo_accuracy()

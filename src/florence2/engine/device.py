@@ -5,8 +5,8 @@ Knows PyTorch's view of the machine and nothing of models.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import sys
 
 import torch
 
@@ -24,10 +24,6 @@ PRECISIONS: dict[str, torch.dtype] = {
     "half": torch.float16,
 }
 QUANTIZED = "int8"
-
-# Parameters of glibc's mallopt (its malloc.h), and up to what size a block is kept rather than given back.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_KEPT = 1 << 30
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -84,20 +80,10 @@ def choose_packing(numbers: Numbers, device: torch.device) -> Numbers | None:
     return numbers if numbers.is_quantized or can_pack(numbers.text) else None
 
 
-def settle_memory() -> None:
-    """Have the C library hand freed memory out again instead of returning it to the system.
-
-    A large tensor's pages come from the system zeroed, one fault for each 4 KiB, which costs the vision tower as much as its norms.
-    Holds for the whole process, and only where the C library is glibc; elsewhere nothing happens.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-    mallopt(M_TRIM_THRESHOLD, LARGEST_KEPT)
+def give_back_memory() -> None:
+    """Return what loading has freed to the system: glibc keeps it, and the engine's thread takes from elsewhere."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _automatic(device: torch.device) -> torch.dtype:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from florence2.engine.batch import Model
-from florence2.engine.device import choose_device, choose_numbers, choose_packing, settle_memory
+from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
 from florence2.engine.encoded import EncodedImages
 from florence2.engine.pixels import ImageInput, normalise, read_image, resize
 from florence2.engine.recorded import CudaGraphs, RecordedModel
@@ -74,11 +74,24 @@ def load(
         CheckpointError: the folder's files are damaged, incomplete or foreign.
         InvalidOption: no such device or precision.
     """
+    # PyTorch keeps threads for every thread that has computed with it, and where there are more of them than cores they no longer wait
+    # for each other's work but sleep: a decoder step then takes half as long again. Those of this thread end with it.
+    with ThreadPoolExecutor(1, "florence2-load") as thread:
+        return thread.submit(_load, name, device, precision, adapters, max_rows, image_cache_bytes).result()
+
+
+def _load(
+    name: str | os.PathLike[str],
+    device: str | torch.device,
+    precision: str,
+    adapters: Sequence[str | os.PathLike[str]],
+    max_rows: int,
+    image_cache_bytes: int,
+) -> Engine:
     place = choose_device(device)
     numbers = choose_numbers(precision, place)
     packing = choose_packing(numbers, place)
     if place.type == "cpu":
-        settle_memory()
         kernels.prepare()
     checkpoint = read_checkpoint(resolve(_as_name(name)))
     tokenizer = Tokenizer.load(checkpoint.folder)
@@ -86,6 +99,7 @@ def load(
     model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=names)
     if packing is None and not numbers.is_exact:
         refine_head(model)
+    give_back_memory()
     runner: Model = model
     if place.type == "cuda":
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)

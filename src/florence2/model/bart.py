@@ -213,7 +213,8 @@ class Bart(nn.Module):
 
     def embed_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
         """Rows of the shared table."""
-        embedded = F.embedding(token_ids, self.shared.weight)
+        # A table that stays in its file is in the file's numbers.
+        embedded = F.embedding(token_ids, self.shared.weight).to(self.decoder.layernorm_embedding.weight.dtype)
         return embedded * self.scale if self.scale != 1.0 else embedded
 
     def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:

@@ -9,6 +9,8 @@ implementation. Knows nothing of text, positions or files.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,6 +28,15 @@ CHUNK = 4608
 def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
     """``conv`` on a channels-last map: the two permutations are views of channels-last memory."""
     return conv(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _add_by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """``whole`` with what ``work`` makes of each of its parts added to it; in place where nothing has to be kept for a gradient."""
+    if torch.is_grad_enabled():
+        return torch.cat([part + work(part) for part in parts], dim=dim).view(whole.shape)
+    for part in parts:
+        part.add_(work(part))
+    return whole
 
 
 class ConvEmbed(nn.Module):
@@ -65,8 +76,7 @@ class WindowAttention(nn.Module):
         windows_across = -(-grid.shape[2] // self.window_size)
         windows_down = max(1, round(CHUNK / (grid.shape[0] * windows_across * self.window_size**2)))
         bands = grid.split(windows_down * self.window_size, dim=1)
-        mixed = [band + self._attend(norm(band)) for band in bands]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)
+        return _add_by_parts(grid, bands, 1, lambda band: self._attend(norm(band)))
 
     def _attend(self, grid: Tensor) -> Tensor:
         images, rows, columns, channels = grid.shape
@@ -100,13 +110,17 @@ class ChannelAttention(nn.Module):
         self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
     ) -> Float[Tensor, "images rows columns channels"]:
         """``grid`` and, added to it, each normalised channel mixed with those of its group."""
-        tokens = norm(grid).flatten(1, 2)
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
-        # In memory of their own: the product runs along the tokens, whose stride is three widths.
-        query, key = query.contiguous(), key.contiguous()
-        weights = ((query.transpose(-1, -2) * tokens.shape[1] ** -0.5) @ key).softmax(dim=-1)
-        mixed = value @ weights.transpose(-1, -2)
-        return self.proj(mixed.transpose(1, 2).flatten(2), residual=grid.flatten(1, 2)).view(grid.shape)
+        parts = grid.flatten(1, 2).split(CHUNK, dim=1)
+        scale = (grid.shape[1] * grid.shape[2]) ** -0.5
+        scores, values = 0.0, []
+        for part in parts:
+            query, key, value = self.qkv(norm(part)).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
+            # In memory of their own: the product runs along the tokens, whose stride is three widths.
+            scores = scores + ((query.contiguous().transpose(-1, -2) * scale) @ key.contiguous()).float()
+            values.append(value)
+        weights = scores.softmax(dim=-1).to(grid.dtype).transpose(-1, -2)  # type: ignore[union-attr]
+        left = iter(values)
+        return _add_by_parts(grid, parts, 1, lambda _: self.proj((next(left) @ weights).transpose(1, 2).flatten(2)))
 
 
 class MLP(nn.Module):
@@ -119,8 +133,7 @@ class MLP(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "tokens channels"], norm: nn.LayerNorm) -> Float[Tensor, "tokens channels"]:
         """``hidden`` and, added to it, the layers' output for each normalised token."""
-        parts = [self.fc2(self.fc1(norm(part), gelu=True), residual=part) for part in hidden.split(CHUNK)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return _add_by_parts(hidden, hidden.split(CHUNK), 0, lambda part: self.fc2(self.fc1(norm(part), gelu=True)))
 
 
 class AttentionBlock(nn.Module):

@@ -42,7 +42,7 @@ class Florence2(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The text model's floating-point type."""
-        return self.language_model.shared.weight.dtype
+        return self.language_model.decoder.layernorm_embedding.weight.dtype
 
     def encode_image(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens d_model"]:
         """Image tokens: the mean token, then the grid row by row."""

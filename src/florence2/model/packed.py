@@ -165,10 +165,10 @@ def pack_layers(model: Florence2, numbers: Numbers, read: ReadTensor) -> None:
             setattr(model.get_submodule(parent), own_name, _packed(read(f"{name}.weight"), bias, numbers, rows=rows))
 
 
-def pack_head(model: Florence2, numbers: Numbers) -> None:
-    """Give ``model``, whose tables are loaded, a packed head."""
+def pack_head(model: Florence2, numbers: Numbers, table: Float[Tensor, "vocabulary width"]) -> None:
+    """Give ``model``, whose own tables are loaded, a packed head of ``table``, the same values in the numbers that it computes in."""
+    layer = _packed(table, None, numbers, rows=TEXT_ROWS)
     text = model.language_model
-    layer = _packed(text.head_weight, None, numbers, rows=TEXT_ROWS)
     text.packed_head = layer if numbers.is_exact else RefinedHead(layer, text.head_weight)
 
 

@@ -53,25 +53,45 @@ def load_model(
     """
     with torch.device("meta"):
         model = Florence2(checkpoint.config)
-    tensors = _base_tensors(checkpoint, packing is None, {name: tuple(value.shape) for name, value in model.state_dict().items()})
-    for folder in (*checkpoint.adapters, *map(resolve, adapters)):
-        tensors = open_adapter(folder).applied_to(tensors)
-    if _keep_head(tensors):
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
+    tensors = _all_tensors(checkpoint, expected, adapters, mapped=packing is None)
+    if HEAD in tensors:
         with torch.device("meta"):
             model.language_model = UntiedBart(checkpoint.config.text)
-
     numbers = packing or Numbers(dtype or torch.float32, dtype or torch.float32)
 
     def read(name: str) -> Tensor:
         own_dtype = numbers.text if name.startswith("language_model") else numbers.tower
         return tensors[_stored_as(name)].read(own_dtype).to(device)
 
-    if packing is not None:
-        pack_layers(model, packing, read)
-    model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
-    if packing is not None:
-        pack_head(model, packing)
+    if packing is None:
+        model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
+        return model.eval()
+    pack_layers(model, packing, read)
+    # Of the token tables some rows are looked up now and then: they stay in the file, in the numbers that it holds.
+    tables = _all_tensors(checkpoint, expected, adapters, mapped=True)
+
+    def read_table(name: str) -> Tensor:
+        stored = tables[_stored_as(name)]
+        return stored.read(stored.dtype or numbers.text)
+
+    in_file = {name for name in model.state_dict() if _stored_as(name) in (SHARED, HEAD)}
+    state = {name: read_table(name) if name in in_file else read(name) for name in model.state_dict()}
+    model.load_state_dict(state, strict=True, assign=True)
+    pack_head(model, packing, read(f"language_model.{HEAD}" if HEAD in tensors else SHARED))
     return model.eval()
+
+
+def _all_tensors(
+    checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[str | Path], *, mapped: bool
+) -> dict[str, StoredTensor]:
+    """The checkpoint's tensors with all adapters' changes, still unread; with a head only where it has values of its own."""
+    tensors = _base_tensors(checkpoint, mapped, expected)
+    for folder in (*checkpoint.adapters, *map(resolve, adapters)):
+        tensors = open_adapter(folder).applied_to(tensors)
+    _drop_tied_head(tensors)
+    return tensors
 
 
 def _stored_as(name: str) -> str:
@@ -81,7 +101,6 @@ def _stored_as(name: str) -> str:
 
 def _base_tensors(checkpoint: Checkpoint, mapped: bool, expected: Mapping[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
     """The checkpoint's tensors by our names, checked against its configuration."""
-    # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
     stored = open_folder(checkpoint.folder, mapped=mapped)
     tensors = _renamed(checkpoint.folder, stored)
     _check_logits_bias(tensors.pop(LOGITS_BIAS, None))
@@ -162,11 +181,10 @@ def _tie(tensors: dict[str, StoredTensor]) -> None:
     tensors[SHARED] = embeddings[0] if embeddings else tensors.pop(HEAD)
 
 
-def _keep_head(tensors: dict[str, StoredTensor]) -> bool:
-    """Whether the head has values of its own; a head that equals the shared table is dropped."""
+def _drop_tied_head(tensors: dict[str, StoredTensor]) -> None:
+    """Drop a head that equals the shared table."""
     if HEAD in tensors and _equal(tensors[HEAD], tensors[SHARED]):
         del tensors[HEAD]
-    return HEAD in tensors
 
 
 def _equal(first: StoredTensor, second: StoredTensor) -> bool:

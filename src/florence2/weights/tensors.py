@@ -32,6 +32,8 @@ _DTYPES = {
     "BF16": torch.bfloat16,
 }
 
+_PIECE = 1 << 20  # numbers that are read and converted together
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -43,6 +45,7 @@ class StoredTensor:
         path: the file.
         read: gives the values in a floating-point type; mapped from the file if they are stored in it.
         place: equal for tensors that are the same bytes of the same file; None if that is not known.
+        dtype: as it is stored; None if reading computes it.
     """
 
     name: str
@@ -50,6 +53,7 @@ class StoredTensor:
     path: Path
     read: Callable[[torch.dtype], Tensor]
     place: Hashable = None
+    dtype: torch.dtype | None = None
 
 
 def open_folder(folder: Path, *, mapped: bool = True) -> dict[str, StoredTensor]:
@@ -194,11 +198,23 @@ def _stored(
         if mapping is not None and dtype == layout.dtype and offset % dtype.itemsize == 0:
             storage = mapping()[offset : offset + num_bytes]
         else:
+            if dtype != layout.dtype and layout.is_contiguous() and first == 0:
+                return _read_as(path, offset, layout, dtype)
             storage = _read_bytes(path, offset, num_bytes)
         stored = torch.empty(0, dtype=layout.dtype).set_(storage, first, shape, strides)  # type: ignore[arg-type]
         return stored.to(dtype).contiguous()
 
-    return StoredTensor(name, tuple(shape), path, read, (path, offset, tuple(shape), strides, first, layout.dtype))
+    return StoredTensor(name, tuple(shape), path, read, (path, offset, tuple(shape), strides, first, layout.dtype), layout.dtype)
+
+
+def _read_as(path: Path, offset: int, layout: Tensor, dtype: torch.dtype) -> Tensor:
+    """A contiguous tensor in another type, some megabytes at a time: the largest table in its own type would be a peak of its own."""
+    converted = torch.empty(layout.numel(), dtype=dtype)
+    for start in range(0, layout.numel(), _PIECE):
+        count = min(_PIECE, layout.numel() - start)
+        piece = _read_bytes(path, offset + start * layout.element_size(), count * layout.element_size())
+        converted[start : start + count] = torch.empty(0, dtype=layout.dtype).set_(piece)  # type: ignore[arg-type]
+    return converted.view(layout.shape)
 
 
 def _read_bytes(path: Path, offset: int, length: int) -> torch.UntypedStorage:
