@@ -118,8 +118,9 @@ class Reference:
 
 
 def release_threads() -> None:
-    """Let PyTorch's helpers of the calling thread go. Those of one contender would slow down the next: where there are more of them than
-    cores, all of them sleep between operations.
+    """Let PyTorch's helpers of the calling thread go.
+
+    Those of one contender would slow down the next: where there are more of them than cores, all of them sleep between operations.
     """
     with contextlib.suppress(OSError, AttributeError):  # another OpenMP
         ctypes.CDLL("libgomp.so.1").omp_pause_resource_all(1)
@@ -258,13 +259,14 @@ def main() -> None:
         for kind, values in processes.items():
             print(f"   {kind}: {values}", flush=True)
         figures = {"cases": measure_base(base, arguments.repeats), "processes": processes}
-        gc.collect()
+        settings = {"repeats": arguments.repeats, "weights": "random", "stored": "float32 safetensors"}
+        settings["auto"] = choose_numbers("auto", torch.device("cpu")).name
+        print(report.write("compare", settings, figures), flush=True)
         if not arguments.skip_large:
+            gc.collect()
             large = write_checkpoint(Path(folder) / "large", size="large")
             figures["cases"] |= measure_large(large, arguments.repeats)
-    numbers = choose_numbers("auto", torch.device("cpu"))
-    settings = {"repeats": arguments.repeats, "weights": "random", "stored": "float32 safetensors", "auto": numbers.name}
-    print(report.write("compare", settings, figures))
+            print(report.write("compare", settings, figures))
 
 
 if __name__ == "__main__":

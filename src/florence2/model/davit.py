@@ -117,7 +117,7 @@ class ChannelAttention(nn.Module):
             query, key, value = self.qkv(norm(part)).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
             # In memory of their own: the product runs along the tokens, whose stride is three widths.
             scores = scores + ((query.contiguous().transpose(-1, -2) * scale) @ key.contiguous()).float()
-            values.append(value)
+            values.append(value.contiguous())  # and so that the queries and keys beside it are let go
         weights = scores.softmax(dim=-1).to(grid.dtype).transpose(-1, -2)  # type: ignore[union-attr]
         left = iter(values)
         return _add_by_parts(grid, parts, 1, lambda _: self.proj((next(left) @ weights).transpose(1, 2).flatten(2)))

@@ -28,6 +28,7 @@ ReadTensor = Callable[[str], Tensor]
 
 # For how many rows a layout is chosen; it serves all others as well.
 TOWER_ROWS, TEXT_ROWS = 2304, 48
+CHANNELS = 4096  # that are quantised at a time
 REFINED = 64  # candidates of a row whose logits are computed again, exactly
 
 
@@ -88,11 +89,14 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, *, rows: int) -> None:
         super().__init__()
-        values = weight.detach().float()
+        low, high = torch.aminmax(weight.detach(), dim=1)
         # The smallest scale keeps a channel of zeros from dividing by zero.
-        self.scales = (values.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        quantized = (values / self.scales.unsqueeze(1)).round_().to(torch.int8)
-        self.weight = torch.ops.onednn.qlinear_prepack(quantized, [rows, values.shape[1]])
+        self.scales = (torch.maximum(-low, high).float() / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        quantized = torch.empty(weight.shape, dtype=torch.int8)
+        parts = (tensor.split(CHANNELS) for tensor in (weight.detach(), self.scales.unsqueeze(1), quantized))
+        for values, scales, levels in zip(*parts, strict=True):  # some at a time: the head's table is large
+            levels.copy_((values.float() / scales).round_())
+        self.weight = torch.ops.onednn.qlinear_prepack(quantized, [rows, weight.shape[1]])
         self.zero_points = torch.zeros(len(self.scales), dtype=torch.long)
         self.bias = None if bias is None else bias.detach().float()
         # Without instructions for 8-bit products, sums of two would overflow 16 bits: inputs then keep to 7 bits.
