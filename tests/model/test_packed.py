@@ -126,8 +126,9 @@ def test_quantising_keeps_zero_and_the_ends_of_the_range(routines, values: list[
 @torch.inference_mode()
 def test_the_head_ranks_what_is_close_exactly() -> None:
     """Logits around 300 that differ by 0.01 are one number in bfloat16."""
+    torch.manual_seed(0)
     table = torch.randn(2000, 64)
-    table[700:720] = table[700] + torch.randn(20, 64) * 1e-4
+    table[700:720] = table[700] + torch.randn(20, 64) * 1e-3
     hidden = (table[700] * 5).unsqueeze(0)
     exact = hidden @ table.T
     layer = PackedLinear(table.bfloat16(), None, rows=8)
@@ -135,11 +136,12 @@ def test_the_head_ranks_what_is_close_exactly() -> None:
     refined = RefinedHead(layer, table)(hidden.bfloat16())
     wanted = (hidden.bfloat16().float() @ table.T).topk(20).indices
     assert rough[0, wanted[0]].unique().numel() < 5  # so there is something to refine
-    assert refined.topk(20).indices.tolist() == wanted.tolist()
+    assert sorted(refined.topk(20).indices[0].tolist()) == list(range(700, 720))
+    torch.testing.assert_close(refined[0, wanted[0]], (hidden.bfloat16().float() @ table.T)[0, wanted[0]], atol=1e-3, rtol=1e-5)
     assert float((refined - exact).abs().max()) < 4
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("head_width", [8, 32, 64])
 @pytest.mark.parametrize("tokens", [1, 3, 20])
 @torch.inference_mode()
@@ -214,7 +216,14 @@ def test_a_library_is_built_once_and_kept(monkeypatch, tmp_path: Path) -> None:
     if not shutil.which("g++"):
         pytest.skip("no g++ on this machine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = kernels._built()
-    assert first.parent == tmp_path / "florence2"
+    kernels._load()
+    assert len(list((tmp_path / "florence2").glob("kernels-*.so"))) == 1
     monkeypatch.setattr(kernels, "_build", lambda *_: pytest.fail("built again"))
-    assert kernels._built() == first
+    kernels._load()
+
+
+def test_without_a_cache_they_are_built_for_the_process(monkeypatch) -> None:
+    if not shutil.which("g++"):
+        pytest.skip("no g++ on this machine")
+    monkeypatch.setattr(kernels, "_cache_folder", lambda: None)
+    kernels._check(kernels._load())

@@ -7,9 +7,10 @@ reaches the scheduler is sound. Answers come back by futures. Knows nothing of H
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.model import kernels
+from florence2.model.cache import usable_positions
 from florence2.model.packed import refine_head
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
@@ -76,8 +78,21 @@ def load(
     """
     # PyTorch keeps threads for every thread that has computed with it, and where there are more of them than cores they no longer wait
     # for each other's work but sleep: a decoder step then takes half as long again. Those of this thread end with it.
-    with ThreadPoolExecutor(1, "florence2-load") as thread:
-        return thread.submit(_load, name, device, precision, adapters, max_rows, image_cache_bytes).result()
+    loaded: Future[Engine] = Future()
+
+    def work() -> None:
+        try:
+            loaded.set_result(_load(name, device, precision, adapters, max_rows, image_cache_bytes))
+        except BaseException as error:
+            loaded.set_exception(error)
+
+    thread = threading.Thread(target=work, name="florence2-load", daemon=True)  # so that nobody who gives up waiting is held
+    thread.start()
+    try:
+        return loaded.result()
+    finally:
+        if loaded.done():
+            thread.join()
 
 
 def _load(
@@ -152,13 +167,13 @@ class Engine:
 
     @property
     def max_answer_tokens(self) -> int:
-        """The most tokens an answer can have: one for each position of the decoder."""
-        return self.checkpoint.config.text.max_position_embeddings
+        """The most tokens an answer can have: one for each position of the decoder that there is memory for."""
+        return usable_positions(self.checkpoint.config.text, self.device)
 
     @property
     def max_prompt_tokens(self) -> int:
         """The most tokens a prompt can have, ``<s>`` and ``</s>`` included: the encoder's positions that the image leaves free."""
-        return self.checkpoint.config.text.max_position_embeddings - self._num_image_tokens
+        return usable_positions(self.checkpoint.config.text, self.device) - self._num_image_tokens
 
     def run(
         self, image: ImageInput, prompt: str, *, text: str | None = None, region: Region | None = None, **options: Unpack[RequestOptions]

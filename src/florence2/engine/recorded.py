@@ -11,6 +11,7 @@ Knows what a model is and what a step is; nothing of requests or search.
 from __future__ import annotations
 
 import logging
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,12 +25,13 @@ from florence2.model.attention import Seen
 from florence2.model.cache import Places, Step, StepSize
 
 REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-LENGTHS = (32, 64, 128, 256, 512, 1024)
+LENGTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 SOURCE_STEP = 64
 IMAGES = (1, 2, 4, 8)
-MAX_RECORDINGS = 64  # of steps; they share their memory, but each takes some of the driver's
+MAX_RECORDINGS = 128  # of steps; they share their memory, but each takes some of the driver's
 
 _log = logging.getLogger("florence2")
+_recording = threading.Lock()
 
 
 class Recorder(Protocol):
@@ -46,18 +48,20 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
 
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """As ``Recorder.record``."""
-        with torch.cuda.device(self._device):
-            beside = torch.cuda.Stream()
-            beside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(beside):  # libraries set themselves up in the first runs, which can't be recorded
+        # One recording at a time in a process; other threads may go on computing, so only this one's calls are watched. The outer stream
+        # context brings the thread back to its own stream if recording breaks.
+        with _recording, torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):  # libraries set themselves up in the first runs, which can't be recorded
                 for _ in range(2):
                     work()
-            torch.cuda.current_stream().wait_stream(beside)
+            torch.cuda.current_stream().wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 output = work()
         return lambda: (graph.replay(), output)[1]
 
@@ -68,8 +72,8 @@ class RecordedModel:
     Args:
         model: on the recorder's device.
         recorder: the backend.
-        image_size: height and width of the images to come; their pass and the first steps are then recorded with the cache, so that no
-            request waits for it. None records everything when it first comes.
+        image_size: height and width of the images to come; the pass of one and a request's first steps are then recorded with the cache.
+            Everything else is recorded when it first comes.
         num_beams: rows of the requests to come.
     """
 
@@ -97,7 +101,7 @@ class RecordedModel:
     def _warm_up(self, cache: DecoderCache, height: int, width: int) -> None:
         features = self.encode_image(torch.zeros(1, 3, height, width, device=self.device))
         encoded = self.encode_prompt(features, torch.zeros(1, 2, dtype=torch.long, device=self.device), [2])
-        for num_beams in dict.fromkeys(self._num_beams):
+        for num_beams in dict.fromkeys(min(count, cache.max_rows) for count in self._num_beams):
             self.admit(cache, encoded, [num_beams])
             self.decode_step(torch.zeros(num_beams, dtype=torch.long, device=self.device), cache)
             cache.keep([])
@@ -131,15 +135,16 @@ class RecordedModel:
         if size is None or self._recorder is None:
             return self._model.decode_step(token_ids, cache)
         step = cache.begin_step(size)
-        recorded = self._steps.get(size)
+        recorded = self._steps.pop(size, None)
         if recorded is None:
-            if len(self._steps) >= MAX_RECORDINGS:
-                del self._steps[next(iter(self._steps))]
             try:
-                recorded = self._steps[size] = _RecordedStep(self._model, self._recorder, token_ids, step)
+                recorded = _RecordedStep(self._model, self._recorder, token_ids, step)
             except RuntimeError as error:
                 self._give_up(error)
                 return self._model.decode_step(token_ids, cache)
+            if len(self._steps) >= MAX_RECORDINGS:  # the one that was played longest ago
+                del self._steps[next(iter(self._steps))]
+        self._steps[size] = recorded
         logits = recorded.play(token_ids, step)[: len(token_ids)]
         cache.end_step()
         return logits

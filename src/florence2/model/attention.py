@@ -65,7 +65,7 @@ def attend(
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen.mask if seen else None, is_causal=is_causal)
         return mixed.transpose(1, 2).flatten(2)
     compiled = kernels.loaded()
-    if compiled is not None and seen is not None and query.shape[2] <= kernels.MAX_QUERIES and query.shape[3] in kernels.WIDTHS:
+    if compiled is not None and seen is not None and compiled.can_attend(query, keys):
         return compiled.attend(query, keys, values, seen.lengths)
     if query.dtype == torch.bfloat16 and query.shape[2] > 1:
         mixed = _by_products(query, keys, values, seen)
@@ -81,7 +81,7 @@ def _by_products(query: Tensor, keys: Tensor, values: Tensor, seen: Seen | None)
     scale, compiled = query.shape[-1] ** -0.5, kernels.loaded()
     if compiled is not None:
         lengths = None if seen is None or seen.is_all else seen.lengths
-        compiled.softmax_(scores.flatten(1, 2), scale, lengths)
+        scores = compiled.softmax_(scores.flatten(1, 2), scale, lengths).view(scores.shape)
     else:
         mask = seen.mask if seen else None
         weighted = scores * scale if mask is None else (scores * scale).masked_fill(~mask, -torch.inf)

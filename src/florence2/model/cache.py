@@ -28,6 +28,8 @@ from torch import Tensor
 from florence2.model.attention import Seen
 from florence2.model.config import TextConfig
 
+DEVICE_POSITIONS = 1024  # large models know 4,096, for which 48 rows would take twenty gigabytes of a GPU
+
 
 @dataclass(frozen=True)
 class StepSize:
@@ -82,8 +84,8 @@ class Step:
             all_keys[:, self.size.length - 1] = keys.squeeze(2)
             all_values[:, self.size.length - 1] = values.squeeze(2)
         else:
-            all_keys[self.rows, self.positions] = keys.squeeze(2).to(all_keys.dtype)
-            all_values[self.rows, self.positions] = values.squeeze(2).to(all_keys.dtype)
+            all_keys[self.rows, self.positions] = keys.squeeze(2)
+            all_values[self.rows, self.positions] = values.squeeze(2)
         return all_keys.transpose(1, 2), all_values.transpose(1, 2)
 
     def cross(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -120,11 +122,11 @@ class DecoderCache:
     def __init__(
         self, config: TextConfig, *, max_rows: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> None:
-        heads, positions = config.decoder_attention_heads, config.max_position_embeddings
+        self.device = torch.device(device)
+        heads, positions = config.decoder_attention_heads, usable_positions(config, self.device)
         layers, width = config.decoder_layers, config.d_model // heads
         self.max_rows = max_rows
         self.max_positions = positions
-        self.device = torch.device(device)
         # A row grows and moves by positions, so a position's heads stand together; a prompt comes at once and is read head by head.
         self._self_kv = _zeros((layers, 2, max_rows, positions, heads, width), dtype, self.device)
         self._cross_kv = _zeros((layers, 2, max_rows, heads, positions, width), dtype, self.device)
@@ -168,13 +170,14 @@ class DecoderCache:
         slots = slice(first_slot, first_slot + len(num_beams))
         if rows.stop > self.max_rows:
             raise ValueError(f"the cache has room for {self.max_rows} rows; {first_row} are taken and {sum(num_beams)} more were to come")
-        source = 0
+        source = max(source_lengths)
+        used = max(source, *self._slots_used[slots])
+        self._slots_used[slots] = [used] * len(num_beams)  # before anything is written, for what follows may break half-way
         for layer, (keys, values) in enumerate(cross):
-            source = keys.shape[2]
-            self._cross_kv[layer, 0, slots, :, :source] = keys
-            self._cross_kv[layer, 1, slots, :, :source] = values
+            self._cross_kv[layer, 0, slots, :, :source] = keys[:, :, :source]
+            self._cross_kv[layer, 1, slots, :, :source] = values[:, :, :source]
         # What earlier requests have left where these are masked could be NaN.
-        self._cross_kv[:, :, slots, :, source : max(self._slots_used[slots])] = 0
+        self._cross_kv[:, :, slots, :, source:used] = 0
         self._slots_used[slots] = [source] * len(num_beams)
         self._self_kv[:, :, rows, : max(self._rows_used[rows])] = 0
         self._rows_used[rows] = [0] * sum(num_beams)
@@ -304,11 +307,22 @@ class _Plan:
     padded: dict[tuple[int, int, int], tuple[Tensor, Places, Tensor]] = field(default_factory=dict)
 
 
+def usable_positions(config: TextConfig, device: torch.device) -> int:
+    """How many positions prompts and answers can have on a device: all that the model knows, where memory is taken as it is used."""
+    return config.max_position_embeddings if device.type == "cpu" else min(config.max_position_embeddings, DEVICE_POSITIONS)
+
+
+# Private pages, whose number the system does not have to vouch for beforehand.
+_PRIVATE: dict[str, Any] = {}
+if hasattr(mmap, "MAP_PRIVATE"):
+    _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)}
+
+
 def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros; on a CPU from pages that the system hands out when they are first written to, small ones where it has a choice."""
     if device.type != "cpu":
         return torch.zeros(*shape, dtype=dtype, device=device)
-    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **_PRIVATE)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_NOHUGEPAGE)

@@ -30,6 +30,11 @@ def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
     return conv(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+def _chunk(tensor: Tensor) -> int:
+    """How many positions go together where ``tensor`` is; a GPU is best given all of them."""
+    return CHUNK if tensor.device.type == "cpu" else max(1, tensor.numel())
+
+
 def _add_by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callable[[Tensor], Tensor]) -> Tensor:
     """``whole`` with what ``work`` makes of each of its parts added to it; in place where nothing has to be kept for a gradient."""
     if torch.is_grad_enabled():
@@ -74,7 +79,7 @@ class WindowAttention(nn.Module):
     ) -> Float[Tensor, "images rows columns channels"]:
         """``grid`` and, added to it, each normalised position mixed with those of its window."""
         windows_across = -(-grid.shape[2] // self.window_size)
-        windows_down = max(1, round(CHUNK / (grid.shape[0] * windows_across * self.window_size**2)))
+        windows_down = max(1, round(_chunk(grid) / (grid.shape[0] * windows_across * self.window_size**2)))
         bands = grid.split(windows_down * self.window_size, dim=1)
         return _add_by_parts(grid, bands, 1, lambda band: self._attend(norm(band)))
 
@@ -110,7 +115,7 @@ class ChannelAttention(nn.Module):
         self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
     ) -> Float[Tensor, "images rows columns channels"]:
         """``grid`` and, added to it, each normalised channel mixed with those of its group."""
-        parts = grid.flatten(1, 2).split(CHUNK, dim=1)
+        parts = grid.flatten(1, 2).split(_chunk(grid), dim=1)
         scale = (grid.shape[1] * grid.shape[2]) ** -0.5
         scores, values = 0.0, []
         for part in parts:
@@ -133,7 +138,7 @@ class MLP(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "tokens channels"], norm: nn.LayerNorm) -> Float[Tensor, "tokens channels"]:
         """``hidden`` and, added to it, the layers' output for each normalised token."""
-        return _add_by_parts(hidden, hidden.split(CHUNK), 0, lambda part: self.fc2(self.fc1(norm(part), gelu=True)))
+        return _add_by_parts(hidden, hidden.split(_chunk(hidden)), 0, lambda part: self.fc2(self.fc1(norm(part), gelu=True)))
 
 
 class AttentionBlock(nn.Module):

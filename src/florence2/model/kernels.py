@@ -1,7 +1,8 @@
 """The compiled routines of ``kernels.cpp``: built once on the machine that uses them, and kept in the user's cache folder.
 
 ``prepare`` builds (about a second, the first time) and loads them, ``loaded`` is what attention asks. Where there is no g++, no place to
-write or any doubt about the result, there are none and attention is plain PyTorch: the same numbers, slower (``docs/benchmarks.md``).
+write or any doubt about the result, there are none and attention is plain PyTorch: the same within rounding, and slower
+(``docs/benchmarks.md``).
 Knows nothing of models.
 """
 
@@ -29,7 +30,8 @@ COMPILERS = ("g++", "c++")
 # the whole process when it is loaded.
 RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
 FLAGS = ("-O3", "-march=native", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
-WIDTHS = (32, 64)  # of a head; there is code for these
+TYPES = (torch.float32, torch.bfloat16)  # there is code for these, and for heads of these widths
+WIDTHS = (32, 64)
 MAX_QUERIES = 16  # of an entry; beyond that, matrix products are faster
 COMPILER_PATIENCE_S = 120.0
 
@@ -91,6 +93,11 @@ class Kernels:
         self._quantize(is_bf16, values.data_ptr(), values.numel(), levels, *places, torch.get_num_threads())
         return out, scale.value, zero_point.value
 
+    @staticmethod
+    def can_attend(query: Tensor, keys: Tensor) -> bool:
+        """Whether there is code for these, and it is the fastest way."""
+        return query.dtype in TYPES and keys.dtype in TYPES and query.shape[3] in WIDTHS and query.shape[2] <= MAX_QUERIES
+
 
 def prepare() -> None:
     """Build and load the routines, if this machine can; done once a process, whatever comes of it."""
@@ -99,7 +106,7 @@ def prepare() -> None:
         return
     _is_prepared = True
     try:
-        kernels = Kernels(_built())
+        kernels = _load()
         _check(kernels)
     except (OSError, subprocess.SubprocessError, _NotHere) as error:
         _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
@@ -116,8 +123,8 @@ class _NotHere(Exception):
     """Why there are no routines on this machine."""
 
 
-def _built() -> Path:
-    """The library, from the cache or built now."""
+def _load() -> Kernels:
+    """The routines, from the cache or built now."""
     if sys.platform != "linux":
         raise _NotHere(f"they are for Linux, this is {sys.platform}")
     compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
@@ -127,20 +134,22 @@ def _built() -> Path:
     folder = _cache_folder()
     if folder is None:
         with tempfile.TemporaryDirectory() as passing:  # a library that is loaded needs its file no more
-            return _build(compiler, Path(passing) / name)
-    return folder / name if (folder / name).is_file() else _build(compiler, folder / name)
+            return Kernels(_build(compiler, Path(passing) / name))
+    return Kernels(folder / name if (folder / name).is_file() else _build(compiler, folder / name))
 
 
 def _cache_folder() -> Path | None:
     """Where libraries are kept: in the user's cache, if there is one that they and nobody else can write to."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "florence2"
+    if not folder.is_absolute():  # no home
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.stat()
     except OSError:
         return None
-    is_own = folder.is_absolute() and status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    is_own = status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return folder if is_own and os.access(folder, os.W_OK) else None
 
 
@@ -168,13 +177,30 @@ def _fingerprint(compiler: str) -> str:
 def _check(kernels: Kernels) -> None:
     """Hold the routines against PyTorch before anything depends on them."""
     generator = torch.Generator().manual_seed(0)
-    query, keys, values = (torch.randn(2, 3, tokens, 32, generator=generator) for tokens in (2, 37, 37))
     lengths = torch.tensor([37, 20], dtype=torch.int32)
-    for entry, length in enumerate(lengths.tolist()):
-        expected = F.scaled_dot_product_attention(query[entry], keys[entry, :, :length], values[entry, :, :length])
-        got = kernels.attend(query, keys, values, lengths)[entry]
-        if not torch.allclose(got, expected.transpose(0, 1).flatten(1), atol=1e-4, rtol=1e-4):
-            raise _NotHere("they compute something else than PyTorch")
+    for width in WIDTHS:
+        for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.03)):
+            # Strided as the cache is: tokens before heads.
+            query, keys, values = (
+                torch.randn(2, tokens, 3, width, generator=generator).to(dtype).transpose(1, 2) for tokens in (2, 37, 37)
+            )
+            got = kernels.attend(query, keys, values, lengths).float()
+            for entry, length in enumerate(lengths.tolist()):
+                parts = (query[entry].float(), keys[entry, :, :length].float(), values[entry, :, :length].float())
+                expected = F.scaled_dot_product_attention(*parts).transpose(0, 1).flatten(1)
+                _compare(got[entry], expected, tolerance)
+    scores = torch.randn(2, 5, 37, generator=generator).bfloat16()
+    hidden = torch.arange(37) >= lengths.view(2, 1, 1)
+    _compare(
+        kernels.softmax_(scores.clone(), 0.5, lengths).float(), (scores.float() * 0.5).masked_fill(hidden, -torch.inf).softmax(-1), 0.01
+    )
+    levels, scale, zero_point = kernels.quantize(scores, 255)
+    _compare((levels.float() - zero_point) * scale, scores.float(), scale)
+
+
+def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:
+    if not torch.allclose(got, expected, atol=tolerance, rtol=tolerance):
+        raise _NotHere("they compute something else than PyTorch")
 
 
 def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:

@@ -53,6 +53,7 @@ def load_model(
     """
     with torch.device("meta"):
         model = Florence2(checkpoint.config)
+    adapters = [resolve(adapter) for adapter in adapters]
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
     tensors = _all_tensors(checkpoint, expected, adapters, mapped=packing is None)
@@ -68,7 +69,8 @@ def load_model(
     if packing is None:
         model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
         return model.eval()
-    pack_layers(model, packing, read)
+    # Eight bits are rounded from the full numbers.
+    pack_layers(model, packing, (lambda name: tensors[_stored_as(name)].read(torch.float32)) if packing.is_quantized else read)
     # Of the token tables some rows are looked up now and then: they stay in the file, in the numbers that it holds.
     tables = _all_tensors(checkpoint, expected, adapters, mapped=True)
 
@@ -84,11 +86,11 @@ def load_model(
 
 
 def _all_tensors(
-    checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[str | Path], *, mapped: bool
+    checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[Path], *, mapped: bool
 ) -> dict[str, StoredTensor]:
     """The checkpoint's tensors with all adapters' changes, still unread; with a head only where it has values of its own."""
     tensors = _base_tensors(checkpoint, mapped, expected)
-    for folder in (*checkpoint.adapters, *map(resolve, adapters)):
+    for folder in (*checkpoint.adapters, *adapters):
         tensors = open_adapter(folder).applied_to(tensors)
     _drop_tied_head(tensors)
     return tensors
