@@ -51,21 +51,21 @@ class Ask:
     tokens: int = 33
 
 
-def picture(number: int) -> Image.Image:
-    """A picture of 640 x 480, different for every number."""
-    rng = np.random.default_rng(number)
+def picture(number: int, run: int) -> Image.Image:
+    """A picture of 640 x 480, different for every number and run."""
+    rng = np.random.default_rng([number, run])
     return Image.fromarray(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8))
 
 
 class Own:
-    """Our engine. Requests go in together; images stay encoded only within a call."""
+    """Our engine as it comes. Requests go in together; every run has pictures of its own, so none is still encoded from another."""
 
     def __init__(self, folder: Path, precision: str) -> None:
-        self.engine = florence2.load(folder, device="cpu", precision=precision, image_cache_bytes=0)
+        self.engine = florence2.load(folder, device="cpu", precision=precision)
         # No token ends an answer, so that each is as long as was asked for.
         self.engine._special = replace(self.engine._special, eos=-1, forced_eos=None)
 
-    def answer(self, asks: Sequence[Ask]) -> list[int]:
+    def answer(self, asks: Sequence[Ask], run: int) -> list[int]:
         by_image: dict[int, list[Ask]] = {}
         for ask in asks:
             by_image.setdefault(ask.image, []).append(ask)
@@ -73,7 +73,7 @@ class Own:
         for number, group in by_image.items():
             for options in dict.fromkeys((ask.num_beams, ask.tokens) for ask in group):
                 prompts = [ask.prompt for ask in group if (ask.num_beams, ask.tokens) == options]
-                futures += self.engine.submit_many(picture(number), prompts, num_beams=options[0], max_new_tokens=options[1])
+                futures += self.engine.submit_many(picture(number, run), prompts, num_beams=options[0], max_new_tokens=options[1])
         for future in futures:
             future.add_done_callback(lambda _: release_threads())  # in the engine's thread
         wait(futures)
@@ -94,20 +94,20 @@ class Reference:
         self.dtype = dtype
 
     @torch.inference_mode()
-    def answer(self, asks: Sequence[Ask]) -> list[int]:
-        return sorted(self._one(ask) for ask in asks)
+    def answer(self, asks: Sequence[Ask], run: int) -> list[int]:
+        return sorted(self._one(ask, run) for ask in asks)
 
-    def _one(self, ask: Ask) -> int:
-        inputs = self.processor(images=picture(ask.image), text=ask.prompt, return_tensors="pt")
+    def _one(self, ask: Ask, run: int) -> int:
+        inputs = self.processor(images=picture(ask.image, run), text=ask.prompt, return_tensors="pt")
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
         ids = self.model.generate(**inputs, num_beams=ask.num_beams, max_new_tokens=ask.tokens, min_new_tokens=ask.tokens)
         return ids.shape[1] - 1
 
     @torch.inference_mode()
-    def answer_batched(self, asks: Sequence[Ask]) -> list[int]:
+    def answer_batched(self, asks: Sequence[Ask], run: int) -> list[int]:
         """All in one ``generate``, which takes requests of one length and one search only."""
         inputs = self.processor(
-            images=[picture(ask.image) for ask in asks], text=[ask.prompt for ask in asks], return_tensors="pt", padding=True
+            images=[picture(ask.image, run) for ask in asks], text=[ask.prompt for ask in asks], return_tensors="pt", padding=True
         )
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
         ids = self.model.generate(**inputs, num_beams=asks[0].num_beams, max_new_tokens=asks[0].tokens, min_new_tokens=asks[0].tokens)
@@ -126,14 +126,14 @@ def release_threads() -> None:
         ctypes.CDLL("libgomp.so.1").omp_pause_resource_all(1)
 
 
-def take_turns(contenders: dict[str, Callable[[], list[int]]], repeats: int, lengths: list[int]) -> Times:
+def take_turns(contenders: dict[str, Callable[[int], list[int]]], repeats: int, lengths: list[int]) -> Times:
     """Seconds of every run after a first one that counts nothing."""
     seconds: Times = {name: [] for name in contenders}
     for number in range(repeats + 1):
         for name in (list(contenders), list(contenders)[::-1])[number % 2]:
             gc.collect()
             started = time.perf_counter()
-            made = contenders[name]()
+            made = contenders[name](number)
             release_threads()
             if number:
                 seconds[name].append(time.perf_counter() - started)
@@ -144,8 +144,10 @@ def take_turns(contenders: dict[str, Callable[[], list[int]]], repeats: int, len
 
 def case(models: dict[str, Any], asks: Sequence[Ask], repeats: int, batched: Sequence[str] = ()) -> dict[str, Any]:
     """Times of one case, and what they are to the fastest reference and to each."""
-    contenders: dict[str, Callable[[], list[int]]] = {name: lambda model=model: model.answer(asks) for name, model in models.items()}
-    contenders |= {f"{name}, one batch": lambda name=name: models[name].answer_batched(asks) for name in batched}
+    contenders: dict[str, Callable[[int], list[int]]] = {
+        name: lambda run, model=model: model.answer(asks, run) for name, model in models.items()
+    }
+    contenders |= {f"{name}, one batch": lambda run, name=name: models[name].answer_batched(asks, run) for name in batched}
     seconds = take_turns(contenders, repeats, sorted(ask.tokens for ask in asks))
     medians = {name: median(values) for name, values in seconds.items()}
     ratios = {
@@ -228,9 +230,9 @@ def alone(kind: str, folder: Path) -> None:
     model = Own(folder, own) if own else Reference(folder, REFERENCES[kind])
     ready = time.time() - started
     loaded = peak_mib()
-    model.answer([Ask(1)])
+    model.answer([Ask(1)], 0)
     first = time.time() - started
-    model.answer([Ask(2)])
+    model.answer([Ask(2)], 1)
     print(json.dumps({"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded, "peak_mib": peak_mib()}))
 
 

@@ -75,6 +75,12 @@ TINY = Size(
     image_size=64,
     base_vocabulary=300,
 )
+# As tiny, with heads as wide as those of published models, for which there are compiled routines.
+WIDE = replace(
+    TINY,
+    vision=replace(TINY.vision, projection_dim=64),
+    text=replace(TINY.text, d_model=64, encoder_attention_heads=2, decoder_attention_heads=2),
+)
 BASE = Size(VisionConfig(), TextConfig(), 768)
 LARGE = Size(
     VisionConfig(embed_dim=(256, 512, 1024, 2048), num_heads=(8, 16, 32, 64), num_groups=(8, 16, 32, 64), projection_dim=1024),
@@ -89,7 +95,7 @@ LARGE = Size(
     ),
     768,
 )
-SIZES = {"tiny": TINY, "base": BASE, "large": LARGE}
+SIZES = {"tiny": TINY, "wide": WIDE, "base": BASE, "large": LARGE}
 
 
 def checkpoint_config(size: Size | str = "tiny", layout: Layout = "native", *, padded: bool = False) -> Florence2Config:
@@ -162,7 +168,7 @@ def write_checkpoint(
         layout: names of tensors, keys of ``config.json`` and choice of files.
         container: one safetensors file, shards with an index, or PyTorch's pickled counterparts.
         dtype: of the stored weights.
-        size: "tiny", "base", "large" or a ``Size``.
+        size: "tiny", "wide", "base", "large" or a ``Size``.
         seed: of the random weights.
         padded: round a native token table up to a multiple of 64 rows.
         tokenizer: whether to write tokenizer files.

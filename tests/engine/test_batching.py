@@ -55,9 +55,9 @@ ONE = st.builds(Case, st.integers(0, 3), st.sampled_from(PROMPTS), st.integers(1
 CASES = st.lists(ONE, min_size=2, max_size=14)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), size="tiny", seed=7)
+@pytest.fixture(scope="module", params=["tiny", "wide"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), size=request.param, seed=7)
 
 
 @pytest.fixture(scope="module")
