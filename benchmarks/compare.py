@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import ctypes
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -39,6 +40,7 @@ PRECISIONS = ("auto", "fp32", "int8")
 REFERENCES = {"transformers fp32": torch.float32, "transformers bf16": torch.bfloat16}
 TAGS = ["<CAPTION>", "<OD>", "<DENSE_REGION_CAPTION>", "<OCR_WITH_REGION>", "<REGION_PROPOSAL>"]
 Times = dict[str, list[float]]
+_RUNS = itertools.count()  # over all cases, so that no picture comes twice
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,11 @@ def take_turns(contenders: dict[str, Callable[[int], list[int]]], repeats: int, 
     """Seconds of every run after a first one that counts nothing."""
     seconds: Times = {name: [] for name in contenders}
     for number in range(repeats + 1):
+        run = next(_RUNS)
         for name in (list(contenders), list(contenders)[::-1])[number % 2]:
             gc.collect()
             started = time.perf_counter()
-            made = contenders[name](number)
+            made = contenders[name](run)
             release_threads()
             if number:
                 seconds[name].append(time.perf_counter() - started)
