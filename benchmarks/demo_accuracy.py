@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 import florence2
 from benchmarks import report
-from florence2.training.demo import WORLD
-from florence2.training.evaluation import FIRST_FREE_SEED, evaluate
+from florence2.training.command import as_json, table
+from florence2.training.datasets import FIRST_FREE_SEED, parse_synthetic, read_dataset
+from florence2.training.evaluation import evaluate
 
 SEED = FIRST_FREE_SEED + 2311
 SEARCHES = {"greedy": 1, "three beams": 3}
@@ -21,16 +22,19 @@ SEARCHES = {"greedy": 1, "three beams": 3}
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--model", default="florence-2-demo")
     arguments = parser.parse_args()
+    name = f"synthetic:{arguments.scenes}?seed={SEED}"
+    records = read_dataset(name, for_training=False).sound()
     figures = {}
     with florence2.load(arguments.model, device="cpu", precision="fp32") as engine:
-        for name, num_beams in SEARCHES.items():
-            measures = evaluate(engine, num_scenes=arguments.scenes, seed=SEED, options=WORLD, num_beams=num_beams)
-            figures[name] = {measure: {"value": round(value.value, 4), "count": value.count} for measure, value in measures.items()}
-            print(name, figures[name], flush=True)
-    settings = {"model": arguments.model, "scenes": arguments.scenes, "seed": SEED, "precision": "fp32", "world": asdict(WORLD)}
+        for search, num_beams in SEARCHES.items():
+            found = evaluate(engine, records, num_beams=num_beams)
+            figures[search] = as_json(found)
+            print(search, *table(found), sep="\n", flush=True)
+    world = asdict(parse_synthetic(name, default_seed=SEED).options)
+    settings = {"model": arguments.model, "data": name, "scenes": arguments.scenes, "precision": "fp32", "world": world}
     print(report.write("demo_accuracy", settings, figures))
 
 

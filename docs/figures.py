@@ -15,18 +15,24 @@ RESULTS = ROOT / "benchmarks" / "results"
 TRAINING_LOG = ROOT / "src" / "florence2" / "demo" / "training_log.jsonl"
 ANSWERS = ROOT / "docs" / "pictures" / "answers.json"
 
-_MEASURES = {
-    "od_recall": "`<OD>`: objects found, with the right label and an overlap (IoU) of at least 0.5",
-    "od_precision": "`<OD>`: boxes that are right in the same sense",
-    "caption_objects": "`<CAPTION>`: captions that name exactly the shapes that are there, each in its colour",
-    "ocr_words": "`<OCR>`: printed words read exactly",
-    "ocr_characters": "`<OCR>`: 1 - edit distance / length",
-    "segmentation_iou": "`<REFERRING_EXPRESSION_SEGMENTATION>`: mean overlap (IoU) of masks",
-    "region_category": "`<REGION_TO_CATEGORY>`: exactly right",
-    "region_words": "`<REGION_TO_OCR>`: exactly right",
-}
-
-
+# The figure that stands for a task, and what was aimed at; errors are better when lower.
+_MAIN = (
+    ("<OD>", "ap50", 0.90),
+    ("<OD>", "ap", 0.65),
+    ("<DENSE_REGION_CAPTION>", "recall", 0.90),
+    ("<REGION_PROPOSAL>", "recall", 0.90),
+    ("<CAPTION>", "phrases", 0.85),
+    ("<CAPTION_TO_PHRASE_GROUNDING>", "accuracy", 0.90),
+    ("<OPEN_VOCABULARY_DETECTION>", "accuracy", 0.90),
+    ("<REFERRING_EXPRESSION_SEGMENTATION>", "mean_iou", 0.75),
+    ("<REGION_TO_SEGMENTATION>", "mean_iou", 0.75),
+    ("<REGION_TO_CATEGORY>", "exact", 0.95),
+    ("<REGION_TO_DESCRIPTION>", "exact", 0.90),
+    ("<OCR>", "word_accuracy", 0.90),
+    ("<OCR>", "character_error", 0.05),
+    ("<OCR_WITH_REGION>", "f1", 0.80),
+    ("<REGION_TO_OCR>", "exact", 0.90),
+)
 _REFERENCES = ("transformers fp32", "transformers bf16")
 
 
@@ -120,17 +126,12 @@ def precisions() -> str:
     if found is None:
         return _unmeasured("precisions")
     measures, equal = found["figures"]["measures"], found["figures"]["answers_equal_to_fp32"]
-    names = list(measures)
-    rows = [
-        (_MEASURES.get(measure, measure), exact["count"], *(f"{measures[name][measure]['value']:.3f}" for name in names))
-        for measure, exact in measures["fp32"].items()
-    ]
     tasks = [
         (f"`{task}`", count["count"], *(f"{equal[name][task]['equal'] / count['count']:.0%}" for name in equal))
         for task, count in next(iter(equal.values())).items()
     ]
     return (
-        table(("Measure", "Things measured", *names), rows)
+        _by_task(measures)
         + "\n\nAnswers with the very tokens of fp32; a place that moves by one thousandth of the image counts as another answer:\n\n"
         + table(("Task", "Answers", *equal), tasks)
         + f"\n\n{_origin('precisions', found)}"
@@ -183,19 +184,54 @@ def parity_full() -> str:
 
 
 def demo_accuracy() -> str:
-    """How well the demo model answers."""
+    """How well the demo model answers: every figure."""
     found = _result("demo_accuracy")
     if found is None:
         return _unmeasured("demo_accuracy")
-    figures = found["figures"]
-    groups = {"Value": figures} if all("value" in figure for figure in figures.values()) else figures
-    measures = list(dict.fromkeys(measure for group in groups.values() for measure in group))
-    rows = []
-    for measure in measures:
-        cells = [group.get(measure) for group in groups.values()]
-        count = next(cell["count"] for cell in cells if cell)
-        rows.append((_MEASURES.get(measure, measure), count, *(f"{cell['value']:.3f}" if cell else "" for cell in cells)))
-    return table(("Measure", "Things measured", *groups), rows) + f"\n\n{_origin('demo_accuracy', found)}"
+    return f"{_by_task(found['figures'])}\n\n{_origin('demo_accuracy', found)}"
+
+
+def demo_accuracy_short() -> str:
+    """How well the demo model answers: what was aimed at."""
+    found = _result("demo_accuracy")
+    if found is None:
+        return _unmeasured("demo_accuracy")
+    searches = found["figures"]
+    rows = [
+        (f"`{tag}`", f"`{name}`", f"{aim:.2f}", *(_value(figures, tag, name) for figures in searches.values())) for tag, name, aim in _MAIN
+    ]
+    return table(("Task", "Figure", "Aimed at", *searches), rows) + f"\n\n{_origin('demo_accuracy', found)}"
+
+
+def fine_tune() -> str:
+    """What the tutorial taught the demo model, and what it forgot."""
+    found = _result("fine_tune")
+    if found is None:
+        return _unmeasured("fine_tune")
+    figures, seconds = found["figures"], found["settings"]["seconds"]
+    arrows = [(name, *(_value(figures[f"arrows-{when}"], "<OD>", name) for when in ("before", "after"))) for name in ("ap50", "ap")]
+    others = [
+        (f"`{tag}` `{name}`", *(_value(figures[f"others-{when}"], tag, name) for when in ("before", "after"))) for tag, name, _ in _MAIN
+    ]
+    (training,) = (time for line, time in seconds.items() if " train " in line)
+    rows = [*((f"arrows: `<OD>` `{name}`", *values) for name, *values in arrows), *others]
+    return f"{table(('', 'Before', 'After'), rows)}\n\nTraining took {training:.0f} s. {_origin('fine_tune', found)}"
+
+
+def _value(figures: Mapping[str, Mapping[str, Mapping[str, float]]], tag: str, name: str) -> str:
+    one = figures.get(tag, {}).get(name)
+    return "not measured" if one is None else f"{one['value']:.3f}"
+
+
+def _by_task(columns: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> str:
+    """Figures by task and name, a column each."""
+    first = next(iter(columns.values()))
+    rows = [
+        (f"`{tag}`", f"`{name}`", one["count"], *(_value(figures, tag, name) for figures in columns.values()))
+        for tag, named in first.items()
+        for name, one in named.items()
+    ]
+    return table(("Task", "Figure", "Things measured", *columns), rows)
 
 
 def demo_training() -> str:

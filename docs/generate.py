@@ -23,7 +23,9 @@ from docs.figures import (
     compare,
     compare_short,
     demo_accuracy,
+    demo_accuracy_short,
     demo_training,
+    fine_tune,
     http,
     parity_full,
     precisions,
@@ -127,6 +129,14 @@ def error_classes() -> str:
         for cls in classes
     )
     return table(("Class", "Is also", "Code", "HTTP status", "Meaning"), rows)
+
+
+def measures() -> str:
+    """What each figure of an evaluation means."""
+    module = ast.parse((PACKAGE / "training" / "measures.py").read_text(encoding="utf-8"))
+    named = [node for node in module.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MEANINGS"]
+    meanings = ast.literal_eval(named[0].value or ast.Constant({}))
+    return table(("Figure", "Means"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
 
 
 def _meaning(cls: type) -> str:
@@ -283,6 +293,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http": http,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
+    "demo-accuracy-short": demo_accuracy_short,
+    "fine-tune": fine_tune,
+    "measures": measures,
     "demo-training": demo_training,
     "answers": answers,
 }

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from florence2 import __version__
-from florence2.errors import Florence2Error, InvalidRegion, InvalidRequest, ModelNotFound
+from florence2.errors import DatasetError, Florence2Error, InvalidRegion, InvalidRequest, ModelNotFound
 from florence2.server.command import serve
+from florence2.training.command import evaluate, train
 
 if TYPE_CHECKING:
     from florence2.engine.engine import Engine
@@ -135,6 +136,8 @@ def pull(
 
 
 app.command()(serve)
+app.command()(train)
+app.command()(evaluate)
 
 
 class Drawer:
@@ -265,10 +268,10 @@ def _is_here(name: str, repository: str | None) -> bool:
 
 
 def _complain(error: Florence2Error, path: Path | None = None) -> None:
-    """One line on standard error."""
-    message = " ".join(error.message.split())
-    subject = "" if path is None or str(path) in message else f"{path}: "
-    print(f"florence2: {subject}{message}", file=sys.stderr, flush=True)
+    """One line on standard error; a data set has one for each thing that is wrong with it."""
+    for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
+        subject = "" if path is None or str(path) in line else f"{path}: "
+        print(f"florence2: {subject}{line}", file=sys.stderr, flush=True)
 
 
 def _exit_code(error: Florence2Error) -> int:

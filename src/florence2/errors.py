@@ -7,7 +7,8 @@ Florence2Error
 │   │   └── PromptTooLong  more characters or tokens than are taken
 │   ├── InvalidRegion     a region that is no box inside the image
 │   ├── InvalidImage      bytes, path or array that hold no readable image
-│   └── InvalidOption     a generation option out of range
+│   ├── InvalidOption     a generation option out of range
+│   └── DatasetError      a data set that holds what can't be used
 ├── ModelNotFound         an alias, folder or hub repository that is not there
 ├── CheckpointError       a folder whose files are damaged, incomplete or foreign
 ├── DownloadError         the hub could not be reached or broke off
@@ -75,6 +76,12 @@ class InvalidOption(InvalidRequest):
     """A generation option that is out of range."""
 
     code = "invalid_option"
+
+
+class DatasetError(InvalidRequest):
+    """A data set that is none, or that holds what can't be used; one line for each thing that is wrong."""
+
+    code = "invalid_dataset"
 
 
 class ModelNotFound(Florence2Error):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from florence2.client import InferenceHTTPClient
 from florence2.tasks import expand_prompt
-from florence2.training.evaluation import box_overlap
+from florence2.training.measures import box_overlaps
 from tests.compatibility.session import KEY
 
 # What is on the scene: see examples/make_scene.py.
@@ -86,7 +86,7 @@ def test_caption_and_text_say_what_is_there(client: InferenceHTTPClient, folder:
 def test_detection_finds_what_is_there(client: InferenceHTTPClient, folder: Path) -> None:
     found = client.infer_lmm(folder / "scene.jpg", prompt="<OD>")["response"]["<OD>"]
     assert sorted(found["labels"]) == sorted(BOXES)
-    assert all(box_overlap(box, BOXES[label]) > 0.5 for box, label in zip(found["bboxes"], found["labels"], strict=True))
+    assert all(box_overlaps([box], [BOXES[label]])[0, 0] > 0.5 for box, label in zip(found["bboxes"], found["labels"], strict=True))
 
 
 def test_region_tasks(client: InferenceHTTPClient, folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_several_classes_at_once(client: InferenceHTTPClient, folder: Path) -> N
     found = answer["response"]["<OPEN_VOCABULARY_DETECTION>"]
     assert found.keys() == {"bboxes", "bboxes_labels", "polygons", "polygons_labels"}
     assert sorted(found["bboxes_labels"]) == ["purple circle", "yellow star"]
-    assert all(box_overlap(box, BOXES[label]) > 0.5 for box, label in zip(found["bboxes"], found["bboxes_labels"], strict=True))
+    assert all(box_overlaps([box], [BOXES[label]])[0, 0] > 0.5 for box, label in zip(found["bboxes"], found["bboxes_labels"], strict=True))
 
 
 def test_boxes_become_location_tokens() -> None:

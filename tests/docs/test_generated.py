@@ -15,6 +15,8 @@ from docs import figures, generate
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
 
+FINE_TUNED = ("arrows-before", "arrows-after", "others-before", "others-after")
+
 
 def test_every_block_is_up_to_date():
     outdated = [str(path.relative_to(ROOT)) for path in generate.update(ROOT, check=True)]
@@ -93,6 +95,8 @@ def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pyt
         figures.http,
         figures.parity_full,
         figures.demo_accuracy,
+        figures.demo_accuracy_short,
+        figures.fine_tune,
     ):
         assert block().startswith("Not measured yet")
 
@@ -117,7 +121,7 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         "precisions": (
             '"scenes": 9',
-            '"measures": {"fp32": {"od_recall": {"value": 0.9, "count": 30}}, "bf16": {"od_recall": {"value": 0.8, "count": 30}}}, '
+            '"measures": {"fp32": {"<OD>": {"ap": {"value": 0.9, "count": 30}}}, "bf16": {"<OD>": {"ap": {"value": 0.8, "count": 30}}}}, '
             '"answers_equal_to_fp32": {"bf16": {"<OD>": {"equal": 9, "count": 12}}}',
         ),
         "parity_full": (
@@ -125,7 +129,11 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             '"base, native": {"largest_difference": {"image_tokens": 1e-6, "encoder": 2e-6, "logits": 3e-5}, '
             '"ids_equal": {"a": true, "b": false}}',
         ),
-        "demo_accuracy": ('"seed": 1', '"greedy": {"od_recall": {"value": 0.91234, "count": 80}}'),
+        "demo_accuracy": ('"seed": 1', '"greedy": {"<OD>": {"ap50": {"value": 0.91234, "count": 80}}}'),
+        "fine_tune": (
+            '"seconds": {"florence2 train --data x": 61.4}',
+            ", ".join(f'"{name}": {{"<OD>": {{"ap50": {{"value": 0.5, "count": 9}}}}}}' for name in FINE_TUNED),
+        ),
     }
     for name, (settings, values) in measured.items():
         (tmp_path / f"{name}.json").write_text(f'{{{head}, "settings": {{{settings}}}, "figures": {{{values}}}}}', encoding="utf-8")
@@ -135,8 +143,11 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert figures.compare_short().endswith("P, 2 threads, torch 1, transformers 2; 2026-01-02, `benchmarks/results/compare.json`.")
     assert "| ours auto | 2.0 s | 3.0 s | 500 MiB | 25% |" in figures.processes()
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
-    assert "| 30 | 0.900 | 0.800 |" in figures.precisions()
+    assert "| `<OD>` | `ap` | 30 | 0.900 | 0.800 |" in figures.precisions()
     assert "| `<OD>` | 12 | 75% |" in figures.precisions()
     assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in figures.parity_full()
-    assert figures.demo_accuracy().splitlines()[0] == "| Measure | Things measured | greedy |"
-    assert "| 80 | 0.912 |" in figures.demo_accuracy()
+    assert "| `<OD>` | `ap50` | 80 | 0.912 |" in figures.demo_accuracy()
+    assert "| `<OD>` | `ap50` | 0.90 | 0.912 |" in figures.demo_accuracy_short()
+    assert "| `<OCR>` | `word_accuracy` | 0.90 | not measured |" in figures.demo_accuracy_short()
+    assert "| arrows: `<OD>` `ap50` | 0.500 | 0.500 |" in figures.fine_tune()
+    assert "Training took 61 s. P, 2 threads" in figures.fine_tune()

@@ -1,87 +1,100 @@
-"""Measures: known answers give known figures."""
+"""Every record is asked, each picture once, and the answers are measured."""
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
 
 import pytest
 
+import florence2
+from florence2.errors import InvalidPrompt
 from florence2.results import Result
-from florence2.tasks import parse
-from florence2.tasks.prompt import build_prompt
-from florence2.training import evaluation
-from florence2.training.evaluation import box_overlap, edit_distance, evaluate, mask_overlap, num_hits
-from florence2.training.scenes import SceneOptions
-from florence2.training.targets import make_targets
-
-OPTIONS = SceneOptions(num_objects=(1, 3), num_words=(1, 2))
+from florence2.tasks import TASKS
+from florence2.tasks.answer import read_answer
+from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
+from florence2.training.evaluation import evaluate
+from tests.training.sets import command, write_coco
 
 
 class Oracle:
     """An engine that answers with what a function makes of the true answer."""
 
-    def __init__(self, change) -> None:
+    def __init__(self, records, change=lambda answer: answer) -> None:
+        self.records = list(records)
         self.change = change
-        self.answers: dict[tuple[int, str], str] = {}
+        self.num_pictures = 0
+        self.options: dict = {}
 
-    def submit(self, image, prompt, **options) -> Future[Result]:
-        text = self.change(self.answers[id(image), prompt])
-        tag = build_prompt(prompt).tag or ""
-        found = parse(tag, text, image.size)[tag]
-        future: Future[Result] = Future()
-        if isinstance(found, str):
-            result = Result(task=tag, kind="text", image_size=image.size, text=found, raw=text)
-        else:
-            places = {"boxes": found.get("bboxes", []), "polygons": found.get("polygons", [])}
-            kind = "polygons" if "polygons" in found else "boxes"
-            result = Result(task=tag, kind=kind, image_size=image.size, text=text, raw=text, labels=found["labels"], **places)
-        future.set_result(result)
-        return future
+    def submit_many(self, image, prompts, **options) -> list[Future[Result]]:
+        self.num_pictures += 1
+        self.options = options
+        futures: list[Future[Result]] = []
+        for prompt in prompts:
+            record = self.records.pop(0)
+            assert (record.prompt, record.size) == (prompt, image.size)
+            futures.append(Future())
+            futures[-1].set_result(read_answer(record.question, self.change(record.answers[0]), record.size))
+        return futures
 
 
-def measured(monkeypatch, change):
-    oracle = Oracle(change)
-
-    def remember(scene, rng):
-        targets = make_targets(scene, rng)
-        for examples in targets.values():
-            for example in examples:
-                oracle.answers[id(scene.image), example.prompt] = example.answer
-        return targets
-
-    monkeypatch.setattr(evaluation, "make_targets", remember)
-    return evaluate(oracle, num_scenes=12, seed=evaluation.FIRST_FREE_SEED, options=OPTIONS)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def records():
+    return read_dataset("synthetic:30?objects=1-4", for_training=False).sound()
 
 
-def test_true_answers_score_one(monkeypatch):
-    measures = measured(monkeypatch, lambda answer: answer)
-    assert {name for name, measure in measures.items() if measure.value < 0.97} == set()
-    assert len(measures) == 8
+def test_true_answers_are_perfect(records):
+    told = []
+    oracle = Oracle(records)
+    found = evaluate(oracle, records, progress=told.append, num_beams=2)  # type: ignore[arg-type]
+    assert oracle.num_pictures == 30
+    assert oracle.options["num_beams"] == 2
+    assert told == list(range(1, len(records) + 1))
+    assert set(found) == set(TASKS)
+    for tag, named in found.items():
+        for name, one in named.items():
+            wanted = {"character_error": 0.0, "cider": 10.0}.get(name, 1.0)
+            # Short answers have no runs of four words, and outlines and boxes are rounded to thousandths.
+            slack = 8.0 if name == "cider" else 0.3 if name == "bleu4" else 0.1 if name in ("mean_iou", "ap") else 0.0
+            assert wanted - slack <= one.value <= wanted + 1e-9, (tag, name, one)
 
 
-def test_empty_answers_score_nothing(monkeypatch):
-    measures = measured(monkeypatch, lambda answer: "")
-    assert all(measure.value == 0.0 for measure in measures.values())
-    assert "od_precision" not in measures
+def test_empty_answers_are_worth_nothing(records):
+    asked = [record for record in records if record.answers[0]]
+    found = evaluate(Oracle(asked, lambda answer: ""), asked)  # type: ignore[arg-type]
+    for tag, named in found.items():
+        for name, one in named.items():
+            assert one.value == pytest.approx(1.0 if name == "character_error" else 0.0), (tag, name)
 
 
-def test_seeds_of_training_are_refused():
-    with pytest.raises(ValueError, match="belong to training"):
-        evaluate(None, num_scenes=1, seed=5, options=OPTIONS)  # type: ignore[arg-type]
+def test_a_record_that_can_not_be_asked_is_named(records):
+    class Refusing:
+        def submit_many(self, image, prompts, **options):
+            raise InvalidPrompt("too long", field="prompt")
+
+    with pytest.raises(InvalidPrompt, match="scene 0 to scene 0: too long"):
+        evaluate(Refusing(), records)  # type: ignore[arg-type]
 
 
-def test_a_found_box_counts_once():
-    wanted = [("a", [0, 0, 10, 10]), ("a", [0, 0, 10, 10])]
-    assert num_hits(wanted, [("a", [0, 0, 10, 10])]) == 1
-    assert num_hits(wanted, [("b", [0, 0, 10, 10])]) == 0
-    assert num_hits(wanted, [("a", [0, 0, 10, 4])]) == 0
+def test_the_demo_on_the_command_line(tmp_path, capsys):
+    data, output = f"synthetic:4?seed={FIRST_FREE_SEED}&tasks=OD,OCR", tmp_path / "f.json"
+    assert command("evaluate", "--data", data, "--beams", 1, "--output", output) == 0
+    printed = capsys.readouterr().out
+    assert "<OD>" in printed
+    content = json.loads((tmp_path / "f.json").read_text())
+    assert content["settings"]["beams"] == 1
+    assert set(content["figures"]) == {"<OD>", "<OCR>"}
+    with florence2.load("florence-2-demo") as engine:
+        again = evaluate(engine, read_dataset("synthetic:4?tasks=OD,OCR", for_training=False).sound(), num_beams=1)
+    assert content["figures"]["<OD>"]["recall"]["value"] == pytest.approx(again["<OD>"]["recall"].value, abs=1e-4)
 
 
-def test_overlaps_and_distances():
-    assert box_overlap([0, 0, 10, 10], [0, 0, 10, 5]) == 0.5
-    assert box_overlap([0, 0, 1, 1], [2, 2, 3, 3]) == 0.0
-    square = [10, 10, 30, 10, 30, 30, 10, 30]
-    assert mask_overlap([square], [square], (64, 64)) == 1.0
-    assert mask_overlap([square], [], (64, 64)) == 0.0
-    assert edit_distance("kitten", "sitting") == 3
-    assert edit_distance("", "abc") == 3
+def test_coco_on_the_command_line(tmp_path, capsys):
+    assert command("evaluate", "--data", write_coco(tmp_path / "coco.json"), "--precision", "fp32") == 0
+    assert "ap50" in capsys.readouterr().out
+
+
+def test_bad_data_stops_the_command(tmp_path, capsys):
+    path = write_coco(tmp_path / "coco.json", images=[{"id": 1, "file_name": "none.png"}])
+    assert command("evaluate", "--data", path) == 2
+    assert "coco.json: image 1: there is no file" in capsys.readouterr().err

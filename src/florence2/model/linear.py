@@ -18,7 +18,11 @@ class Linear(nn.Linear):
         self, hidden: Float[Tensor, "*batch inputs"], *, gelu: bool = False, residual: Float[Tensor, "*batch outputs"] | None = None
     ) -> Float[Tensor, "*batch outputs"]:
         """The layer's output, in the type of ``hidden``."""
-        out = F.linear(hidden, self.weight, self.bias)
+        out = self.product(hidden)
         if gelu:
             out = F.gelu(out)
         return out if residual is None else residual + out
+
+    def product(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """``hidden @ weight.T + bias``."""
+        return F.linear(hidden, self.weight, self.bias)

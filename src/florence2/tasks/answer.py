@@ -42,6 +42,21 @@ def parse(tag: str, text: str, image_size: Sequence[int], banned_phrases: frozen
     return _result(tag, tag, text, found, check_image_size(image_size)).to_dict()
 
 
+def read_answer(prompt: Prompt, text: str, image_size: Sequence[int]) -> Result:
+    """The result that a text would be, had the model generated it.
+
+    Args:
+        prompt: What was asked.
+        text: What stands between ``<s>`` and ``</s>``.
+        image_size: Width and height of the original image in pixels.
+
+    Raises:
+        InvalidOption: ``image_size`` is not two whole numbers of at least 1.
+    """
+    found = find_objects(_grammar(prompt.tag), text)
+    return _result(prompt.task_key, prompt.tag, text, found, check_image_size(image_size))
+
+
 def interpret(
     prompt: Prompt,
     *,

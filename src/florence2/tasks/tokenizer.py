@@ -13,10 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from florence2.errors import CheckpointError, InvalidPrompt, MissingExtra
-from florence2.tasks.vocabulary import ADDED_TOKENS, NUM_BINS, SENTINELS, location_token
+from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, NUM_BINS, SENTINELS, location_token
 
 if TYPE_CHECKING:
     import tokenizers
+
+_ROLES = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+    "additional_special_tokens": [*ADDED_TOKENS, IMAGE_TOKEN],
+}
+_SETTINGS = {
+    **{role: token for role, token in _ROLES.items() if isinstance(token, str)},
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_max_length": 1024,
+    "add_prefix_space": False,
+    "clean_up_tokenization_spaces": False,
+    "image_token": IMAGE_TOKEN,
+    "extra_special_tokens": {"image_token": IMAGE_TOKEN},
+}
 
 
 class Tokenizer:
@@ -50,7 +70,7 @@ class Tokenizer:
         self.bos_token_id = vocabulary["<s>"]
         self.eos_token_id = vocabulary["</s>"]
         self.pad_token_id = vocabulary["<pad>"]
-        self.image_token_id = vocabulary.get("<image>")
+        self.image_token_id = vocabulary.get(IMAGE_TOKEN)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -70,6 +90,24 @@ class Tokenizer:
         else:
             raise CheckpointError(f"{folder}: no tokenizer there; expected tokenizer.json, or vocab.json and merges.txt")
         return cls(backend, source)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` in the native layout's form.
+
+        A vocabulary without ``<image>`` gets it as its last token.
+        """
+        from tokenizers import AddedToken, processors
+        from tokenizers import Tokenizer as Backend
+
+        backend = Backend.from_str(self._backend.to_str())
+        backend.add_special_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)])
+        frame = ("</s>", self.eos_token_id), ("<s>", self.bos_token_id)
+        backend.post_processor = processors.RobertaProcessing(*frame, trim_offsets=True, add_prefix_space=False)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        backend.save(str(folder / "tokenizer.json"))
+        for name, content in (("tokenizer_config.json", _SETTINGS), ("special_tokens_map.json", _ROLES)):
+            (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def encode(self, sentence: str) -> list[int]:
         """The ids of ``<s>`` sentence ``</s>``.

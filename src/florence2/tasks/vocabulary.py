@@ -13,7 +13,10 @@ NUM_BINS = 1000
 SENTINELS = ("<s>", "</s>", "<pad>")
 """Tokens that frame a sequence and never belong to an answer."""
 
-STRUCTURAL = (*SENTINELS, "<image>")
+IMAGE_TOKEN = "<image>"
+"""The native layout's placeholder for an image's features, behind all other tokens."""
+
+STRUCTURAL = (*SENTINELS, IMAGE_TOKEN)
 """Tokens that a caller's text must not hold: they would change the layout of the model's input."""
 
 

@@ -27,12 +27,12 @@ CELL_PIXELS = 16  # the finest map that is supervised directly
 
 # One row is one example for every picture, drawn among the tags by their weights; tags without an example are passed over.
 MENU: tuple[dict[str, float], ...] = (
-    {"<OD>": 0.7, "<DENSE_REGION_CAPTION>": 0.15, "<REGION_PROPOSAL>": 0.15},
+    {"<OD>": 0.45, "<DENSE_REGION_CAPTION>": 0.3, "<REGION_PROPOSAL>": 0.25},
     {"<CAPTION>": 0.8, "<DETAILED_CAPTION>": 0.13, "<MORE_DETAILED_CAPTION>": 0.07},
-    {"<OCR>": 0.55, "<OCR_WITH_REGION>": 0.25, "<REGION_TO_OCR>": 0.2},
-    {"<REGION_TO_CATEGORY>": 1.0},
-    {"<REGION_TO_DESCRIPTION>": 1.0},
-    {"<CAPTION_TO_PHRASE_GROUNDING>": 0.45, "<OPEN_VOCABULARY_DETECTION>": 0.55},
+    {"<OCR>": 1.0},
+    {"<OCR_WITH_REGION>": 0.5, "<REGION_TO_OCR>": 0.5},
+    {"<REGION_TO_CATEGORY>": 0.6, "<REGION_TO_DESCRIPTION>": 0.4},
+    {"<CAPTION_TO_PHRASE_GROUNDING>": 0.3, "<OPEN_VOCABULARY_DETECTION>": 0.7},
     {"<REFERRING_EXPRESSION_SEGMENTATION>": 0.65, "<REGION_TO_SEGMENTATION>": 0.35},
 )
 
@@ -43,6 +43,23 @@ class Stage:
 
     until: int
     options: SceneOptions
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as token ids, ``<s>`` and ``</s>`` included.
+
+    Attributes:
+        image_index: which picture of the batch it asks about.
+        tag: its task.
+        prompt_ids: what the encoder sees.
+        answer_ids: what the decoder shall say.
+    """
+
+    image_index: int
+    tag: str
+    prompt_ids: list[int]
+    answer_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Batch:
     Attributes:
         pixels: uint8 ``[images, 3, height, width]``.
         groups: the examples.
-        grids: uint8 ``[images, 3, cells, cells]``, as ``supervision.grid_labels`` makes them.
+        grids: uint8 ``[images, 4, cells, cells]``, as ``supervision.grid_labels`` makes them.
     """
 
     pixels: Tensor
@@ -127,10 +144,9 @@ class SceneBatches(Dataset[Batch]):
         if self._tokenizer is None:
             self._tokenizer = Tokenizer.load(self.tokenizer_folder)
         tokenizer = self._tokenizer
-        rows = [(index, example, tokenizer.encode(example.sentence), tokenizer.encode(example.answer)) for index, example in examples]
-        rows.sort(key=lambda row: len(row[3]))
-        bounds = group_bounds([len(row[3]) for row in rows], MAX_GROUPS)
-        return tuple(_group(rows[start:end]) for start, end in bounds)
+        return make_groups(
+            [Row(index, example.tag, tokenizer.encode(example.sentence), tokenizer.encode(example.answer)) for index, example in examples]
+        )
 
 
 def draw_examples(scene: Scene, rng: np.random.Generator) -> list[Example]:
@@ -144,6 +160,13 @@ def draw_examples(scene: Scene, rng: np.random.Generator) -> list[Example]:
             tag = tags[int(rng.choice(len(tags), p=weights / weights.sum()))]
             chosen.append(targets[tag][int(rng.integers(len(targets[tag])))])
     return chosen
+
+
+def make_groups(rows: Sequence[Row]) -> tuple[Group, ...]:
+    """Examples in groups of similar answer length."""
+    ordered = sorted(rows, key=lambda row: len(row.answer_ids))
+    bounds = group_bounds([len(row.answer_ids) for row in ordered], MAX_GROUPS)
+    return tuple(_group(ordered[start:end]) for start, end in bounds)
 
 
 def group_bounds(lengths: Sequence[int], max_groups: int) -> list[tuple[int, int]]:
@@ -167,15 +190,15 @@ def group_bounds(lengths: Sequence[int], max_groups: int) -> list[tuple[int, int
     return bounds
 
 
-def _group(rows: Sequence[tuple[int, Example, list[int], list[int]]]) -> Group:
-    answers = [answer for _, _, _, answer in rows]
+def _group(rows: Sequence[Row]) -> Group:
+    answers = [row.answer_ids for row in rows]
     labels = _padded(answers, IGNORED)
     # BART's decoder starts from </s> and sees <s> as its first token of output.
     decoder_ids = _padded([[answer[-1], *answer[:-1]] for answer in answers], 1)
-    prompts = [prompt for _, _, prompt, _ in rows]
+    prompts = [row.prompt_ids for row in rows]
     return Group(
-        tags=tuple(example.tag for _, example, _, _ in rows),
-        image_index=torch.tensor([index for index, _, _, _ in rows]),
+        tags=tuple(row.tag for row in rows),
+        image_index=torch.tensor([row.image_index for row in rows]),
         prompt_ids=_padded(prompts, 1),
         prompt_lengths=tuple(len(prompt) for prompt in prompts),
         decoder_ids=decoder_ids,

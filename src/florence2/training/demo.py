@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
@@ -21,14 +23,16 @@ from florence2.training.scenes import LEXICON, SceneOptions
 from florence2.training.supervision import GridSupervision
 from florence2.training.trainer import Trainer, TrainingOptions, initialise
 from florence2.training.vocabulary import build_tokenizer
+from florence2.weights.checkpoint import read_checkpoint
 from florence2.weights.defaults import GenerationDefaults, ImageSettings
+from florence2.weights.load import load_model
 from florence2.weights.save import save_native
 
-IMAGE_SIZE = 192
+IMAGE_SIZE = 224
 BATCH_IMAGES = 32
 SEED = 2311
 
-# The demo's world is smaller than the generator's: words that it can learn to read in an hour on two cores.
+# The demo's world is smaller than the generator's: words that it can learn to read in a few hours on two cores.
 WORDS = LEXICON[:40:2]
 LETTERS = (18 / 192, 32 / 192)
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", "DejaVuSerif-Bold")
@@ -36,15 +40,22 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", 
 
 def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: float) -> SceneOptions:
     return SceneOptions(
-        num_objects=num_objects, num_words=num_words, object_size=(smallest, 0.6), cap_height=LETTERS, lexicon=WORDS, fonts=FONTS
+        num_objects=num_objects,
+        num_words=num_words,
+        object_size=(smallest, 0.6),
+        cap_height=LETTERS,
+        lexicon=WORDS,
+        number_rate=0.2,
+        fonts=FONTS,
     )
 
 
-WORLD = _world((1, 3), (0, 2), 0.12)
+WORLD = _world((1, 8), (0, 2), 0.05)
 STAGES = (
     Stage(10_000, _world((1, 1), (1, 1), 0.16)),
     Stage(24_000, _world((1, 2), (1, 1), 0.13)),
-    Stage(2**62, _world((1, 3), (1, 3), 0.12)),
+    Stage(66_400, _world((1, 3), (1, 3), 0.12)),
+    Stage(2**62, _world((1, 8), (1, 3), 0.05)),
 )
 
 
@@ -56,7 +67,7 @@ def demo_config(tokenizer: Tokenizer) -> Florence2Config:
         depths=(1, 1, 3, 1),
         num_heads=heads,
         num_groups=heads,
-        window_size=6,
+        window_size=IMAGE_SIZE // 32,
         projection_dim=192,
         max_position_embeddings=12,
         max_temporal_embeddings=1,
@@ -75,18 +86,42 @@ def demo_config(tokenizer: Tokenizer) -> Florence2Config:
     return Florence2Config(vision, text, tokenizer.image_token_id)
 
 
-def train_demo(folder: Path, num_images: int, device: str = "cpu", is_mixed: bool = False, num_workers: int = 1) -> Trainer:
-    """Train or go on training in ``folder`` until ``num_images`` pictures were seen."""
+def train_demo(
+    folder: Path, num_images: int, device: str = "cpu", is_mixed: bool = False, num_workers: int = 1, start: Path | None = None
+) -> Trainer:
+    """Train or go on training in ``folder`` until ``num_images`` pictures were seen.
+
+    A run that starts from an earlier demo's checkpoint, ``start``, sees the last stage alone, and its targets for places are
+    sharper from the beginning.
+    """
     build_tokenizer(folder / "tokenizer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     first_location_id = tokenizer.encode("<loc_0>")[1]
     model = Florence2(demo_config(tokenizer))
     initialise(model, first_location_id, SEED)
+    if start is not None:
+        _begin_from(model, start)
     supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS))
-    trainer = Trainer(model, TrainingOptions(num_images, first_location_id, is_mixed=is_mixed), folder, device, supervision)
-    dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, SEED, STAGES)
+    options = TrainingOptions(num_images, first_location_id, is_mixed=is_mixed, decay=0.6)
+    if start is not None:
+        options = replace(options, location_spread=3.0)
+    trainer = Trainer(model, options, folder, device, supervision)
+    seed, stages = (SEED, STAGES) if start is None else (SEED + 1, STAGES[-1:])
+    dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, seed, stages)
     trainer.run(_batches(dataset, trainer.step, num_workers))
     return trainer
+
+
+def _begin_from(model: Florence2, folder: Path) -> None:
+    """Take over the weights of an earlier demo, and its image positions spread over this one's rows and columns."""
+    checkpoint = read_checkpoint(folder)
+    state = load_model(checkpoint).state_dict()
+    earlier, now = checkpoint.image.height // 32, IMAGE_SIZE // 32
+    for name in ("row_embeddings", "column_embeddings"):
+        table = state[f"multi_modal_projector.image_position_embed.{name}.weight"]
+        spread = F.interpolate(table[:earlier].T.unsqueeze(0), size=now, mode="linear").squeeze(0).T
+        state[f"multi_modal_projector.image_position_embed.{name}.weight"] = torch.cat([spread, table[now:]])
+    model.load_state_dict(state)
 
 
 def export(trainer: Trainer, folder: Path) -> None:
@@ -107,7 +142,8 @@ def main() -> None:
     """Run the recipe from the command line."""
     parser = argparse.ArgumentParser(description="Train florence-2-demo.")
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where state and log go")
-    parser.add_argument("--images", type=int, default=80_000, help="pictures to see in all")
+    parser.add_argument("--images", type=int, default=140_000, help="pictures to see in all")
+    parser.add_argument("--start", type=Path, help="folder of an earlier demo's checkpoint to begin from")
     parser.add_argument("--export", type=Path, default=Path("runs/demo/checkpoint"), help="where the finished checkpoint goes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--mixed", action="store_true", help="bfloat16 products: for processors with AVX512-BF16 or AMX, and GPUs")
@@ -115,7 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
-    trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed)
+    trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed, start=arguments.start)
     export(trainer, arguments.export)
 
 

@@ -1,7 +1,7 @@
 """Printed words as masks: which words there are, in which fonts, and their ink.
 
-In: a text, a font and the height of its capitals in pixels. Out: a mask cropped to the ink, and the corners of its box. The fonts are the
-ones that come with matplotlib. Knows nothing of pictures or colours.
+In: a text, a font and the height of its capitals in pixels. Out: a mask cropped to the ink, the corners of its box, and where its
+letters end. The fonts are the ones that come with matplotlib. Knows nothing of pictures or colours.
 """
 
 from __future__ import annotations
@@ -54,6 +54,14 @@ def printed_ink(text: str, font: str, cap_height: int, degrees: float = 0.0) -> 
         corners = corners @ np.array([[math.cos(radians), math.sin(radians)], [-math.sin(radians), math.cos(radians)]])
         mask = mask.rotate(-degrees, Image.Resampling.BICUBIC, expand=True)
     return mask, corners
+
+
+def letter_ends(text: str, font: str, cap_height: int) -> tuple[float, ...]:
+    """Give back where each letter's share of the printed word ends, as fractions of the word's width; the last is 1."""
+    drawn_font = _font(font, cap_height)
+    left, _, right, _ = drawn_font.getbbox(text)
+    ends = [(drawn_font.getlength(text[: index + 1]) - left) / (right - left) for index in range(len(text))]
+    return (*(min(1.0, max(0.0, end)) for end in ends[:-1]), 1.0)
 
 
 @functools.lru_cache(maxsize=1024)

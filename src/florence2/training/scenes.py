@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from florence2.errors import InvalidOption
 from florence2.training.backgrounds import TEXTURES, draw_background
-from florence2.training.lettering import FONTS, LEXICON, printed_ink
+from florence2.training.lettering import FONTS, LEXICON, letter_ends, printed_ink
 from florence2.training.palette import COLOURS, Rgb, brightness_apart, contrast, jittered
 from florence2.training.placement import Box, Cover, is_clear, overlap
-from florence2.training.shapes import KINDS, outlines
+from florence2.training.shapes import ALL_KINDS, KINDS, outlines
 
 Point = tuple[float, float]
 
@@ -45,7 +45,7 @@ class SceneOptions:
     Attributes:
         num_objects: fewest and most shapes.
         num_words: fewest and most printed words. A full picture may end up with fewer of either.
-        kinds: names out of `KINDS`.
+        kinds: names out of `ALL_KINDS`; without a choice, those that the demo model knows.
         colours: names out of `COLOURS`, for shapes and words.
         lexicon: the words that may be printed.
         number_rate: chance of a number from 0 to 99 in place of a word.
@@ -79,7 +79,7 @@ class SceneOptions:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise InvalidOption(f"expected {name} as (smallest, largest), both at least 0, got {(low, high)}", field=name)
-        for name, known in (("kinds", KINDS), ("colours", COLOURS), ("textures", TEXTURES), ("fonts", FONTS)):
+        for name, known in (("kinds", ALL_KINDS), ("colours", COLOURS), ("textures", TEXTURES), ("fonts", FONTS)):
             chosen = getattr(self, name)
             unknown = sorted(set(chosen) - set(known))
             if unknown or not chosen:
@@ -91,12 +91,12 @@ class SceneObject:
     """One shape, whole: also where a later shape covers part of it.
 
     Attributes:
-        kind: name out of `KINDS`.
+        kind: name out of `ALL_KINDS`.
         colour: name out of `COLOURS`.
         size_word: small, medium or large, by the longer side of the box.
         polygon: outline in pixels, at most 12 vertices, clockwise. It begins at the same corner of a kind however the shape
-            is turned: the top of a circle, triangle, star and diamond, the notch of a heart, the upper horn of a moon, the
-            left end of the top edge of a square and a cross.
+            is turned: the top of a circle, triangle, star and diamond, the tip of an arrow, the notch of a heart, the upper horn
+            of a moon, the left end of the top edge of a square and a cross.
         box: x1, y1, x2, y2 in pixels, around the outline.
     """
 
@@ -114,11 +114,19 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class SceneWord:
-    """One printed word: its text as printed, its quad (clockwise from the text's own top left) and the box around that, in pixels."""
+    """One printed word.
+
+    Attributes:
+        text: as printed.
+        quad: its corners in pixels, clockwise from the text's own top left.
+        box: x1, y1, x2, y2 around the quad.
+        letter_ends: where each letter ends, as fractions of the word's width.
+    """
 
     text: str
     quad: tuple[float, ...]
     box: Box
+    letter_ends: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,7 +293,8 @@ def _print_word(
         text = str(int(rng.integers(100)))
     cap_height = round(rng.uniform(*options.cap_height) * canvas.width)
     degrees = rng.uniform(-1, 1) * options.max_word_degrees
-    ink, corners = printed_ink(text, _pick(rng, options.fonts), cap_height, degrees)
+    font = _pick(rng, options.fonts)
+    ink, corners = printed_ink(text, font, cap_height, degrees)
     margin = _WORD_MARGIN * canvas.width
     reach_x, reach_y = (corners.max(axis=0) + margin).tolist()
     if max(reach_x, reach_y) * 2 > canvas.width:
@@ -298,7 +307,7 @@ def _print_word(
             against = [_plate(rng, canvas, room)] if rng.uniform() < _PLATE_RATE else tones
             canvas.paste(_colour(rng, options, against, brightness_apart, _MIN_BRIGHTNESS_APART)[1], (left, top), ink)
             (x1, y1), (x2, y2) = quad.min(axis=0).tolist(), quad.max(axis=0).tolist()
-            return SceneWord(text, tuple(quad.ravel().tolist()), (x1, y1, x2, y2))
+            return SceneWord(text, tuple(quad.ravel().tolist()), (x1, y1, x2, y2), letter_ends(text, font, cap_height))
     return None
 
 

@@ -88,6 +88,13 @@ def _moon(num_points: int) -> np.ndarray:
     return np.concatenate([inner_arc, outer_arc])
 
 
+def _arrow(num_points: int) -> np.ndarray:
+    """An arrow that points up, from its tip."""
+    head, shaft, neck = 0.72, 0.26, -0.12
+    right = [(0.0, -1.0), (head, neck), (shaft, neck), (shaft, 1.0)]
+    return np.array(right + [(-x, y) for x, y in right[:0:-1]])
+
+
 _OUTLINES: dict[str, Callable[[int], np.ndarray]] = {
     "circle": _circle,
     "square": _square,
@@ -97,8 +104,11 @@ _OUTLINES: dict[str, Callable[[int], np.ndarray]] = {
     "cross": _cross,
     "heart": _heart,
     "moon": _moon,
+    "arrow": _arrow,
 }
-KINDS: tuple[str, ...] = tuple(_OUTLINES)
+ALL_KINDS: tuple[str, ...] = tuple(_OUTLINES)
+NEW_KIND = "arrow"  # kept from the demo model, so that there is something new to teach it
+KINDS: tuple[str, ...] = tuple(kind for kind in ALL_KINDS if kind != NEW_KIND)
 
 _COARSE_OUTLINES = {kind: outline(MAX_VERTICES) for kind, outline in _OUTLINES.items()}
 _FINE_OUTLINES = {kind: outline(_FINE) for kind, outline in _OUTLINES.items()}
@@ -111,7 +121,7 @@ def outlines(kind: str, *, degrees: float = 0.0, stretch: float = 1.0) -> tuple[
     outside where the outline is an arc, so that both enclose about the same area.
 
     Args:
-        kind: name out of `KINDS`.
+        kind: name out of `ALL_KINDS`.
         degrees: rotation, clockwise.
         stretch: height over width against the regular shape.
     """

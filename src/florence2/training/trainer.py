@@ -11,9 +11,10 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +133,7 @@ class Trainer:
         self.device = device
         trained = nn.ModuleList([model, self.supervision])
         self.optimiser = torch.optim.AdamW(
-            _parameter_groups(trained, options.weight_decay), options.learning_rate, betas=(0.9, 0.98), fused=True
+            parameter_groups(trained, options.weight_decay), options.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.step = 0
@@ -202,7 +203,7 @@ class Trainer:
     def _loss(self, batch: Batch, progress: float, sums: dict[str, list[float]]) -> Tensor:
         """The loss of the answers, and of the tower's maps where they are supervised."""
         pixels = (batch.pixels.to(self.device, torch.float32) - self._mean) / self._std
-        with self._arithmetic():
+        with arithmetic(self.device, is_mixed=self.options.is_mixed):
             maps = self.model.vision_tower.stages(pixels)
         total = pixels.new_zeros(())
         if not isinstance(self.supervision, nn.Identity):
@@ -211,18 +212,10 @@ class Trainer:
             sums["grids"][0] += loss.item()
             sums["grids"][1] += 1
         if self.images_seen >= self.options.tower_images:
-            with self._arithmetic():
+            with arithmetic(self.device, is_mixed=self.options.is_mixed):
                 features = self.model.multi_modal_projector(maps[-1])
             total = total + self._answer_loss(features, batch, self.options.location_spread * (1 - progress * 5 / 6), sums)
         return total
-
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        kind = torch.device(self.device).type
-        # Fused attention in bfloat16 is slower on processors without AMX than the products it is made of; on a GPU it is not.
-        attention = sdpa_kernel(SDPBackend.MATH) if kind == "cpu" else nullcontext()
-        with torch.autocast(kind, torch.bfloat16, enabled=self.options.is_mixed), attention:
-            yield
 
     def _answer_loss(self, features: Tensor, batch: Batch, spread: float, sums: dict[str, list[float]]) -> Tensor:
         """Mean loss over all tokens of all answers."""
@@ -230,7 +223,7 @@ class Trainer:
         total = features.new_zeros(())
         for group in batch.groups:
             asked = features[group.image_index]
-            with self._arithmetic():
+            with arithmetic(self.device, is_mixed=self.options.is_mixed):
                 logits = self.model(asked, group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device))
             losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
             total = total + losses.sum() / num_tokens
@@ -264,6 +257,20 @@ class Trainer:
         )
 
 
+@contextmanager
+def arithmetic(device: str | torch.device, *, is_mixed: bool) -> Iterator[None]:
+    """Matrix products in bfloat16 where ``is_mixed``, and attention by what is fastest in training on such a device."""
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16, enabled=is_mixed), attention_for(kind):
+        yield
+
+
+def attention_for(kind: str) -> AbstractContextManager[Any]:
+    """Which attention is fastest in training on devices of a kind."""
+    # Fused attention in bfloat16 is slower on processors without AMX than the products it is made of; on a GPU it is not.
+    return sdpa_kernel(SDPBackend.MATH) if kind == "cpu" else nullcontext()
+
+
 def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int, spread: float) -> Tensor:
     """Cross entropy of every token, ``[examples, tokens]``, zero at ignored places.
 
@@ -290,8 +297,10 @@ def _rate(progress: float, options: TrainingOptions) -> float:
     return max(0.01, min(1.0, progress / options.warmup, (1 - progress) / options.decay))
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """What learns of a model, for an optimiser: matrices decay, norms, biases and embeddings do not."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in learning if p.ndim > 1 and id(p) not in embeddings]
+    others = [p for p in learning if p.ndim < 2 or id(p) in embeddings]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -8,11 +8,11 @@ nothing that is printed on a picture: reading stays spelling. Deterministic; kno
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from florence2.errors import MissingExtra
+from florence2.tasks.tokenizer import Tokenizer
 from florence2.tasks.vocabulary import ADDED_TOKENS
 from florence2.training.backgrounds import TEXTURES, TONES
 from florence2.training.palette import COLOURS
@@ -21,9 +21,7 @@ from florence2.training.shapes import KINDS
 
 BASE_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 MASK_TOKEN = "<mask>"
-IMAGE_TOKEN = "<image>"
 
-_MAX_LENGTH = 1024
 _FIRST_WORDS = "What Describe Locate The There a an"
 _LATER_WORDS = (
     "does the image describe in detail what is shown with a paragraph text regions objects category name their descriptions "
@@ -43,10 +41,11 @@ def build_tokenizer(folder: str | Path) -> int:
         MissingExtra: the `tokenizers` package is not installed.
     """
     try:
-        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+        from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer as Backend
     except ImportError as error:
         raise MissingExtra("building a tokenizer needs the tokenizers package: install florence2[train]") from error
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Backend(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -59,14 +58,9 @@ def build_tokenizer(folder: str | Path) -> int:
     )
     tokenizer.train_from_iterator(_words(), trainer)
     tokenizer.add_special_tokens([AddedToken(MASK_TOKEN, lstrip=True, normalized=False, special=True)])
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in (*ADDED_TOKENS, IMAGE_TOKEN)])
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(folder / "tokenizer_config.json", _settings())
-    _write_json(folder / "special_tokens_map.json", {**_roles(), "additional_special_tokens": [*ADDED_TOKENS, IMAGE_TOKEN]})
-    return tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in ADDED_TOKENS])
+    Tokenizer(tokenizer, Path(folder)).save(folder)
+    return tokenizer.get_vocab_size() + 1  # with <image>
 
 
 def _words() -> Iterator[str]:
@@ -75,32 +69,3 @@ def _words() -> Iterator[str]:
     grounds = [*TEXTURES, *" ".join(TONES).split()]
     yield from (*_FIRST_WORDS.split(), *labels)
     yield from (f" {word}" for word in (*_LATER_WORDS.split(), *labels, *grounds))
-
-
-def _roles() -> dict[str, str]:
-    bos, pad, eos, unk = BASE_TOKENS
-    return {
-        "bos_token": bos,
-        "cls_token": bos,
-        "eos_token": eos,
-        "sep_token": eos,
-        "pad_token": pad,
-        "unk_token": unk,
-        "mask_token": MASK_TOKEN,
-    }
-
-
-def _settings() -> dict[str, object]:
-    return {
-        **_roles(),
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": _MAX_LENGTH,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "image_token": IMAGE_TOKEN,
-        "extra_special_tokens": {"image_token": IMAGE_TOKEN},
-    }
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

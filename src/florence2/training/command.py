@@ -1,0 +1,277 @@
+"""``florence2 train`` and ``florence2 evaluate``: options into a run, and a run into lines for people and JSON for programs.
+
+Nothing heavy is imported before a command runs, so that the command line can know both at no cost.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from florence2.errors import InvalidOption, MissingExtra
+
+if TYPE_CHECKING:
+    from florence2.training.finetune import FineTuneOptions, Outcome, Step
+    from florence2.training.measures import Figures
+    from florence2.training.records import Record
+
+_DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
+_IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
+_PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
+_OWN_TAGS = "Let prompts pass that begin with a tag of your own."
+
+
+def train(
+    data: Annotated[list[str], typer.Option(metavar="DATA", help=f"What is learnt. {_DATA} May be repeated.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: state, log, loss plot, and what comes out.")],
+    model: Annotated[str, typer.Option(help="Where to begin: alias, alias@revision, hub id or folder.")] = "florence-2-demo",
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="DATA", help="What the validation loss is measured on. Default: a share.")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="Share of the images held out for it, 0 for none.")] = 0.1,
+    prompt: Annotated[str, typer.Option(help=_PROMPT)] = "<OD>",
+    allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images of each data set.")] = None,
+    method: Annotated[
+        str, typer.Option(help="lora: low-rank updates, saved as an adapter. full: all weights, saved as a checkpoint.")
+    ] = "lora",
+    freeze_vision: Annotated[
+        bool, typer.Option("--freeze-vision", help="Leave the vision tower as it is: faster, and less memory.")
+    ] = False,
+    rank: Annotated[int, typer.Option(help="Rank of the low-rank updates.")] = 16,
+    alpha: Annotated[float, typer.Option(help="The updates are scaled by alpha / rank.")] = 32.0,
+    merge: Annotated[bool, typer.Option("--merge", help="Save a whole checkpoint beside the adapter.")] = False,
+    epochs: Annotated[int, typer.Option(help="How often each record is seen.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Records whose gradients are computed together.")] = 8,
+    accumulate: Annotated[int, typer.Option(help="Such batches in one step: a larger batch in the same memory.")] = 1,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: 5e-4 with LoRA, 1e-5 without.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 0.01,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after so many epochs without a better validation loss; 0 never does.")] = 3,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="A third more time for a fraction of the memory.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 (products in bf16; weights stay fp32).")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of records, the updates and the share held out.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
+) -> None:
+    """Fine-tune a checkpoint on your own data: LoRA or all weights."""
+    with _needs("train"):
+        from florence2.training.finetune import FineTuneOptions, FineTuner, split
+    options = FineTuneOptions(
+        method=_one_of("method", method, ("lora", "full")),
+        freeze_vision=freeze_vision,
+        rank=rank,
+        alpha=alpha,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        is_mixed=_is_mixed(precision, device),
+        checkpoint_activations=gradient_checkpointing,
+        patience=patience or None,
+        seed=seed,
+    )
+    reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
+    records = [record for name in data for record in _read(name, skip_bad, **reading)]
+    if validation is not None:
+        learnt, held_out = records, _read(validation, skip_bad, **reading)
+    else:
+        learnt, held_out = split(records, validation_share, seed)
+    tuner = FineTuner(*_loaded(model, device), options, output, base=_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
+    learnt = tuner.check(learnt, ", ".join(data)).sound(skip_bad=skip_bad)
+    held_out = tuner.check(held_out, validation or "what is held out").sound(skip_bad=skip_bad) if held_out else []
+    _say(_summary(model, options, learnt, held_out, tuner.num_learning))
+    with _bar("steps") as move:
+        outcome = tuner.run(learnt, held_out, tell=_teller(move))
+    print("\n".join(_lines(outcome, output)))
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(metavar="DATA", help=_DATA)],
+    model: Annotated[str, typer.Option(help="Alias, alias@revision, hub id or folder; an adapter's folder as well.")] = "florence-2-demo",
+    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter to merge: folder or hub id. May be repeated.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
+    prompt: Annotated[str, typer.Option(help=_PROMPT)] = "<OD>",
+    allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
+    beams: Annotated[int | None, typer.Option(help="Beams of the search; 1 is greedy. Default: the checkpoint's.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens. Default: the checkpoint's.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+) -> None:
+    """Measure a model on a data set, by the figures of each task in it."""
+    with _needs("evaluate"):
+        from florence2 import load
+        from florence2.training.evaluation import evaluate as measure
+    if output is not None and not output.absolute().parent.is_dir():
+        raise InvalidOption(f"the folder of {output} is not there", field="output")
+    reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
+    records = _read(data, skip_bad, **reading)
+    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
+        figures = measure(
+            engine,
+            records,
+            progress=lambda number: move(number, len(records), ""),
+            num_beams=beams,
+            max_new_tokens=max_new_tokens,
+        )
+        settings = {"model": model, "adapters": adapter or [], "data": data, "precision": engine.precision, "beams": beams}
+        settings["beams"] = beams or engine.checkpoint.generation.num_beams
+    print("\n".join(table(figures)))
+    if output is not None:
+        content = {"settings": settings, "figures": as_json(figures)}
+        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def table(figures: Figures) -> Iterator[str]:
+    """Figures for people: a line each."""
+    rows = [(tag, name, f"{one.value:.3f}", str(one.count)) for tag, named in figures.items() for name, one in named.items()]
+    rows = [("TASK", "FIGURE", "VALUE", "MEASURED ON"), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def as_json(figures: Figures) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures for programs."""
+    return {
+        tag: {name: {"value": round(one.value, 4), "count": one.count} for name, one in named.items()} for tag, named in figures.items()
+    }
+
+
+@contextmanager
+def _needs(extra: str) -> Iterator[None]:
+    """Say which extra brings a package that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "florence2":
+            raise
+        raise MissingExtra(
+            f"florence2 {extra} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2[{extra}]'"
+        ) from error
+
+
+def _read(name: str, skip_bad: bool, **reading: Any) -> list[Record]:
+    """The sound records of a data set; what is skipped is told."""
+    from florence2.training.datasets import read_dataset
+
+    with _bar("images looked at") as move:
+        found = read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
+    records = found.sound(skip_bad=skip_bad)
+    if found.problems:
+        _say("\n".join([*map(str, found.problems), f"{name}: skipped {len(found.problems)}, {len(records)} sound"]))
+    return records
+
+
+def _loaded(name: str, device: str) -> tuple[Any, Any, Any]:
+    """A checkpoint, its model in float32 and its tokenizer."""
+    from florence2.engine.device import choose_device
+    from florence2.tasks.tokenizer import Tokenizer
+    from florence2.weights import load_model, read_checkpoint, resolve
+
+    checkpoint = read_checkpoint(resolve(name))
+    return checkpoint, load_model(checkpoint, device=choose_device(device)), Tokenizer.load(checkpoint.folder)
+
+
+def _base(name: str) -> str:
+    """How an adapter names the model that it belongs to."""
+    from florence2.weights import ALIASES, resolve
+
+    stem, at, revision = name.partition("@")
+    if Path(name).is_dir() and name not in ALIASES:
+        return str(resolve(name))
+    alias = ALIASES.get(stem)
+    return (alias.repository if alias is not None and alias.repository else stem) + at + revision
+
+
+def _is_mixed(precision: str, device: str) -> bool:
+    """Whether products are to be computed in bfloat16."""
+    import torch
+
+    from florence2.engine.device import choose_device, choose_numbers
+
+    numbers = choose_numbers(precision, choose_device(device))
+    if precision != "auto" and (numbers.is_quantized or numbers.tower == torch.float16):
+        raise InvalidOption(f"training is in fp32 or bf16, got {precision!r}", field="precision")
+    return numbers.tower == torch.bfloat16
+
+
+def _one_of(field: str, value: str, words: Sequence[str]) -> Any:
+    if value not in words:
+        raise InvalidOption(f"{field} must be one of {', '.join(words)}; got {value!r}", field=field)
+    return value
+
+
+def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], held_out: Sequence[Record], num_learning: int) -> str:
+    how = f"LoRA of rank {options.rank} on {' and '.join(options.targets)}" if options.method == "lora" else "all weights"
+    if options.method == "full" and options.freeze_vision:
+        how = "all weights but the vision tower's"
+    return (
+        f"{model}: {how}, {num_learning:,} numbers learn from {len(learnt)} records, {len(held_out)} are held out; "
+        f"products in {'bf16' if options.is_mixed else 'fp32'}"
+    )
+
+
+def _teller(move: Callable[[int, int | None, str], None]) -> Callable[[Step], None]:
+    def tell(step: Step) -> None:
+        validation = "" if step.validation is None else f"  validation {step.validation:.4f}"
+        move(step.number, step.total, f"epoch {step.epoch}  loss {step.loss:.4f}{validation}")
+
+    return tell
+
+
+def _lines(outcome: Outcome, output: Path) -> Iterator[str]:
+    """What came out, for people."""
+    early = ", stopped early" if outcome.stopped_early else ""
+    best = "" if outcome.best is None else f", best validation loss {outcome.best:.4f} after epoch {outcome.best_epoch}"
+    yield f"{outcome.steps} steps in {outcome.seconds:.0f} s{early}{best}"
+    yield from (str(folder) for folder in outcome.folders)
+    yield str(output / "loss.png")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
+    """A progress bar on standard error; where that is no terminal, a line every ten seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _every_ten_seconds(what)
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None, note="")
+        yield lambda number, total, note: progress.update(task, completed=number, total=total, note=note)
+
+
+def _every_ten_seconds(what: str) -> Callable[[int, int | None, str], None]:
+    import time
+
+    last = time.monotonic()
+
+    def move(number: int, total: int | None, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 10:
+            last = time.monotonic()
+            _say(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
+
+    return move

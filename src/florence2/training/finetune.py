@@ -1,0 +1,446 @@
+"""Fine-tuning: a checkpoint and records in, an adapter or a checkpoint out.
+
+LoRA or all weights, with the vision tower or without it. The loss is the reference's: mean cross entropy over the answers' tokens, of
+however many batches a step takes. Each epoch ends with the loss on held-out records; what was best there is what is saved, at
+once, so that a run that is stopped has lost nothing. A run's folder holds its state and log beside it. Knows nothing of files of records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from florence2.engine.pixels import preprocess
+from florence2.errors import DatasetError, InvalidOption
+from florence2.model import Florence2
+from florence2.tasks.tokenizer import Tokenizer
+from florence2.training.batches import IGNORED, Group, Row, make_groups
+from florence2.training.lora import add_lora, save_adapter
+from florence2.training.measures import FREE
+from florence2.training.records import DataSet, Picture, Problem, Record, open_picture
+from florence2.training.runlog import RunLog
+from florence2.training.saving import save_checkpoint
+from florence2.training.trainer import answer_losses, arithmetic, attention_for, parameter_groups
+from florence2.weights.checkpoint import Checkpoint
+
+STATE = "state.pt"
+ADAPTER, CHECKPOINT = "adapter", "checkpoint"
+SAVE_EVERY_S = 300.0
+Method = Literal["lora", "full"]
+
+
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """How to fine-tune.
+
+    Attributes:
+        method: "lora" learns low-rank updates of the linear layers, "full" all weights.
+        freeze_vision: leave the vision tower as it is; its features are then computed without memory for gradients.
+        rank: of the low-rank updates.
+        alpha: they are scaled by ``alpha / rank``.
+        epochs: how often each record is seen.
+        batch_size: records whose gradients are computed together.
+        accumulate: such batches in one step of the optimiser.
+        learning_rate: its value after warming up; None is 5e-4 with LoRA and 1e-5 without.
+        warmup: share of all steps over which the rate rises; it falls to zero over the rest.
+        weight_decay: of matrices.
+        max_gradient_norm: gradients are scaled down to it.
+        is_mixed: matrix products in bfloat16; weights, norms and losses stay float32.
+        checkpoint_activations: compute layers a second time for their gradients instead of keeping what they computed: a third more
+            time for a fraction of the memory.
+        patience: stop after so many epochs without a better validation loss; None never does.
+        seed: of the order of records and of the updates.
+    """
+
+    method: Method = "lora"
+    freeze_vision: bool = False
+    rank: int = 16
+    alpha: float = 32.0
+    epochs: int = 10
+    batch_size: int = 8
+    accumulate: int = 1
+    learning_rate: float | None = None
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    is_mixed: bool = False
+    checkpoint_activations: bool = False
+    patience: int | None = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name} must be at least 1, got {getattr(self, name)}", field=name)
+        for name in ("alpha", "max_gradient_norm"):
+            if not getattr(self, name) > 0:
+                raise InvalidOption(f"{name} must be greater than 0, got {getattr(self, name)}", field=name)
+        if self.method not in ("lora", "full"):
+            raise InvalidOption(f"method must be lora or full, got {self.method!r}", field="method")
+        if not 0 <= self.warmup < 1:
+            raise InvalidOption(f"warmup is a share of all steps from 0 to under 1, got {self.warmup}", field="warmup")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise InvalidOption(f"learning_rate must be greater than 0, got {self.learning_rate}", field="learning_rate")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate after warming up."""
+        return self.learning_rate or (5e-4 if self.method == "lora" else 1e-5)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The groups of layers that get low-rank updates."""
+        return ("language",) if self.freeze_vision else ("language", "vision")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run tells about itself while it runs.
+
+    Attributes:
+        number: steps so far.
+        total: steps in all.
+        epoch: the epoch that is under way, from 1.
+        loss: of the last step, a token.
+        validation: the last loss on held-out records; None before the first.
+    """
+
+    number: int
+    total: int
+    epoch: int
+    loss: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out.
+
+    Attributes:
+        folders: what was saved: the adapter, the checkpoint, or both.
+        steps: how many were taken.
+        best: the lowest validation loss; None without held-out records.
+        best_epoch: the epoch that it was measured after; the last one without held-out records.
+        stopped_early: whether patience ended the run.
+        seconds: how long the run took, what was before a resumption included.
+    """
+
+    folders: tuple[Path, ...]
+    steps: int
+    best: float | None
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+
+
+@dataclass
+class _Counters:
+    """Where a run stands."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+class FineTuner:
+    """One run in one folder.
+
+    Args:
+        checkpoint: where it begins.
+        model: the checkpoint's, in float32, where it is to be trained; changed in place.
+        tokenizer: the checkpoint's.
+        options: how to train.
+        folder: the run's; made if need be.
+        base: how an adapter names its base: a name that ``load`` takes, with its revision behind an @ if it has one.
+        merge: save a whole checkpoint beside an adapter.
+        resume: go on from the state in the folder.
+        tensorboard: write TensorBoard's files.
+
+    Raises:
+        InvalidOption: a state lies in the folder and is not to be resumed, or one of other options is.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Florence2,
+        tokenizer: Tokenizer,
+        options: FineTuneOptions,
+        folder: Path,
+        *,
+        base: str,
+        merge: bool = False,
+        resume: bool = False,
+        tensorboard: bool = False,
+    ) -> None:
+        self.checkpoint, self.model, self.tokenizer = checkpoint, model, tokenizer
+        self.options, self.folder, self.base, self.merge = options, folder, base, merge
+        self.device = model.device
+        if options.method == "lora":
+            add_lora(model, targets=options.targets, rank=options.rank, alpha=options.alpha, seed=options.seed)
+        elif options.freeze_vision:
+            model.vision_tower.requires_grad_(False)
+        if options.checkpoint_activations:
+            _recompute_layers(model)
+        self._tower_learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+        self.optimiser = torch.optim.AdamW(parameter_groups(model, options.weight_decay), options.rate)
+        self._at = _Counters()
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self._resume()
+        elif (folder / STATE).exists():
+            raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
+        self._log = RunLog(folder, self._at.step, tensorboard=tensorboard)
+
+    @property
+    def num_learning(self) -> int:
+        """How many numbers learn."""
+        return sum(parameter.numel() for parameter in self._learning().values())
+
+    def check(self, records: Sequence[Record], name: str) -> DataSet:
+        """The records that this model has room for, and what is wrong with the others."""
+        text, image = self.checkpoint.config.text, self.checkpoint.image
+        room = text.max_position_embeddings
+        num_image_tokens = self.checkpoint.config.vision.num_image_tokens(image.height, image.width)
+        data = DataSet(name)
+        for record in records:
+            prompt, answer = (len(self.tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
+            if prompt + num_image_tokens > room:
+                data.problems.append(Problem(record.where, f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"))
+            elif answer > room:
+                data.problems.append(Problem(record.where, f"the answer has {answer} tokens; there is room for {room}"))
+            else:
+                data.records.append(record)
+        return data
+
+    def run(self, records: Sequence[Record], held_out: Sequence[Record], *, tell: Callable[[Step], None] | None = None) -> Outcome:
+        """Train until the last epoch, or until patience ends.
+
+        Args:
+            records: what is learnt.
+            held_out: what the validation loss is measured on; none is allowed.
+            tell: called after every step.
+
+        Raises:
+            DatasetError: a picture can no longer be read; the run can be resumed.
+        """
+        options, at = self.options, self._at
+        steps_an_epoch = -(-len(_batches(records, options, 0)) // options.accumulate)
+        total = steps_an_epoch * options.epochs
+        started, saved = time.monotonic() - at.seconds, time.monotonic()
+        validation, stopped = None, False
+        while at.epoch < options.epochs and not stopped:
+            batches = _batches(records, options, at.epoch)
+            while at.batch < len(batches):
+                chosen = batches[at.batch : at.batch + options.accumulate]
+                loss = self.step(chosen, _rate(at.step, total, options))
+                at.batch, at.step, at.seconds = at.batch + len(chosen), at.step + 1, time.monotonic() - started
+                self._log.tell(at.step, epoch=at.epoch + 1, loss=loss, learning_rate=self.optimiser.param_groups[0]["lr"])
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    self.save_state()
+                    saved = time.monotonic()
+                if tell is not None:
+                    tell(Step(at.step, total, at.epoch + 1, loss, validation))
+            at.epoch, at.batch = at.epoch + 1, 0
+            validation = self._validate(held_out) if held_out else None
+            stopped = self._settle(validation)
+            at.seconds = time.monotonic() - started
+            self.save_state()
+            self._log.plot()
+        self._log.close()
+        return Outcome(self._folders(), at.step, at.best, at.best_epoch, stopped and at.epoch < options.epochs, at.seconds)
+
+    def step(self, batches: Sequence[Sequence[Record]], learning_rate: float) -> float:
+        """One step of the optimiser on some batches together; the loss a token."""
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        prepared = [self._prepare(batch) for batch in batches]
+        num_tokens = sum(_num_tokens(groups) for _, groups in prepared)
+        total = 0.0
+        for pixels, groups in prepared:
+            loss = self._loss(pixels, groups)
+            (loss / num_tokens).backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(self._learning().values(), self.options.max_gradient_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return total / num_tokens
+
+    def save_state(self) -> None:
+        """Write all that a resumption needs; a kill at any moment leaves a whole file."""
+        state = {
+            "learning": {name: parameter.detach() for name, parameter in self._learning().items()},
+            "optimiser": self.optimiser.state_dict(),
+            "at": asdict(self._at),
+            "options": asdict(self.options),
+        }
+        partial = self.folder / f"{STATE}.partial"
+        torch.save(state, partial)
+        partial.replace(self.folder / STATE)
+
+    def _resume(self) -> None:
+        path = self.folder / STATE
+        if not path.exists():
+            raise InvalidOption(f"there is nothing to go on with: {path} is not there; leave out --resume", field="resume")
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        changed = [
+            name for name, value in asdict(self.options).items() if name not in ("epochs", "patience") and state["options"][name] != value
+        ]
+        if changed:
+            was = ", ".join(f"{name} was {state['options'][name]}" for name in changed)
+            raise InvalidOption(f"a run goes on with the options that it began with: {was}", field=changed[0])
+        with torch.no_grad():
+            for name, parameter in self._learning().items():
+                parameter.copy_(state["learning"][name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._at = _Counters(**state["at"])
+
+    def _learning(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def _prepare(self, batch: Sequence[Record]) -> tuple[Tensor, tuple[Group, ...]]:
+        """Pixels of the batch's pictures, each once, and its examples as ids."""
+        pictures: dict[Picture, int] = {}
+        rows = []
+        for record in batch:
+            question = record.question
+            index = pictures.setdefault(record.picture, len(pictures))
+            ids = (self.tokenizer.encode(words) for words in (question.sentence, record.answers[0]))
+            rows.append(Row(index, question.tag or FREE, *ids))
+        try:
+            pixels = torch.stack([preprocess(open_picture(picture), self.checkpoint.image) for picture in pictures])
+        except ValueError as error:  # an image that was sound when the run began
+            raise DatasetError(f"{batch[0].where}: {error}") from error
+        return pixels, make_groups(rows)
+
+    def _loss(self, pixels: Tensor, groups: Sequence[Group]) -> Tensor:
+        """The loss of a batch's answers, summed over their tokens."""
+        mixed = self.options.is_mixed
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_learns), arithmetic(self.device, is_mixed=mixed):
+            grid = self.model.vision_tower(pixels.to(self.device))
+        with arithmetic(self.device, is_mixed=mixed):
+            features = self.model.multi_modal_projector(grid)
+        losses = []
+        for group in groups:
+            with arithmetic(self.device, is_mixed=mixed):
+                decoder_ids = group.decoder_ids.to(self.device)
+                logits = self.model(features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths, decoder_ids)
+            losses.append(answer_losses(logits, group.labels.to(self.device), 0, 0.0).sum())
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def _validate(self, records: Sequence[Record]) -> float:
+        """The loss a token on held-out records."""
+        self.model.eval()
+        total, num_tokens = 0.0, 0
+        for batch in _in_order(records, self.options.batch_size):
+            pixels, groups = self._prepare(batch)
+            total += self._loss(pixels, groups).item()
+            num_tokens += _num_tokens(groups)
+        return total / num_tokens
+
+    def _settle(self, validation: float | None) -> bool:
+        """Save what is best so far; whether patience has ended."""
+        at = self._at
+        if validation is not None:
+            self._log.tell(at.step, epoch=at.epoch, validation=validation)
+        if validation is None or at.best is None or validation < at.best:
+            at.best, at.best_epoch = validation, at.epoch
+            self._save_model()
+        return validation is not None and self.options.patience is not None and at.epoch - at.best_epoch >= self.options.patience
+
+    def _save_model(self) -> None:
+        options = self.options
+        if options.method == "lora":
+            base, _, revision = self.base.partition("@")
+            settings = {"targets": options.targets, "rank": options.rank, "alpha": options.alpha}
+            save_adapter(self.model, self.folder / ADAPTER, base=base, revision=revision or None, **settings)
+        if CHECKPOINT in (folder.name for folder in self._folders()):
+            save_checkpoint(self.model, self.checkpoint, self.tokenizer, self.folder / CHECKPOINT)
+
+    def _folders(self) -> tuple[Path, ...]:
+        is_lora = self.options.method == "lora"
+        names = [*([ADAPTER] if is_lora else []), *([CHECKPOINT] if self.merge or not is_lora else [])]
+        return tuple(self.folder / name for name in names)
+
+
+def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
+    """Records to learn from and records held out, by picture: all questions about one stand on one side.
+
+    Args:
+        records: of at least two pictures, unless nothing is held out.
+        share: of the pictures that are held out, 0 to under 1; at least one picture where it is more than 0.
+        seed: of the choice.
+
+    Raises:
+        InvalidOption: a share that can't be, or too few pictures.
+    """
+    if not 0 <= share < 1:
+        raise InvalidOption(f"the share of held-out pictures is 0 to under 1, got {share}", field="validation_share")
+    pictures = list(dict.fromkeys(record.picture for record in records))
+    count = max(1, round(share * len(pictures))) if share else 0
+    if share and count >= len(pictures):
+        raise InvalidOption(
+            f"{len(pictures)} picture is too few to hold some out; give more, or a validation share of 0", field="validation_share"
+        )
+    order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
+    held_out = {pictures[index] for index in order[:count]}
+    return [one for one in records if one.picture not in held_out], [one for one in records if one.picture in held_out]
+
+
+def _batches(records: Sequence[Record], options: FineTuneOptions, epoch: int) -> list[list[Record]]:
+    """An epoch's batches: pictures in a new order, the questions about one next to each other, so that it is encoded once."""
+    rng = np.random.default_rng([options.seed, epoch])
+    by_picture: dict[Picture, list[Record]] = {}
+    for record in records:
+        by_picture.setdefault(record.picture, []).append(record)
+    pictures = list(by_picture.values())
+    order = rng.permutation(len(pictures)).tolist()
+    return _in_order([pictures[index][place] for index in order for place in rng.permutation(len(pictures[index]))], options.batch_size)
+
+
+def _in_order(records: Sequence[Record], batch_size: int) -> list[list[Record]]:
+    return [list(records[start : start + batch_size]) for start in range(0, len(records), batch_size)]
+
+
+def _num_tokens(groups: Sequence[Group]) -> int:
+    return sum(int((group.labels != IGNORED).sum()) for group in groups)
+
+
+def _rate(step: int, total: int, options: FineTuneOptions) -> float:
+    """The learning rate of a step: up over the warm-up, then down to zero at the end."""
+    warmup = max(1, round(options.warmup * total))
+    return options.rate * min((step + 1) / warmup, (total - step) / max(1, total - warmup + 1))
+
+
+def _recompute_layers(model: Florence2) -> None:
+    """Let each layer and each block of the tower forget what it computed, and compute it again for its gradient."""
+    text, kind = model.language_model, model.device.type
+    stages: Any = model.vision_tower.blocks
+    blocks: list[Any] = [*text.encoder.layers, *text.decoder.layers, *(block for stage in stages for block in stage)]
+    for block in blocks:
+        block.forward = _Recomputed(block.forward, kind)
+
+
+@dataclass(frozen=True)
+class _Recomputed:
+    """A module's forward that keeps nothing but its arguments; the second time it must be computed as it was the first time."""
+
+    forward: Callable[..., Any]
+    kind: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        return recompute(self.forward, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), attention_for(self.kind)))

@@ -1,0 +1,337 @@
+"""How good answers are: the figures of the field, computed by the libraries that everybody's figures come from.
+
+In: records with the results that a model gave. Out: for each task a few figures by name. Average precision and overlaps of masks come
+from pycocotools, CIDEr and BLEU from pycocoevalcap, edit distances from rapidfuzz. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from florence2.errors import MissingExtra
+from florence2.results import Result
+from florence2.training.records import Places, Record, places
+
+MIN_OVERLAP = 0.5
+FREE = "free prompts"
+
+MEANINGS: dict[str, str] = {
+    "ap": "COCO average precision, mean over IoU 0.50 to 0.95",
+    "ap50": "COCO average precision at IoU 0.5",
+    "recall": "things found: label right, IoU at least 0.5",
+    "precision": "things that are right among those found",
+    "accuracy": "places right at IoU 0.5, among those asked for or answered",
+    "mean_iou": "mean IoU with what was asked for",
+    "f1": "harmonic mean of recall and precision: text right, IoU at least 0.5",
+    "exact": "answers that are exactly right",
+    "phrases": "answers that name exactly the right things, in any order",
+    "cider": "CIDEr-D, 10 is the most",
+    "bleu4": "BLEU with up to four words",
+    "word_accuracy": "words read exactly, case included",
+    "word_f1": "harmonic mean of words read exactly and words that are there among those read",
+    "character_error": "edits per character, 0 is perfect",
+}
+"""What each figure means; all are 0 to 1 and better when higher, unless it is said."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure and the number of things that it was measured on."""
+
+    value: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A record and what a model made of it."""
+
+    record: Record
+    result: Result
+
+
+Figures = dict[str, dict[str, Measure]]
+
+
+def measure(answers: Iterable[Answered]) -> Figures:
+    """Figures by task and name; free prompts stand under `FREE`.
+
+    Raises:
+        MissingExtra: one of the libraries is not installed.
+    """
+    by_task: dict[str, list[Answered]] = defaultdict(list)
+    for answer in answers:
+        by_task[answer.record.tag or FREE].append(answer)
+    try:
+        return {tag: _MEASURES.get(tag, captions)(by_task[tag]) for tag in [*_MEASURES, FREE] if tag in by_task}
+    except ImportError as error:
+        raise MissingExtra(f"evaluation needs the extra 'evaluate' ({error.name} is missing): pip install 'florence2[evaluate]'") from error
+
+
+def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`exact`, `phrases`, `bleu4` and `cider`; CIDEr weighs words by how rare they are, so it needs two pictures at least."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+
+    given = {index: [_words(_text(answer))] for index, answer in enumerate(answers)}
+    wanted = {index: [_words(text) for text in answer.record.answers] for index, answer in enumerate(answers)}
+    figures = {
+        **exact(answers),
+        "phrases": _share([any(_phrases(_text(one)) == _phrases(text) for text in one.record.answers) for one in answers]),
+    }
+    bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
+    figures["bleu4"] = Measure(float(bleu[3]), len(answers))
+    if len(answers) > 1:
+        figures["cider"] = Measure(float(Cider().compute_score(wanted, given)[0]), len(answers))
+    return figures
+
+
+def exact(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`exact`."""
+    return {"exact": _share([_text(answer) in answer.record.answers for answer in answers])}
+
+
+def reading(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`word_accuracy`, `word_f1`, `character_error` and `exact`, whatever white space stands between words."""
+    from rapidfuzz.distance import Levenshtein
+
+    hits = num_wanted = num_read = edits = num_characters = 0
+    for answer in answers:
+        wanted, read = answer.record.answers[0].split(), _text(answer).split()
+        hits += sum((Counter(wanted) & Counter(read)).values())
+        num_wanted, num_read = num_wanted + len(wanted), num_read + len(read)
+        edits += Levenshtein.distance(" ".join(wanted), " ".join(read))
+        num_characters += len(" ".join(wanted))
+    figures = {"word_f1": Measure(_f1(hits, num_wanted, num_read), num_wanted)}
+    if num_characters:
+        figures["word_accuracy"] = Measure(hits / num_wanted, num_wanted)
+        figures["character_error"] = Measure(edits / num_characters, num_characters)
+    return {**figures, **exact(answers)}
+
+
+def detection(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`ap`, `ap50`, `recall` and `precision`."""
+    return {**average_precision(answers), **_found(answers, lambda places: places.boxes)}
+
+
+def proposals(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`recall` and `precision`, whatever the labels."""
+    return _found(answers, lambda places: places.boxes)
+
+
+def printed(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`f1`, `recall` and `precision` of texts with their quads, by the boxes around these."""
+    found = _found(answers, lambda places: [_around(quad) for quad in places.quads], name=str.strip)
+    recall, precision = (found[name].value if name in found else 0.0 for name in ("recall", "precision"))
+    total = sum(len(answer.record.truth.quads) for answer in answers)
+    return {"f1": Measure(2 * recall * precision / (recall + precision) if recall + precision else 0.0, total), **found}
+
+
+def grounding(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`accuracy` and `mean_iou` of boxes that phrases or classes were to get.
+
+    A place too much counts like one that is missing; to find nothing where nothing is counts as one that is right. Where only one
+    phrase was asked for, labels are not compared.
+    """
+    hits = total = 0
+    overlaps: list[float] = []
+    for answer in answers:
+        wanted, found = _labelled(answer.record.truth), _labelled(places(answer.result))
+        if len({label for label, _ in wanted}) == 1:
+            wanted, found = [("", box) for _, box in wanted], [("", box) for _, box in found]
+        matched = match(wanted, found)
+        hits += sum(overlap >= MIN_OVERLAP for overlap in matched) if wanted else not found
+        total += max(len(wanted), len(found), 1)
+        overlaps += matched
+    return {"accuracy": Measure(hits / total, total), **({"mean_iou": _mean(overlaps)} if overlaps else {})}
+
+
+def segmentation(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`mean_iou` and `accuracy` of all outlines of an answer together."""
+    overlaps = [mask_overlap(_outlines(one.record.truth), _outlines(places(one.result)), one.record.size) for one in answers]
+    return {"mean_iou": _mean(overlaps), "accuracy": _share([overlap >= MIN_OVERLAP for overlap in overlaps])}
+
+
+_MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Measure]]] = {
+    "<OD>": detection,
+    "<DENSE_REGION_CAPTION>": detection,
+    "<REGION_PROPOSAL>": proposals,
+    "<CAPTION>": captions,
+    "<DETAILED_CAPTION>": captions,
+    "<MORE_DETAILED_CAPTION>": captions,
+    "<CAPTION_TO_PHRASE_GROUNDING>": grounding,
+    "<OPEN_VOCABULARY_DETECTION>": grounding,
+    "<REFERRING_EXPRESSION_SEGMENTATION>": segmentation,
+    "<REGION_TO_SEGMENTATION>": segmentation,
+    "<REGION_TO_CATEGORY>": exact,
+    "<REGION_TO_DESCRIPTION>": captions,
+    "<OCR>": reading,
+    "<OCR_WITH_REGION>": printed,
+    "<REGION_TO_OCR>": reading,
+}
+
+
+def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`ap` and `ap50` by COCO's evaluation: the mean over the records' classes, objects ranked by their scores, at most 100 a picture.
+
+    What is found under a name that no record knows counts nowhere, as in COCO.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    labels = sorted({_label(label) for answer in answers for label in answer.record.truth.labels})
+    total = sum(len(answer.record.truth.boxes) for answer in answers)
+    if not labels:
+        return {}
+    numbers = {label: number for number, label in enumerate(labels, start=1)}
+    truth: Any = COCO()  # its types do not say what it takes
+    found: list[dict[str, Any]] = []
+    images = [{"id": index, "width": one.record.size[0], "height": one.record.size[1]} for index, one in enumerate(answers, start=1)]
+    annotations: list[dict[str, Any]] = []
+    for index, answer in enumerate(answers, start=1):
+        for name, box in _labelled(answer.record.truth):
+            x, y, width, height = _sides(box)
+            entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": [x, y, width, height]}
+            annotations.append({**entry, "area": width * height, "iscrowd": 0})
+        for name, box in answer.record.ignored:
+            if (name := _label(name)) in numbers:
+                entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": _sides(box)}
+                annotations.append({**entry, "area": 1, "iscrowd": 1})
+        scores = answer.result.scores or [1.0] * len(answer.result.labels)
+        for (name, box), score in zip(_labelled(places(answer.result)), scores, strict=True):
+            if name in numbers:
+                found.append({"image_id": index, "category_id": numbers[name], "bbox": _sides(box), "score": score})
+    truth.dataset = {
+        "info": {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": n, "name": name} for name, n in numbers.items()],
+    }
+    if not found:
+        return {"ap": Measure(0.0, total), "ap50": Measure(0.0, total)}
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress to nobody in particular
+        truth.createIndex()
+        evaluator = COCOeval(truth, truth.loadRes(found), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return {"ap": Measure(float(evaluator.stats[0]), total), "ap50": Measure(float(evaluator.stats[1]), total)}
+
+
+def match(wanted: Sequence[tuple[str, Sequence[float]]], found: Sequence[tuple[str, Sequence[float]]]) -> list[float]:
+    """For each wanted (label, box) its overlap with a found one of the same label, 0 where there is none; a found one counts once."""
+    overlaps = box_overlaps([box for _, box in wanted], [box for _, box in found])
+    for row, (label, _) in enumerate(wanted):
+        overlaps[row, [column for column, (name, _) in enumerate(found) if name != label]] = 0.0
+    matched = [0.0] * len(wanted)
+    while overlaps.size and overlaps.max() > 0:
+        row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
+        matched[int(row)] = float(overlaps[row, column])
+        overlaps[row, :], overlaps[:, column] = 0.0, 0.0
+    return matched
+
+
+def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> np.ndarray:
+    """Intersection over union of each box x1, y1, x2, y2 of the first with each of the second, ``[first, second]``."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    sides = [np.array([_sides(box) for box in boxes], dtype=np.float64) for boxes in (second, first)]
+    return np.array(_masks().iou(sides[0], sides[1], [0] * len(first))).T.copy()
+
+
+def mask_overlap(wanted: Sequence[Sequence[float]], found: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
+    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of `size`."""
+    mask = _masks()
+    masks = []
+    for outlines in (found, wanted):
+        drawn = [list(outline) for outline in outlines if len(outline) >= 6]
+        if not drawn:
+            return 0.0
+        masks.append(mask.merge(mask.frPyObjects(drawn, size[1], size[0])))
+    return float(np.array(mask.iou(masks[:1], masks[1:], [0]))[0, 0])
+
+
+def _masks() -> Any:
+    """Pycocotools' masks; its types leave out arrays and lists of outlines."""
+    from pycocotools import mask
+
+    return mask
+
+
+def _found(
+    answers: Sequence[Answered], boxes: Callable[[Places], Sequence[Sequence[float]]], name: Callable[[str], str] | None = None
+) -> dict[str, Measure]:
+    """`recall` and `precision`; one of them is missing where there is nothing to measure it on. ``name`` is what of a label is compared."""
+    hits = num_wanted = num_found = 0
+    for answer in answers:
+        wanted, found = (
+            list(zip(map(name or _label, place.labels), boxes(place), strict=True))
+            for place in (answer.record.truth, places(answer.result))
+        )
+        hits += sum(overlap >= MIN_OVERLAP for overlap in match(wanted, found))
+        num_wanted, num_found = num_wanted + len(wanted), num_found + len(found)
+    figures = {}
+    if num_wanted:
+        figures["recall"] = Measure(hits / num_wanted, num_wanted)
+    if num_found:
+        figures["precision"] = Measure(hits / num_found, num_found)
+    return figures
+
+
+def _labelled(place: Places) -> list[tuple[str, Sequence[float]]]:
+    """Labels and boxes; outlines by the boxes around them."""
+    boxes = place.boxes or [_around([value for outline in outlines for value in outline]) for outlines in place.polygons]
+    return list(zip(map(_label, place.labels), boxes, strict=True))
+
+
+def _outlines(place: Places) -> list[Sequence[float]]:
+    return [outline for outlines in place.polygons for outline in outlines]
+
+
+def _label(label: str) -> str:
+    """A label as it is compared."""
+    return " ".join(label.casefold().split())
+
+
+def _around(corners: Sequence[float]) -> tuple[float, ...]:
+    return min(corners[::2]), min(corners[1::2]), max(corners[::2]), max(corners[1::2])
+
+
+def _sides(box: Sequence[float]) -> list[float]:
+    """x, y, width, height, as COCO has it."""
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _text(answer: Answered) -> str:
+    """The words of an answer; published checkpoints write a region's place behind its category."""
+    return answer.result.text.partition("<loc_")[0].strip()
+
+
+def _words(text: str) -> str:
+    """Lower case, punctuation apart from words: what CIDEr and BLEU are counted on."""
+    return " ".join("".join(character if character.isalnum() or character.isspace() else " " for character in text.lower()).split())
+
+
+def _phrases(text: str) -> Counter[str]:
+    """What a list names: "a red circle and a blue star" names a red circle and a blue star."""
+    phrases = text.replace(" and ", ", ").split(", ")
+    return Counter(phrase.strip().removeprefix("an ").removeprefix("a ") for phrase in phrases)
+
+
+def _f1(hits: int, num_wanted: int, num_found: int) -> float:
+    return 2 * hits / (num_wanted + num_found) if num_wanted + num_found else 1.0
+
+
+def _mean(values: Sequence[float]) -> Measure:
+    return Measure(float(np.mean(values)) if values else 0.0, len(values))
+
+
+def _share(values: Sequence[bool]) -> Measure:
+    return _mean([float(value) for value in values])

@@ -1,0 +1,291 @@
+"""One question about one picture and its answer: what data sets are made of, for training and for evaluation.
+
+In: a source (JSONL, COCO, scenes) hands over parts. Out: a `Record` that is known to be sound: its picture opens, its prompt is
+one that the model takes, its answer one that the task can have. What is not sound is a `Problem` with its place. Knows
+nothing of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from florence2.engine.pixels import read_image
+from florence2.errors import DatasetError, InvalidImage
+from florence2.results import Result
+from florence2.tasks.answer import read_answer
+from florence2.tasks.coordinates import quantize
+from florence2.tasks.prompt import Prompt, build_prompt
+from florence2.tasks.table import TASKS, Grammar
+from florence2.tasks.vocabulary import NUM_BINS, STRUCTURAL, location_token
+from florence2.training.scenes import SceneOptions, draw_scene
+
+_LOCATION = re.compile(r"<loc_([^<>]*)>")
+_PROBLEMS_SHOWN = 50
+# A coordinate may lie so many pixels outside its image, as rounding leaves it, and is pulled back.
+_SLACK = 1.0
+
+
+@dataclass(frozen=True)
+class ScenePicture:
+    """A picture that is drawn when it is looked at.
+
+    Attributes:
+        seed: of the data set.
+        number: of the scene in it.
+        size: side in pixels.
+        options: what the scene may hold.
+    """
+
+    seed: int
+    number: int
+    size: int
+    options: SceneOptions
+
+    def draw(self) -> Any:
+        """The scene, and the generator that drew it."""
+        rng = np.random.default_rng([self.seed, self.number])
+        return draw_scene(rng, size=self.size, options=self.options), rng
+
+    def __str__(self) -> str:
+        return f"scene {self.number}"
+
+
+Picture = Path | ScenePicture
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the things of an answer are, in pixels of the picture, unrounded.
+
+    Attributes:
+        labels: one a thing, empty where the task gives none.
+        boxes: x1, y1, x2, y2 each.
+        quads: four corners each, as x, y, x, y, …
+        polygons: the outlines of each thing, as x, y, x, y, …
+    """
+
+    labels: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, ...], ...] = ()
+    quads: tuple[tuple[float, ...], ...] = ()
+    polygons: tuple[tuple[tuple[float, ...], ...], ...] = ()
+
+
+def places(result: Result) -> Places:
+    """The places of a result: the middle of each of its bins."""
+    if result.kind == "text":
+        return Places()
+    found = result.to_dict(scores=False, coordinates="float")[result.task]
+    return Places(
+        labels=tuple(result.labels),
+        boxes=tuple(tuple(box) for box in found.get("bboxes", ())),
+        quads=tuple(tuple(quad) for quad in found.get("quad_boxes", ())),
+        polygons=tuple(tuple(tuple(outline) for outline in outlines) for outlines in found.get("polygons", ())),
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question and its answer.
+
+    Attributes:
+        where: the place in its source, for messages: "train.jsonl:17".
+        picture: a file, or a scene to draw.
+        prompt: as a user writes it: a tag and what belongs to it, or free text.
+        answers: what the model shall write, without `<s>` and `</s>`. The first is learnt; more than one are references for a caption.
+        size: the picture's width and height in pixels.
+        truth: where the answer's things are. Where a source knows that more exactly than in thousandths, it says so here.
+        ignored: labels and boxes that cover many things of one kind, COCO's crowds: what is found there is neither right nor wrong.
+    """
+
+    where: str
+    picture: Picture
+    prompt: str
+    answers: tuple[str, ...]
+    size: tuple[int, int]
+    truth: Places
+    ignored: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+    @property
+    def question(self) -> Prompt:
+        """The prompt as it is asked."""
+        return build_prompt(self.prompt, image_size=self.size, allow_unknown_tag=True)
+
+    @property
+    def tag(self) -> str | None:
+        """The task's tag; None for a free prompt."""
+        return self.question.tag
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a source that can't be used: where it stands, and what is wrong with it."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+@dataclass
+class DataSet:
+    """What a source holds: the sound records, and what is wrong with the others.
+
+    Attributes:
+        name: what it is called in messages.
+        records: in the order of the source.
+        problems: likewise.
+    """
+
+    name: str
+    records: list[Record] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def sound(self, *, skip_bad: bool = False) -> list[Record]:
+        """The records.
+
+        Args:
+            skip_bad: go on without what is not sound.
+
+        Raises:
+            DatasetError: there are problems and they may not be skipped, or nothing is left. The message lists them line by line.
+        """
+        if self.problems and not skip_bad:
+            shown = [str(problem) for problem in self.problems[:_PROBLEMS_SHOWN]]
+            if len(self.problems) > _PROBLEMS_SHOWN:
+                shown.append(f"… and {len(self.problems) - _PROBLEMS_SHOWN} more")
+            count = f"{len(self.problems)} problem" + ("" if len(self.problems) == 1 else "s")
+            raise DatasetError("\n".join([*shown, f"{self.name}: {count}, {len(self.records)} sound; --skip-bad goes on without them"]))
+        if not self.records:
+            what = f": all {len(self.problems)} are unsound, the first is {self.problems[0]}" if self.problems else ""
+            raise DatasetError(f"{self.name} holds no records{what}")
+        return self.records
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """The picture in RGB.
+
+    Raises:
+        InvalidImage: there is no such file, or it holds no readable image.
+    """
+    return picture.draw()[0].image if isinstance(picture, ScenePicture) else read_image(picture)
+
+
+def check_picture(path: Path) -> tuple[int, int]:
+    """Width and height of a picture that was read to its end.
+
+    Raises:
+        InvalidImage: as in `open_picture`.
+    """
+    return read_image(path).size
+
+
+def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str, answers: Sequence[str], *, own_tags: bool) -> Record:
+    """A record, checked.
+
+    Args:
+        where: its place in its source.
+        picture: a sound one.
+        size: the picture's width and height in pixels.
+        prompt: as a user writes it.
+        answers: at least one.
+        own_tags: let prompts pass that begin like a tag which is none of the fifteen.
+
+    Raises:
+        InvalidRequest: the prompt is none, or an answer is none that its task can have.
+    """
+    question = build_prompt(prompt, image_size=size, allow_unknown_tag=own_tags)
+    for answer in answers:
+        _check_answer(answer, TASKS[question.tag].grammar if question.tag else "text")
+    return Record(where, picture, prompt, tuple(answers), size, places(read_answer(question, answers[0], size)))
+
+
+def with_boxes(record: Record, boxes: Sequence[Sequence[float]], ignored: Sequence[tuple[str, Sequence[float]]] = ()) -> Record:
+    """The record with the exact boxes of its objects in place of those that the answer's thousandths give."""
+    truth = replace(record.truth, boxes=tuple(tuple(box) for box in boxes))
+    return replace(record, truth=truth, ignored=tuple((label, tuple(box)) for label, box in ignored))
+
+
+def write_boxes(things: Sequence[tuple[str, Sequence[float]]], size: tuple[int, int]) -> str:
+    """Labels and boxes in pixels as the model writes them."""
+    return "".join(label + "".join(map(location_token, quantize(box, size))) for label, box in things)
+
+
+def check_box(values: Sequence[Any], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box x1, y1, x2, y2 in pixels, kept within its picture.
+
+    Raises:
+        DatasetError: not four numbers in that order, or outside the picture.
+    """
+    width, height = size
+    if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(_is_number(value) for value in values):
+        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {values!r}")
+    x1, y1, x2, y2 = (float(value) for value in values)
+    if not (x1 < x2 and y1 < y2):
+        raise DatasetError(f"a box is x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {list(values)}")
+    if min(x1, y1) < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
+        raise DatasetError(f"the box {list(values)} lies outside its image of {width} x {height} pixels")
+    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+
+
+def read_picture(path: Path, sizes: dict[Path, tuple[int, int] | InvalidImage]) -> tuple[int, int]:
+    """The size of a picture, which is read to its end the first time; `sizes` remembers.
+
+    Raises:
+        InvalidImage: as in `open_picture`, each time.
+    """
+    if path not in sizes:
+        try:
+            sizes[path] = check_picture(path)
+        except InvalidImage as error:
+            sizes[path] = error
+    known = sizes[path]
+    if isinstance(known, InvalidImage):
+        raise known
+    return known
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+
+
+_PLACES: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_boxes": 4, "quads": 8}
+
+
+def _check_answer(answer: str, grammar: Grammar) -> None:
+    for token in STRUCTURAL:
+        if token in answer:
+            raise DatasetError(f"the answer must not hold {token}, which is added by itself; leave it out")
+    for found in _LOCATION.findall(answer):
+        if not (found.isascii() and found.isdigit() and int(found) < NUM_BINS and found == str(int(found))):
+            raise DatasetError(f"the answer holds <loc_{found}>; locations are <loc_0> to <loc_{NUM_BINS - 1}>, thousandths of the image")
+    if not answer or grammar == "text":
+        return
+    runs = [len(run) for run in _runs(answer)]
+    if not runs:
+        raise DatasetError(f"this task answers with places, and the answer {_shortened(answer)} has none")
+    size = _PLACES.get(grammar)
+    if size is not None and any(run % size for run in runs):
+        raise DatasetError(f"this task answers with {size} locations behind each label, got {next(run for run in runs if run % size)}")
+    if size is None and any(run % 2 for run in runs):
+        raise DatasetError("an outline is pairs of x and y, got an odd number of locations")
+    if size == 4:
+        for box in (run[start : start + 4] for run in _runs(answer) for start in range(0, len(run), 4)):
+            if box[0] > box[2] or box[1] > box[3]:
+                raise DatasetError(f"a box is x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, got the locations {box}")
+
+
+def _runs(answer: str) -> list[list[int]]:
+    """The numbers of locations that stand together."""
+    return [[int(number) for number in _LOCATION.findall(run)] for run in re.findall(r"(?:<loc_\d+>)+", answer)]
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

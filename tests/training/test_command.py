@@ -1,0 +1,125 @@
+"""``florence2 train`` from end to end: data in, an adapter or a checkpoint that answers out, and mistakes told before anything begins."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import pytest
+from PIL import Image
+
+import florence2
+from florence2.tasks.tokenizer import Tokenizer
+from florence2.weights import load_model, read_checkpoint
+from tests.checkpoints import reference_model, write_checkpoint
+from tests.training.sets import command, write_coco, write_jsonl, write_pictures
+
+SMALL = ("--epochs", 1, "--batch-size", 4, "--precision", "fp32", "--rank", 2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def data(tmp_path):
+    names = write_pictures(tmp_path / "set", 6)
+    answers = ("cat<loc_1><loc_2><loc_300><loc_400>", "")
+    return write_jsonl(tmp_path / "set" / "set.jsonl", [{"image": name, "prompt": "<OD>", "answer": a} for name in names for a in answers])
+
+
+def test_an_adapter_comes_out_and_answers(base, data, tmp_path, capsys):
+    assert command("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL) == 0
+    shown = capsys.readouterr()
+    assert "LoRA of rank 2 on language and vision" in shown.err
+    assert "best validation loss" in shown.out
+    adapter = tmp_path / "run" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    with florence2.load(adapter, precision="fp32") as engine:
+        assert engine.run(tmp_path / "set" / "0.png", "<OD>", max_new_tokens=8).task == "<OD>"
+    assert command("evaluate", "--model", adapter, "--data", data, "--limit", 2, "--max-new-tokens", 8) == 0
+
+
+def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
+    data = "synthetic:4?seed=1&kinds=arrow&tasks=OD"
+    assert (
+        command("train", "--data", data, "--data", "synthetic:2?seed=2&tasks=CAPTION", "--output", tmp_path, *SMALL, "--freeze-vision") == 0
+    )
+    assert "on language," in capsys.readouterr().err
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "florence-2-demo"
+
+
+@pytest.mark.parametrize("layout", ["native", "original"])
+def test_a_whole_checkpoint_comes_out_that_the_reference_loads(layout, data, tmp_path):
+    base = write_checkpoint(tmp_path / "base", layout=layout)
+    assert command("train", "--model", base, "--data", data, "--output", tmp_path / "run", "--method", "full", *SMALL) == 0
+    folder = tmp_path / "run" / "checkpoint"
+    assert not (tmp_path / "run" / "adapter").exists()
+    theirs = reference_model(folder)
+    ours = load_model(read_checkpoint(folder))
+    assert theirs.config.text_config.vocab_size == ours.config.text.vocab_size == Tokenizer.load(folder).vocab_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(folder)
+    inputs = processor(images=Image.new("RGB", (80, 60)), text="<OD>", return_tensors="pt")
+    theirs_said = theirs.generate(**inputs, num_beams=1, do_sample=False, max_new_tokens=12)[0].tolist()[1:]
+    with florence2.load(folder, precision="fp32") as engine:
+        ours_said = engine.run(Image.new("RGB", (80, 60)), "<OD>", num_beams=1, max_new_tokens=12).token_ids
+    assert ours_said == [token for token in theirs_said if token != 1]
+
+
+def test_coco_is_learnt_from_and_a_run_goes_on(base, tmp_path, capsys):
+    coco = write_coco(tmp_path / "coco.json")
+    words = ("train", "--model", base, "--data", coco, "--output", tmp_path / "run", *SMALL, "--validation", coco, "--tensorboard")
+    assert command(*words) == 0
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert command(*words) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert command(*words, "--resume", "--epochs", 2, "--merge") == 0
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 1, 2, 2]
+    assert (tmp_path / "run" / "checkpoint" / "model.safetensors").exists()
+
+
+def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys):
+    with data.open("a") as file:
+        file.write('{"image": "gone.png", "prompt": "<OD>", "answer": ""}\n{\n')
+    words = ("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL)
+    assert command(*words) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in told[:2]] == ["set.jsonl:13", "set.jsonl:14"]
+    assert "2 problems, 12 sound; --skip-bad" in told[2]
+    assert not (tmp_path / "run").exists()
+    assert command(*words, "--skip-bad") == 0
+    assert "skipped 2, 12 sound" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "nowhere.jsonl"), "there is no data set"),
+        (("--data", "synthetic:4", "--method", "half"), "method"),
+        (("--data", "synthetic:4", "--precision", "int8"), "fp32 or bf16"),
+        (("--data", "synthetic:4", "--validation-share", "2"), "share"),
+        (("--data", "synthetic:4", "--epochs", "0"), "epochs"),
+    ],
+)
+def test_mistakes_are_told(tmp_path, capsys, words, message):
+    assert command("train", "--output", tmp_path / "run", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+@pytest.mark.parametrize(("hidden", "words"), [("pycocotools", ("evaluate",)), ("matplotlib", ("train", "--output", "run"))])
+def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, words):
+    code = f"import sys; sys.modules[{hidden!r}] = None; from florence2.cli import main; main(sys.argv[1:])"
+    arguments = [sys.executable, "-c", code, *words, "--data", "synthetic:3?tasks=OD&words=0"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ended.returncode == 1
+    assert f"florence2[{words[0]}]" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,207 @@
+"""What is read of JSONL, COCO and scenes, and what is said of what can't be read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from florence2.errors import DatasetError
+from florence2.tasks import TASKS
+from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
+from florence2.training.records import ScenePicture, make_record, open_picture
+from tests.training.sets import write_coco, write_jsonl, write_pictures
+
+
+def test_a_line_is_a_record(tmp_path):
+    write_pictures(tmp_path)
+    lines = [
+        {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_100><loc_200><loc_300><loc_400>"},
+        {"image": "1.png", "prefix": "<CAPTION>", "suffix": "a cat"},
+        "",
+        {"image": "2.png", "prompt": "<CAPTION>", "answer": ["a cat", "the cat"]},
+        {"image": "2.png", "prompt": "<OD>", "objects": [{"label": "dog", "box": [8.3, 6, 40, 60]}]},
+        {"image": "0.png", "prompt": "How many?", "answer": "three"},
+    ]
+    data = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)))
+    assert data.problems == []
+    od, caption, several, objects, free = data.sound()
+    assert (od.where, od.tag, od.size) == ("set.jsonl:1", "<OD>", (80, 60))
+    assert od.truth.labels == ("cat",)
+    assert od.truth.boxes[0] == pytest.approx((8.04, 12.03, 24.04, 24.03))
+    assert caption.answers == ("a cat",)
+    assert several.answers == ("a cat", "the cat")
+    assert objects.answers == ("dog<loc_103><loc_100><loc_500><loc_999>",)
+    assert objects.truth.boxes == ((8.3, 6.0, 40.0, 60.0),)
+    assert free.tag is None
+    assert open_picture(od.picture).size == (80, 60)
+
+
+BAD_LINES = {
+    "no JSON": "{",
+    "expected an object": "[1]",
+    "expected image": {"prompt": "<OD>", "answer": ""},
+    "expected prompt": {"image": "0.png", "answer": ""},
+    "expected answer": {"image": "0.png", "prompt": "<CAPTION>"},
+    "expected answer as": {"image": "0.png", "prompt": "<CAPTION>", "answer": [1]},
+    "there is no file": {"image": "missing.png", "prompt": "<CAPTION>", "answer": "a"},
+    "damaged or incomplete": {"image": "cut.png", "prompt": "<CAPTION>", "answer": "a"},
+    "not an image": {"image": "text.png", "prompt": "<CAPTION>", "answer": "a"},
+    "unknown task tag": {"image": "0.png", "prompt": "<CAPTON>", "answer": "a"},
+    "needs a text": {"image": "0.png", "prompt": "<CAPTION_TO_PHRASE_GROUNDING>", "answer": "a"},
+    "takes no text": {"image": "0.png", "prompt": "<OD>cats", "answer": ""},
+    "<loc_1000>": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_1000><loc_4>"},
+    "<loc_x>": {"image": "0.png", "prompt": "<CAPTION>", "answer": "cat<loc_x>"},
+    "4 locations": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_3>"},
+    "8 locations": {"image": "0.png", "prompt": "<OCR_WITH_REGION>", "answer": "cat<loc_1><loc_2><loc_3><loc_4>"},
+    "pairs of x and y": {"image": "0.png", "prompt": "<REFERRING_EXPRESSION_SEGMENTATION>a", "answer": "<loc_1><loc_2><loc_3>"},
+    "x1 ≤ x2": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_9><loc_2><loc_3><loc_4>"},
+    "has none": {"image": "0.png", "prompt": "<OD>", "answer": "cat"},
+    "must not hold <s>": {"image": "0.png", "prompt": "<CAPTION>", "answer": "<s>a"},
+    "outside its image": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 90, 20]}]},
+    "x1 < x2": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [30, 1, 20, 20]}]},
+    "four numbers": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, None, 20]}]},
+    "expected label": {"image": "0.png", "prompt": "<OD>", "objects": [{"box": [1, 1, 20, 20]}]},
+    "objects go with": {"image": "0.png", "prompt": "<CAPTION>", "objects": []},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:400])
+    (tmp_path / "text.png").write_text("no picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize("message", BAD_LINES)
+def test_a_bad_line_is_told_with_its_place(folder, message):
+    good = {"image": "0.png", "prompt": "<CAPTION>", "answer": "a"}
+    data = read_dataset(str(write_jsonl(folder / "set.jsonl", [good, BAD_LINES[message], good])))
+    assert len(data.records) == 2
+    assert [problem.where for problem in data.problems] == ["set.jsonl:2"]
+    assert message in data.problems[0].message
+    assert data.sound(skip_bad=True) == data.records
+    with pytest.raises(DatasetError, match="1 problem, 2 sound; --skip-bad") as caught:
+        data.sound()
+    assert caught.value.message.startswith("set.jsonl:2: ")
+
+
+def test_all_problems_are_told_at_once(folder):
+    data = read_dataset(str(write_jsonl(folder / "set.jsonl", list(BAD_LINES.values()))))
+    with pytest.raises(DatasetError, match=f"{len(BAD_LINES)} problems, 0 sound") as caught:
+        data.sound()
+    assert len(caught.value.message.splitlines()) == len(BAD_LINES) + 1
+    with pytest.raises(DatasetError, match="holds no records: all"):
+        data.sound(skip_bad=True)
+
+
+def test_own_tags_pass_where_they_are_asked_for(folder):
+    path = write_jsonl(folder / "set.jsonl", [{"image": "0.png", "prompt": "<MINE>", "answer": "a"}])
+    assert len(read_dataset(str(path)).problems) == 1
+    assert read_dataset(str(path), own_tags=True).sound()[0].prompt == "<MINE>"
+
+
+def test_pictures_may_lie_elsewhere(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    path = write_jsonl(tmp_path / "set.jsonl", [{"image": "1.png", "prompt": "<CAPTION>", "answer": "a"}] * 5)
+    assert len(read_dataset(str(path), images=tmp_path / "pictures", limit=3).sound()) == 3
+
+
+@given(st.text(max_size=60))
+def test_no_line_breaks_the_reader(tmp_path_factory, line):
+    folder = tmp_path_factory.mktemp("lines")
+    data = read_dataset(str(write_jsonl(folder / "set.jsonl", [line.replace("\ud800", "")])))
+    assert data.records == []
+
+
+def test_coco_boxes_stand_from_left_to_right(tmp_path):
+    data = read_dataset(str(write_coco(tmp_path / "coco.json")))
+    assert data.problems == []
+    first, second = data.sound()
+    assert first.prompt == "<OD>"
+    assert first.answers == ("dog<loc_103><loc_100><loc_403><loc_300>cat<loc_500><loc_166><loc_750><loc_666>",)
+    assert first.truth.boxes == ((8.25, 6.0, 32.25, 18.0), (40.0, 10.0, 60.0, 40.0))
+    assert first.ignored == (("dog", (0.0, 0.0, 80.0, 60.0)),)
+    assert second.answers == ("",)
+    asked = read_dataset(str(tmp_path / "coco.json"), prompt="<OPEN_VOCABULARY_DETECTION>").sound()
+    assert asked[0].prompt == "<OPEN_VOCABULARY_DETECTION>cat<and>dog"
+
+
+def test_what_is_wrong_in_coco_is_told_by_its_id(tmp_path):
+    annotations = [
+        {"id": 1, "image_id": 9, "category_id": 5, "bbox": [0, 0, 5, 5]},
+        {"id": 2, "image_id": 1, "category_id": 9, "bbox": [0, 0, 5, 5]},
+        {"id": 3, "image_id": 1, "category_id": 5, "bbox": [70, 0, 25, 5]},
+        {"id": 4, "image_id": 1, "category_id": 5, "bbox": "x"},
+        {"id": 5, "image_id": 1, "category_id": 5, "bbox": [0, 0, 5, 5]},
+        {"image_id": 1, "category_id": 5},
+    ]
+    images = [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "none.png"}, {"id": 3}]
+    data = read_dataset(str(write_coco(tmp_path / "coco.json", annotations=annotations, images=images)))
+    told = [problem.where.removeprefix("coco.json: ") for problem in data.problems]
+    assert told == [*(f"annotation {n}" for n in (1, 2, 3, 4)), "annotation number 6 of the list", "image 2", "image 3"]
+    assert data.sound(skip_bad=True)[0].truth.labels == ("cat",)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": []}'])
+def test_a_file_that_is_no_coco_is_refused(tmp_path, content):
+    (tmp_path / "coco.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"coco\.json"):
+        read_dataset(str(tmp_path / "coco.json"))
+
+
+def test_scenes_ask_all_tasks_and_know_their_boxes():
+    data = read_dataset("synthetic:6?seed=4&objects=2-3&words=1", limit=5)
+    records = data.sound()
+    assert {record.tag for record in records} == set(TASKS)
+    assert len({record.picture for record in records}) == 5
+    for record in records:
+        assert isinstance(record.picture, ScenePicture)
+        if record.tag == "<OD>":
+            scene = record.picture.draw()[0]
+            assert sorted(record.truth.boxes) == sorted(tuple(thing.box) for thing in scene.objects)
+    again = read_dataset("synthetic:2?seed=4&objects=2-3&words=1&tasks=OD,caption")
+    assert [record.answers for record in again.sound()] == [one.answers for one in records if one.tag in ("<OD>", "<CAPTION>")][:4]
+
+
+def test_new_kinds_are_drawn_where_they_are_asked_for():
+    records = read_dataset("synthetic:5?kinds=arrow&tasks=OD").sound()
+    assert all(label.endswith(" arrow") for record in records for label in record.truth.labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("synthetic:x", "invalid literal"),
+        ("synthetic:0", "at least one scene"),
+        ("synthetic:5?colour=red", "no such option: colour"),
+        ("synthetic:5?kinds=cube", "cube"),
+        ("synthetic:5?tasks=ODD", "tasks are out of"),
+        ("synthetic:5?seed=1000000", "seeds under"),
+        ("synthetic:5?objects=3-1", "num_objects"),
+        ("nowhere.jsonl", "there is no data set"),
+    ],
+)
+def test_names_that_are_no_data_set_are_refused(name, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(name)
+
+
+def test_scenes_that_were_learnt_from_are_not_measured_on():
+    with pytest.raises(DatasetError, match="seeds of at least"):
+        read_dataset("synthetic:5?seed=3", for_training=False)
+    assert isinstance(picture := read_dataset("synthetic:1", for_training=False).sound()[0].picture, ScenePicture)
+    assert picture.seed == FIRST_FREE_SEED
+
+
+@given(st.sampled_from(list(TASKS)), st.text(alphabet="<>loc_0123 abc/s", max_size=40))
+def test_an_answer_is_checked_whatever_it_holds(tag, answer):
+    prompt = tag + ("<loc_1><loc_2><loc_3><loc_4>" if TASKS[tag].needs == "region" else "a" if TASKS[tag].needs else "")
+    try:
+        record = make_record("x", ScenePicture(0, 0, 64, None), (80, 60), prompt, [answer], own_tags=False)  # type: ignore[arg-type]
+    except DatasetError:
+        return
+    assert json.dumps(record.truth.boxes)
