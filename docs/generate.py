@@ -134,8 +134,8 @@ def error_classes() -> str:
 def measures() -> str:
     """What each figure of an evaluation means."""
     module = ast.parse((PACKAGE / "training" / "measures.py").read_text(encoding="utf-8"))
-    named = [node for node in module.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MEANINGS"]
-    meanings = ast.literal_eval(named[0].value or ast.Constant({}))
+    assigned = {ast.unparse(node.target): node.value for node in module.body if isinstance(node, ast.AnnAssign) and node.value}
+    meanings = ast.literal_eval(assigned["MEANINGS"])
     return table(("Figure", "Means"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
 
 

@@ -368,13 +368,14 @@ class FineTuner:
             base, _, revision = self.base.partition("@")
             settings = {"targets": options.targets, "rank": options.rank, "alpha": options.alpha}
             save_adapter(self.model, self.folder / ADAPTER, base=base, revision=revision or None, **settings)
-        if CHECKPOINT in (folder.name for folder in self._folders()):
+        if self.merge or options.method == "full":
             save_checkpoint(self.model, self.checkpoint, self.tokenizer, self.folder / CHECKPOINT)
 
     def _folders(self) -> tuple[Path, ...]:
+        """What a run saves."""
         is_lora = self.options.method == "lora"
-        names = [*([ADAPTER] if is_lora else []), *([CHECKPOINT] if self.merge or not is_lora else [])]
-        return tuple(self.folder / name for name in names)
+        adapter, checkpoint = self.folder / ADAPTER, self.folder / CHECKPOINT
+        return (adapter, checkpoint) if is_lora and self.merge else (adapter,) if is_lora else (checkpoint,)
 
 
 def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
