@@ -42,6 +42,7 @@ def test_a_line_is_a_record(tmp_path):
 BAD_LINES = {
     "no JSON": "{",
     "expected an object": "[1]",
+    "JSON (": "[" * 100_000,
     "expected image": {"prompt": "<OD>", "answer": ""},
     "expected prompt": {"image": "0.png", "answer": ""},
     "expected answer": {"image": "0.png", "prompt": "<CAPTION>"},
@@ -63,6 +64,15 @@ BAD_LINES = {
     "outside its image": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 90, 20]}]},
     "x1 < x2": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [30, 1, 20, 20]}]},
     "four numbers": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, None, 20]}]},
+    "got [1, 1, inf": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 1e999, 20]}]}',
+    "got [1, 1, nan": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, NaN, 20]}]}',
+    "is a folder": {"image": "..", "prompt": "<CAPTION>", "answer": "a"},
+    "can't be read": {"image": "a\0b", "prompt": "<CAPTION>", "answer": "a"},
+    "look at the labels": {
+        "image": "0.png",
+        "prompt": "<OD>",
+        "objects": [{"label": "a<loc_1><loc_1><loc_2><loc_2>", "box": [1, 1, 2, 2]}],
+    },
     "expected label": {"image": "0.png", "prompt": "<OD>", "objects": [{"box": [1, 1, 20, 20]}]},
     "objects go with": {"image": "0.png", "prompt": "<CAPTION>", "objects": []},
 }
@@ -104,10 +114,23 @@ def test_own_tags_pass_where_they_are_asked_for(folder):
     assert read_dataset(str(path), own_tags=True).sound()[0].prompt == "<MINE>"
 
 
+def test_a_limit_counts_pictures(tmp_path):
+    names = write_pictures(tmp_path)
+    lines = [{"image": name, "prompt": prompt, "answer": "a"} for name in names for prompt in ("<CAPTION>", "why?")]
+    assert len(read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)), limit=2).sound()) == 4
+
+
+def test_lines_of_other_systems_are_read(tmp_path):
+    write_pictures(tmp_path)
+    line = json.dumps({"image": "1.png", "prompt": "<CAPTION>", "answer": "ä"}, ensure_ascii=False)
+    (tmp_path / "set.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n{line}\r\n".encode())
+    assert [record.answers for record in read_dataset(str(tmp_path / "set.jsonl")).sound()] == [("ä",)] * 2
+
+
 def test_pictures_may_lie_elsewhere(tmp_path):
     write_pictures(tmp_path / "pictures")
     path = write_jsonl(tmp_path / "set.jsonl", [{"image": "1.png", "prompt": "<CAPTION>", "answer": "a"}] * 5)
-    assert len(read_dataset(str(path), images=tmp_path / "pictures", limit=3).sound()) == 3
+    assert len(read_dataset(str(path), images=tmp_path / "pictures").sound()) == 5
 
 
 @given(st.text(max_size=60))
@@ -139,10 +162,10 @@ def test_what_is_wrong_in_coco_is_told_by_its_id(tmp_path):
         {"id": 5, "image_id": 1, "category_id": 5, "bbox": [0, 0, 5, 5]},
         {"image_id": 1, "category_id": 5},
     ]
-    images = [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "none.png"}, {"id": 3}]
+    images = [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "none.png"}, {"id": 3}, {"id": 1, "file_name": "1.png"}]
     data = read_dataset(str(write_coco(tmp_path / "coco.json", annotations=annotations, images=images)))
     told = [problem.where.removeprefix("coco.json: ") for problem in data.problems]
-    assert told == [*(f"annotation {n}" for n in (1, 2, 3, 4)), "annotation number 6 of the list", "image 2", "image 3"]
+    assert told == [*(f"annotation {n}" for n in (1, 2, 3, 4)), "annotation number 6 of the list", "image 2", "image 3", "image 1"]
     assert data.sound(skip_bad=True)[0].truth.labels == ("cat",)
 
 

@@ -8,13 +8,12 @@ from concurrent.futures import Future
 import pytest
 
 import florence2
-from florence2.errors import InvalidPrompt
 from florence2.results import Result
 from florence2.tasks import TASKS
 from florence2.tasks.answer import read_answer
 from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
 from florence2.training.evaluation import evaluate
-from tests.training.sets import command, write_coco
+from tests.training.sets import command, write_coco, write_jsonl, write_pictures
 
 
 class Oracle:
@@ -67,13 +66,16 @@ def test_empty_answers_are_worth_nothing(records):
             assert one.value == pytest.approx(1.0 if name == "character_error" else 0.0), (tag, name)
 
 
-def test_a_record_that_can_not_be_asked_is_named(records):
-    class Refusing:
-        def submit_many(self, image, prompts, **options):
-            raise InvalidPrompt("too long", field="prompt")
-
-    with pytest.raises(InvalidPrompt, match="scene 0 to scene 0: too long"):
-        evaluate(Refusing(), records)  # type: ignore[arg-type]
+def test_prompts_without_room_are_told_and_may_be_skipped(tmp_path, capsys):
+    write_pictures(tmp_path, 1)
+    lines = [{"image": "0.png", "prompt": prompt, "answer": "a"} for prompt in ("why " * 2000, "<CAPTION>")]
+    words = ("evaluate", "--data", write_jsonl(tmp_path / "set.jsonl", lines))
+    assert command(*words) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "set.jsonl:1: the prompt is too long" in told[0]
+    assert "1 problem, 1 sound" in told[1]
+    assert command(*words, "--skip-bad") == 0
+    assert "<CAPTION>" in capsys.readouterr().out
 
 
 def test_the_demo_on_the_command_line(tmp_path, capsys):

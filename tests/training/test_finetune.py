@@ -163,6 +163,8 @@ def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_
         tuner(base, tmp_path / "cut", LORA)
     with pytest.raises(InvalidOption, match="rank was 4"):
         tuner(base, tmp_path / "cut", dataclasses.replace(LORA, rank=8), resume=True)
+    with pytest.raises(DatasetError, match="these are others"):
+        tuner(base, tmp_path / "cut", LORA, resume=True).run(records[1:25], [])
     second = tuner(base, tmp_path / "cut", LORA, resume=True)
     outcome = second.run(records[:24], records[24:30])
     assert outcome.steps == 9

@@ -17,9 +17,12 @@ import typer
 from florence2.errors import InvalidOption, MissingExtra
 
 if TYPE_CHECKING:
+    from florence2.model import Florence2
+    from florence2.tasks.tokenizer import Tokenizer
     from florence2.training.finetune import FineTuneOptions, Outcome, Step
     from florence2.training.measures import Figures
     from florence2.training.records import Record
+    from florence2.weights import Checkpoint
 
 _DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
 _IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
@@ -66,7 +69,8 @@ def train(
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
     with _needs("train"):
-        from florence2.training.finetune import FineTuneOptions, FineTuner, split
+        from florence2.training.finetune import FineTuneOptions, FineTuner, refuse_a_second_run, split
+        from florence2.weights import read_checkpoint, resolve
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),
         freeze_vision=freeze_vision,
@@ -82,18 +86,27 @@ def train(
         patience=patience or None,
         seed=seed,
     )
+    if not resume:
+        refuse_a_second_run(output)
+    checkpoint = read_checkpoint(resolve(model))
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     records = [record for name in data for record in _read(name, skip_bad, **reading)]
     if validation is not None:
         learnt, held_out = records, _read(validation, skip_bad, **reading)
     else:
         learnt, held_out = split(records, validation_share, seed)
-    tuner = FineTuner(*_loaded(model, device), options, output, base=_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
+    tuner = FineTuner(
+        checkpoint, *_loaded(checkpoint, device), options, output, base=_base(model), merge=merge, resume=resume, tensorboard=tensorboard
+    )
     learnt = tuner.check(learnt, ", ".join(data)).sound(skip_bad=skip_bad)
     held_out = tuner.check(held_out, validation or "what is held out").sound(skip_bad=skip_bad) if held_out else []
     _say(_summary(model, options, learnt, held_out, tuner.num_learning))
-    with _bar("steps") as move:
-        outcome = tuner.run(learnt, held_out, tell=_teller(move))
+    try:
+        with _bar("steps") as move:
+            outcome = tuner.run(learnt, held_out, tell=_teller(move))
+    except KeyboardInterrupt:
+        _say(f"stopped; the same command with --resume goes on from the state last saved in {output}, if there is one")
+        raise typer.Exit(130) from None
     print("\n".join(_lines(outcome, output)))
 
 
@@ -115,12 +128,14 @@ def evaluate(
     """Measure a model on a data set, by the figures of each task in it."""
     with _needs("evaluate"):
         from florence2 import load
+        from florence2.training.evaluation import check
         from florence2.training.evaluation import evaluate as measure
     if output is not None and not output.absolute().parent.is_dir():
         raise InvalidOption(f"the folder of {output} is not there", field="output")
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = _read(data, skip_bad, **reading)
     with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
+        records = check(engine, records, data).sound(skip_bad=skip_bad)
         figures = measure(
             engine,
             records,
@@ -128,8 +143,13 @@ def evaluate(
             num_beams=beams,
             max_new_tokens=max_new_tokens,
         )
-        settings = {"model": model, "adapters": adapter or [], "data": data, "precision": engine.precision, "beams": beams}
-        settings["beams"] = beams or engine.checkpoint.generation.num_beams
+        settings = {
+            "model": model,
+            "adapters": adapter or [],
+            "data": data,
+            "precision": engine.precision,
+            "beams": beams or engine.checkpoint.generation.num_beams,
+        }
     print("\n".join(table(figures)))
     if output is not None:
         content = {"settings": settings, "figures": as_json(figures)}
@@ -177,14 +197,13 @@ def _read(name: str, skip_bad: bool, **reading: Any) -> list[Record]:
     return records
 
 
-def _loaded(name: str, device: str) -> tuple[Any, Any, Any]:
-    """A checkpoint, its model in float32 and its tokenizer."""
+def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
+    """A checkpoint's model, in float32, and its tokenizer."""
     from florence2.engine.device import choose_device
     from florence2.tasks.tokenizer import Tokenizer
-    from florence2.weights import load_model, read_checkpoint, resolve
+    from florence2.weights import load_model
 
-    checkpoint = read_checkpoint(resolve(name))
-    return checkpoint, load_model(checkpoint, device=choose_device(device)), Tokenizer.load(checkpoint.folder)
+    return load_model(checkpoint, device=choose_device(device)), Tokenizer.load(checkpoint.folder)
 
 
 def _base(name: str) -> str:

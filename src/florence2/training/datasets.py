@@ -25,6 +25,7 @@ from florence2.training.records import (
     Record,
     ScenePicture,
     check_box,
+    is_number,
     make_record,
     read_picture,
     with_boxes,
@@ -91,7 +92,7 @@ def read_dataset(
     if not path.is_file():
         raise DatasetError(f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, or {SYNTHETIC}COUNT?seed=S")
     folder = images or path.parent
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return _coco(path, folder, prompt, limit, progress)
     return _jsonl(path, folder, own_tags, limit, progress)
 
@@ -99,18 +100,22 @@ def read_dataset(
 def _jsonl(path: Path, folder: Path, own_tags: bool, limit: int | None, progress: Progress | None) -> DataSet:
     """One JSON object a line: image, prompt (or prefix), answer (or suffix), or objects in pixels."""
     data, sizes = DataSet(str(path)), {}
+    pictures: set[Picture] = set()
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path.name}:{number}"
         try:
-            data.records.append(_jsonl_record(where, line, folder, own_tags, sizes))
+            record = _jsonl_record(where, line, folder, own_tags, sizes)
         except Florence2Error as error:
             data.problems.append(Problem(where, error.message))
+            continue
+        pictures.add(record.picture)
+        if limit is not None and len(pictures) > limit:
+            break
+        data.records.append(record)
         if progress is not None:
             progress(len(sizes))
-        if limit is not None and len(data.records) >= limit:
-            break
     return data
 
 
@@ -123,7 +128,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _jsonl_record(where: str, line: str, folder: Path, own_tags: bool, sizes: dict[Path, Any]) -> Record:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"no JSON ({error})") from None
     if not isinstance(fields, dict):
         raise DatasetError(f"expected an object with image, prompt and answer, got {type(fields).__name__}")
@@ -164,10 +169,14 @@ def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Pr
     question = prompt if prompt != "<OPEN_VOCABULARY_DETECTION>" else prompt + "<and>".join(names.values())
     build_prompt(question)
     annotations = _coco_annotations(path.name, content, names, data.problems)
+    seen: set[int] = set()
     for index, image in enumerate(content["images"][:limit]):
         try:
             if not _has(image, id=int, file_name=str):
-                raise DatasetError("expected id and file_name")
+                raise DatasetError("expected id as a whole number and file_name as a text")
+            if image["id"] in seen:
+                raise DatasetError("its id is that of an image before it")
+            seen.add(image["id"])
             picture = folder / image["file_name"]
             size = read_picture(picture, sizes)
             things, crowds, unsound = _coco_things(path.name, annotations.get(image["id"], ()), names, size)
@@ -216,8 +225,8 @@ def _coco_things(
 
 def _coco_content(path: Path) -> dict[str, list[Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is no JSON ({error})") from None
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
@@ -227,7 +236,7 @@ def _coco_content(path: Path) -> dict[str, list[Any]]:
 
 def _coco_box(bbox: Any, size: tuple[int, int]) -> Box | str:
     """A box x1, y1, x2, y2, or what is wrong with it."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, (int, float)) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         return f"expected bbox as x, y, width, height in pixels, got {bbox!r}"
     x, y, width, height = bbox
     try:

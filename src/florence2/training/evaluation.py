@@ -16,9 +16,29 @@ from florence2.engine.engine import Engine
 from florence2.errors import InvalidRequest
 from florence2.results import Result
 from florence2.training.measures import Answered, Figures, measure
-from florence2.training.records import Record, open_picture
+from florence2.training.records import DataSet, Problem, Record, open_picture
 
 PICTURES_AHEAD = 8
+
+
+def check(engine: Engine, records: Sequence[Record], name: str) -> DataSet:
+    """The records that this model can be asked, and what is wrong with the others: prompts without room."""
+    data = DataSet(name)
+    for record in records:
+        fault = _fault(engine, record)
+        if fault is None:
+            data.records.append(record)
+        else:
+            data.problems.append(Problem(record.where, fault))
+    return data
+
+
+def _fault(engine: Engine, record: Record) -> str | None:
+    try:
+        engine.check_length(record.prompt, allow_unknown_tag=True)
+    except InvalidRequest as error:
+        return error.message
+    return None
 
 
 def evaluate(engine: Engine, records: Sequence[Record], *, progress: Callable[[int], None] | None = None, **generation: Any) -> Figures:
@@ -31,7 +51,7 @@ def evaluate(engine: Engine, records: Sequence[Record], *, progress: Callable[[i
         generation: options of ``submit``, such as ``num_beams``.
 
     Raises:
-        InvalidRequest: a record that this model can't be asked; the message says where it stands.
+        InvalidRequest: an option that can't be, or a record that `check` refuses.
         MissingExtra: a library that measures is not installed.
     """
     return measure(answer_all(engine, records, progress=progress, **generation))
@@ -53,13 +73,9 @@ def answer_all(
             if progress is not None:
                 progress(num_answered)
 
-    for _, group in groupby(records, key=lambda record: record.picture):
+    for picture, group in groupby(records, key=lambda record: record.picture):
         asked = list(group)
-        try:
-            futures = engine.submit_many(open_picture(asked[0].picture), [record.prompt for record in asked], **options)
-        except InvalidRequest as error:
-            places = asked[0].where if len(asked) == 1 else f"{asked[0].where} to {asked[-1].where}"
-            raise type(error)(f"{places}: {error.message}", field=error.field) from error
+        futures = engine.submit_many(open_picture(picture), [record.prompt for record in asked], **options)
         under_way.append((asked, futures))
         if len(under_way) == PICTURES_AHEAD:
             yield from settled()

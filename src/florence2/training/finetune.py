@@ -7,6 +7,7 @@ once, so that a run that is stopped has lost nothing. A run's folder holds its s
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -152,6 +153,7 @@ class _Counters:
     best: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0
+    learnt: str = ""
 
 
 class FineTuner:
@@ -200,8 +202,8 @@ class FineTuner:
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._resume()
-        elif (folder / STATE).exists():
-            raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
+        else:
+            refuse_a_second_run(folder)
         self._log = RunLog(folder, self._at.step, tensorboard=tensorboard)
 
     @property
@@ -234,9 +236,13 @@ class FineTuner:
             tell: called after every step.
 
         Raises:
-            DatasetError: a picture can no longer be read; the run can be resumed.
+            DatasetError: a picture can no longer be read, and the run can be resumed; or a run goes on with other records.
         """
         options, at = self.options, self._at
+        learnt = _fingerprint(records)
+        if at.learnt not in ("", learnt):
+            raise DatasetError("a run goes on with the records that it began with, in their order, and these are others")
+        at.learnt = learnt
         steps_an_epoch = -(-len(_batches(records, options, 0)) // options.accumulate)
         total = steps_an_epoch * options.epochs
         started, saved = time.monotonic() - at.seconds, time.monotonic()
@@ -378,6 +384,16 @@ class FineTuner:
         return (adapter, checkpoint) if is_lora and self.merge else (adapter,) if is_lora else (checkpoint,)
 
 
+def refuse_a_second_run(folder: Path) -> None:
+    """Say that a folder is taken.
+
+    Raises:
+        InvalidOption: it holds the state of a run.
+    """
+    if (folder / STATE).exists():
+        raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
+
+
 def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Records to learn from and records held out, by picture: all questions about one stand on one side.
 
@@ -411,6 +427,14 @@ def _batches(records: Sequence[Record], options: FineTuneOptions, epoch: int) ->
     pictures = list(by_picture.values())
     order = rng.permutation(len(pictures)).tolist()
     return _in_order([pictures[index][place] for index in order for place in rng.permutation(len(pictures[index]))], options.batch_size)
+
+
+def _fingerprint(records: Sequence[Record]) -> str:
+    """What tells one list of records from another."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(repr((str(record.picture), record.prompt, record.answers)).encode())
+    return digest.hexdigest()
 
 
 def _in_order(records: Sequence[Record], batch_size: int) -> list[list[Record]]:

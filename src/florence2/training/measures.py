@@ -95,7 +95,7 @@ def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
 
 def exact(answers: Sequence[Answered]) -> dict[str, Measure]:
     """`exact`."""
-    return {"exact": _share([_text(answer) in answer.record.answers for answer in answers])}
+    return {"exact": _share([_text(answer) in map(str.strip, answer.record.answers) for answer in answers])}
 
 
 def reading(answers: Sequence[Answered]) -> dict[str, Measure]:

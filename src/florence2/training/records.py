@@ -30,6 +30,7 @@ _LOCATION = re.compile(r"<loc_([^<>]*)>")
 _PROBLEMS_SHOWN = 50
 # A coordinate may lie so many pixels outside its image, as rounding leaves it, and is pulled back.
 _SLACK = 1.0
+_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,13 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
 
 
 def with_boxes(record: Record, boxes: Sequence[Sequence[float]], ignored: Sequence[tuple[str, Sequence[float]]] = ()) -> Record:
-    """The record with the exact boxes of its objects in place of those that the answer's thousandths give."""
+    """The record with the exact boxes of its objects in place of those that the answer's thousandths give.
+
+    Raises:
+        DatasetError: the answer does not read as so many boxes, because a label is empty or holds something like a location.
+    """
+    if len(record.truth.labels) != len(boxes):
+        raise DatasetError(f"{len(boxes)} boxes read as {len(record.truth.labels)} in {_shortened(record.answers[0])}: look at the labels")
     truth = replace(record.truth, boxes=tuple(tuple(box) for box in boxes))
     return replace(record, truth=truth, ignored=tuple((label, tuple(box)) for label, box in ignored))
 
@@ -225,7 +232,7 @@ def check_box(values: Sequence[Any], size: tuple[int, int]) -> tuple[float, floa
         DatasetError: not four numbers in that order, or outside the picture.
     """
     width, height = size
-    if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(_is_number(value) for value in values):
+    if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(map(is_number, values)):
         raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {values!r}")
     x1, y1, x2, y2 = (float(value) for value in values)
     if not (x1 < x2 and y1 < y2):
@@ -252,8 +259,9 @@ def read_picture(path: Path, sizes: dict[Path, tuple[int, int] | InvalidImage]) 
     return known
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a number that pixels can have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 _PLACES: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_boxes": 4, "quads": 8}
