@@ -236,8 +236,10 @@ def _by_task(columns: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]
 
 def demo_training() -> str:
     """How long the demo model was trained."""
-    last = json.loads(TRAINING_LOG.read_text(encoding="utf-8").splitlines()[-1])
-    return f"It saw {last['images']:,} pictures, each once, in {last['seconds'] / 60:.0f} minutes."
+    lines = map(json.loads, TRAINING_LOG.read_text(encoding="utf-8").splitlines())
+    runs = {line.get("run", 1): line for line in lines}  # the last line of each
+    told = [f"run {number} saw {last['images']:,} pictures in {last['seconds'] / 60:.0f} minutes" for number, last in runs.items()]
+    return f"Each picture was seen once: {', '.join(told)}."
 
 
 def _result(name: str) -> Any:

@@ -75,7 +75,8 @@ def test_a_whole_checkpoint_comes_out_that_the_reference_loads(layout, data, tmp
 
 def test_coco_is_learnt_from_and_a_run_goes_on(base, tmp_path, capsys):
     coco = write_coco(tmp_path / "coco.json")
-    words = ("train", "--model", base, "--data", coco, "--output", tmp_path / "run", *SMALL, "--validation", coco, "--tensorboard")
+    held_out = write_coco(tmp_path / "held-out" / "coco.json")
+    words = ("train", "--model", base, "--data", coco, "--output", tmp_path / "run", *SMALL, "--validation", held_out, "--tensorboard")
     assert command(*words) == 0
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert command(*words) == 2
@@ -107,6 +108,8 @@ def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys)
         (("--data", "synthetic:4", "--precision", "int8"), "fp32 or bf16"),
         (("--data", "synthetic:4", "--validation-share", "2"), "share"),
         (("--data", "synthetic:4", "--epochs", "0"), "epochs"),
+        (("--data", "synthetic:4", "--weight-decay", "-1"), "weight_decay"),
+        (("--data", "synthetic:4", "--validation", "synthetic:4?seed=0"), "be measured on have seeds"),
     ],
 )
 def test_mistakes_are_told(tmp_path, capsys, words, message):

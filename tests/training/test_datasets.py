@@ -64,8 +64,8 @@ BAD_LINES = {
     "outside its image": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 90, 20]}]},
     "x1 < x2": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [30, 1, 20, 20]}]},
     "four numbers": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, None, 20]}]},
-    "got [1, 1, inf": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 1e999, 20]}]}',
-    "got [1, 1, nan": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, NaN, 20]}]}',
+    "[1, 1, inf": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, 1e999, 20]}]}',
+    "[1, 1, nan": '{"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [1, 1, NaN, 20]}]}',
     "is a folder": {"image": "..", "prompt": "<CAPTION>", "answer": "a"},
     "can't be read": {"image": "a\0b", "prompt": "<CAPTION>", "answer": "a"},
     "look at the labels": {

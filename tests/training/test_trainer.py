@@ -55,7 +55,7 @@ def batch(number: int) -> Batch:
     labels = torch.tensor([[0, 6, FIRST_LOCATION + 900, 2] if bright else [0, 5, FIRST_LOCATION + 100, 2] for bright in is_bright.tolist()])
     decoder_ids = torch.cat([torch.full((8, 1), 2), labels[:, :-1]], dim=1)
     group = Group(("<OD>",) * 8, torch.arange(8), torch.tensor([[0, 7, 2]] * 8), (3,) * 8, decoder_ids, labels)
-    return Batch(pixels, (group,), torch.zeros(8, 3, 4, 4, dtype=torch.uint8))
+    return Batch(pixels, (group,), torch.zeros(8, 4, 4, 4, dtype=torch.uint8))
 
 
 def batches(first: int):

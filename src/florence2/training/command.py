@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from florence2.tasks.tokenizer import Tokenizer
     from florence2.training.finetune import FineTuneOptions, Outcome, Step
     from florence2.training.measures import Figures
-    from florence2.training.records import Record
+    from florence2.training.records import DataSet, Record
     from florence2.weights import Checkpoint
 
 _DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
@@ -69,7 +69,7 @@ def train(
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
     with _needs("train"):
-        from florence2.training.finetune import FineTuneOptions, FineTuner, refuse_a_second_run, split
+        from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run, split
         from florence2.weights import read_checkpoint, resolve
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),
@@ -92,20 +92,27 @@ def train(
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     records = [record for name in data for record in _read(name, skip_bad, **reading)]
     if validation is not None:
-        learnt, held_out = records, _read(validation, skip_bad, **reading)
+        learnt, held_out = records, _read(validation, skip_bad, **{**reading, "for_training": False})
+        shared = {str(record.picture) for record in learnt} & {str(record.picture) for record in held_out}
+        if shared:
+            raise InvalidOption(
+                f"{len(shared)} images are in --data and in --validation, such as {min(shared)}; what is learnt can't tell when to stop",
+                field="validation",
+            )
     else:
         learnt, held_out = split(records, validation_share, seed)
     tuner = FineTuner(
-        checkpoint, *_loaded(checkpoint, device), options, output, base=_base(model), merge=merge, resume=resume, tensorboard=tensorboard
+        checkpoint, *_loaded(checkpoint, device), options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard
     )
-    learnt = tuner.check(learnt, ", ".join(data)).sound(skip_bad=skip_bad)
-    held_out = tuner.check(held_out, validation or "what is held out").sound(skip_bad=skip_bad) if held_out else []
+    learnt = _sound(tuner.check(learnt, ", ".join(data)), skip_bad)
+    held_out = _sound(tuner.check(held_out, validation or "what is held out"), skip_bad) if held_out else []
     _say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
         with _bar("steps") as move:
             outcome = tuner.run(learnt, held_out, tell=_teller(move))
     except KeyboardInterrupt:
-        _say(f"stopped; the same command with --resume goes on from the state last saved in {output}, if there is one")
+        saved = (output / STATE).exists()
+        _say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
         raise typer.Exit(130) from None
     print("\n".join(_lines(outcome, output)))
 
@@ -130,12 +137,15 @@ def evaluate(
         from florence2 import load
         from florence2.training.evaluation import check
         from florence2.training.evaluation import evaluate as measure
-    if output is not None and not output.absolute().parent.is_dir():
-        raise InvalidOption(f"the folder of {output} is not there", field="output")
+        from florence2.training.measures import check_installed
+
+        check_installed()
+    if output is not None:
+        _check_writable(output)
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = _read(data, skip_bad, **reading)
     with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
-        records = check(engine, records, data).sound(skip_bad=skip_bad)
+        records = _sound(check(engine, records, data), skip_bad)
         figures = measure(
             engine,
             records,
@@ -191,10 +201,24 @@ def _read(name: str, skip_bad: bool, **reading: Any) -> list[Record]:
 
     with _bar("images looked at") as move:
         found = read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
+    return _sound(found, skip_bad)
+
+
+def _sound(found: DataSet, skip_bad: bool) -> list[Record]:
+    """The sound records; what is skipped is told."""
     records = found.sound(skip_bad=skip_bad)
     if found.problems:
-        _say("\n".join([*map(str, found.problems), f"{name}: skipped {len(found.problems)}, {len(records)} sound"]))
+        _say("\n".join([*map(str, found.problems), f"{found.name}: skipped {len(found.problems)}, {len(records)} sound"]))
     return records
+
+
+def _check_writable(output: Path) -> None:
+    """Refuse a file that can't be written before anything long begins."""
+    try:
+        with output.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise InvalidOption(f"{output} can't be written: {error.strerror}", field="output") from error
 
 
 def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
@@ -206,15 +230,16 @@ def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
     return load_model(checkpoint, device=choose_device(device)), Tokenizer.load(checkpoint.folder)
 
 
-def _base(name: str) -> str:
-    """How an adapter names the model that it belongs to."""
+def _base(name: str) -> dict[str, Any]:
+    """How an adapter names the model that it belongs to: ``base`` and ``revision``."""
     from florence2.weights import ALIASES, resolve
 
-    stem, at, revision = name.partition("@")
-    if Path(name).is_dir() and name not in ALIASES:
-        return str(resolve(name))
+    path = Path(name).expanduser()
+    if path.is_dir() and (name not in ALIASES or any((path / file).is_file() for file in ("config.json", "adapter_config.json"))):
+        return {"base": str(resolve(path)), "revision": None}
+    stem, _, revision = name.partition("@")
     alias = ALIASES.get(stem)
-    return (alias.repository if alias is not None and alias.repository else stem) + at + revision
+    return {"base": alias.repository if alias is not None and alias.repository else stem, "revision": revision or None}
 
 
 def _is_mixed(precision: str, device: str) -> bool:

@@ -119,15 +119,19 @@ def _jsonl(path: Path, folder: Path, own_tags: bool, limit: int | None, progress
     return data
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for line in file:
-            yield line.decode("utf-8-sig", errors="replace")
-
-
-def _jsonl_record(where: str, line: str, folder: Path, own_tags: bool, sizes: dict[Path, Any]) -> Record:
+def _lines(path: Path) -> Iterator[bytes]:
     try:
-        fields = json.loads(line)
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise DatasetError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, sizes: dict[Path, Any]) -> Record:
+    try:
+        fields = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"not UTF-8 (byte {error.start} of the line is {line[error.start]:#x}); save the file as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"no JSON ({error})") from None
     if not isinstance(fields, dict):
@@ -135,18 +139,18 @@ def _jsonl_record(where: str, line: str, folder: Path, own_tags: bool, sizes: di
     prompt = _text(fields, "prompt", "prefix")
     picture = folder / _text(fields, "image", "image")
     size = read_picture(picture, sizes)
-    if "objects" in fields:
+    if fields.get("objects") is not None:
         return _objects_record(where, picture, size, prompt, fields["objects"], own_tags)
-    answer = fields.get("answer", fields.get("suffix"))
+    answer = fields["answer"] if fields.get("answer") is not None else fields.get("suffix")
     answers = [answer] if isinstance(answer, str) else answer
     if not isinstance(answers, list) or not answers or not all(isinstance(text, str) for text in answers):
-        raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {answer!r}")
+        raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {_shown(answer)}")
     return make_record(where, picture, size, prompt, answers, own_tags=own_tags)
 
 
 def _objects_record(where: str, picture: Path, size: tuple[int, int], prompt: str, objects: Any, own_tags: bool) -> Record:
     if not isinstance(objects, list) or not all(isinstance(thing, dict) for thing in objects):
-        raise DatasetError(f"expected objects as a list of objects with label and box, got {objects!r}")
+        raise DatasetError(f"expected objects as a list of objects with label and box, got {_shown(objects)}")
     things = [(_text(thing, "label", "label"), check_box(thing.get("box"), size)) for thing in objects]
     record = make_record(where, picture, size, prompt, [write_boxes(things, size)], own_tags=own_tags)
     if record.question.kind not in ("boxes", "boxes_or_polygons"):
@@ -155,10 +159,16 @@ def _objects_record(where: str, picture: Path, size: tuple[int, int], prompt: st
 
 
 def _text(fields: Mapping[str, Any], key: str, other: str) -> str:
-    value = fields.get(key, fields.get(other))
+    value = fields[key] if fields.get(key) is not None else fields.get(other)
     if not isinstance(value, str) or not value:
-        raise DatasetError(f"expected {key} as a text, got {'nothing' if value is None else repr(value)}")
+        raise DatasetError(f"expected {key} as a text, got {'nothing' if value is None else _shown(value)}")
     return value
+
+
+def _shown(value: object) -> str:
+    """A value for a message, cut short."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Progress | None) -> DataSet:
@@ -166,6 +176,8 @@ def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Pr
     content = _coco_content(path)
     data, sizes = DataSet(str(path)), {}
     names = {entry["id"]: entry["name"] for entry in content["categories"] if _has(entry, id=int, name=str)}
+    if prompt not in ("<OD>", "<OPEN_VOCABULARY_DETECTION>"):
+        raise DatasetError(f"a COCO file answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {_shown(prompt)}")
     question = prompt if prompt != "<OPEN_VOCABULARY_DETECTION>" else prompt + "<and>".join(names.values())
     build_prompt(question)
     annotations = _coco_annotations(path.name, content, names, data.problems)
@@ -237,7 +249,7 @@ def _coco_content(path: Path) -> dict[str, list[Any]]:
 def _coco_box(bbox: Any, size: tuple[int, int]) -> Box | str:
     """A box x1, y1, x2, y2, or what is wrong with it."""
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        return f"expected bbox as x, y, width, height in pixels, got {bbox!r}"
+        return f"expected bbox as x, y, width, height in pixels, got {_shown(bbox)}"
     x, y, width, height = bbox
     try:
         return check_box([x, y, x + width, y + height], size)

@@ -52,7 +52,6 @@ def evaluate(engine: Engine, records: Sequence[Record], *, progress: Callable[[i
 
     Raises:
         InvalidRequest: an option that can't be, or a record that `check` refuses.
-        MissingExtra: a library that measures is not installed.
     """
     return measure(answer_all(engine, records, progress=progress, **generation))
 

@@ -8,6 +8,7 @@ once, so that a run that is stopped has lost nothing. A run's folder holds its s
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from florence2.engine.pixels import preprocess
-from florence2.errors import DatasetError, InvalidOption
+from florence2.errors import DatasetError, InvalidImage, InvalidOption
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import IGNORED, Group, Row, make_groups
@@ -32,10 +33,13 @@ from florence2.training.runlog import RunLog
 from florence2.training.saving import save_checkpoint
 from florence2.training.trainer import answer_losses, arithmetic, attention_for, parameter_groups
 from florence2.weights.checkpoint import Checkpoint
+from florence2.weights.load import load_model
 
 STATE = "state.pt"
 ADAPTER, CHECKPOINT = "adapter", "checkpoint"
 SAVE_EVERY_S = 300.0
+# What a run that goes on may be told anew.
+_MAY_CHANGE = ("epochs", "patience", "checkpoint_activations")
 Method = Literal["lora", "full"]
 
 
@@ -87,10 +91,12 @@ class FineTuneOptions:
                 raise InvalidOption(f"{name} must be greater than 0, got {getattr(self, name)}", field=name)
         if self.method not in ("lora", "full"):
             raise InvalidOption(f"method must be lora or full, got {self.method!r}", field="method")
+        if not 0 <= self.weight_decay < 1:
+            raise InvalidOption(f"weight_decay is from 0 to under 1, got {self.weight_decay}", field="weight_decay")
         if not 0 <= self.warmup < 1:
             raise InvalidOption(f"warmup is a share of all steps from 0 to under 1, got {self.warmup}", field="warmup")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise InvalidOption(f"learning_rate must be greater than 0, got {self.learning_rate}", field="learning_rate")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise InvalidOption(f"learning_rate must be a number greater than 0, got {self.learning_rate}", field="learning_rate")
 
     @property
     def rate(self) -> float:
@@ -154,6 +160,7 @@ class _Counters:
     best_epoch: int = 0
     seconds: float = 0.0
     learnt: str = ""
+    held_out: str = ""
 
 
 class FineTuner:
@@ -165,7 +172,8 @@ class FineTuner:
         tokenizer: the checkpoint's.
         options: how to train.
         folder: the run's; made if need be.
-        base: how an adapter names its base: a name that ``load`` takes, with its revision behind an @ if it has one.
+        base: how an adapter names its base: an alias's repository, a hub id, a folder.
+        revision: of a base on the hub.
         merge: save a whole checkpoint beside an adapter.
         resume: go on from the state in the folder.
         tensorboard: write TensorBoard's files.
@@ -183,12 +191,14 @@ class FineTuner:
         folder: Path,
         *,
         base: str,
+        revision: str | None = None,
         merge: bool = False,
         resume: bool = False,
         tensorboard: bool = False,
     ) -> None:
         self.checkpoint, self.model, self.tokenizer = checkpoint, model, tokenizer
-        self.options, self.folder, self.base, self.merge = options, folder, base, merge
+        self.options, self.folder, self.merge = options, folder, merge
+        self.base, self.revision = base, revision
         self.device = model.device
         if options.method == "lora":
             add_lora(model, targets=options.targets, rank=options.rank, alpha=options.alpha, seed=options.seed)
@@ -199,7 +209,10 @@ class FineTuner:
         self._tower_learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
         self.optimiser = torch.optim.AdamW(parameter_groups(model, options.weight_decay), options.rate)
         self._at = _Counters()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidOption(f"the folder {folder} can't be made: {error.strerror}", field="output") from error
         if resume:
             self._resume()
         else:
@@ -239,14 +252,14 @@ class FineTuner:
             DatasetError: a picture can no longer be read, and the run can be resumed; or a run goes on with other records.
         """
         options, at = self.options, self._at
-        learnt = _fingerprint(records)
-        if at.learnt not in ("", learnt):
+        given = (_fingerprint(records), _fingerprint(held_out))
+        if at.learnt and (at.learnt, at.held_out) != given:
             raise DatasetError("a run goes on with the records that it began with, in their order, and these are others")
-        at.learnt = learnt
+        at.learnt, at.held_out = given
         steps_an_epoch = -(-len(_batches(records, options, 0)) // options.accumulate)
         total = steps_an_epoch * options.epochs
         started, saved = time.monotonic() - at.seconds, time.monotonic()
-        validation, stopped = None, False
+        validation, stopped = None, self._is_out_of_patience
         while at.epoch < options.epochs and not stopped:
             batches = _batches(records, options, at.epoch)
             while at.batch < len(batches):
@@ -266,6 +279,9 @@ class FineTuner:
             self.save_state()
             self._log.plot()
         self._log.close()
+        if self.merge and not (self.folder / CHECKPOINT).exists():  # asked for after the best epoch
+            best = load_model(self.checkpoint, adapters=[self.folder / ADAPTER])
+            save_checkpoint(best, self.checkpoint, self.tokenizer, self.folder / CHECKPOINT)
         return Outcome(self._folders(), at.step, at.best, at.best_epoch, stopped and at.epoch < options.epochs, at.seconds)
 
     def step(self, batches: Sequence[Sequence[Record]], learning_rate: float) -> float:
@@ -273,13 +289,17 @@ class FineTuner:
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        prepared = [self._prepare(batch) for batch in batches]
-        num_tokens = sum(_num_tokens(groups) for _, groups in prepared)
+        num_tokens = sum(len(self.tokenizer.encode(record.answers[0])) for batch in batches for record in batch)
         total = 0.0
-        for pixels, groups in prepared:
-            loss = self._loss(pixels, groups)
+        for batch in batches:
+            loss = self._loss(*self._prepare(batch))
             (loss / num_tokens).backward()
             total += loss.item()
+        if not math.isfinite(total):
+            raise InvalidOption(
+                f"the loss is no longer a number after {self._at.step} steps; begin again with a learning rate under {learning_rate:g}",
+                field="learning_rate",
+            )
         nn.utils.clip_grad_norm_(self._learning().values(), self.options.max_gradient_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -292,6 +312,7 @@ class FineTuner:
             "optimiser": self.optimiser.state_dict(),
             "at": asdict(self._at),
             "options": asdict(self.options),
+            "base": self.base,
         }
         partial = self.folder / f"{STATE}.partial"
         torch.save(state, partial)
@@ -301,12 +322,18 @@ class FineTuner:
         path = self.folder / STATE
         if not path.exists():
             raise InvalidOption(f"there is nothing to go on with: {path} is not there; leave out --resume", field="resume")
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        changed = [
-            name for name, value in asdict(self.options).items() if name not in ("epochs", "patience") and state["options"][name] != value
-        ]
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            was_base, was_options = state["base"], state["options"]
+        except Exception as error:  # whatever the loader met in a file that is none of ours, or is torn
+            raise InvalidOption(
+                f"{path} is not the state of such a run ({type(error).__name__}); give another folder", field="output"
+            ) from error
+        if was_base != self.base:
+            raise InvalidOption(f"a run goes on with the model that it began with: {was_base}, got {self.base}", field="model")
+        changed = [name for name, value in asdict(self.options).items() if name not in _MAY_CHANGE and was_options[name] != value]
         if changed:
-            was = ", ".join(f"{name} was {state['options'][name]}" for name in changed)
+            was = ", ".join(f"{name} was {was_options[name]}" for name in changed)
             raise InvalidOption(f"a run goes on with the options that it began with: {was}", field=changed[0])
         with torch.no_grad():
             for name, parameter in self._learning().items():
@@ -328,8 +355,8 @@ class FineTuner:
             rows.append(Row(index, question.tag or FREE, *ids))
         try:
             pixels = torch.stack([preprocess(open_picture(picture), self.checkpoint.image) for picture in pictures])
-        except ValueError as error:  # an image that was sound when the run began
-            raise DatasetError(f"{batch[0].where}: {error}") from error
+        except InvalidImage as error:  # one that was sound when the run began
+            raise DatasetError(f"{batch[0].where} to {batch[-1].where}: {error}") from error
         return pixels, make_groups(rows)
 
     def _loss(self, pixels: Tensor, groups: Sequence[Group]) -> Tensor:
@@ -366,14 +393,18 @@ class FineTuner:
         if validation is None or at.best is None or validation < at.best:
             at.best, at.best_epoch = validation, at.epoch
             self._save_model()
-        return validation is not None and self.options.patience is not None and at.epoch - at.best_epoch >= self.options.patience
+        return self._is_out_of_patience
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        at, patience = self._at, self.options.patience
+        return at.best is not None and patience is not None and at.epoch - at.best_epoch >= patience
 
     def _save_model(self) -> None:
         options = self.options
         if options.method == "lora":
-            base, _, revision = self.base.partition("@")
             settings = {"targets": options.targets, "rank": options.rank, "alpha": options.alpha}
-            save_adapter(self.model, self.folder / ADAPTER, base=base, revision=revision or None, **settings)
+            save_adapter(self.model, self.folder / ADAPTER, base=self.base, revision=self.revision, **settings)
         if self.merge or options.method == "full":
             save_checkpoint(self.model, self.checkpoint, self.tokenizer, self.folder / CHECKPOINT)
 

@@ -7,6 +7,7 @@ from pycocotools, CIDEr and BLEU from pycocoevalcap, edit distances from rapidfu
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from florence2.errors import MissingExtra
 from florence2.results import Result
+from florence2.tasks.table import TASKS
 from florence2.training.records import Places, Record, places
 
 MIN_OVERLAP = 0.5
@@ -63,16 +64,22 @@ Figures = dict[str, dict[str, Measure]]
 def measure(answers: Iterable[Answered]) -> Figures:
     """Figures by task and name; free prompts stand under `FREE`.
 
-    Raises:
-        MissingExtra: one of the libraries is not installed.
+    Needs the libraries of the extra ``evaluate``, see `check_installed`.
     """
     by_task: dict[str, list[Answered]] = defaultdict(list)
     for answer in answers:
         by_task[answer.record.tag or FREE].append(answer)
-    try:
-        return {tag: _MEASURES.get(tag, captions)(by_task[tag]) for tag in [*_MEASURES, FREE] if tag in by_task}
-    except ImportError as error:
-        raise MissingExtra(f"evaluation needs the extra 'evaluate' ({error.name} is missing): pip install 'florence2[evaluate]'") from error
+    return {tag: _MEASURES.get(tag, captions)(by_task[tag]) for tag in [*_MEASURES, FREE] if tag in by_task}
+
+
+def check_installed() -> None:
+    """Say at once what would be missing in the end.
+
+    Raises:
+        ModuleNotFoundError: one of the libraries is not installed.
+    """
+    for library in ("pycocoevalcap.cider.cider", "pycocotools.mask", "rapidfuzz.distance"):
+        importlib.import_module(library)
 
 
 def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
@@ -88,7 +95,7 @@ def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
     }
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
     figures["bleu4"] = Measure(float(bleu[3]), len(answers))
-    if len(answers) > 1:
+    if len(answers) > 1 and any(any(texts) for texts in wanted.values()):
         figures["cider"] = Measure(float(Cider().compute_score(wanted, given)[0]), len(answers))
     return figures
 
@@ -131,6 +138,8 @@ def printed(answers: Sequence[Answered]) -> dict[str, Measure]:
     found = _found(answers, lambda places: [_around(quad) for quad in places.quads], name=str.strip)
     recall, precision = (found[name].value if name in found else 0.0 for name in ("recall", "precision"))
     total = sum(len(answer.record.truth.quads) for answer in answers)
+    if not found:  # nothing was there, and nothing was found
+        return {"f1": Measure(1.0, total)}
     return {"f1": Measure(2 * recall * precision / (recall + precision) if recall + precision else 0.0, total), **found}
 
 
@@ -247,9 +256,14 @@ def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[flo
 
 
 def mask_overlap(wanted: Sequence[Sequence[float]], found: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
-    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of `size`."""
+    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of `size`.
+
+    Two empty areas are equal.
+    """
     mask = _masks()
     masks = []
+    if not any(len(outline) >= 6 for outline in (*wanted, *found)):
+        return 1.0
     for outlines in (found, wanted):
         drawn = [list(outline) for outline in outlines if len(outline) >= 6]
         if not drawn:
@@ -287,8 +301,10 @@ def _found(
 
 def _labelled(place: Places) -> list[tuple[str, Sequence[float]]]:
     """Labels and boxes; outlines by the boxes around them."""
-    boxes = place.boxes or [_around([value for outline in outlines for value in outline]) for outlines in place.polygons]
-    return list(zip(map(_label, place.labels), boxes, strict=True))
+    if place.boxes:
+        return list(zip(map(_label, place.labels), place.boxes, strict=True))
+    corners = ([value for outline in outlines for value in outline] for outlines in place.polygons)
+    return [(_label(label), _around(found)) for label, found in zip(place.labels, corners, strict=True) if len(found) >= 6]
 
 
 def _outlines(place: Places) -> list[Sequence[float]]:
@@ -311,7 +327,8 @@ def _sides(box: Sequence[float]) -> list[float]:
 
 def _text(answer: Answered) -> str:
     """The words of an answer; published checkpoints write a region's place behind its category."""
-    return answer.result.text.partition("<loc_")[0].strip()
+    text = answer.result.text
+    return (text.partition("<loc_")[0] if answer.record.tag in TASKS else text).strip()
 
 
 def _words(text: str) -> str:

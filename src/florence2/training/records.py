@@ -55,7 +55,7 @@ class ScenePicture:
         return draw_scene(rng, size=self.size, options=self.options), rng
 
     def __str__(self) -> str:
-        return f"scene {self.number}"
+        return f"scene {self.number} of seed {self.seed}"
 
 
 Picture = Path | ScenePicture
@@ -179,15 +179,6 @@ def open_picture(picture: Picture) -> Image.Image:
     return picture.draw()[0].image if isinstance(picture, ScenePicture) else read_image(picture)
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """Width and height of a picture that was read to its end.
-
-    Raises:
-        InvalidImage: as in `open_picture`.
-    """
-    return read_image(path).size
-
-
 def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str, answers: Sequence[str], *, own_tags: bool) -> Record:
     """A record, checked.
 
@@ -233,29 +224,32 @@ def check_box(values: Sequence[Any], size: tuple[int, int]) -> tuple[float, floa
     """
     width, height = size
     if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(map(is_number, values)):
-        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {values!r}")
+        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {_shortened(repr(values))}")
     x1, y1, x2, y2 = (float(value) for value in values)
     if not (x1 < x2 and y1 < y2):
         raise DatasetError(f"a box is x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {list(values)}")
     if min(x1, y1) < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
         raise DatasetError(f"the box {list(values)} lies outside its image of {width} x {height} pixels")
-    return max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+    x1, y1, x2, y2 = max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
+    if not (x1 < x2 and y1 < y2):
+        raise DatasetError(f"the box {list(values)} lies outside its image of {width} x {height} pixels")
+    return x1, y1, x2, y2
 
 
-def read_picture(path: Path, sizes: dict[Path, tuple[int, int] | InvalidImage]) -> tuple[int, int]:
-    """The size of a picture, which is read to its end the first time; `sizes` remembers.
+def read_picture(path: Path, sizes: dict[Path, tuple[int, int] | str]) -> tuple[int, int]:
+    """The size of a picture, which is read to its end the first time; `sizes` remembers it, or what is wrong.
 
     Raises:
         InvalidImage: as in `open_picture`, each time.
     """
     if path not in sizes:
         try:
-            sizes[path] = check_picture(path)
+            sizes[path] = read_image(path).size
         except InvalidImage as error:
-            sizes[path] = error
+            sizes[path] = error.message
     known = sizes[path]
-    if isinstance(known, InvalidImage):
-        raise known
+    if isinstance(known, str):
+        raise InvalidImage(known, field="image")
     return known
 
 
@@ -268,22 +262,32 @@ _PLACES: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_box
 
 
 def _check_answer(answer: str, grammar: Grammar) -> None:
+    try:
+        answer.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DatasetError("the answer holds half a surrogate pair, which is no character; write valid Unicode") from None
     for token in STRUCTURAL:
         if token in answer:
             raise DatasetError(f"the answer must not hold {token}, which is added by itself; leave it out")
     for found in _LOCATION.findall(answer):
-        if not (found.isascii() and found.isdigit() and int(found) < NUM_BINS and found == str(int(found))):
-            raise DatasetError(f"the answer holds <loc_{found}>; locations are <loc_0> to <loc_{NUM_BINS - 1}>, thousandths of the image")
+        if not re.fullmatch(r"0|[1-9][0-9]{0,2}", found):
+            raise DatasetError(
+                f"the answer holds <loc_{found[:20]}>; locations are <loc_0> to <loc_{NUM_BINS - 1}>, thousandths of the image"
+            )
     if not answer or grammar == "text":
         return
     runs = [len(run) for run in _runs(answer)]
     if not runs:
         raise DatasetError(f"this task answers with places, and the answer {_shortened(answer)} has none")
+    if grammar in ("labelled_boxes", "quads") and answer.startswith("<loc_"):
+        raise DatasetError(f"this task answers with a label before each place, and the answer {_shortened(answer)} begins with a place")
     size = _PLACES.get(grammar)
     if size is not None and any(run % size for run in runs):
         raise DatasetError(f"this task answers with {size} locations behind each label, got {next(run for run in runs if run % size)}")
-    if size is None and any(run % 2 for run in runs):
-        raise DatasetError("an outline is pairs of x and y, got an odd number of locations")
+    if grammar == "polygons" and any(run % 2 or run < 6 for run in runs):
+        raise DatasetError(
+            "an outline is at least three pairs of x and y, got " + ", ".join(str(run) for run in runs if run % 2 or run < 6)
+        )
     if size == 4:
         for box in (run[start : start + 4] for run in _runs(answer) for start in range(0, len(run), 4)):
             if box[0] > box[2] or box[1] > box[3]:
@@ -296,4 +300,5 @@ def _runs(answer: str) -> list[list[int]]:
 
 
 def _shortened(text: str) -> str:
+    """A text for a message, on one line."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

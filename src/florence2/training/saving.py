@@ -24,9 +24,7 @@ from florence2.weights.save import save_native
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
 
 
-def save_checkpoint(
-    model: Florence2, checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype = torch.float32
-) -> None:
+def save_checkpoint(model: Florence2, checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path) -> None:
     """Write a model with its updates merged; the model itself stays as it is.
 
     Args:
@@ -34,12 +32,12 @@ def save_checkpoint(
         checkpoint: what it began as: its image and generation settings and its dropped phrases are kept.
         tokenizer: the checkpoint's. One without ``<image>``, as original checkpoints have, gets it, and the table a row for it.
         folder: made if need be.
-        dtype: of the weights on disk.
     """
     whole = copy.deepcopy(model).cpu()
     merge_lora(whole)
     if checkpoint.config.image_token_id is None:
-        whole = _with_image_token(whole)
+        # <image> comes behind the tokenizer's last token, where a table that is padded has a row already.
+        _give_image_token(whole, tokenizer.vocab_size if tokenizer.image_token_id is None else tokenizer.image_token_id)
         tokenizer.save(folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,20 +47,20 @@ def save_checkpoint(
     save_native(
         whole,
         folder,
-        dtype=dtype,
+        dtype=torch.float32,
         image=checkpoint.image,
         generation=checkpoint.generation,
         banned_phrases=checkpoint.banned_phrases,
     )
 
 
-def _with_image_token(model: Florence2) -> Florence2:
-    """The model with one more row in its token tables, for ``<image>``; no prompt or answer holds it."""
+def _give_image_token(model: Florence2, token_id: int) -> None:
+    """Name ``<image>``, with rows in the token tables up to it; no prompt or answer holds it."""
     text = model.config.text
-    model.config = replace(model.config, text=replace(text, vocab_size=text.vocab_size + 1), image_token_id=text.vocab_size)
+    num_new = max(0, token_id + 1 - text.vocab_size)
+    model.config = replace(model.config, text=replace(text, vocab_size=text.vocab_size + num_new), image_token_id=token_id)
     for name, table in list(model.named_parameters()):
         if name in (SHARED, f"language_model.{HEAD}"):
             module, _, parameter = name.rpartition(".")
-            grown = torch.cat([table.detach(), table.new_zeros(1, table.shape[1])])
+            grown = torch.cat([table.detach(), table.new_zeros(num_new, table.shape[1])])
             setattr(model.get_submodule(module), parameter, nn.Parameter(grown))
-    return model
