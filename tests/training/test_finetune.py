@@ -13,7 +13,8 @@ from florence2.errors import DatasetError, InvalidOption
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training import finetune
 from florence2.training.datasets import read_dataset
-from florence2.training.finetune import FineTuneOptions, FineTuner, split
+from florence2.training.finetune import FineTuneOptions, FineTuner
+from florence2.training.order import split
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
 from tests.checkpoints import reference_model, write_checkpoint

@@ -195,7 +195,7 @@ def can_pack(dtype: torch.dtype) -> bool:
         given = torch.linspace(-2, 2, 32, dtype=dtype).view(2, 16)
         expected = F.gelu(given.float()) + given.float()
         return torch.allclose(layer(given, gelu=True, residual=given.clone()).float(), expected, atol=0.05)
-    except (RuntimeError, AttributeError, NotImplementedError):  # no such operator, or none for this type
+    except (RuntimeError, AttributeError):  # no such operator, or none for this type
         return False
 
 
@@ -206,7 +206,7 @@ def can_quantize() -> bool:
         layer = QuantizedLinear(torch.eye(16), torch.zeros(16), rows=1)
         given = torch.linspace(-2, 1, 32).view(2, 16)
         return torch.allclose(layer(given, gelu=True), F.gelu(given), atol=0.05)
-    except (RuntimeError, AttributeError, NotImplementedError):
+    except (RuntimeError, AttributeError):
         return False
 
 

@@ -146,7 +146,7 @@ def _free_prompt(prompt: str, text: str | None, region: Region | None, allow_unk
     for field, value in (("text", text), ("region", region)):
         if value is not None:
             raise InvalidPrompt(
-                f"{field} goes with a task tag, and the prompt {_shortened(prompt)} has none; "
+                f"{field} goes with a task tag, and the prompt {shortened(prompt)} has none; "
                 f"put a tag in front ({', '.join(_tags_that_need(field))}) or leave {field} out",
                 field=field,
             )
@@ -165,7 +165,7 @@ def _unknown_task(found: str, name: str) -> UnknownTask:
     closest = difflib.get_close_matches(_tag_named(name).strip("<>"), [tag.strip("<>") for tag in TASKS], n=1)
     hint = f"; did you mean <{closest[0]}>?" if closest else "."
     return UnknownTask(
-        f"unknown task tag {_shortened(found)}{hint} Expected one of {', '.join(TASKS)}, or a prompt that does not begin "
+        f"unknown task tag {shortened(found)}{hint} Expected one of {', '.join(TASKS)}, or a prompt that does not begin "
         "with a tag. A fine-tuned checkpoint's own tag passes with allow_unknown_tag=True.",
         field="prompt",
     )
@@ -173,7 +173,7 @@ def _unknown_task(found: str, name: str) -> UnknownTask:
 
 def _refuse_additions(task: Task, prompt: str, text: str | None, region: Region | None) -> None:
     if prompt.strip() != task.tag:
-        raise InvalidPrompt(f"{task.tag} takes no text: it must be the whole prompt; got {_shortened(prompt)}", field="prompt")
+        raise InvalidPrompt(f"{task.tag} takes no text: it must be the whole prompt; got {shortened(prompt)}", field="prompt")
     for field, value in (("text", text), ("region", region)):
         if value is not None:
             raise InvalidPrompt(
@@ -190,7 +190,7 @@ def _task_text(task: Task, inline: str, text: str | None, region: Region | None)
     if not wanted:
         raise InvalidPrompt(f"{task.tag} needs a text: write it behind the tag ({task.tag}a red car) or give text=", field="text")
     if any(tag in wanted for tag in TASKS):
-        raise InvalidPrompt(f"the text of {task.tag} must not hold a task tag; got {_shortened(wanted)}", field="text")
+        raise InvalidPrompt(f"the text of {task.tag} must not hold a task tag; got {shortened(wanted)}", field="text")
     return wanted
 
 
@@ -225,11 +225,12 @@ def _is_finite_number(value: object) -> bool:
 def _region_error(region: object) -> InvalidRegion:
     return InvalidRegion(
         "a region is four numbers x1, y1, x2, y2 in pixels, or four tokens <loc_x1><loc_y1><loc_x2><loc_y2> with bins 0 to 999; "
-        f"got {_shortened(region)}",
+        f"got {shortened(region)}",
         field="region",
     )
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """A value for a message: as Python writes it, cut short."""
     shown = repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

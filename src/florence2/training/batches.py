@@ -169,6 +169,11 @@ def make_groups(rows: Sequence[Row]) -> tuple[Group, ...]:
     return tuple(_group(ordered[start:end]) for start, end in bounds)
 
 
+def count_tokens(groups: Sequence[Group]) -> int:
+    """How many tokens of answers there are to learn."""
+    return sum(int((group.labels != IGNORED).sum()) for group in groups)
+
+
 def group_bounds(lengths: Sequence[int], max_groups: int) -> list[tuple[int, int]]:
     """Where to cut ascending lengths so that, each group padded to its longest, the fewest places are computed.
 

@@ -69,7 +69,8 @@ def train(
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
     with _needs("train"):
-        from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run, split
+        from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run
+        from florence2.training.order import split
         from florence2.weights import read_checkpoint, resolve
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),

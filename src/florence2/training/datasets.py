@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from florence2.errors import DatasetError, Florence2Error
-from florence2.tasks.prompt import build_prompt
+from florence2.tasks.prompt import build_prompt, shortened
 from florence2.tasks.table import TASKS
 from florence2.training.demo import IMAGE_SIZE, WORLD
 from florence2.training.placement import Box
@@ -137,38 +137,32 @@ def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, sizes: 
     if not isinstance(fields, dict):
         raise DatasetError(f"expected an object with image, prompt and answer, got {type(fields).__name__}")
     prompt = _text(fields, "prompt", "prefix")
-    picture = folder / _text(fields, "image", "image")
+    picture = folder / _text(fields, "image")
     size = read_picture(picture, sizes)
     if fields.get("objects") is not None:
         return _objects_record(where, picture, size, prompt, fields["objects"], own_tags)
     answer = fields["answer"] if fields.get("answer") is not None else fields.get("suffix")
     answers = [answer] if isinstance(answer, str) else answer
     if not isinstance(answers, list) or not answers or not all(isinstance(text, str) for text in answers):
-        raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {_shown(answer)}")
+        raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {shortened(answer)}")
     return make_record(where, picture, size, prompt, answers, own_tags=own_tags)
 
 
 def _objects_record(where: str, picture: Path, size: tuple[int, int], prompt: str, objects: Any, own_tags: bool) -> Record:
     if not isinstance(objects, list) or not all(isinstance(thing, dict) for thing in objects):
-        raise DatasetError(f"expected objects as a list of objects with label and box, got {_shown(objects)}")
-    things = [(_text(thing, "label", "label"), check_box(thing.get("box"), size)) for thing in objects]
+        raise DatasetError(f"expected objects as a list of objects with label and box, got {shortened(objects)}")
+    things = [(_text(thing, "label"), check_box(thing.get("box"), size)) for thing in objects]
     record = make_record(where, picture, size, prompt, [write_boxes(things, size)], own_tags=own_tags)
     if record.question.kind not in ("boxes", "boxes_or_polygons"):
         raise DatasetError(f"objects go with a task that answers with boxes, such as <OD>; the prompt is {prompt!r}")
     return with_boxes(record, [box for _, box in things])
 
 
-def _text(fields: Mapping[str, Any], key: str, other: str) -> str:
+def _text(fields: Mapping[str, Any], key: str, other: str = "") -> str:
     value = fields[key] if fields.get(key) is not None else fields.get(other)
     if not isinstance(value, str) or not value:
-        raise DatasetError(f"expected {key} as a text, got {'nothing' if value is None else _shown(value)}")
+        raise DatasetError(f"expected {key} as a text, got {'nothing' if value is None else shortened(value)}")
     return value
-
-
-def _shown(value: object) -> str:
-    """A value for a message, cut short."""
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Progress | None) -> DataSet:
@@ -177,7 +171,9 @@ def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Pr
     data, sizes = DataSet(str(path)), {}
     names = {entry["id"]: entry["name"] for entry in content["categories"] if _has(entry, id=int, name=str)}
     if prompt not in ("<OD>", "<OPEN_VOCABULARY_DETECTION>"):
-        raise DatasetError(f"a COCO file answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {_shown(prompt)}")
+        raise DatasetError(
+            f"a COCO file answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {shortened(prompt)}"
+        )
     question = prompt if prompt != "<OPEN_VOCABULARY_DETECTION>" else prompt + "<and>".join(names.values())
     build_prompt(question)
     annotations = _coco_annotations(path.name, content, names, data.problems)
@@ -249,7 +245,7 @@ def _coco_content(path: Path) -> dict[str, list[Any]]:
 def _coco_box(bbox: Any, size: tuple[int, int]) -> Box | str:
     """A box x1, y1, x2, y2, or what is wrong with it."""
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        return f"expected bbox as x, y, width, height in pixels, got {_shown(bbox)}"
+        return f"expected bbox as x, y, width, height in pixels, got {shortened(bbox)}"
     x, y, width, height = bbox
     try:
         return check_box([x, y, x + width, y + height], size)

@@ -7,7 +7,6 @@ once, so that a run that is stopped has lost nothing. A run's folder holds its s
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
@@ -25,13 +23,14 @@ from florence2.engine.pixels import preprocess
 from florence2.errors import DatasetError, InvalidImage, InvalidOption
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.batches import IGNORED, Group, Row, make_groups
+from florence2.training.batches import Group, Row, count_tokens, make_groups
 from florence2.training.lora import add_lora, save_adapter
 from florence2.training.measures import FREE
+from florence2.training.order import batches_of, fingerprint, in_order
 from florence2.training.records import DataSet, Picture, Problem, Record, open_picture
 from florence2.training.runlog import RunLog
 from florence2.training.saving import save_checkpoint
-from florence2.training.trainer import answer_losses, arithmetic, attention_for, parameter_groups
+from florence2.training.trainer import arithmetic, attention_for, group_losses, parameter_groups
 from florence2.weights.checkpoint import Checkpoint
 from florence2.weights.load import load_model
 
@@ -252,16 +251,16 @@ class FineTuner:
             DatasetError: a picture can no longer be read, and the run can be resumed; or a run goes on with other records.
         """
         options, at = self.options, self._at
-        given = (_fingerprint(records), _fingerprint(held_out))
+        given = (fingerprint(records), fingerprint(held_out))
         if at.learnt and (at.learnt, at.held_out) != given:
             raise DatasetError("a run goes on with the records that it began with, in their order, and these are others")
         at.learnt, at.held_out = given
-        steps_an_epoch = -(-len(_batches(records, options, 0)) // options.accumulate)
+        steps_an_epoch = -(-len(batches_of(records, options.batch_size, options.seed, 0)) // options.accumulate)
         total = steps_an_epoch * options.epochs
         started, saved = time.monotonic() - at.seconds, time.monotonic()
         validation, stopped = None, self._is_out_of_patience
         while at.epoch < options.epochs and not stopped:
-            batches = _batches(records, options, at.epoch)
+            batches = batches_of(records, options.batch_size, options.seed, at.epoch)
             while at.batch < len(batches):
                 chosen = batches[at.batch : at.batch + options.accumulate]
                 loss = self.step(chosen, _rate(at.step, total, options))
@@ -366,23 +365,17 @@ class FineTuner:
             grid = self.model.vision_tower(pixels.to(self.device))
         with arithmetic(self.device, is_mixed=mixed):
             features = self.model.multi_modal_projector(grid)
-        losses = []
-        for group in groups:
-            with arithmetic(self.device, is_mixed=mixed):
-                decoder_ids = group.decoder_ids.to(self.device)
-                logits = self.model(features[group.image_index], group.prompt_ids.to(self.device), group.prompt_lengths, decoder_ids)
-            losses.append(answer_losses(logits, group.labels.to(self.device), 0, 0.0).sum())
-        return torch.stack(losses).sum()
+        return torch.stack([group_losses(self.model, features, group, is_mixed=mixed).sum() for group in groups]).sum()
 
     @torch.no_grad()
     def _validate(self, records: Sequence[Record]) -> float:
         """The loss a token on held-out records."""
         self.model.eval()
         total, num_tokens = 0.0, 0
-        for batch in _in_order(records, self.options.batch_size):
+        for batch in in_order(records, self.options.batch_size):
             pixels, groups = self._prepare(batch)
             total += self._loss(pixels, groups).item()
-            num_tokens += _num_tokens(groups)
+            num_tokens += count_tokens(groups)
         return total / num_tokens
 
     def _settle(self, validation: float | None) -> bool:
@@ -423,57 +416,6 @@ def refuse_a_second_run(folder: Path) -> None:
     """
     if (folder / STATE).exists():
         raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
-
-
-def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """Records to learn from and records held out, by picture: all questions about one stand on one side.
-
-    Args:
-        records: of at least two pictures, unless nothing is held out.
-        share: of the pictures that are held out, 0 to under 1; at least one picture where it is more than 0.
-        seed: of the choice.
-
-    Raises:
-        InvalidOption: a share that can't be, or too few pictures.
-    """
-    if not 0 <= share < 1:
-        raise InvalidOption(f"the share of held-out pictures is 0 to under 1, got {share}", field="validation_share")
-    pictures = list(dict.fromkeys(record.picture for record in records))
-    count = max(1, round(share * len(pictures))) if share else 0
-    if share and count >= len(pictures):
-        raise InvalidOption(
-            f"{len(pictures)} picture is too few to hold some out; give more, or a validation share of 0", field="validation_share"
-        )
-    order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
-    held_out = {pictures[index] for index in order[:count]}
-    return [one for one in records if one.picture not in held_out], [one for one in records if one.picture in held_out]
-
-
-def _batches(records: Sequence[Record], options: FineTuneOptions, epoch: int) -> list[list[Record]]:
-    """An epoch's batches: pictures in a new order, the questions about one next to each other, so that it is encoded once."""
-    rng = np.random.default_rng([options.seed, epoch])
-    by_picture: dict[Picture, list[Record]] = {}
-    for record in records:
-        by_picture.setdefault(record.picture, []).append(record)
-    pictures = list(by_picture.values())
-    order = rng.permutation(len(pictures)).tolist()
-    return _in_order([pictures[index][place] for index in order for place in rng.permutation(len(pictures[index]))], options.batch_size)
-
-
-def _fingerprint(records: Sequence[Record]) -> str:
-    """What tells one list of records from another."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(repr((str(record.picture), record.prompt, record.answers)).encode())
-    return digest.hexdigest()
-
-
-def _in_order(records: Sequence[Record], batch_size: int) -> list[list[Record]]:
-    return [list(records[start : start + batch_size]) for start in range(0, len(records), batch_size)]
-
-
-def _num_tokens(groups: Sequence[Group]) -> int:
-    return sum(int((group.labels != IGNORED).sum()) for group in groups)
 
 
 def _rate(step: int, total: int, options: FineTuneOptions) -> float:

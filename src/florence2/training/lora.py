@@ -7,7 +7,6 @@ Source: LoRA (arXiv 2106.09685), PEFT's file format.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -21,16 +20,15 @@ from torch import Tensor, nn
 
 from florence2.model import Florence2
 from florence2.model.linear import Linear
-from florence2.weights.files import ADAPTER_CONFIG
+from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from florence2.weights.names import to_native
+from florence2.weights.save import write_json
 
 TARGETS = {
     "language": r"language_model\..+\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)",
     "vision": r"vision_tower\..+\.(qkv|proj|fc1|fc2)|multi_modal_projector\.image_projection",
 }
 """Groups of layers by the pattern of their names."""
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 class LoraLinear(Linear):
@@ -121,10 +119,11 @@ def save_adapter(
         "modules_to_save": None,
         "task_type": None,
     }
-    partial = folder / f"{ADAPTER_WEIGHTS}.partial"
+    weights = folder / ADAPTER_WEIGHTS[0]
+    partial = weights.with_name(f"{weights.name}.partial")
     save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / ADAPTER_WEIGHTS)
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, weights)
+    write_json(folder / ADAPTER_CONFIG, config)
 
 
 def _layers(model: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[str, LoraLinear]]:

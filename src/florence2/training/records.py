@@ -21,7 +21,7 @@ from florence2.errors import DatasetError, InvalidImage
 from florence2.results import Result
 from florence2.tasks.answer import read_answer
 from florence2.tasks.coordinates import quantize
-from florence2.tasks.prompt import Prompt, build_prompt
+from florence2.tasks.prompt import Prompt, build_prompt, shortened
 from florence2.tasks.table import TASKS, Grammar
 from florence2.tasks.vocabulary import NUM_BINS, STRUCTURAL, location_token
 from florence2.training.scenes import SceneOptions, draw_scene
@@ -206,7 +206,7 @@ def with_boxes(record: Record, boxes: Sequence[Sequence[float]], ignored: Sequen
         DatasetError: the answer does not read as so many boxes, because a label is empty or holds something like a location.
     """
     if len(record.truth.labels) != len(boxes):
-        raise DatasetError(f"{len(boxes)} boxes read as {len(record.truth.labels)} in {_shortened(record.answers[0])}: look at the labels")
+        raise DatasetError(f"{len(boxes)} boxes read as {len(record.truth.labels)} in {shortened(record.answers[0])}: look at the labels")
     truth = replace(record.truth, boxes=tuple(tuple(box) for box in boxes))
     return replace(record, truth=truth, ignored=tuple((label, tuple(box)) for label, box in ignored))
 
@@ -224,7 +224,7 @@ def check_box(values: Sequence[Any], size: tuple[int, int]) -> tuple[float, floa
     """
     width, height = size
     if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(map(is_number, values)):
-        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {_shortened(repr(values))}")
+        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {shortened(values)}")
     x1, y1, x2, y2 = (float(value) for value in values)
     if not (x1 < x2 and y1 < y2):
         raise DatasetError(f"a box is x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {list(values)}")
@@ -276,11 +276,12 @@ def _check_answer(answer: str, grammar: Grammar) -> None:
             )
     if not answer or grammar == "text":
         return
-    runs = [len(run) for run in _runs(answer)]
+    found_runs = _runs(answer)
+    runs = [len(run) for run in found_runs]
     if not runs:
-        raise DatasetError(f"this task answers with places, and the answer {_shortened(answer)} has none")
+        raise DatasetError(f"this task answers with places, and the answer {shortened(answer)} has none")
     if grammar in ("labelled_boxes", "quads") and answer.startswith("<loc_"):
-        raise DatasetError(f"this task answers with a label before each place, and the answer {_shortened(answer)} begins with a place")
+        raise DatasetError(f"this task answers with a label before each place, and the answer {shortened(answer)} begins with a place")
     size = _PLACES.get(grammar)
     if size is not None and any(run % size for run in runs):
         raise DatasetError(f"this task answers with {size} locations behind each label, got {next(run for run in runs if run % size)}")
@@ -289,7 +290,7 @@ def _check_answer(answer: str, grammar: Grammar) -> None:
             "an outline is at least three pairs of x and y, got " + ", ".join(str(run) for run in runs if run % 2 or run < 6)
         )
     if size == 4:
-        for box in (run[start : start + 4] for run in _runs(answer) for start in range(0, len(run), 4)):
+        for box in (run[start : start + 4] for run in found_runs for start in range(0, len(run), 4)):
             if box[0] > box[2] or box[1] > box[3]:
                 raise DatasetError(f"a box is x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, got the locations {box}")
 
@@ -297,8 +298,3 @@ def _check_answer(answer: str, grammar: Grammar) -> None:
 def _runs(answer: str) -> list[list[int]]:
     """The numbers of locations that stand together."""
     return [[int(number) for number in _LOCATION.findall(run)] for run in re.findall(r"(?:<loc_\d+>)+", answer)]
-
-
-def _shortened(text: str) -> str:
-    """A text for a message, on one line."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")

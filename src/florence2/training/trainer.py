@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from florence2.model import Florence2
-from florence2.training.batches import IGNORED, Batch
+from florence2.training.batches import IGNORED, Batch, Group, count_tokens
 
 NUM_LOCATIONS = 1000
 POSITION_SCALE = 1.0
@@ -219,13 +219,12 @@ class Trainer:
 
     def _answer_loss(self, features: Tensor, batch: Batch, spread: float, sums: dict[str, list[float]]) -> Tensor:
         """Mean loss over all tokens of all answers."""
-        num_tokens = sum(int((group.labels != IGNORED).sum()) for group in batch.groups)
+        num_tokens = count_tokens(batch.groups)
         total = features.new_zeros(())
         for group in batch.groups:
-            asked = features[group.image_index]
-            with arithmetic(self.device, is_mixed=self.options.is_mixed):
-                logits = self.model(asked, group.prompt_ids.to(self.device), group.prompt_lengths, group.decoder_ids.to(self.device))
-            losses = answer_losses(logits, group.labels.to(self.device), self.options.first_location_id, spread)
+            losses = group_losses(
+                self.model, features, group, is_mixed=self.options.is_mixed, first_location_id=self.options.first_location_id, spread=spread
+            )
             total = total + losses.sum() / num_tokens
             counts = (group.labels != IGNORED).sum(dim=1).tolist()
             for tag, loss, count in zip(group.tags, losses.detach().sum(dim=1).tolist(), counts, strict=True):
@@ -269,6 +268,17 @@ def attention_for(kind: str) -> AbstractContextManager[Any]:
     """Which attention is fastest in training on devices of a kind."""
     # Fused attention in bfloat16 is slower on processors without AMX than the products it is made of; on a GPU it is not.
     return sdpa_kernel(SDPBackend.MATH) if kind == "cpu" else nullcontext()
+
+
+def group_losses(
+    model: Florence2, features: Tensor, group: Group, *, is_mixed: bool, first_location_id: int = 0, spread: float = 0.0
+) -> Tensor:
+    """What ``answer_losses`` gives for one group of examples about pictures with these features."""
+    device = features.device
+    with arithmetic(device, is_mixed=is_mixed):
+        asked = features[group.image_index]
+        logits = model(asked, group.prompt_ids.to(device), group.prompt_lengths, group.decoder_ids.to(device))
+    return answer_losses(logits, group.labels.to(device), first_location_id, spread)
 
 
 def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int, spread: float) -> Tensor:

@@ -68,10 +68,11 @@ def save_native(
         },
     }
     for name, content in files.items():
-        _write_json(folder / name, content)
+        write_json(folder / name, content)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, which appears whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)
