@@ -109,6 +109,8 @@ def test_tokens_of_one_character_share_it(tokenizer: Tokenizer) -> None:
     text, offsets = tokenizer.decode_with_offsets([*ids[:4], ids[-2]])
     assert text == "<s>a\ufffdb"
     assert offsets == [(0, 3), (3, 4), (4, 5), (4, 5), (5, 6)]
+    nothing = BASE_SIZE + 1100  # no token of the vocabulary
+    assert tokenizer.decode_with_offsets([ids[2], nothing, *ids[3:6], nothing])[1] == [*[(0, 1)] * 5, (1, 1)]
 
 
 def _broken_json(folder: Path) -> None:

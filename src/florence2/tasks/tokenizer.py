@@ -128,8 +128,8 @@ class Tokenizer:
     def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
         """The text of the ids, and for each id the characters (start, end) that it takes part in.
 
-        Tokens that share one character, because its bytes are split over them, all span that character. A token of no
-        text has an empty span.
+        Tokens that share one character, because its bytes are split over them, all span that character, and so does a token
+        of no text among them. Any other token of no text has an empty span.
         """
         pieces = [self._bytes.get(index, b"") for index in ids]
         text, character_of = _decode_bytes(b"".join(pieces))
@@ -138,7 +138,8 @@ class Tokenizer:
         for piece in pieces:
             end = start + len(piece)
             first = character_of[start]
-            offsets.append((first, character_of[end - 1] + 1 if piece else first))
+            is_inside = 0 < start < len(character_of) - 1 and character_of[start - 1] == first
+            offsets.append((first, character_of[end - 1] + 1 if piece else first + is_inside))
             start = end
         return text, offsets
 
