@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -44,11 +45,11 @@ def test_an_adapter_comes_out_and_answers(base, data, tmp_path, capsys):
 
 
 def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
-    data = "synthetic:4?seed=1&kinds=arrow&tasks=OD"
-    assert (
-        command("train", "--data", data, "--data", "synthetic:2?seed=2&tasks=CAPTION", "--output", tmp_path, *SMALL, "--freeze-vision") == 0
-    )
-    assert "on language," in capsys.readouterr().err
+    data, known = "synthetic:4?seed=1&kinds=arrow&tasks=OD", "synthetic:2?seed=2&tasks=CAPTION"
+    assert command("train", "--data", data, "--rehearse", known, "--output", tmp_path, *SMALL, "--freeze-vision") == 0
+    told = capsys.readouterr().err
+    assert "on language," in told
+    assert re.search(r"learn from 5 records \([12] of them rehearsed\), 1 are held out", told)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "florence-2-demo"
 
 

@@ -179,7 +179,7 @@ def group_bounds(lengths: Sequence[int], max_groups: int) -> list[tuple[int, int
 
     Starts from one group and cuts, again and again, where a single cut saves most.
     """
-    bounds = [(0, len(lengths))]
+    bounds = [(0, len(lengths))] if lengths else []
     while len(bounds) < max_groups:
         best_saving, best = 0, None
         for index, (start, end) in enumerate(bounds):

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from florence2.weights import Checkpoint
 
 _DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
+_REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives these answers. May be repeated."
 _IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
 _PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
 _OWN_TAGS = "Let prompts pass that begin with a tag of your own."
@@ -33,6 +35,7 @@ _OWN_TAGS = "Let prompts pass that begin with a tag of your own."
 def train(
     data: Annotated[list[str], typer.Option(metavar="DATA", help=f"What is learnt. {_DATA} May be repeated.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: state, log, loss plot, and what comes out.")],
+    rehearse: Annotated[list[str] | None, typer.Option(metavar="DATA", help=_REHEARSE)] = None,
     model: Annotated[str, typer.Option(help="Where to begin: alias, alias@revision, hub id or folder.")] = "florence-2-demo",
     images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
     validation: Annotated[
@@ -92,6 +95,7 @@ def train(
     checkpoint = read_checkpoint(resolve(model))
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     records = [record for name in data for record in _read(name, skip_bad, **reading)]
+    records += [replace(record, is_rehearsed=True) for name in rehearse or () for record in _read(name, skip_bad, **reading)]
     if validation is not None:
         learnt, held_out = records, _read(validation, skip_bad, **{**reading, "for_training": False})
         shared = {str(record.picture) for record in learnt} & {str(record.picture) for record in held_out}
@@ -105,7 +109,7 @@ def train(
     tuner = FineTuner(
         checkpoint, *_loaded(checkpoint, device), options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard
     )
-    learnt = _sound(tuner.check(learnt, ", ".join(data)), skip_bad)
+    learnt = _sound(tuner.check(learnt, ", ".join([*data, *(rehearse or ())])), skip_bad)
     held_out = _sound(tuner.check(held_out, validation or "what is held out"), skip_bad) if held_out else []
     _say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
@@ -265,8 +269,10 @@ def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], hel
     how = f"LoRA of rank {options.rank} on {' and '.join(options.targets)}" if options.method == "lora" else "all weights"
     if options.method == "full" and options.freeze_vision:
         how = "all weights but the vision tower's"
+    num_rehearsed = sum(record.is_rehearsed for record in learnt)
+    rehearsed = f" ({num_rehearsed} of them rehearsed)" if num_rehearsed else ""
     return (
-        f"{model}: {how}, {num_learning:,} numbers learn from {len(learnt)} records, {len(held_out)} are held out; "
+        f"{model}: {how}, {num_learning:,} numbers learn from {len(learnt)} records{rehearsed}, {len(held_out)} are held out; "
         f"products in {'bf16' if options.is_mixed else 'fp32'}"
     )
 

@@ -1,6 +1,6 @@
 """Fine-tuning: a checkpoint and records in, an adapter or a checkpoint out.
 
-LoRA or all weights, with the vision tower or without it. The loss is the reference's: mean cross entropy over the answers' tokens, of
+LoRA or all weights, with the vision tower or without it. The loss, which is `objective`'s, is the mean over the answers' tokens, of
 however many batches a step takes. Each epoch ends with the loss on held-out records; what was best there is what is saved, at
 once, so that a run that is stopped has lost nothing. A run's folder holds its state and log beside it. Knows nothing of files of records.
 """
@@ -10,27 +10,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
+from torch import nn
 
-from florence2.engine.pixels import preprocess
-from florence2.errors import DatasetError, InvalidImage, InvalidOption
+from florence2.errors import DatasetError, InvalidOption
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.batches import Group, Row, count_tokens, make_groups
-from florence2.training.lora import add_lora, save_adapter
-from florence2.training.measures import FREE
+from florence2.training.lora import add_lora, save_adapter, without_lora
+from florence2.training.objective import Objective
 from florence2.training.order import batches_of, fingerprint, in_order
-from florence2.training.records import DataSet, Picture, Problem, Record, open_picture
+from florence2.training.recompute import recompute_layers
+from florence2.training.records import DataSet, Problem, Record
 from florence2.training.runlog import RunLog
 from florence2.training.saving import save_checkpoint
-from florence2.training.trainer import arithmetic, attention_for, group_losses, parameter_groups
+from florence2.training.trainer import parameter_groups
 from florence2.weights.checkpoint import Checkpoint
 from florence2.weights.load import load_model
 
@@ -204,8 +203,8 @@ class FineTuner:
         elif options.freeze_vision:
             model.vision_tower.requires_grad_(False)
         if options.checkpoint_activations:
-            _recompute_layers(model)
-        self._tower_learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+            recompute_layers(model)
+        self.objective = Objective(model, tokenizer, checkpoint.image, self._before_training, is_mixed=options.is_mixed)
         self.optimiser = torch.optim.AdamW(parameter_groups(model, options.weight_decay), options.rate)
         self._at = _Counters()
         try:
@@ -291,7 +290,7 @@ class FineTuner:
         num_tokens = sum(len(self.tokenizer.encode(record.answers[0])) for batch in batches for record in batch)
         total = 0.0
         for batch in batches:
-            loss = self._loss(*self._prepare(batch))
+            loss = self.objective.loss(self.objective.prepare(batch))
             (loss / num_tokens).backward()
             total += loss.item()
         if not math.isfinite(total):
@@ -340,32 +339,16 @@ class FineTuner:
         self.optimiser.load_state_dict(state["optimiser"])
         self._at = _Counters(**state["at"])
 
+    def _before_training(self) -> AbstractContextManager[Florence2]:
+        return without_lora(self.model) if self.options.method == "lora" else nullcontext(self._original)
+
+    @cached_property
+    def _original(self) -> Florence2:
+        """The checkpoint's model a second time, beside the one whose weights all learn."""
+        return load_model(self.checkpoint, device=self.device).requires_grad_(False)
+
     def _learning(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-
-    def _prepare(self, batch: Sequence[Record]) -> tuple[Tensor, tuple[Group, ...]]:
-        """Pixels of the batch's pictures, each once, and its examples as ids."""
-        pictures: dict[Picture, int] = {}
-        rows = []
-        for record in batch:
-            question = record.question
-            index = pictures.setdefault(record.picture, len(pictures))
-            ids = (self.tokenizer.encode(words) for words in (question.sentence, record.answers[0]))
-            rows.append(Row(index, question.tag or FREE, *ids))
-        try:
-            pixels = torch.stack([preprocess(open_picture(picture), self.checkpoint.image) for picture in pictures])
-        except InvalidImage as error:  # one that was sound when the run began
-            raise DatasetError(f"{batch[0].where} to {batch[-1].where}: {error}") from error
-        return pixels, make_groups(rows)
-
-    def _loss(self, pixels: Tensor, groups: Sequence[Group]) -> Tensor:
-        """The loss of a batch's answers, summed over their tokens."""
-        mixed = self.options.is_mixed
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_learns), arithmetic(self.device, is_mixed=mixed):
-            grid = self.model.vision_tower(pixels.to(self.device))
-        with arithmetic(self.device, is_mixed=mixed):
-            features = self.model.multi_modal_projector(grid)
-        return torch.stack([group_losses(self.model, features, group, is_mixed=mixed).sum() for group in groups]).sum()
 
     @torch.no_grad()
     def _validate(self, records: Sequence[Record]) -> float:
@@ -373,9 +356,9 @@ class FineTuner:
         self.model.eval()
         total, num_tokens = 0.0, 0
         for batch in in_order(records, self.options.batch_size):
-            pixels, groups = self._prepare(batch)
-            total += self._loss(pixels, groups).item()
-            num_tokens += count_tokens(groups)
+            questions = self.objective.prepare(batch)
+            total += self.objective.loss(questions).item()
+            num_tokens += questions.num_tokens
         return total / num_tokens
 
     def _settle(self, validation: float | None) -> bool:
@@ -422,23 +405,3 @@ def _rate(step: int, total: int, options: FineTuneOptions) -> float:
     """The learning rate of a step: up over the warm-up, then down to zero at the end."""
     warmup = max(1, round(options.warmup * total))
     return options.rate * min((step + 1) / warmup, (total - step) / max(1, total - warmup + 1))
-
-
-def _recompute_layers(model: Florence2) -> None:
-    """Let each layer and each block of the tower forget what it computed, and compute it again for its gradient."""
-    text, kind = model.language_model, model.device.type
-    stages: Any = model.vision_tower.blocks
-    blocks: list[Any] = [*text.encoder.layers, *text.decoder.layers, *(block for stage in stages for block in stage)]
-    for block in blocks:
-        block.forward = _Recomputed(block.forward, kind)
-
-
-@dataclass(frozen=True)
-class _Recomputed:
-    """A module's forward that keeps nothing but its arguments; the second time it must be computed as it was the first time."""
-
-    forward: Callable[..., Any]
-    kind: str
-
-    def __call__(self, *arguments: Any) -> Any:
-        return recompute(self.forward, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), attention_for(self.kind)))

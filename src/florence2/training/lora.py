@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -76,6 +77,20 @@ def add_lora(model: Florence2, *, targets: Sequence[str], rank: int, alpha: floa
     for name, layer in list(_layers(model, Linear)):
         if any(re.fullmatch(TARGETS[target], name) for target in targets):
             _put(model, name, LoraLinear(layer, rank, alpha, generator))
+
+
+@contextmanager
+def without_lora(model: Florence2) -> Iterator[Florence2]:
+    """The model as it was before training, for as long as the context lasts."""
+    layers = [layer for _, layer in _layers(model, LoraLinear)]
+    scales = [layer.scale for layer in layers]
+    for layer in layers:
+        layer.scale = 0.0
+    try:
+        yield model
+    finally:
+        for layer, scale in zip(layers, scales, strict=True):
+            layer.scale = scale
 
 
 def merge_lora(model: Florence2) -> None:

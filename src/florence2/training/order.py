@@ -54,7 +54,7 @@ def fingerprint(records: Sequence[Record]) -> str:
     """What tells one list of records from another."""
     digest = hashlib.sha256()
     for record in records:
-        digest.update(repr((str(record.picture), record.prompt, record.answers)).encode())
+        digest.update(repr((str(record.picture), record.prompt, record.answers, record.is_rehearsed)).encode())
     return digest.hexdigest()
 
 

@@ -103,6 +103,7 @@ class Record:
         size: the picture's width and height in pixels.
         truth: where the answer's things are. Where a source knows that more exactly than in thousandths, it says so here.
         ignored: labels and boxes that cover many things of one kind, COCO's crowds: what is found there is neither right nor wrong.
+        is_rehearsed: training shall keep how the model answers it, instead of teaching it the answer.
     """
 
     where: str
@@ -112,6 +113,7 @@ class Record:
     size: tuple[int, int]
     truth: Places
     ignored: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    is_rehearsed: bool = False
 
     @property
     def question(self) -> Prompt:

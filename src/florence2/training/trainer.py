@@ -222,9 +222,8 @@ class Trainer:
         num_tokens = count_tokens(batch.groups)
         total = features.new_zeros(())
         for group in batch.groups:
-            losses = group_losses(
-                self.model, features, group, is_mixed=self.options.is_mixed, first_location_id=self.options.first_location_id, spread=spread
-            )
+            logits = group_logits(self.model, features, group, is_mixed=self.options.is_mixed)
+            losses = answer_losses(logits, group.labels, self.options.first_location_id, spread)
             total = total + losses.sum() / num_tokens
             counts = (group.labels != IGNORED).sum(dim=1).tolist()
             for tag, loss, count in zip(group.tags, losses.detach().sum(dim=1).tolist(), counts, strict=True):
@@ -270,23 +269,21 @@ def attention_for(kind: str) -> AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if kind == "cpu" else nullcontext()
 
 
-def group_losses(
-    model: Florence2, features: Tensor, group: Group, *, is_mixed: bool, first_location_id: int = 0, spread: float = 0.0
-) -> Tensor:
-    """What ``answer_losses`` gives for one group of examples about pictures with these features."""
+def group_logits(model: Florence2, features: Tensor, group: Group, *, is_mixed: bool) -> Tensor:
+    """What the model makes of a group's examples about pictures with these features: logits ``[examples, tokens, vocabulary]``."""
     device = features.device
     with arithmetic(device, is_mixed=is_mixed):
         asked = features[group.image_index]
-        logits = model(asked, group.prompt_ids.to(device), group.prompt_lengths, group.decoder_ids.to(device))
-    return answer_losses(logits, group.labels.to(device), first_location_id, spread)
+        return model(asked, group.prompt_ids.to(device), group.prompt_lengths, group.decoder_ids.to(device))
 
 
-def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int, spread: float) -> Tensor:
+def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int = 0, spread: float = 0.0) -> Tensor:
     """Cross entropy of every token, ``[examples, tokens]``, zero at ignored places.
 
     Location tokens have a target that is spread over the bins around the true one (a normal distribution with ``spread``
     bins of standard deviation, cut at two of them); with ``spread`` 0 they are tokens like all others.
     """
+    labels = labels.to(logits.device)
     log_probabilities = F.log_softmax(logits.float(), dim=-1)
     is_ignored = labels == IGNORED
     targets = labels.masked_fill(is_ignored, 0)
