@@ -53,6 +53,26 @@ def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "florence-2-demo"
 
 
+def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path, capsys):
+    lines = [{"image": f"{number}.png", "prompt": prompt} for number in range(2) for prompt in ("<OD>", "<CAPTION>")]
+    kept = write_jsonl(data.parent / "kept.jsonl", [*lines, {**lines[0], "answer": "cat<loc_1><loc_2><loc_3><loc_4>"}])
+    words = ("train", "--data", data, "--output", tmp_path / "run", *SMALL)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("florence2.training.finetune.FineTuner.run", lambda self, learnt, held_out, tell: seen.extend(learnt + held_out))
+        patch.setattr("florence2.training.command._lines", lambda *_: ())
+        assert command(*words, "--rehearse", kept) == 0
+    rehearsed = {(record.picture.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
+    with florence2.load("florence-2-demo") as engine:
+        own = {(line["image"], line["prompt"], engine.run(data.parent / line["image"], line["prompt"], num_beams=1).text) for line in lines}
+    assert rehearsed == own | {("0.png", "<OD>", "cat<loc_1><loc_2><loc_3><loc_4>")}
+    kept.write_text(kept.read_text() + json.dumps({"image": "1.png", "prompt": "why " * 1000}) + "\n")
+    assert command(*words, "--rehearse", kept) == 2
+    assert "room" in capsys.readouterr().err
+    assert command("train", "--data", kept, "--output", tmp_path / "run", *SMALL) == 2
+    assert "kept.jsonl:1: expected answer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("layout", ["native", "original"])
 def test_a_whole_checkpoint_comes_out_that_the_reference_loads(layout, data, tmp_path):
     base = write_checkpoint(tmp_path / "base", layout=layout)

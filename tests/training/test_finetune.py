@@ -15,6 +15,7 @@ from florence2.tasks.tokenizer import Tokenizer
 from florence2.training import finetune
 from florence2.training.datasets import read_dataset
 from florence2.training.finetune import FineTuneOptions, FineTuner
+from florence2.training.objective import with_room
 from florence2.training.order import split
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
@@ -277,11 +278,10 @@ def test_bfloat16_products_learn_nearly_the_same(base, records, tmp_path):
     assert all(parameter.dtype == torch.float32 for parameter in mixed.model.parameters())
 
 
-def test_records_without_room_are_told(base, records, tmp_path):
-    run = tuner(base, tmp_path, LORA)
+def test_records_without_room_are_told(base, records):
     long = dataclasses.replace(records[0], answers=("cat" * 200,), where="set:9")
     wordy = dataclasses.replace(records[0], prompt="why " * 200, where="set:10")
-    data = run.check([records[0], long, wordy], "set")
+    data = with_room([records[0], long, wordy], read_checkpoint(base), Tokenizer.load(base), "set")
     assert data.records == [records[0]]
     assert [str(problem).split(" has")[0] for problem in data.problems] == ["set:9: the answer", "set:10: the prompt"]
     with pytest.raises(DatasetError):

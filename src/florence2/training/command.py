@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from florence2.weights import Checkpoint
 
 _DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
-_REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives these answers. May be repeated."
+_REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives the answers. May be repeated."
 _IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
 _PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
 _OWN_TAGS = "Let prompts pass that begin with a tag of your own."
@@ -73,6 +73,7 @@ def train(
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
     with _needs("train"):
         from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run
+        from florence2.training.objective import with_room
         from florence2.training.order import split
         from florence2.weights import read_checkpoint, resolve
     options = FineTuneOptions(
@@ -95,7 +96,9 @@ def train(
     checkpoint = read_checkpoint(resolve(model))
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     records = [record for name in data for record in _read(name, skip_bad, **reading)]
-    records += [replace(record, is_rehearsed=True) for name in rehearse or () for record in _read(name, skip_bad, **reading)]
+    for name in rehearse or ():
+        kept = _answered(_read(name, skip_bad, **reading, answered=False), name, skip_bad, model, device)
+        records += [replace(record, is_rehearsed=True) for record in kept]
     if validation is not None:
         learnt, held_out = records, _read(validation, skip_bad, **{**reading, "for_training": False})
         shared = {str(record.picture) for record in learnt} & {str(record.picture) for record in held_out}
@@ -106,11 +109,11 @@ def train(
             )
     else:
         learnt, held_out = split(records, validation_share, seed)
-    tuner = FineTuner(
-        checkpoint, *_loaded(checkpoint, device), options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard
-    )
-    learnt = _sound(tuner.check(learnt, ", ".join([*data, *(rehearse or ())])), skip_bad)
-    held_out = _sound(tuner.check(held_out, validation or "what is held out"), skip_bad) if held_out else []
+    network, tokenizer = _loaded(checkpoint, device)
+    learnt = _sound(with_room(learnt, checkpoint, tokenizer, ", ".join([*data, *(rehearse or ())])), skip_bad)
+    if held_out:
+        held_out = _sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
+    tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
     _say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
         with _bar("steps") as move:
@@ -207,6 +210,18 @@ def _read(name: str, skip_bad: bool, **reading: Any) -> list[Record]:
     with _bar("images looked at") as move:
         found = read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
     return _sound(found, skip_bad)
+
+
+def _answered(records: list[Record], name: str, skip_bad: bool, model: str, device: str) -> list[Record]:
+    """The records; those that have no answer are answered by the model as it is."""
+    if all(record.answers for record in records):
+        return records
+    from florence2 import load
+    from florence2.training.evaluation import answered_by_itself, check
+
+    with load(model, device=device) as engine, _bar("answers") as move:
+        records = _sound(check(engine, records, name), skip_bad)
+        return list(answered_by_itself(engine, records, progress=lambda number: move(number, len(records), "")))
 
 
 def _sound(found: DataSet, skip_bad: bool) -> list[Record]:

@@ -71,6 +71,7 @@ def read_dataset(
     limit: int | None = None,
     progress: Progress | None = None,
     for_training: bool = True,
+    answered: bool = True,
 ) -> DataSet:
     """The data set of that name.
 
@@ -82,6 +83,7 @@ def read_dataset(
         limit: at most so many pictures; None is all.
         progress: called with the number of pictures looked at so far.
         for_training: whether it is learnt from; scenes to learn from and scenes to be measured on have seeds of their own.
+        answered: whether every line of a `.jsonl` file must have an answer; a record without one has no ``answers``.
 
     Raises:
         DatasetError: there is no such file, or it is no data set at all. What is wrong within it is in `DataSet.problems`.
@@ -94,10 +96,10 @@ def read_dataset(
     folder = images or path.parent
     if path.suffix.lower() == ".json":
         return _coco(path, folder, prompt, limit, progress)
-    return _jsonl(path, folder, own_tags, limit, progress)
+    return _jsonl(path, folder, own_tags, answered, limit, progress)
 
 
-def _jsonl(path: Path, folder: Path, own_tags: bool, limit: int | None, progress: Progress | None) -> DataSet:
+def _jsonl(path: Path, folder: Path, own_tags: bool, answered: bool, limit: int | None, progress: Progress | None) -> DataSet:
     """One JSON object a line: image, prompt (or prefix), answer (or suffix), or objects in pixels."""
     data, sizes = DataSet(str(path)), {}
     pictures: set[Picture] = set()
@@ -106,7 +108,7 @@ def _jsonl(path: Path, folder: Path, own_tags: bool, limit: int | None, progress
             continue
         where = f"{path.name}:{number}"
         try:
-            record = _jsonl_record(where, line, folder, own_tags, sizes)
+            record = _jsonl_record(where, line, folder, own_tags, answered, sizes)
         except Florence2Error as error:
             data.problems.append(Problem(where, error.message))
             continue
@@ -127,7 +129,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise DatasetError(f"{path} can't be read: {error.strerror}") from error
 
 
-def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, sizes: dict[Path, Any]) -> Record:
+def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, answered: bool, sizes: dict[Path, Any]) -> Record:
     try:
         fields = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -142,6 +144,8 @@ def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, sizes: 
     if fields.get("objects") is not None:
         return _objects_record(where, picture, size, prompt, fields["objects"], own_tags)
     answer = fields["answer"] if fields.get("answer") is not None else fields.get("suffix")
+    if answer is None and not answered:
+        return make_record(where, picture, size, prompt, [], own_tags=own_tags)
     answers = [answer] if isinstance(answer, str) else answer
     if not isinstance(answers, list) or not answers or not all(isinstance(text, str) for text in answers):
         raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {shortened(answer)}")

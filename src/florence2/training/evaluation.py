@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -54,6 +55,13 @@ def evaluate(engine: Engine, records: Sequence[Record], *, progress: Callable[[i
         InvalidRequest: an option that can't be, or a record that `check` refuses.
     """
     return measure(answer_all(engine, records, progress=progress, **generation))
+
+
+def answered_by_itself(engine: Engine, records: Sequence[Record], *, progress: Callable[[int], None] | None = None) -> Iterator[Record]:
+    """The records, those without an answer with the model's own; arguments and errors as in `evaluate`."""
+    own = answer_all(engine, [record for record in records if not record.answers], progress=progress, num_beams=1)
+    for record in records:
+        yield record if record.answers else replace(record, answers=(next(own).result.text,))
 
 
 def answer_all(

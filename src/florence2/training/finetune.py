@@ -26,7 +26,7 @@ from florence2.training.lora import add_lora, save_adapter, without_lora
 from florence2.training.objective import Objective
 from florence2.training.order import batches_of, fingerprint, in_order
 from florence2.training.recompute import recompute_layers
-from florence2.training.records import DataSet, Problem, Record
+from florence2.training.records import Record
 from florence2.training.runlog import RunLog
 from florence2.training.saving import save_checkpoint
 from florence2.training.trainer import parameter_groups
@@ -221,22 +221,6 @@ class FineTuner:
     def num_learning(self) -> int:
         """How many numbers learn."""
         return sum(parameter.numel() for parameter in self._learning().values())
-
-    def check(self, records: Sequence[Record], name: str) -> DataSet:
-        """The records that this model has room for, and what is wrong with the others."""
-        text, image = self.checkpoint.config.text, self.checkpoint.image
-        room = text.max_position_embeddings
-        num_image_tokens = self.checkpoint.config.vision.num_image_tokens(image.height, image.width)
-        data = DataSet(name)
-        for record in records:
-            prompt, answer = (len(self.tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
-            if prompt + num_image_tokens > room:
-                data.problems.append(Problem(record.where, f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"))
-            elif answer > room:
-                data.problems.append(Problem(record.where, f"the answer has {answer} tokens; there is room for {room}"))
-            else:
-                data.records.append(record)
-        return data
 
     def run(self, records: Sequence[Record], held_out: Sequence[Record], *, tell: Callable[[Step], None] | None = None) -> Outcome:
         """Train until the last epoch, or until patience ends.

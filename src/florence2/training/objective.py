@@ -21,9 +21,9 @@ from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import IGNORED, Group, Row, count_tokens, make_groups
 from florence2.training.measures import FREE
-from florence2.training.records import Picture, Record, open_picture
+from florence2.training.records import DataSet, Picture, Problem, Record, open_picture
 from florence2.training.trainer import answer_losses, arithmetic, group_logits
-from florence2.weights.checkpoint import ImageSettings
+from florence2.weights.checkpoint import Checkpoint, ImageSettings
 
 Teacher = Callable[[], AbstractContextManager[Florence2]]
 """Lends the model as it was before training."""
@@ -116,6 +116,23 @@ class Objective:
 
     def _logits(self, model: Florence2, features: Tensor, group: Group) -> Tensor:
         return group_logits(model, features, group, is_mixed=self.is_mixed)
+
+
+def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Tokenizer, name: str) -> DataSet:
+    """The records that a model has room for, and what is wrong with the others; `name` is what they are called in messages."""
+    text, image = checkpoint.config.text, checkpoint.image
+    room = text.max_position_embeddings
+    num_image_tokens = checkpoint.config.vision.num_image_tokens(image.height, image.width)
+    data = DataSet(name)
+    for record in records:
+        prompt, answer = (len(tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
+        if prompt + num_image_tokens > room:
+            data.problems.append(Problem(record.where, f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"))
+        elif answer > room:
+            data.problems.append(Problem(record.where, f"the answer has {answer} tokens; there is room for {room}"))
+        else:
+            data.records.append(record)
+    return data
 
 
 def divergences(logits: Tensor, before: Tensor, labels: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ class Record:
         where: the place in its source, for messages: "train.jsonl:17".
         picture: a file, or a scene to draw.
         prompt: as a user writes it: a tag and what belongs to it, or free text.
-        answers: what the model shall write, without `<s>` and `</s>`. The first is learnt; more than one are references for a caption.
+        answers: what the model shall write, without `<s>` and `</s>`. The first is learnt; more than one are references for a caption;
+            none is a question that is still to be answered.
         size: the picture's width and height in pixels.
         truth: where the answer's things are. Where a source knows that more exactly than in thousandths, it says so here.
         ignored: labels and boxes that cover many things of one kind, COCO's crowds: what is found there is neither right nor wrong.
@@ -189,7 +190,7 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
         picture: a sound one.
         size: the picture's width and height in pixels.
         prompt: as a user writes it.
-        answers: at least one.
+        answers: the right ones; none where the model itself is to be asked.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
 
     Raises:
@@ -198,7 +199,8 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
     question = build_prompt(prompt, image_size=size, allow_unknown_tag=own_tags)
     for answer in answers:
         _check_answer(answer, TASKS[question.tag].grammar if question.tag else "text")
-    return Record(where, picture, prompt, tuple(answers), size, places(read_answer(question, answers[0], size)))
+    truth = places(read_answer(question, answers[0], size)) if answers else Places()
+    return Record(where, picture, prompt, tuple(answers), size, truth)
 
 
 def with_boxes(record: Record, boxes: Sequence[Sequence[float]], ignored: Sequence[tuple[str, Sequence[float]]] = ()) -> Record:
