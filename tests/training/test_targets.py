@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -8,7 +7,7 @@ from PIL import Image
 
 from florence2.tasks import TASKS, expand_prompt
 from florence2.training.scenes import Scene, SceneObject, SceneOptions, SceneWord, draw_scene
-from florence2.training.targets import locations, make_targets, reading_order, truth
+from florence2.training.targets import locations, make_targets, reading_order
 
 CIRCLE = SceneObject("circle", "red", "large", ((150.0, 60.0), (190.0, 100.0), (150.0, 140.0), (110.0, 100.0)), (110.0, 60.0, 190.0, 140.0))
 STAR = SceneObject("star", "orange", "small", ((20.0, 10.0), (30.0, 30.0), (10.0, 30.0)), (10.0, 10.0, 30.0, 30.0))
@@ -87,10 +86,10 @@ def test_regions_are_asked_for_where_the_thing_is():
         for tag, answer in (("<REGION_TO_CATEGORY>", "orange star"), ("<REGION_TO_DESCRIPTION>", "a small orange star")):
             example = make_targets(scene(), rng)[tag][0]
             assert example.answer == answer
-            assert example.region is not None
-            assert example.text == locations(example.region, (200, 200))
-            assert np.abs(np.array(example.region) - STAR.box).max() <= 0.06 * 20
-            exact += example.region == STAR.box
+            region = [int(number) / 5 for number in re.findall(r"<loc_(\d+)>", example.text)]
+            assert len(region) == 4
+            assert np.abs(np.array(region) - STAR.box).max() <= 0.06 * 20 + 0.2
+            exact += example.text == locations(STAR.box, (200, 200))
     assert 10 < exact < 70
 
 
@@ -146,15 +145,6 @@ def test_locations_are_floored_thousandths_within_bounds():
 def test_reading_order_goes_line_by_line():
     assert [word.text for word in reading_order([SUN, OWL, MAP])] == ["MAP", "Owl", "sun"]
     assert reading_order([]) == []
-
-
-def test_truth_is_plain_data():
-    given = truth(scene())
-    assert json.loads(json.dumps(given)) == given
-    assert given["size"] == [200, 200]
-    assert [thing["label"] for thing in given["objects"]] == ["orange star", "red circle"]
-    assert [word["text"] for word in given["words"]] == ["MAP", "Owl", "sun"]
-    assert given["objects"][0]["polygon"] == [20.0, 10.0, 30.0, 30.0, 10.0, 30.0]
 
 
 def test_drawn_scenes_have_locations_in_groups_of_the_right_size():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -42,13 +41,11 @@ class Example:
         tag: the task, such as "<OD>".
         text: what follows the tag: a phrase, a caption, a region as location tokens, or nothing.
         answer: what the model shall generate, without `<s>` and `</s>`.
-        region: the region in pixels (x1, y1, x2, y2) for the tasks that take one.
     """
 
     tag: str
     text: str
     answer: str
-    region: Box | None = None
 
     @property
     def prompt(self) -> str:
@@ -87,31 +84,11 @@ def make_targets(scene: Scene, rng: np.random.Generator) -> dict[str, list[Examp
             ("<REGION_TO_CATEGORY>", thing.label),
             ("<REGION_TO_DESCRIPTION>", _described(thing)),
         ):
-            examples[tag].append(Example(tag, locations(region, size), answer, region))
+            examples[tag].append(Example(tag, locations(region, size), answer))
     for word in words:
         region = _loosened(word.box, size, rng)
-        examples["<REGION_TO_OCR>"].append(Example("<REGION_TO_OCR>", locations(region, size), word.text, region))
+        examples["<REGION_TO_OCR>"].append(Example("<REGION_TO_OCR>", locations(region, size), word.text))
     return examples
-
-
-def truth(scene: Scene) -> dict[str, Any]:
-    """Give back what is on a scene as plain lists and dictionaries, for measuring answers and for JSON.
-
-    Objects stand from left to right, words in reading order; coordinates are pixels, polygons flat x, y lists.
-    """
-    objects = [
-        {
-            "label": thing.label,
-            "colour": thing.colour,
-            "kind": thing.kind,
-            "size_word": thing.size_word,
-            "box": list(thing.box),
-            "polygon": [value for point in thing.polygon for value in point],
-        }
-        for thing in left_to_right(scene.objects)
-    ]
-    words = [{"text": word.text, "box": list(word.box), "quad": list(word.quad)} for word in reading_order(scene.words)]
-    return {"size": list(scene.image.size), "background": scene.background, "objects": objects, "words": words}
 
 
 def locations(values: Sequence[float], size: tuple[int, int]) -> str:

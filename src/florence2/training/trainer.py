@@ -43,8 +43,6 @@ class TrainingOptions:
         average_decay: of the moving average of the weights, which is what is kept.
         location_spread: standard deviation, in bins, of the target around a location token at the start; it shrinks to a
             sixth by the end. Neighbouring bins are nearly as right, and a model that is told so learns places sooner.
-        tower_images: how many of ``num_images``, at the start, train the tower alone, by ``supervision``: a third of the cost
-            of a picture with its questions.
         first_location_id: id of ``<loc_0>``.
         supervision_weight: of the loss on the tower's maps at the start; it falls to zero by the end.
         is_mixed: compute matrix products in bfloat16; weights, norms and losses stay float32. Twice as fast where the
@@ -64,7 +62,6 @@ class TrainingOptions:
     max_gradient_norm: float = 1.0
     average_decay: float = 0.999
     location_spread: float = 6.0
-    tower_images: int = 0
     supervision_weight: float = 6.0
     is_mixed: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -211,11 +208,9 @@ class Trainer:
             total = total + self.options.supervision_weight * (1 - progress) * loss
             sums["grids"][0] += loss.item()
             sums["grids"][1] += 1
-        if self.images_seen >= self.options.tower_images:
-            with arithmetic(self.device, is_mixed=self.options.is_mixed):
-                features = self.model.multi_modal_projector(maps[-1])
-            total = total + self._answer_loss(features, batch, self.options.location_spread * (1 - progress * 5 / 6), sums)
-        return total
+        with arithmetic(self.device, is_mixed=self.options.is_mixed):
+            features = self.model.multi_modal_projector(maps[-1])
+        return total + self._answer_loss(features, batch, self.options.location_spread * (1 - progress * 5 / 6), sums)
 
     def _answer_loss(self, features: Tensor, batch: Batch, spread: float, sums: dict[str, list[float]]) -> Tensor:
         """Mean loss over all tokens of all answers."""
