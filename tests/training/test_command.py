@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
+import torch
 from PIL import Image
 
 import florence2
@@ -119,6 +122,35 @@ def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
     assert command(*words, "--skip-bad") == 0
     assert "skipped 2, 12 sound" in capsys.readouterr().err
+
+
+def test_all_data_sets_are_looked_at_before_anything_is_told(data, tmp_path, capsys):
+    sets = [write_jsonl(data.parent / f"{name}.jsonl", [{"image": f"{name}.png", "prompt": "<OD>", "answer": ""}]) for name in "abc"]
+    words = ("train", "--data", data, "--data", sets[0], "--rehearse", sets[1], "--validation", sets[2], "--output", tmp_path / "run")
+    assert command(*words) == 2
+    told = capsys.readouterr().err
+    assert [f"{name}.jsonl:1: there is no file" in told for name in "abc"] == [True] * 3
+    assert "3 problems, 12 sound" in told
+    assert command(*words, "--skip-bad") == 2
+    assert "holds no records: all 1 are unsound" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_has_lost_nothing(base, data, tmp_path, number):
+    words = ("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL, "--epochs", 500, "--patience", 0)
+    program = [sys.executable, "-m", "florence2.cli", *map(str, words)]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 5):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopping after this step" in told
+    assert told.endswith("the same command with --resume goes on\n")
+    taken = json.loads(log.read_text().splitlines()[-1])
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["at"]["step"] == taken["step"]
+    assert command(*words, "--resume", "--epochs", taken["epoch"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from florence2.errors import DatasetError
 from florence2.tasks import TASKS
@@ -37,6 +38,23 @@ def test_a_line_is_a_record(tmp_path):
     assert objects.truth.boxes == ((8.3, 6.0, 40.0, 60.0),)
     assert free.tag is None
     assert open_picture(od.picture).size == (80, 60)
+
+
+def test_text_and_region_may_stand_beside_the_tag(tmp_path):
+    write_pictures(tmp_path)
+    lines = [
+        {"image": "0.png", "prompt": "<REGION_TO_CATEGORY>", "region": [8, 6, 40, 60], "answer": "a cat"},
+        {"image": "0.png", "prompt": "<OPEN_VOCABULARY_DETECTION>", "text": "cat", "objects": [{"label": "cat", "box": [8, 6, 40, 60]}]},
+        {"image": "0.png", "prompt": "How many", "text": "cats?", "answer": "a"},
+        {"image": "0.png", "prompt": "<REGION_TO_CATEGORY>", "region": [8, 6, 90, 60], "answer": "a cat"},
+        {"image": "0.png", "prompt": "<OD>", "text": 5, "answer": ""},
+    ]
+    data = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)))
+    assert [record.prompt for record in data.records] == [
+        "<REGION_TO_CATEGORY><loc_100><loc_100><loc_500><loc_999>",
+        "<OPEN_VOCABULARY_DETECTION>cat",
+    ]
+    assert [problem.where for problem in data.problems] == ["set.jsonl:3", "set.jsonl:4", "set.jsonl:5"]
 
 
 BAD_LINES = {
@@ -151,6 +169,18 @@ def test_coco_boxes_stand_from_left_to_right(tmp_path):
     assert second.answers == ("",)
     asked = read_dataset(str(tmp_path / "coco.json"), prompt="<OPEN_VOCABULARY_DETECTION>").sound()
     assert asked[0].prompt == "<OPEN_VOCABULARY_DETECTION>cat<and>dog"
+
+
+def test_coco_boxes_of_a_picture_of_another_size_are_not_taken(tmp_path):
+    path = write_coco(tmp_path / "coco.json")
+    picture = Image.open(tmp_path / "0.png")
+    exif = picture.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    picture.save(tmp_path / "0.png", exif=exif)
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+    turned, small = read_dataset(str(path)).problems
+    assert turned.message.startswith("its file has 60 x 80 pixels, and the data set says 80 x 60; its EXIF data turn it")
+    assert small.message == "its file has 40 x 30 pixels, and the data set says 80 x 60"
 
 
 def test_what_is_wrong_in_coco_is_told_by_its_id(tmp_path):

@@ -53,7 +53,11 @@ def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong():
     one = answered("<OD>", truth, box("cat", 600, 600, 700, 700) + truth, [0.9, 0.5])
     assert figures(one)["ap50"] == pytest.approx(0.5)
     crowd = dataclasses.replace(one.record, ignored=(("cat", (500, 500, 1000, 1000)),))
-    assert figures(Answered(crowd, one.result))["ap50"] == pytest.approx(1.0)
+    assert figures(Answered(crowd, one.result)) == pytest.approx({"ap": 1.0, "ap50": 1.0, "recall": 1.0, "precision": 1.0})
+    # Of another name, or around what is right: nothing changes.
+    for name, around, precision in (("dog", (500, 500, 1000, 1000), 0.5), ("cat", (50, 50, 400, 400), 0.5)):
+        other = dataclasses.replace(one.record, ignored=((name, around),))
+        assert figures(Answered(other, one.result))["precision"] == precision
 
 
 def test_proposals_have_no_labels():

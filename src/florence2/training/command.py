@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that the command line can kn
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from florence2.errors import InvalidOption, MissingExtra
 if TYPE_CHECKING:
     from florence2.model import Florence2
     from florence2.tasks.tokenizer import Tokenizer
-    from florence2.training.finetune import FineTuneOptions, Outcome, Step
+    from florence2.training.finetune import FineTuneOptions, FineTuner, Outcome, Step
     from florence2.training.measures import Figures
     from florence2.training.records import DataSet, Record
     from florence2.weights import Checkpoint
@@ -95,12 +96,15 @@ def train(
         refuse_a_second_run(output)
     checkpoint = read_checkpoint(resolve(model))
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
-    records = [record for name in data for record in _read(name, skip_bad, **reading)]
-    for name in rehearse or ():
-        kept = _answered(_read(name, skip_bad, **reading, answered=False), name, skip_bad, model, device)
-        records += [replace(record, is_rehearsed=True) for record in kept]
-    if validation is not None:
-        learnt, held_out = records, _read(validation, skip_bad, **{**reading, "for_training": False})
+    new = [_read(name, **reading) for name in data]
+    kept = [_read(name, **reading, answered=False) for name in rehearse or ()]
+    apart = [_read(validation, **{**reading, "for_training": False})] if validation is not None else []
+    _check_sound([*new, *kept, *apart], skip_bad)
+    records = [record for found in new for record in found.records]
+    for found in kept:
+        records += [replace(record, is_rehearsed=True) for record in _answered(found, skip_bad, model, device)]
+    if apart:
+        learnt, held_out = records, apart[0].records
         shared = {str(record.picture) for record in learnt} & {str(record.picture) for record in held_out}
         if shared:
             raise InvalidOption(
@@ -116,8 +120,8 @@ def train(
     tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
     _say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
-        with _bar("steps") as move:
-            outcome = tuner.run(learnt, held_out, tell=_teller(move))
+        with _stopped_between_steps() as is_to_stop, _bar("steps") as move:
+            outcome = tuner.run(learnt, held_out, tell=_teller(move, tuner, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
         _say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
@@ -151,7 +155,7 @@ def evaluate(
     if output is not None:
         _check_writable(output)
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
-    records = _read(data, skip_bad, **reading)
+    records = _sound(_read(data, **reading), skip_bad)
     with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
         records = _sound(check(engine, records, data), skip_bad)
         figures = measure(
@@ -203,24 +207,33 @@ def _needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def _read(name: str, skip_bad: bool, **reading: Any) -> list[Record]:
-    """The sound records of a data set; what is skipped is told."""
+def _read(name: str, **reading: Any) -> DataSet:
+    """A data set, whatever is wrong with it."""
     from florence2.training.datasets import read_dataset
 
     with _bar("images looked at") as move:
-        found = read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
-    return _sound(found, skip_bad)
+        return read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
 
 
-def _answered(records: list[Record], name: str, skip_bad: bool, model: str, device: str) -> list[Record]:
+def _check_sound(found: Sequence[DataSet], skip_bad: bool) -> None:
+    """Tell what is wrong with any of some data sets at once; each must hold something sound."""
+    from florence2.training.records import DataSet
+
+    problems = [problem for one in found for problem in one.problems]
+    _sound(DataSet(", ".join(one.name for one in found), [record for one in found for record in one.records], problems), skip_bad)
+    for one in found:
+        one.sound(skip_bad=True)
+
+
+def _answered(found: DataSet, skip_bad: bool, model: str, device: str) -> list[Record]:
     """The records; those that have no answer are answered by the model as it is."""
-    if all(record.answers for record in records):
-        return records
+    if all(record.answers for record in found.records):
+        return found.records
     from florence2 import load
     from florence2.training.evaluation import answered_by_itself, check
 
     with load(model, device=device) as engine, _bar("answers") as move:
-        records = _sound(check(engine, records, name), skip_bad)
+        records = _sound(check(engine, found.records, found.name), skip_bad)
         return list(answered_by_itself(engine, records, progress=lambda number: move(number, len(records), "")))
 
 
@@ -292,12 +305,40 @@ def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], hel
     )
 
 
-def _teller(move: Callable[[int, int | None, str], None]) -> Callable[[Step], None]:
+def _teller(move: Callable[[int, int | None, str], None], tuner: FineTuner, is_to_stop: Callable[[], bool]) -> Callable[[Step], None]:
+    """What is done after each step: tell of it, and stop where that is wanted, with all that was learnt so far saved."""
+
     def tell(step: Step) -> None:
         validation = "" if step.validation is None else f"  validation {step.validation:.4f}"
         move(step.number, step.total, f"epoch {step.epoch}  loss {step.loss:.4f}{validation}")
+        if is_to_stop():
+            tuner.save_state()
+            raise KeyboardInterrupt
 
     return tell
+
+
+@contextmanager
+def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C, or the signal by which systems end programs, wait for the step under way; the second one waits for nothing."""
+    wanted = False
+
+    def note(*_: object) -> None:
+        nonlocal wanted
+        wanted = True
+        restore()
+        _say("stopping after this step; once more stops at once and loses what was learnt since the last state")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield lambda: wanted
+    finally:
+        restore()
 
 
 def _lines(outcome: Outcome, output: Path) -> Iterator[str]:

@@ -59,6 +59,7 @@ class Answered:
 
 
 Figures = dict[str, dict[str, Measure]]
+LabelledBox = tuple[str, Sequence[float]]
 
 
 def measure(answers: Iterable[Answered]) -> Figures:
@@ -234,7 +235,7 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
     return {"ap": Measure(float(evaluator.stats[0]), total), "ap50": Measure(float(evaluator.stats[1]), total)}
 
 
-def match(wanted: Sequence[tuple[str, Sequence[float]]], found: Sequence[tuple[str, Sequence[float]]]) -> list[float]:
+def match(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> list[float]:
     """For each wanted (label, box) its overlap with a found one of the same label, 0 where there is none; a found one counts once."""
     overlaps = box_overlaps([box for _, box in wanted], [box for _, box in found])
     for row, (label, _) in enumerate(wanted):
@@ -289,8 +290,10 @@ def _found(
             list(zip(map(name or _label, place.labels), boxes(place), strict=True))
             for place in (answer.record.truth, places(answer.result))
         )
-        hits += sum(overlap >= MIN_OVERLAP for overlap in match(wanted, found))
-        num_wanted, num_found = num_wanted + len(wanted), num_found + len(found)
+        num_hits = _num_hits(wanted, found)
+        hits, num_wanted = hits + num_hits, num_wanted + len(wanted)
+        outside = _outside_crowds(found, answer.record.ignored)
+        num_found += len(outside) + num_hits - _num_hits(wanted, outside)
     figures = {}
     if num_wanted:
         figures["recall"] = Measure(hits / num_wanted, num_wanted)
@@ -299,7 +302,23 @@ def _found(
     return figures
 
 
-def _labelled(place: Places) -> list[tuple[str, Sequence[float]]]:
+def _num_hits(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> int:
+    return sum(overlap >= MIN_OVERLAP for overlap in match(wanted, found))
+
+
+def _outside_crowds(found: Sequence[LabelledBox], crowds: Sequence[LabelledBox]) -> list[LabelledBox]:
+    """What was found but for what lies by half or more in a crowd of its name."""
+    in_crowd = [any(_label(name) == label and _share_within(box, crowd) >= MIN_OVERLAP for name, crowd in crowds) for label, box in found]
+    return [one for one, is_in_crowd in zip(found, in_crowd, strict=True) if not is_in_crowd]
+
+
+def _share_within(box: Sequence[float], other: Sequence[float]) -> float:
+    width, height = (min(box[side + 2], other[side + 2]) - max(box[side], other[side]) for side in (0, 1))
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(width, 0) * max(height, 0) / area if area else 0.0
+
+
+def _labelled(place: Places) -> list[LabelledBox]:
     """Labels and boxes; outlines by the boxes around them."""
     if place.boxes:
         return list(zip(map(_label, place.labels), place.boxes, strict=True))
