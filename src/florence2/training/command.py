@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -321,13 +322,16 @@ def _teller(move: Callable[[int, int | None, str], None], tuner: FineTuner, is_t
 @contextmanager
 def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C, or the signal by which systems end programs, wait for the step under way; the second one waits for nothing."""
-    wanted = False
+    wanted_at: float | None = None
 
-    def note(*_: object) -> None:
-        nonlocal wanted
-        wanted = True
-        restore()
-        _say("stopping after this step; once more stops at once and loses what was learnt since the last state")
+    def note(number: int, _: object) -> None:
+        nonlocal wanted_at
+        if wanted_at is None:
+            wanted_at = time.monotonic()
+            _say("stopping after this step; once more stops at once and loses what was learnt since the last state")
+        elif time.monotonic() - wanted_at > 1:  # what comes sooner is the same one, passed on by a program around this one
+            restore()
+            signal.raise_signal(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -336,7 +340,7 @@ def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
     try:
-        yield lambda: wanted
+        yield lambda: wanted_at is not None
     finally:
         restore()
 
@@ -371,8 +375,6 @@ def _bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
 
 
 def _every_ten_seconds(what: str) -> Callable[[int, int | None, str], None]:
-    import time
-
     last = time.monotonic()
 
     def move(number: int, total: int | None, note: str) -> None:
