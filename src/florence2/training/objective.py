@@ -56,7 +56,7 @@ class Objective:
         model: the one that learns.
         tokenizer: its.
         image: how its pictures are preprocessed.
-        teacher: lends the model as it was; needed where something is rehearsed.
+        teacher: asked where something is rehearsed.
         is_mixed: matrix products in bfloat16.
     """
 
