@@ -17,29 +17,22 @@ from florence2.engine.engine import Engine
 from florence2.errors import InvalidRequest
 from florence2.results import Result
 from florence2.training.measures import Answered, Figures, measure
-from florence2.training.records import DataSet, Problem, Record, open_picture
+from florence2.training.records import DataSet, Record, open_picture, sift
 
 PICTURES_AHEAD = 8
 
 
 def check(engine: Engine, records: Sequence[Record], name: str) -> DataSet:
     """The records that this model can be asked, and what is wrong with the others: prompts without room."""
-    data = DataSet(name)
-    for record in records:
-        fault = _fault(engine, record)
-        if fault is None:
-            data.records.append(record)
-        else:
-            data.problems.append(Problem(record.where, fault))
-    return data
 
+    def fault(record: Record) -> str | None:
+        try:
+            engine.check_length(record.prompt, allow_unknown_tag=True)
+        except InvalidRequest as error:
+            return error.message
+        return None
 
-def _fault(engine: Engine, record: Record) -> str | None:
-    try:
-        engine.check_length(record.prompt, allow_unknown_tag=True)
-    except InvalidRequest as error:
-        return error.message
-    return None
+    return sift(records, fault, name)
 
 
 def evaluate(engine: Engine, records: Sequence[Record], *, progress: Callable[[int], None] | None = None, **generation: Any) -> Figures:

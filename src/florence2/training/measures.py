@@ -248,12 +248,15 @@ def match(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> list[f
     return matched
 
 
-def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> np.ndarray:
-    """Intersection over union of each box x1, y1, x2, y2 of the first with each of the second, ``[first, second]``."""
+def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, are_crowds: bool = False) -> np.ndarray:
+    """Intersection over union of each box x1, y1, x2, y2 of the first with each of the second, ``[first, second]``.
+
+    Where the first are crowds it is, as in COCO, the share of the second that lies within them.
+    """
     if not first or not second:
         return np.zeros((len(first), len(second)))
     sides = [np.array([_sides(box) for box in boxes], dtype=np.float64) for boxes in (second, first)]
-    return np.array(_masks().iou(sides[0], sides[1], [0] * len(first))).T.copy()
+    return np.array(_masks().iou(sides[0], sides[1], [int(are_crowds)] * len(first))).T.copy()
 
 
 def mask_overlap(wanted: Sequence[Sequence[float]], found: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
@@ -308,14 +311,12 @@ def _num_hits(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> in
 
 def _outside_crowds(found: Sequence[LabelledBox], crowds: Sequence[LabelledBox]) -> list[LabelledBox]:
     """What was found but for what lies by half or more in a crowd of its name."""
-    in_crowd = [any(_label(name) == label and _share_within(box, crowd) >= MIN_OVERLAP for name, crowd in crowds) for label, box in found]
-    return [one for one, is_in_crowd in zip(found, in_crowd, strict=True) if not is_in_crowd]
-
-
-def _share_within(box: Sequence[float], other: Sequence[float]) -> float:
-    width, height = (min(box[side + 2], other[side + 2]) - max(box[side], other[side]) for side in (0, 1))
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return max(width, 0) * max(height, 0) / area if area else 0.0
+    shares = box_overlaps([box for _, box in crowds], [box for _, box in found], are_crowds=True)
+    return [
+        one
+        for column, one in enumerate(found)
+        if not any(_label(name) == one[0] and shares[row, column] >= MIN_OVERLAP for row, (name, _) in enumerate(crowds))
+    ]
 
 
 def _labelled(place: Places) -> list[LabelledBox]:

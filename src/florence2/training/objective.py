@@ -21,7 +21,7 @@ from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import IGNORED, Group, Row, count_tokens, make_groups
 from florence2.training.measures import FREE
-from florence2.training.records import DataSet, Picture, Problem, Record, open_picture
+from florence2.training.records import DataSet, Picture, Record, open_picture, sift
 from florence2.training.trainer import answer_losses, arithmetic, group_logits
 from florence2.weights.checkpoint import Checkpoint, ImageSettings
 
@@ -123,16 +123,14 @@ def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Toke
     text, image = checkpoint.config.text, checkpoint.image
     room = text.max_position_embeddings
     num_image_tokens = checkpoint.config.vision.num_image_tokens(image.height, image.width)
-    data = DataSet(name)
-    for record in records:
+
+    def fault(record: Record) -> str | None:
         prompt, answer = (len(tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
         if prompt + num_image_tokens > room:
-            data.problems.append(Problem(record.where, f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"))
-        elif answer > room:
-            data.problems.append(Problem(record.where, f"the answer has {answer} tokens; there is room for {room}"))
-        else:
-            data.records.append(record)
-    return data
+            return f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"
+        return f"the answer has {answer} tokens; there is room for {room}" if answer > room else None
+
+    return sift(records, fault, name)
 
 
 def divergences(logits: Tensor, before: Tensor, labels: Tensor) -> Tensor:

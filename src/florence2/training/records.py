@@ -8,7 +8,7 @@ nothing of models.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,18 @@ class DataSet:
             what = f": all {len(self.problems)} are unsound, the first is {self.problems[0]}" if self.problems else ""
             raise DatasetError(f"{self.name} holds no records{what}")
         return self.records
+
+
+def sift(records: Iterable[Record], fault: Callable[[Record], str | None], name: str) -> DataSet:
+    """The records and, apart from them, what is wrong with others; `fault` tells that, `name` is what they are called in messages."""
+    data = DataSet(name)
+    for record in records:
+        message = fault(record)
+        if message is None:
+            data.records.append(record)
+        else:
+            data.problems.append(Problem(record.where, message))
+    return data
 
 
 def open_picture(picture: Picture) -> Image.Image:
