@@ -24,7 +24,7 @@ from florence2.server.fetch import Fetcher
 from florence2.server.metrics import Metrics, task_label
 from florence2.server.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import ENDLESS, build_prompt, region_tokens
+from florence2.tasks.prompt import ENDLESS, build_prompt, prompt_in_one
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -220,9 +220,9 @@ def _read_and_submit(
 def _in_one(prompt: PromptField, index: int, picture: Image, allow_unknown_tag: bool) -> str:
     """A prompt with its text or region behind its tag; ``index`` is its place in ``prompts``."""
     with _named(index):
-        build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag)
-    region = "" if prompt.region is None else region_tokens(prompt.region, picture.size)
-    return prompt.prompt + (prompt.text or "") + region
+        return prompt_in_one(
+            prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag
+        )
 
 
 def _cancel_what_came(job: Future[list[Future[Result]]]) -> None:

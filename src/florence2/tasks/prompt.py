@@ -103,6 +103,19 @@ def expand_prompt(
     return built.sentence
 
 
+def prompt_in_one(
+    prompt: str,
+    *,
+    text: str | None = None,
+    region: Region | None = None,
+    image_size: Sequence[int] | None = None,
+    allow_unknown_tag: bool = False,
+) -> str:
+    """The prompt with its text or region behind its tag, checked; arguments and errors as in `build_prompt`."""
+    build_prompt(prompt, text=text, region=region, image_size=image_size, allow_unknown_tag=allow_unknown_tag)
+    return prompt + (text or "") + ("" if region is None else region_tokens(region, image_size))
+
+
 def region_tokens(region: Region, image_size: Sequence[int] | None) -> str:
     """The region as four location tokens.
 

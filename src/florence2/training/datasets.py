@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from florence2.errors import DatasetError, Florence2Error
-from florence2.tasks.prompt import build_prompt, region_tokens, shortened
+from florence2.tasks.prompt import build_prompt, prompt_in_one, shortened
 from florence2.tasks.table import TASKS
 from florence2.training.demo import IMAGE_SIZE, WORLD
 from florence2.training.placement import Box
@@ -141,7 +141,9 @@ def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, answere
     prompt = _text(fields, "prompt", "prefix")
     picture = folder / _text(fields, "image")
     size = read_picture(picture, sizes)
-    prompt = _completed(prompt, fields, size, own_tags)
+    beside = {name: fields[name] for name in ("text", "region") if fields.get(name) is not None}
+    if beside:  # as in requests
+        prompt = prompt_in_one(prompt, **beside, image_size=size, allow_unknown_tag=own_tags)
     if fields.get("objects") is not None:
         return _objects_record(where, picture, size, prompt, fields["objects"], own_tags)
     answer = fields["answer"] if fields.get("answer") is not None else fields.get("suffix")
@@ -151,15 +153,6 @@ def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, answere
     if not isinstance(answers, list) or not answers or not all(isinstance(text, str) for text in answers):
         raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {shortened(answer)}")
     return make_record(where, picture, size, prompt, answers, own_tags=own_tags)
-
-
-def _completed(prompt: str, fields: Mapping[str, Any], size: tuple[int, int], own_tags: bool) -> str:
-    """The prompt with the text or region that stands beside it, as requests may have them."""
-    text, region = fields.get("text"), fields.get("region")
-    if text is None and region is None:
-        return prompt
-    build_prompt(prompt, text=text, region=region, image_size=size, allow_unknown_tag=own_tags)
-    return prompt + (str(text) if region is None else region_tokens(region, size))
 
 
 def _objects_record(where: str, picture: Path, size: tuple[int, int], prompt: str, objects: Any, own_tags: bool) -> Record:
