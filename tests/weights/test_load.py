@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from safetensors.torch import save_file
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
+from florence2.model.packed import Numbers
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import TEMPORAL_TABLE
 from tests.checkpoints import TINY, edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
+from tests.weights.test_names import WRAPPINGS, wrapped
 
 
 @pytest.fixture(params=["native", "original"])
@@ -55,7 +58,10 @@ def test_any_stored_type_becomes_the_wanted_one(tmp_path: Path, stored: torch.dt
 
 def test_logits_are_the_references(tmp_path: Path, layout: Any):
     folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
-    model, reference = load(folder), reference_model(folder)
+    assert_same_logits(load(folder), reference_model(folder))
+
+
+def assert_same_logits(model: Florence2, reference: Any) -> None:
     torch.manual_seed(0)
     pixels, prompt = torch.randn(1, 3, 64, 64), torch.tensor([[0, 47, 82, 2]])
     decoder_ids = torch.tensor([[2, 0, 99, 100]])
@@ -64,6 +70,20 @@ def test_logits_are_the_references(tmp_path: Path, layout: Any):
         ours = model(model.encode_image(pixels), prompt, [4], decoder_ids)
         theirs = reference(input_ids=torch.cat([image_ids, prompt], 1), pixel_values=pixels, decoder_input_ids=decoder_ids).logits
     assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_names_that_training_has_wrapped(tmp_path: Path, layout: Any, wrapping: str):
+    folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
+    expected = load(folder).state_dict()
+    tensors = read_weights(folder)
+    rewrite_weights(folder, **{**dict.fromkeys(tensors), **{wrapped(name, wrapping): value for name, value in tensors.items()}})
+    for name, value in load(folder).state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    rewrite_weights(folder, **{name: None for name in read_weights(folder) if "image_proj_norm" in name and name.endswith("weight")})
+    prefix = "model.multi_modal_projector." if layout == "native" else ""
+    with pytest.raises(CheckpointError, match=rf"1 missing \({prefix}image_proj_norm\.weight\)"):
+        load(folder)
 
 
 TABLES = {
@@ -109,11 +129,22 @@ class TestTied:
         assert torch.equal(model.language_model.head(hidden), reference.lm_head(hidden))
         assert torch.equal(model.language_model.embed_tokens(torch.tensor([5])), values[5:6])
 
-    def test_embeddings_that_differ_are_refused_by_name(self, tmp_path: Path, layout: Any):
+    @pytest.mark.parametrize("own", [set(own) for size in range(1, 5) for own in combinations(range(4), size)], ids=str)
+    @pytest.mark.parametrize("packing", [None, Numbers(torch.float32, torch.float32)], ids=["plain", "packed"])
+    def test_tables_that_differ_are_used_as_the_reference_does(self, tmp_path: Path, layout: Any, own: set[int], packing: Numbers | None):
+        """Head, shared, encoder's and decoder's: prompts and answers are embedded, and logits made, with the right one."""
         folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
-        _, table, encoder, _ = TABLES[layout]
-        rewrite_weights(folder, **{encoder: read_weights(folder)[table] + 1})
-        with pytest.raises(CheckpointError, match=rf"{table} and {encoder} differ"):
+        names = TABLES[layout]
+        table = read_weights(folder)[names[1]]
+        rewrite_weights(folder, **{name: table.roll(index + 1, 0) if index in own else table for index, name in enumerate(names)})
+        assert_same_logits(load(folder, packing=packing), reference_model(folder))
+
+    def test_different_tables_of_encoder_and_decoder_do_not_stand_for_a_shared_one(self, tmp_path: Path, layout: Any):
+        folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
+        _, table, encoder, decoder = TABLES[layout]
+        values = read_weights(folder)[table]
+        rewrite_weights(folder, **{table: None, encoder: values, decoder: values + 1})
+        with pytest.raises(CheckpointError, match=rf"{encoder} and {decoder} differ"):
             load(folder)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from florence2.model import Florence2
-from florence2.weights.names import EMBEDDINGS, HEAD, LOGITS_BIAS, SHARED, to_native, to_original, to_ours, without_wrappers
+from florence2.weights.names import EMBEDDINGS, HEAD, LOGITS_BIAS, SHARED, is_original, to_native, to_original, to_ours, without_wrappers
 from tests.checkpoints import checkpoint_config
 
 
@@ -66,8 +66,46 @@ def test_module_names_go_through_the_same_rules():
     assert to_ours("model.language_model.encoder.layers.0.fc1") == "language_model.encoder.layers.0.fc1"
 
 
+# In front of a name, behind its first segment, before its last one: as compilers, distributed training and PEFT leave them.
+WRAPPINGS = {
+    "compiled": ("_orig_mod.", "", ""),
+    "distributed": ("module.", "", ""),
+    "compiled and distributed": ("module._orig_mod.", "", ""),
+    "distributed and compiled": ("_orig_mod.module.", "", ""),
+    "lightning": ("model.", "", ""),
+    "lightning, compiled": ("model._orig_mod.", "", ""),
+    "peft": ("base_model.model.", "", ""),
+    "compiled over distributed over peft": ("_orig_mod.module.base_model.model.", "", ""),
+    "parts compiled": ("", "_orig_mod.", ""),
+    "parts sharded": ("_fsdp_wrapped_module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."),
+    "layers compiled": ("", "", "_orig_mod."),
+    "everything twice": ("module.module.model.", "module._orig_mod.", "_orig_mod._orig_mod."),
+}
+
+
+def wrapped(name: str, wrapping: str) -> str:
+    """A name as a framework spells it; PEFT's own parts and the tensor's stay at the end."""
+    before, between, behind = WRAPPINGS[wrapping]
+    front, *inner, last = name.split(".") if "." in name else ["", name]
+    if not front:
+        return f"{before}{name}"
+    return ".".join([f"{before}{front}", *([f"{between}{inner[0]}", *inner[1:]] if inner else []), f"{behind}{last}"])
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrapped_names_are_found_in_either_layout(ours: list[str], wrapping: str):
+    for spelled in (to_native, to_original):
+        assert [to_ours(wrapped(spelled(name), wrapping)) for name in ours] == ours
+
+
+def test_wrapped_names_tell_their_layout(ours: list[str]):
+    for wrapping in WRAPPINGS:
+        assert any(is_original(wrapped(to_original(name), wrapping)) for name in ours)
+        assert not any(is_original(wrapped(to_native(name), wrapping)) for name in ours)
+
+
 def test_wrappers_are_taken_off():
-    assert without_wrappers("module._orig_mod.model.lm_head") == "model.lm_head"
+    assert without_wrappers("module._orig_mod.model.lm_head") == "lm_head"
     assert to_ours("module.language_model.model.shared.weight") == SHARED
 
 

@@ -84,6 +84,28 @@ def test_a_model_may_be_saved_over_the_folder_it_is_mapped_from(tmp_path: Path):
     assert (folder / "tokenizer.json").exists()
 
 
+@pytest.mark.parametrize(
+    "own", ["lm_head.weight", "model.language_model.decoder.embed_tokens.weight", "model.language_model.shared.weight"]
+)
+def test_the_reference_says_the_same_with_tables_that_differ(tmp_path: Path, own: str):
+    folder = write_checkpoint(tmp_path / "base", tokenizer=False)
+    table = load_model(read_checkpoint(folder)).language_model.shared.weight.detach()
+    tables = [
+        "lm_head.weight",
+        *(f"model.language_model.{name}.weight" for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")),
+    ]
+    rewrite_weights(folder, **{name: table.roll(1, 0) if name == own else table for name in tables})
+    model = load_model(read_checkpoint(folder))
+    save_native(model, tmp_path / "saved", dtype=torch.float32, image=ImageSettings(width=64, height=64))
+    reference = Florence2ForConditionalGeneration.from_pretrained(tmp_path / "saved").eval()
+    pixels, prompt, decoder_ids = torch.randn(1, 3, 64, 64), torch.tensor([[0, 47, 82, 2]]), torch.tensor([[2, 0, 99]])
+    image_ids = torch.full((1, 5), reference.config.image_token_id)
+    with torch.no_grad():
+        ours = model(model.encode_image(pixels), prompt, [4], decoder_ids)
+        theirs = reference(input_ids=torch.cat([image_ids, prompt], 1), pixel_values=pixels, decoder_input_ids=decoder_ids).logits
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_a_head_of_its_own_is_written_and_declared(tmp_path: Path):
     folder = write_checkpoint(tmp_path / "base", tokenizer=False)
     table = load_model(read_checkpoint(folder)).language_model.shared.weight

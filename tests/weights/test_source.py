@@ -102,3 +102,10 @@ def test_the_packaged_checkpoint_is_a_folder_of_the_package(asked: list, tmp_pat
     write_json(folder / "config.json", {})
     assert resolve("florence-2-demo") == folder
     assert asked == []
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "./" + "x" * 5000, "a\0b", "./a\0b", "/" + "y/" * 4000, "~" + "x" * 5000])
+def test_what_can_not_be_a_path_is_not_there(name: str):
+    with pytest.raises(ModelNotFound) as told:
+        resolve(name)
+    assert len(told.value.message) < 500

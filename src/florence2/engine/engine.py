@@ -34,6 +34,7 @@ from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve
+from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,9 +110,9 @@ def _load(
     if place.type == "cpu":
         kernels.prepare()
     checkpoint = read_checkpoint(resolve(_as_name(name)))
-    tokenizer = Tokenizer.load(checkpoint.folder)
-    names = [_as_name(adapter) for adapter in adapters]
-    model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=names)
+    folders = [resolve(_as_name(adapter)) for adapter in adapters]
+    model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=folders)
+    tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
     if packing is None and not numbers.is_exact:
         refine_head(model)
     give_back_memory()

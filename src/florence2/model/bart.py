@@ -211,10 +211,22 @@ class Bart(nn.Module):
         """The head's table."""
         return self.shared.weight
 
+    @property
+    def decoder_table(self) -> Float[Tensor, "vocabulary width"]:
+        """What the decoder's input is embedded with."""
+        return self.shared.weight
+
     def embed_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
-        """Rows of the shared table."""
+        """Rows of the shared table, for prompts."""
+        return self._embed(token_ids, self.shared.weight)
+
+    def embed_decoder_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
+        """Rows of the decoder's table, for what has been generated."""
+        return self._embed(token_ids, self.decoder_table)
+
+    def _embed(self, token_ids: Tensor, table: Tensor) -> Tensor:
         # A table that stays in its file is in the file's numbers.
-        embedded = F.embedding(token_ids, self.shared.weight).to(self.decoder.layernorm_embedding.weight.dtype)
+        embedded = F.embedding(token_ids, table).to(self.decoder.layernorm_embedding.weight.dtype)
         return embedded * self.scale if self.scale != 1.0 else embedded
 
     def head(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:

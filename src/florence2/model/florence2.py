@@ -81,7 +81,7 @@ class Florence2(nn.Module):
 
     def decode(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
         """A step's work on tensors alone: nothing here depends on their values, so it can be recorded and played again."""
-        return self.language_model.head(self.language_model.decoder.step(self.language_model.embed_tokens(token_ids), step))
+        return self.language_model.head(self.language_model.decoder.step(self.language_model.embed_decoder_tokens(token_ids), step))
 
     def forward(
         self,
@@ -92,5 +92,5 @@ class Florence2(nn.Module):
     ) -> Float[Tensor, "prompts tokens vocabulary"]:
         """Logits after every decoder token, for training. ``decoder_ids`` begin with the decoder's start token."""
         encoded = self.encode_prompt(image_features, prompt_ids, prompt_lengths)
-        hidden = self.language_model.decoder(self.language_model.embed_tokens(decoder_ids), encoded)
+        hidden = self.language_model.decoder(self.language_model.embed_decoder_tokens(decoder_ids), encoded)
         return self.language_model.head(hidden)

@@ -43,6 +43,7 @@ class Tokenizer:
     """A byte-level tokenizer with Florence-2's special tokens; safe to use from several threads.
 
     Attributes:
+        folder: Where its files are.
         vocab_size: The highest id plus one.
         bos_token_id: Id of ``<s>``.
         eos_token_id: Id of ``</s>``.
@@ -66,6 +67,8 @@ class Tokenizer:
         backend.no_padding()
         self._backend = backend
         self._bytes = {index: _token_bytes(token) for token, index in vocabulary.items()}
+        self._ids = vocabulary
+        self.folder = source.parent
         self.vocab_size = max(self._bytes) + 1
         self.bos_token_id = vocabulary["<s>"]
         self.eos_token_id = vocabulary["</s>"]
@@ -90,6 +93,10 @@ class Tokenizer:
         else:
             raise CheckpointError(f"{folder}: no tokenizer there; expected tokenizer.json, or vocab.json and merges.txt")
         return cls(backend, source)
+
+    def ids(self) -> dict[str, int]:
+        """Every token with its id."""
+        return dict(self._ids)
 
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` in the native layout's form.

@@ -258,10 +258,11 @@ def _check_writable(output: Path) -> None:
 def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
     """A checkpoint's model, in float32, and its tokenizer."""
     from florence2.engine.device import choose_device
-    from florence2.tasks.tokenizer import Tokenizer
     from florence2.weights import load_model
+    from florence2.weights.vocabulary import read_tokenizer
 
-    return load_model(checkpoint, device=choose_device(device)), Tokenizer.load(checkpoint.folder)
+    model = load_model(checkpoint, device=choose_device(device))
+    return model, read_tokenizer(checkpoint, (), model.config.text.vocab_size)
 
 
 def _base(name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.lora import merge_lora
 from florence2.weights.checkpoint import Checkpoint
-from florence2.weights.names import HEAD, SHARED
+from florence2.weights.names import DECODER_TABLE, HEAD, SHARED
 from florence2.weights.save import save_native
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
@@ -42,8 +42,8 @@ def save_checkpoint(model: Florence2, checkpoint: Checkpoint, tokenizer: Tokeniz
     else:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _TOKENIZER_FILES:
-            if (checkpoint.folder / name).is_file():
-                shutil.copyfile(checkpoint.folder / name, folder / name)
+            if (tokenizer.folder / name).is_file():
+                shutil.copyfile(tokenizer.folder / name, folder / name)
     save_native(
         whole,
         folder,
@@ -60,7 +60,7 @@ def _give_image_token(model: Florence2, token_id: int) -> None:
     num_new = max(0, token_id + 1 - text.vocab_size)
     model.config = replace(model.config, text=replace(text, vocab_size=text.vocab_size + num_new), image_token_id=token_id)
     for name, table in list(model.named_parameters()):
-        if name in (SHARED, f"language_model.{HEAD}"):
+        if name in (SHARED, DECODER_TABLE, f"language_model.{HEAD}"):
             module, _, parameter = name.rpartition(".")
             grown = torch.cat([table.detach(), table.new_zeros(num_new, table.shape[1])])
             setattr(model.get_submodule(module), parameter, nn.Parameter(grown))

@@ -6,10 +6,11 @@ phrases, and the adapters to merge. Reads no tensors; downloads only an adapter'
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from florence2.errors import CheckpointError
+from florence2.errors import CheckpointError, DownloadError, ModelNotFound
 from florence2.model.config import Florence2Config
 from florence2.weights.architecture import read_architecture
 from florence2.weights.defaults import (
@@ -23,6 +24,8 @@ from florence2.weights.files import ADAPTER_CONFIG, BASE_FOLDER, is_adapter
 from florence2.weights.section import read_json
 from florence2.weights.source import resolve
 
+_REASON_LENGTH = 80  # of another error's message inside one, which stays readable then
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -35,6 +38,7 @@ class Checkpoint:
         generation: how answers are generated, unless a request says otherwise.
         banned_phrases: phrases that grounding drops, exact and case-sensitive.
         adapters: adapter folders that belong to it and are merged first, because the user named the adapter as the model.
+        is_tied: whether it declares one table for prompts, answers and the head.
     """
 
     folder: Path
@@ -43,6 +47,7 @@ class Checkpoint:
     generation: GenerationDefaults
     banned_phrases: frozenset[str]
     adapters: tuple[Path, ...] = ()
+    is_tied: bool = True
 
 
 def read_checkpoint(folder: str | Path) -> Checkpoint:
@@ -64,7 +69,8 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         folder = _base_of(folder)
     if not (folder / "config.json").is_file():
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else ""
-        raise CheckpointError(f"{folder} is no checkpoint: expected config.json, found {found or 'nothing'}.")
+        message = f"{folder} is no checkpoint: expected config.json, found {found or 'nothing'}."
+        raise CheckpointError(f"{message} {_give_base(adapters[0])}" if adapters else message)
     config = read_json(folder / "config.json")
     architecture = read_architecture(config)
     return Checkpoint(
@@ -74,6 +80,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         generation=read_generation_defaults(folder, config),
         banned_phrases=read_banned_phrases(folder, config),
         adapters=tuple(adapters),
+        is_tied=config.flag("tie_word_embeddings", True),
     )
 
 
@@ -84,11 +91,24 @@ def _base_of(adapter: Path) -> Path:
     config = read_json(adapter / ADAPTER_CONFIG)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(name, str) or not name:
-        raise CheckpointError(
-            f"{config.where} names no base_model_name_or_path and there is no {BASE_FOLDER} folder: "
-            "load the base checkpoint and give this folder as its adapter."
-        )
+        raise CheckpointError(f"{config.where} names no base_model_name_or_path. {_give_base(adapter)}")
     nearby = adapter / name
-    if nearby.is_dir():
+    if os.path.isdir(nearby):  # unlike Path.is_dir, it takes what can't be a path for one that is not there
         return nearby
-    return resolve(f"{name}@{revision}" if isinstance(revision, str) and revision and not Path(name).exists() else name)
+    try:
+        return resolve(f"{name}@{revision}" if isinstance(revision, str) and revision and not os.path.exists(name) else name)
+    except (ModelNotFound, DownloadError) as error:
+        reason = error.message.split(". ")[0][:_REASON_LENGTH].rstrip(".")
+        message = f"{config.where}: its base_model_name_or_path {_shortened(name)} can't be had: {reason}. {_give_base(adapter)}"
+        raise type(error)(message, field="model") from error
+
+
+def _give_base(adapter: Path) -> str:
+    """What helps where an adapter's base is not to be found."""
+    return (
+        f"Give the base yourself: --model BASE --adapter {adapter}, in Python load(BASE, adapters=[…]), or put it there as {BASE_FOLDER}/."
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _REASON_LENGTH else f"{name[:_REASON_LENGTH]}…"

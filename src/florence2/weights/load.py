@@ -7,7 +7,7 @@ a second copy of the weights. What does not fit is refused by name before anythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +16,30 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
+from florence2.model.bart import Bart
 from florence2.model.packed import Numbers, pack_head, pack_layers
 from florence2.model.projector import temporal_table
 from florence2.weights.checkpoint import Checkpoint
 from florence2.weights.lora import open_adapter
-from florence2.weights.names import EMBEDDINGS, HEAD, LOGITS_BIAS, SHARED, TEMPORAL_TABLE, TRANSPOSED, to_native, to_original, to_ours
+from florence2.weights.names import (
+    DECODER_TABLE,
+    EMBEDDINGS,
+    ENCODER_TABLE,
+    HEAD,
+    LOGITS_BIAS,
+    SHARED,
+    TEMPORAL_TABLE,
+    TRANSPOSED,
+    is_original,
+    to_native,
+    to_original,
+    to_ours,
+)
 from florence2.weights.source import resolve
+from florence2.weights.tables import PADDED_TO, TABLES, equal, tied_where_equal
 from florence2.weights.tensors import StoredTensor, open_folder
 from florence2.weights.untied import UntiedBart
 
-_PADDED_TO = 64
 _NAMES_SHOWN = 8
 
 
@@ -57,9 +71,11 @@ def load_model(
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
     tensors = _all_tensors(checkpoint, expected, adapters, mapped=packing is None)
-    if HEAD in tensors:
+    own, num_rows = [name for name in TABLES[1:] if name in tensors], tensors[SHARED].shape[0]
+    if own or num_rows != checkpoint.config.text.vocab_size:  # an adapter may bring rows of added tokens
+        model.config = replace(model.config, text=replace(model.config.text, vocab_size=num_rows))
         with torch.device("meta"):
-            model.language_model = UntiedBart(checkpoint.config.text)
+            model.language_model = UntiedBart(model.config.text, own) if own else Bart(model.config.text)
     numbers = packing or Numbers(dtype or torch.float32, dtype or torch.float32)
 
     def read(name: str) -> Tensor:
@@ -78,7 +94,7 @@ def load_model(
         stored = tables[_stored_as(name)]
         return stored.read(stored.dtype or numbers.text)
 
-    in_file = {name for name in model.state_dict() if _stored_as(name) in (SHARED, HEAD)}
+    in_file = {name for name in model.state_dict() if _stored_as(name) in TABLES}
     state = {name: read_table(name) if name in in_file else read(name) for name in model.state_dict()}
     model.load_state_dict(state, strict=True, assign=True)
     pack_head(model, packing, read(f"language_model.{HEAD}" if HEAD in tensors else SHARED))
@@ -88,11 +104,10 @@ def load_model(
 def _all_tensors(
     checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[Path], *, mapped: bool
 ) -> dict[str, StoredTensor]:
-    """The checkpoint's tensors with all adapters' changes, still unread; with a head only where it has values of its own."""
+    """The checkpoint's tensors with all adapters' changes, still unread; tables of head and decoder only where they differ."""
     tensors = _base_tensors(checkpoint, mapped, expected)
     for folder in (*checkpoint.adapters, *adapters):
-        tensors = open_adapter(folder).applied_to(tensors)
-    _drop_tied_head(tensors)
+        tensors = open_adapter(folder).applied_to(tensors, is_tied=checkpoint.is_tied)
     return tensors
 
 
@@ -107,8 +122,8 @@ def _base_tensors(checkpoint: Checkpoint, mapped: bool, expected: Mapping[str, t
     tensors = _renamed(checkpoint.folder, stored)
     _check_logits_bias(tensors.pop(LOGITS_BIAS, None))
     _cut_padding(tensors, expected[SHARED])
-    _check(checkpoint.folder, tensors, expected, is_original=any(name.startswith("language_model.model.") for name in stored))
-    _tie(tensors)
+    _check(checkpoint.folder, tensors, expected, spelled=to_original if any(map(is_original, stored)) else to_native)
+    tensors = _tied(tensors)
     tensors.setdefault(TEMPORAL_TABLE, _computed_temporal_table(checkpoint))
     return tensors
 
@@ -134,16 +149,17 @@ def _check_logits_bias(bias: StoredTensor | None) -> None:
 def _cut_padding(tensors: dict[str, StoredTensor], shape: tuple[int, ...]) -> None:
     """Leave out the rows that pad a token table to a multiple of 64; no token stands for them."""
     rows = shape[0]
-    padded = (-(-rows // _PADDED_TO) * _PADDED_TO, *shape[1:])
+    padded = (-(-rows // PADDED_TO) * PADDED_TO, *shape[1:])
     for name in (*EMBEDDINGS, HEAD):
         table = tensors.get(name)
         if table is not None and table.shape == padded != shape:
             tensors[name] = replace(table, shape=shape, read=lambda dtype, table=table: table.read(dtype)[:rows])
 
 
-def _check(folder: Path, tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], *, is_original: bool) -> None:
+def _check(
+    folder: Path, tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], *, spelled: Callable[[str], str]
+) -> None:
     """Compare names and shapes, and say all that is wrong at once, in the names of the file's own layout."""
-    spelled = to_original if is_original else to_native
     tables = (*EMBEDDINGS, HEAD)
     missing = [name for name in expected if name not in tensors and name not in (SHARED, TEMPORAL_TABLE)]
     if not any(name in tensors for name in tables):
@@ -172,27 +188,16 @@ def _fault(what: str, names: Sequence[str]) -> list[str]:
     return [f"{len(names)} {what} ({shown}{more})"]
 
 
-def _tie(tensors: dict[str, StoredTensor]) -> None:
-    """Reduce the token tables to the shared one, and the head's if it differs; any one of them stands for all."""
-    embeddings = [tensors.pop(name) for name in EMBEDDINGS if name in tensors]
-    for other in embeddings[1:]:
-        if not _equal(embeddings[0], other):
-            raise CheckpointError(
-                f"{other.path}: {embeddings[0].name} and {other.name} differ; one table for encoder and decoder is supported."
-            )
-    tensors[SHARED] = embeddings[0] if embeddings else tensors.pop(HEAD)
-
-
-def _drop_tied_head(tensors: dict[str, StoredTensor]) -> None:
-    """Drop a head that equals the shared table."""
-    if HEAD in tensors and _equal(tensors[HEAD], tensors[SHARED]):
-        del tensors[HEAD]
-
-
-def _equal(first: StoredTensor, second: StoredTensor) -> bool:
-    if first.place is not None and first.place == second.place:
-        return True
-    return first.shape == second.shape and torch.equal(first.read(torch.float32), second.read(torch.float32))
+def _tied(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors with the shared table, and with those of decoder and head that differ from it; any one of them stands for all."""
+    tensors = dict(tensors)
+    encoder = tensors.pop(ENCODER_TABLE, None)
+    if SHARED not in tensors:
+        decoder = tensors.get(DECODER_TABLE)
+        if encoder is not None and decoder is not None and not equal(encoder, decoder):
+            raise CheckpointError(f"{decoder.path}: {encoder.name} and {decoder.name} differ, and there is no shared table for prompts.")
+        tensors[SHARED] = encoder or decoder or tensors[HEAD]
+    return tied_where_equal(tensors)
 
 
 def _computed_temporal_table(checkpoint: Checkpoint) -> StoredTensor:

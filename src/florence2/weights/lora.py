@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, choose_adapter_weights
-from florence2.weights.names import EMBEDDINGS, HEAD, SHARED, to_ours
+from florence2.weights.names import to_ours, without_wrappers
 from florence2.weights.section import Section, read_json
+from florence2.weights.tables import ALL_TABLES, TableChanges, TokenRows, rows_beside_others
 from florence2.weights.tensors import StoredTensor, open_file
 
 _KEY = re.compile(
@@ -29,6 +30,9 @@ _KEY = re.compile(
 )
 # What PEFT puts between a module's name and its own parameters when a whole module was trained or wrapped.
 _WHOLE = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.(weight|bias)$)")
+# Rows of a token table that were trained instead of the whole.
+_ROWS = (".trainable_tokens_delta", ".trainable_tokens_delta.default")
+_ROWS_OF = re.compile(r"(\.token_adapter)?\.trainable_tokens_delta(\.default)?$")
 
 # Variants whose tensors mean something else than an update of the published weights.
 _RULES = (
@@ -37,7 +41,6 @@ _RULES = (
     ("use_qalora", (False,), "plain LoRA"),
 )
 _REFUSED_WHEN_SET = (
-    "trainable_token_indices",
     "target_parameters",
     "layer_replication",
     "alora_invocation_tokens",
@@ -56,6 +59,13 @@ class _Update:
     module: str
     scale: float = 1.0
     parts: dict[str, StoredTensor] = field(default_factory=dict)
+
+    @property
+    def num_outputs(self) -> int:
+        """Rows of the weight that it changes; for an embedding, of the table."""
+        if "lora_embedding_A" in self.parts:
+            return self.parts["lora_embedding_A"].shape[-1]
+        return self.parts["lora_B"].shape[0]
 
     def part(self, name: str) -> Tensor:
         return self.parts[name].read(torch.float32)
@@ -99,25 +109,24 @@ def _delta(down: Tensor, up: Tensor, shape: torch.Size, is_embedding: bool) -> T
 
 @dataclass
 class Adapter:
-    """One adapter, opened: updates by our weight names, and whole tensors that replace those of the base."""
+    """One adapter, opened: updates by our weight names, whole tensors that replace those of the base, and what it does to token tables."""
 
     folder: Path
+    tables: TableChanges
     updates: dict[str, _Update]
     replacements: dict[str, StoredTensor]
 
-    def applied_to(self, base: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    def applied_to(self, base: dict[str, StoredTensor], *, is_tied: bool = True) -> dict[str, StoredTensor]:
         """The base's tensors with this adapter's changes, still unread.
 
-        The head stays tied to the embeddings unless the adapter changes one of them alone.
+        A token table stays tied to the others unless the adapter changes one of them alone; ``is_tied`` says whether the base's
+        configuration ties them.
 
         Raises:
-            CheckpointError: the adapter names tensors that the base has not, or changes the embeddings in a way one table can't hold.
+            CheckpointError: the adapter names tensors that the base has not, or tables that do not fit it.
         """
-        tensors = dict(base)
-        self._replace_embeddings(tensors)
-        touched = {*self.updates, *self.replacements} - set(EMBEDDINGS)
-        if HEAD in touched:
-            tensors.setdefault(HEAD, tensors[SHARED])
+        tensors = self.tables.applied_to(base, is_tied=is_tied)
+        touched = {*self.updates, *self.replacements}
         foreign = sorted(touched - set(tensors))
         if foreign:
             raise CheckpointError(
@@ -136,29 +145,6 @@ class Adapter:
         bias = name.endswith(".bias")
         change: Callable[[Tensor], Tensor] = (lambda value: value + update.scale * update.part("bias")) if bias else update.merged
         return StoredTensor(stored.name, shape, stored.path, lambda dtype: change(stored.read(torch.float32)).to(dtype))
-
-    def _replace_embeddings(self, tensors: dict[str, StoredTensor]) -> None:
-        """Take whole embedding tables over into the one table; refuse what would need several."""
-        updated = [name for name in EMBEDDINGS if name in self.updates]
-        if updated:
-            raise CheckpointError(
-                f"{self.folder}: a low-rank update of the token embeddings ({updated[0]}) is not supported: encoder, decoder and head "
-                "share one table. Merge it with PEFT and load the merged checkpoint."
-            )
-        whole = [self.replacements[name] for name in EMBEDDINGS if name in self.replacements]
-        if not whole:
-            return
-        tables = [table.read(torch.float32) for table in whole]
-        complete = SHARED in self.replacements or len(whole) == 2
-        if not complete:
-            tables.append(tensors[SHARED].read(torch.float32))
-        if not all(torch.equal(table, tables[0]) for table in tables[1:]):
-            raise CheckpointError(
-                f"{self.folder}: encoder and decoder come with different token embeddings ({', '.join(table.name for table in whole)}); "
-                "one table for both is supported."
-            )
-        # A head that was tied to the table it replaces stays tied to the new one.
-        tensors[SHARED] = self._changed(SHARED, whole[0], tensors[SHARED].shape)
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -180,20 +166,91 @@ def open_adapter(folder: Path) -> Adapter:
     weights = choose_adapter_weights(path.name for path in folder.iterdir())
     if weights is None:
         raise CheckpointError(f"{folder} is incomplete: expected one of {', '.join(ADAPTER_WEIGHTS)} beside {ADAPTER_CONFIG}.")
+    path = folder / weights
+    entries = [(without_wrappers(key), stored) for key, stored in open_file(path).items()]
+    updates = _updates(config, path, entries)
+    rows = _token_rows(config, path, entries)
+    whole = [(name, stored) for name, stored in entries if _KEY.fullmatch(name) is None and not name.endswith(_ROWS)]
+    replacements = _by_name(path, [(_WHOLE.sub("", name), stored) for name, stored in whole])
+    copies = _copied(config, [name for name, _ in whole])
+    in_tables = {name: replacements.pop(name) for name in list(replacements) if name in ALL_TABLES}
+    table_updates = {name: updates.pop(name) for name in list(updates) if name in ALL_TABLES}
+    tables = TableChanges(
+        source=str(folder),
+        in_place={name: table for name, table in in_tables.items() if name not in copies},
+        copies={name: table for name, table in in_tables.items() if name in copies},
+        rows=rows,
+        updates={name: update.merged for name, update in table_updates.items()},
+        num_rows={name: update.num_outputs for name, update in table_updates.items()},
+    )
+    return Adapter(folder, tables, updates, replacements)
+
+
+def _copied(config: Section, names: Iterable[str]) -> set[str]:
+    """Our names of the tensors of modules that PEFT trained as a copy: those listed by the end of their name."""
+    listed = tuple(without_wrappers(module) for module in config.strings("modules_to_save"))
+    bare = {_WHOLE.sub("", name) for name in names if ".modules_to_save." not in name}
+    copied = {name for name in bare if listed and name.rpartition(".")[0].endswith(listed)}
+    return {to_ours(name) for name in copied} | {to_ours(_WHOLE.sub("", name)) for name in names if ".modules_to_save." in name}
+
+
+def _by_name(path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
+    """Tensors by our names."""
+    tensors: dict[str, StoredTensor] = {}
+    for name, stored in entries:
+        ours = to_ours(name)
+        if ours in tensors:
+            raise CheckpointError(f"{path} holds one tensor twice, as {tensors[ours].name} and as {stored.name}.")
+        tensors[ours] = stored
+    return tensors
+
+
+def _updates(config: Section, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, _Update]:
+    """The low-rank updates by the names of the weights that they change."""
     updates: dict[str, _Update] = {}
-    replacements: dict[str, StoredTensor] = {}
-    for key, stored in open_file(folder / weights).items():
-        name = key.removeprefix("base_model.model.")
+    for name, stored in entries:
         match = _KEY.fullmatch(name)
         if match is None:
-            replacements[to_ours(_WHOLE.sub("", name))] = stored
             continue
-        module, part = match["module"], "bias" if match["kind"] == "bias" else match["part"]
-        target = to_ours(f"{module}.{'bias' if part == 'bias' else 'weight'}")
-        updates.setdefault(target, _Update(module)).parts[part] = stored
+        # The module as PEFT named it: patterns are written for that.
+        spelled = _KEY.fullmatch(stored.name.rpartition("base_model.model.")[2]) or match
+        part = "bias" if match["kind"] == "bias" else match["part"]
+        target = to_ours(f"{match['module']}.{'bias' if part == 'bias' else 'weight'}")
+        update = updates.setdefault(target, _Update(spelled["module"]))
+        if part in update.parts:
+            raise CheckpointError(f"{path} holds one tensor twice, as {update.parts[part].name} and as {stored.name}.")
+        update.parts[part] = stored
     for target, update in updates.items():
         _complete(config, target, update, updates)
-    return Adapter(folder, updates, replacements)
+    return updates
+
+
+def _token_rows(config: Section, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, TokenRows]:
+    """The trained rows of token tables, by the tables' names."""
+    rows = {}
+    for name, stored in entries:
+        if not name.endswith(_ROWS):
+            if ".token_adapter." in name:  # PEFT has put one change of a table around another
+                raise rows_beside_others(str(path))
+            continue
+        module = _ROWS_OF.sub("", name)
+        ids = _token_ids(config, module)
+        if to_ours(f"{module}.weight") not in ALL_TABLES or ids is None or len(stored.shape) != 2 or len(ids) != stored.shape[0]:
+            raise CheckpointError(
+                f"{path}: expected {stored.name} to hold one row for each of the trainable_token_indices of a token table in "
+                f"{ADAPTER_CONFIG}, got {list(stored.shape)}."
+            )
+        rows[to_ours(f"{module}.weight")] = TokenRows(ids, stored)
+    return rows
+
+
+def _token_ids(config: Section, module: str) -> tuple[int, ...] | None:
+    """The ids that ``adapter_config.json`` lists for a module: one list for the input's table, or one for each name's end."""
+    if not isinstance(config.get("trainable_token_indices"), dict):
+        return config.integers("trainable_token_indices", ())
+    listed = config.section("trainable_token_indices")
+    key = next((key for key in listed if module.endswith(without_wrappers(key))), None)
+    return None if key is None else listed.integers(key, ())
 
 
 def _complete(config: Section, target: str, update: _Update, updates: dict[str, _Update]) -> None:

@@ -1,7 +1,8 @@
 """Tensor names as data: the original layout, the native layout, and ours.
 
 Ours are the native names without their leading ``model.``. Names of modules (as adapters use them) and names of tensors go
-through the same rules, because each rule replaces a leading run of whole segments. Knows nothing of files or shapes.
+through the same rules, because each rule replaces a leading run of whole segments. What training frameworks put into a name,
+anywhere and nested in any order, is taken off first. Knows nothing of files or shapes.
 Source: the two published layouts, compared tensor by tensor.
 """
 
@@ -12,7 +13,9 @@ from collections.abc import Iterable
 
 SHARED = "language_model.shared.weight"
 HEAD = "lm_head.weight"
-EMBEDDINGS = (SHARED, "language_model.encoder.embed_tokens.weight", "language_model.decoder.embed_tokens.weight")
+ENCODER_TABLE = "language_model.encoder.embed_tokens.weight"
+DECODER_TABLE = "language_model.decoder.embed_tokens.weight"
+EMBEDDINGS = (SHARED, ENCODER_TABLE, DECODER_TABLE)
 LOGITS_BIAS = "final_logits_bias"
 TEMPORAL_TABLE = "multi_modal_projector.visual_temporal_embed.pos_idx_to_embed"
 
@@ -39,12 +42,14 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("image_proj_norm", "multi_modal_projector.image_proj_norm"),
     ("image_pos_embed", "multi_modal_projector.image_position_embed"),
     ("visual_temporal_embed", "multi_modal_projector.visual_temporal_embed"),
-    ("language_model.model", "language_model"),
     ("language_model.lm_head", "lm_head"),
     ("language_model.final_logits_bias", LOGITS_BIAS),
 )
-# What training frameworks put in front of every name.
-_WRAPPERS = ("module.", "_orig_mod.")
+# The original layout's text model has one level more.
+_NESTED = ("language_model", "language_model.model")
+# What frameworks for training, compilation and adapters put into names, in front or in between, once or several times. No name of
+# ours has such a segment; the original layout's own "model" means nothing either.
+_WRAPPERS = {"model", "module", "base_model", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def _compile(rules: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -59,7 +64,7 @@ def _compile(rules: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], s
 
 
 _FROM_ORIGINAL = _compile(_RULES)
-_TO_ORIGINAL = _compile((ours, original) for original, ours in _RULES)
+_TO_ORIGINAL = _compile((*((ours, original) for original, ours in _RULES), _NESTED))
 
 
 def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], name: str) -> str:
@@ -71,18 +76,18 @@ def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], name: str) -> str:
 
 
 def without_wrappers(name: str) -> str:
-    """The name without what distributed training or compilation put in front of it."""
-    while name.startswith(_WRAPPERS):
-        name = name.split(".", 1)[1]
-    return name
+    """The name without what distributed training, compilation or adapters put into it."""
+    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
 
 
 def to_ours(name: str) -> str:
-    """Our name for a tensor or module of either layout; names that neither layout knows come back as they are."""
-    name = without_wrappers(name)
-    if name.startswith("model."):
-        return name.removeprefix("model.")
-    return _apply(_FROM_ORIGINAL, name)
+    """Our name for a tensor or module of either layout; of names that neither layout knows only the wrappers go."""
+    return _apply(_FROM_ORIGINAL, without_wrappers(name))
+
+
+def is_original(name: str) -> bool:
+    """Whether only the original layout has such a name, wrapped or not."""
+    return to_ours(name) != without_wrappers(name)
 
 
 def to_native(name: str) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from florence2.model import Florence2, Florence2Config
 from florence2.weights.defaults import GenerationDefaults, ImageSettings
-from florence2.weights.names import HEAD, to_native
+from florence2.weights.names import EMBEDDINGS, HEAD, SHARED, to_native
 from florence2.weights.untied import UntiedBart
 
 _DTYPE_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -52,6 +52,10 @@ def save_native(
     for name, value in model.state_dict().items():
         ours = HEAD if name == f"language_model.{HEAD}" else name
         tensors[to_native(ours)] = value.detach().to(device="cpu", dtype=dtype).contiguous()
+    if isinstance(model.language_model, UntiedBart):
+        # Nothing is tied any more, so the reference wants each of them.
+        for name in (*EMBEDDINGS, HEAD):
+            tensors.setdefault(to_native(name), tensors[to_native(SHARED)].clone())
     partial = folder / "model.safetensors.partial"
     save_file(tensors, partial, metadata={"format": "pt"})
     os.replace(partial, folder / "model.safetensors")

@@ -92,6 +92,13 @@ class Section:
             raise self.refuse(key, f"a list of whole numbers of at least {minimum}")
         return tuple(value)
 
+    def strings(self, key: str) -> tuple[str, ...]:
+        """A list of strings; an empty one if absent."""
+        value = self._values.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.refuse(key, "a list of strings")
+        return tuple(value)
+
     def flags(self, key: str, default: tuple[bool, ...]) -> tuple[bool, ...]:
         """A list of true and false."""
         value = self._values.get(key)

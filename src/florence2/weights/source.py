@@ -21,6 +21,7 @@ from florence2.weights.files import ADAPTER_CONFIG
 logger = logging.getLogger(__name__)
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_LONGEST_SHOWN = 120
 _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\", "\\")
 
 
@@ -35,8 +36,8 @@ def resolve(name: str | Path) -> Path:
         ModelNotFound: no such alias, folder, repository or revision, or one that needs a token.
         DownloadError: the hub can't be reached and the cache holds no complete copy, or the download broke off.
     """
-    path = Path(name).expanduser()
-    if isinstance(name, Path) or _is_checkpoint(path) or (path.is_dir() and name not in ALIASES):
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, it does without a home
+    if isinstance(name, Path) or _is_checkpoint(path) or (os.path.isdir(path) and name not in ALIASES):
         return _local(path)
     stem, _, revision = name.partition("@")
     if stem in ALIASES:
@@ -45,27 +46,28 @@ def resolve(name: str | Path) -> Path:
         return _local(path)
     if _REPOSITORY.fullmatch(stem):
         return hub.fetch(stem, revision or None)
-    if path.exists():
+    if os.path.exists(path):
         return _local(path)
     raise ModelNotFound(_unknown(name, stem), field="model")
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file()
+    # Unlike those of Path, these take what can't be a path (too long, with a null byte) for one that is not there.
+    return os.path.isfile(path / "config.json") or os.path.isfile(path / ADAPTER_CONFIG)
 
 
 def _local(path: Path) -> Path:
     path = path.absolute()
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelNotFound(
             f"Expected a folder with a checkpoint, got the file {path}. Give the folder that holds it and config.json: {path.parent}",
             field="model",
         )
-    nearest = next(parent for parent in path.parents if parent.exists())
+    nearest = next(parent for parent in path.parents if os.path.exists(parent))
     raise ModelNotFound(
-        f"There is no folder {path} (the part that exists is {nearest}). Give a folder with config.json and weights, "
+        f"There is no folder {_shown(path)} (the part that exists is {nearest}). Give a folder with config.json and weights, "
         f"a hub id such as microsoft/Florence-2-base, or one of: {', '.join(ALIASES)}.",
         field="model",
     )
@@ -73,7 +75,7 @@ def _local(path: Path) -> Path:
 
 def _alias(name: str, revision: str | None) -> Path:
     repository = ALIASES[name].repository
-    if Path(name).exists():
+    if os.path.exists(name):
         logger.info("%s means the published checkpoint; write ./%s for the folder of that name", name, name)
     if repository is not None:
         return hub.fetch(repository, revision)
@@ -85,10 +87,14 @@ def _alias(name: str, revision: str | None) -> Path:
     return folder
 
 
+def _shown(name: str | Path) -> str:
+    return str(name) if len(str(name)) <= _LONGEST_SHOWN else f"{str(name)[:_LONGEST_SHOWN]}…"
+
+
 def _unknown(name: str, stem: str) -> str:
     close = difflib.get_close_matches(stem.lower().replace("_", "-"), ALIASES, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else ""
     return (
-        f"Unknown model {name!r}.{hint} Known aliases: {', '.join(ALIASES)}. A hub id has the form owner/name[@revision]; "
+        f"Unknown model {_shown(name)!r}.{hint} Known aliases: {', '.join(ALIASES)}. A hub id has the form owner/name[@revision]; "
         "a folder is given by its path."
     )

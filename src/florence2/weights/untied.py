@@ -1,27 +1,45 @@
-"""A text model whose output head has a table of its own.
+"""A text model whose token tables are not all one.
 
-Published checkpoints share one table between embeddings and head. Adapters that train the head (a common recipe) and some
-fine-tunes do not: merging those into the shared table would change the embeddings as well.
+Published checkpoints share one table between prompts, the decoder's input and the head. Adapters that train one of them (a common
+recipe) and some fine-tunes do not: merging those into the shared table would change the other uses as well. The reference has a
+fourth, the encoder's, which it never reads: prompts are embedded with the shared one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from florence2.model.bart import Bart
 from florence2.model.config import TextConfig
 from florence2.model.linear import Linear
+from florence2.weights.names import DECODER_TABLE, HEAD
 
 
 class UntiedBart(Bart):
-    """``Bart`` with a separate head, ``[vocabulary, width]``."""
+    """``Bart`` with tables of its own, ``[vocabulary, width]`` each.
 
-    def __init__(self, config: TextConfig) -> None:
+    Args:
+        config: as of ``Bart``.
+        own: which of ``HEAD`` and ``DECODER_TABLE`` differ from the shared table.
+    """
+
+    def __init__(self, config: TextConfig, own: Collection[str]) -> None:
         super().__init__(config)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        if HEAD in own:
+            self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        if DECODER_TABLE in own:
+            self.decoder.add_module("embed_tokens", nn.Embedding(config.vocab_size, config.d_model))
+        self._own = frozenset(own)
 
     @property
     def head_weight(self) -> Float[Tensor, "vocabulary width"]:
-        """The head's own table."""
-        return self.lm_head.weight
+        """The head's table."""
+        return self.lm_head.weight if HEAD in self._own else self.shared.weight
+
+    @property
+    def decoder_table(self) -> Float[Tensor, "vocabulary width"]:
+        """What the decoder's input is embedded with."""
+        return self.decoder.get_parameter("embed_tokens.weight") if DECODER_TABLE in self._own else self.shared.weight
