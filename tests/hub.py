@@ -60,6 +60,7 @@ class Hub:
         break_after: file name -> bytes after which each transfer of it is cut off.
         stays_broken: whether what follows a cut transfer is answered with HTTP 503, until ``broken`` is cleared.
         down: whether every request is answered with HTTP 503.
+        damaged: names of files of whose bytes one is another one.
     """
 
     def __init__(self) -> None:
@@ -69,6 +70,7 @@ class Hub:
         self.stays_broken = True
         self.broken: set[str] = set()
         self.down = False
+        self.damaged: set[str] = set()
         self.address = ""
 
     def add(self, name: str, folder: Path, revision: str = "main", **options: object) -> Repository:
@@ -168,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
         if not _is_large(name):
-            self._send(200, {"X-Repo-Commit": commit, "ETag": f'"{_etag(data)}"'}, data)
+            self._send(200, {"X-Repo-Commit": commit, "ETag": f'"{_etag(data)}"'}, self._as_sent(name, data))
             return
         headers = {
             "X-Repo-Commit": commit,
@@ -183,18 +185,22 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.broken:
             self._send(503)
             return
+        sent = self._as_sent(name, data)
         headers, status, start = {"ETag": f'"{_etag(data)}"', "Accept-Ranges": "bytes"}, 200, 0
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
             start, status = int(match[1]), 206
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         limit = self.hub.break_after.get(name)
         if limit is None or self.command == "HEAD":
-            self._send(status, headers, data[start:])
+            self._send(status, headers, sent[start:])
             return
         if self.hub.stays_broken:
             self.hub.broken.add(name)
         self._send(status, headers, data[start : start + limit], length=len(data) - start)
         self.close_connection = True
+
+    def _as_sent(self, name: str, data: bytes) -> bytes:
+        return bytes([data[0] ^ 1]) + data[1:] if name in self.hub.damaged else data
 
     def _send(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", length: int | None = None) -> None:
         self.send_response(status)

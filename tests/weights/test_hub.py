@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from florence2.errors import DownloadError, ModelNotFound
 from florence2.weights import hub as hub_module
 from florence2.weights import resolve
+from florence2.weights.cache import is_whole
 from florence2.weights.hub import fetch, is_complete
 from tests.checkpoints import write_checkpoint
 from tests.hub import Hub, running_hub
@@ -122,6 +125,111 @@ def test_what_was_put_together_wrongly_is_thrown_away(hub: Hub, checkpoint: Path
     with pytest.raises(DownloadError, match="arrived damaged"):
         resolve(NAME)
     assert (resolve(NAME) / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_what_arrives_damaged_over_one_connection_is_thrown_away(hub: Hub, checkpoint: Path, name: str):
+    hub.damaged.add(name)
+    with pytest.raises(DownloadError, match=f"{name} of owner/tiny arrived damaged and was thrown away. Try again"):
+        resolve(NAME)
+    hub.damaged.clear()
+    assert (resolve(NAME) / name).read_bytes() == (checkpoint / name).read_bytes()
+
+
+def test_tags_of_git_are_checked_too(tmp_path: Path):
+    file = tmp_path / "config.json"
+    file.write_bytes(b"{}\n")
+    assert is_whole(file, "0967ef424bce6791893e9a57bb952f80fd536e93")  # git hash-object
+    assert not is_whole(file, "0967ef424bce6791893e9a57bb952f80fd536e94")
+    assert is_whole(file, "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356")  # sha256sum
+    assert not is_whole(file, "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442357")
+    assert is_whole(file, "another-tag")
+
+
+class TestCacheThatCanNotBeWritten:
+    """The network is not to blame."""
+
+    def refused(self, hub: Hub, match: str) -> None:
+        hub.asked.clear()
+        with pytest.raises(DownloadError, match=match) as told:
+            resolve(NAME)
+        message = told.value.message
+        assert "HF_HUB_CACHE" in message
+        assert "network" not in message
+        assert len(message) < 500
+        assert hub.fetched() == []
+
+    @pytest.mark.parametrize("behind", ["", "sub", "sub/sub"])
+    def test_a_file_in_its_place(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str):
+        (tmp_path / "file").write_text("")
+        cache = tmp_path / "file" / behind
+        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+        self.refused(hub, f"kept in the cache {cache}: a file is in the way")
+
+    @pytest.mark.parametrize("inner", ["models--owner--tiny", "models--owner--tiny/blobs", ".locks"])
+    def test_a_file_in_place_of_a_folder_inside(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str):
+        file = tmp_path / "cache" / inner
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        self.refused(hub, rf"cache {tmp_path / 'cache'}: a file is in the way \({file}\)")
+
+    @pytest.mark.parametrize("cache", ["/proc/cache", "/dev/null", "/tmp/" + "x" * 400])
+    def test_no_folder_can_be_there(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: str):
+        monkeypatch.setenv("HF_HUB_CACHE", cache)
+        self.refused(hub, f"kept in the cache {cache[:100]}")
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+    @pytest.mark.parametrize("inner", [".", "models--owner--tiny", "models--owner--tiny/blobs"])
+    def test_read_only(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, inner: str):
+        """Root may write anywhere, so the refusal is the disk's."""
+        folder = tmp_path / "cache" / inner
+        folder.mkdir(parents=True)
+        make = tempfile.TemporaryFile
+
+        def refuse(dir: Path):
+            if Path(dir) == folder:
+                raise OSError(number, os.strerror(number), str(dir))
+            return make(dir=dir)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        self.refused(hub, f"{os.strerror(number)}.*Make it a folder that this user can write to, or point HF_HUB_CACHE")
+
+    def test_a_read_only_cache_serves_what_is_in_it(self, hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+        folder = resolve(NAME)
+
+        def refuse(dir: Path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        with caplog.at_level(logging.WARNING, logger="florence2"):
+            assert resolve(NAME) == folder
+        assert "Read-only file system" in caplog.text
+        assert "Using the copy in the cache" in caplog.text
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("name", ["model.safetensors.*", "config.json"])
+    def test_a_full_disk(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str):
+        def full(*arguments: object, **options: object):
+            raise OSError(number, os.strerror(number))
+
+        if name == "config.json":
+            monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+        else:
+            monkeypatch.setattr(hub_module, "_append", full)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        match = rf"kept in the cache {tmp_path / 'cache'}: {os.strerror(number)}\. Free some space, or point HF_HUB_CACHE"
+        with pytest.raises(DownloadError, match=match):
+            resolve(NAME)
+
+    def test_a_user_without_a_home(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
+        from huggingface_hub import constants
+
+        monkeypatch.delenv("HF_HOME")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+        monkeypatch.setenv("HOME", "~")
+        self.refused(hub, "this user has no home folder")
 
 
 def test_the_cache_serves_offline_and_when_the_hub_is_down(hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):

@@ -8,12 +8,13 @@ Knows nothing of what the files hold.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.weights.cache import check_writable, homeless, is_whole, unwritable
 from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose, choose_adapter_weights, choose_container, is_adapter
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ DEFAULT_REVISION = "main"
 # How often in a row a connection may bring nothing before a download fails, and the wait between two connections.
 MAX_FAILURES = 4
 RETRY_DELAY_S = 1.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LARGE = (".safetensors", ".bin")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -53,6 +55,11 @@ class _Target:
         """Where the cache keeps this repository, by the cache's own rule."""
         return self.cache / f"models--{self.repository.replace('/', '--')}"
 
+    @property
+    def written(self) -> list[Path]:
+        """The folders of the cache that a download writes to, as far as they are there."""
+        return [self.cache / ".locks", self.storage, *(self.storage / name for name in ("blobs", "refs", "snapshots"))]
+
 
 def fetch(repository: str, revision: str | None = None) -> Path:
     """The cache's folder of a repository's revision, with all files of the checkpoint in it.
@@ -66,13 +73,15 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         MissingExtra: ``huggingface_hub`` is not installed.
     """
     target = _target(repository, revision or DEFAULT_REVISION)
-    cached = _cached(target)
+    with _translated(target):
+        cached = _cached(target)
     if cached is not None and _COMMIT.fullmatch(target.revision):
         return cached
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
         return _offline(target, cached, "HF_HUB_OFFLINE is set")
     try:
         with _translated(target):
+            check_writable(target.label, target.cache, target.written)
             return _download(target)
     except (DownloadError, ModelNotFound) as error:
         if cached is None:
@@ -92,7 +101,10 @@ def _target(repository: str, revision: str) -> _Target:
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     if not endpoint.startswith(("https://", "http://")):
         raise DownloadError(f"Expected HF_ENDPOINT to be an address such as https://huggingface.co, got {endpoint!r}.", field="model")
-    return _Target(repository, revision, endpoint.rstrip("/"), Path(cache).expanduser().absolute())
+    cache = os.path.expanduser(cache)
+    if cache.startswith("~"):
+        raise homeless(repository)
+    return _Target(repository, revision, endpoint.rstrip("/"), Path(cache).absolute())
 
 
 def _cached(target: _Target) -> Path | None:
@@ -136,7 +148,7 @@ def _offline(target: _Target, cached: Path | None, reason: str) -> Path:
 
 
 def _download(target: _Target) -> Path:
-    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=target.endpoint)
     info = api.model_info(target.repository, revision=target.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
@@ -153,10 +165,10 @@ def _download(target: _Target) -> Path:
         )
     paths = []
     for name in chosen:
-        if name.endswith((".safetensors", ".bin")):
+        if name.endswith(_LARGE):
             _fetch_resumable(target, commit, name)
-        paths.append(hf_hub_download(target.repository, name, revision=commit, endpoint=target.endpoint, cache_dir=target.cache))
-    folder = Path(paths[0]).parent
+        paths.append(_fetch_small(target, commit, name))
+    folder = paths[0].parent
     # Only now does the cache learn which commit the revision stands for: an interrupted download never looks like a finished one.
     reference = target.storage / "refs" / target.revision
     if not _COMMIT.fullmatch(target.revision) and (not reference.is_file() or reference.read_text(encoding="utf-8") != folder.name):
@@ -188,16 +200,33 @@ def _fetch_resumable(target: _Target, commit: str, name: str) -> None:
     with WeakFileLock(lock):
         if blob.exists():
             return
-        num_connections = _fill(partial, url, metadata.size, f"{name} of {target.label}")
-        # Bytes of several connections were put together: only the hub's own checksum can tell that they belong together.
-        if num_connections > 1 and _SHA256.fullmatch(metadata.etag) and _sha256(partial) != metadata.etag:
+        _fill(partial, url, metadata.size, f"{name} of {target.label}")
+        if not is_whole(partial, metadata.etag):
             partial.unlink()
-            raise DownloadError(f"{name} of {target.label} arrived damaged and was thrown away. Try again.", field="model")
+            raise _damaged(target, name)
         os.replace(partial, blob)
 
 
-def _fill(partial: Path, url: str, size_bytes: int, what: str) -> int:
-    """Append to a partial file until it has its size; returns how many connections it took, earlier ones included.
+def _fetch_small(target: _Target, commit: str, name: str) -> Path:
+    """One file through the hub's client, which looks at its size alone; checked when it has just arrived."""
+    from huggingface_hub import hf_hub_download
+
+    was_here = (target.storage / "snapshots" / commit / name).exists()
+    path = Path(hf_hub_download(target.repository, name, revision=commit, endpoint=target.endpoint, cache_dir=target.cache))
+    blob = path.resolve()  # the cache names blobs by the hub's tags
+    if not was_here and not name.endswith(_LARGE) and not is_whole(blob, blob.name):
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise _damaged(target, name)
+    return path
+
+
+def _damaged(target: _Target, name: str) -> DownloadError:
+    return DownloadError(f"{name} of {target.label} arrived damaged and was thrown away. Try again.", field="model")
+
+
+def _fill(partial: Path, url: str, size_bytes: int, what: str) -> None:
+    """Append to a partial file until it has its size.
 
     Raises:
         DownloadError: no room, or attempt after attempt brought nothing.
@@ -208,15 +237,13 @@ def _fill(partial: Path, url: str, size_bytes: int, what: str) -> int:
     if had_bytes > size_bytes:
         partial.unlink()
         had_bytes = 0
-    num_connections = 1 if had_bytes else 0
     _check_space(what, partial.parent, size_bytes - had_bytes)
     logger.info("fetching %s, %.1f of %.1f MB are here", what, had_bytes / 1e6, size_bytes / 1e6)
     num_failures = 0
     # disable=None shows the bar on terminals only.
     with tqdm(total=size_bytes, initial=had_bytes, unit="B", unit_scale=True, desc=what, disable=None) as bar:
-        while had_bytes < size_bytes or num_connections == 0:
+        while had_bytes < size_bytes or not partial.exists():
             reason = _append(partial, url, bar.update)
-            num_connections += 1
             now_bytes = partial.stat().st_size
             num_failures = 0 if now_bytes > had_bytes else num_failures + 1
             had_bytes = now_bytes
@@ -230,7 +257,6 @@ def _fill(partial: Path, url: str, size_bytes: int, what: str) -> int:
                 )
             logger.warning("%s broke off after %.1f MB (%s), going on", what, had_bytes / 1e6, reason)
             time.sleep(RETRY_DELAY_S)
-    return num_connections
 
 
 def _append(partial: Path, url: str, advance: Callable[[int], object]) -> str | None:
@@ -272,14 +298,6 @@ def _check_space(what: str, folder: Path, needed_bytes: int) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 @contextmanager
 def _translated(target: _Target) -> Iterator[None]:
     """Turn what the hub's client raises into this project's errors."""
@@ -316,12 +334,20 @@ def _translated(target: _Target) -> Iterator[None]:
         raise DownloadError(
             f"The hub {where} answered HTTP {status} for {target.label}. Try again later; what has arrived is kept.", field="model"
         ) from error
-    except (*_transport_errors(), OSError) as error:
-        raise DownloadError(
-            f"{target.label} could not be fetched from {target.endpoint} ({type(error).__name__}: {error}). Check the network, proxy and "
-            "HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
-            field="model",
-        ) from error
+    except OSError as error:
+        if isinstance(error, (*_transport_errors(), ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)):
+            raise _unreachable(target, error) from error
+        raise unwritable(target.label, target.cache, error) from error
+    except _transport_errors() as error:
+        raise _unreachable(target, error) from error
+
+
+def _unreachable(target: _Target, error: Exception) -> DownloadError:
+    return DownloadError(
+        f"{target.label} could not be fetched from {target.endpoint} ({type(error).__name__}: {error}). Check the network, proxy and "
+        "HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
+        field="model",
+    )
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

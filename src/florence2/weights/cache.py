@@ -1,0 +1,86 @@
+"""The hub's cache on this disk: whether it can be written to, and whether what arrived in it is whole.
+
+In: folders and files of the cache. Out: nothing, or an error that names the folder and the variable that chooses another. Knows
+nothing of the network.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from florence2.errors import DownloadError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FILE_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR}
+_REASON_LENGTH = 150
+_REMEDY = "or point HF_HUB_CACHE (or HF_HOME) at another folder."
+
+
+def check_writable(what: str, cache: Path, folders: Iterable[Path]) -> None:
+    """Refuse a cache that can't be written to, before anything is fetched.
+
+    Args:
+        what: is to be fetched, for the message.
+        cache: made if need be.
+        folders: below it that will be written to; those that are not there yet are none of its concern.
+
+    Raises:
+        DownloadError: the first folder that can't be written to, and why.
+    """
+    folder = cache
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for folder in (cache, *folders):
+            if os.path.lexists(folder):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise unwritable(what, cache, error) from error
+
+
+def unwritable(what: str, cache: Path, error: OSError) -> DownloadError:
+    """What an error of the disk means for a download into this cache."""
+    where = f" ({str(error.filename)[:_REASON_LENGTH]})" if error.filename and str(error.filename) != str(cache) else ""
+    said = "a file is in the way" if error.errno in _FILE_IN_THE_WAY else error.strerror or type(error).__name__
+    reason = f"{said}{where}"
+    remedy = "Free some space" if error.errno in _FULL else "Make it a folder that this user can write to"
+    return DownloadError(
+        f"{what[:_REASON_LENGTH]} can't be kept in the cache {str(cache)[:_REASON_LENGTH]}: {reason}. {remedy}, {_REMEDY}", field="model"
+    )
+
+
+def homeless(what: str) -> DownloadError:
+    """The error for a cache in the home of a user who has none."""
+    return DownloadError(
+        f"{what[:_REASON_LENGTH]} needs a cache, and this user has no home folder to keep one in. Set HF_HUB_CACHE (or HF_HOME) to a "
+        "folder that can be written to.",
+        field="model",
+    )
+
+
+def is_whole(file: Path, digest: str) -> bool:
+    """Whether a file has the digest that the hub gave it as its tag: SHA-256, or git's SHA-1; any other tag tells nothing.
+
+    Source: git's object format; the hub tags large files with the one and small ones with the other.
+    """
+    if _SHA256.fullmatch(digest):
+        return _digest(file, hashlib.sha256()) == digest
+    if _GIT_SHA1.fullmatch(digest):
+        return _digest(file, hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)) == digest
+    return True
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
