@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -212,12 +214,98 @@ def test_close_from_a_callback_does_not_wait_for_itself(model: ScriptedModel) ->
     scheduler.close()
 
 
+EXITS = (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), CancelledError(), MemoryError())
+
+
+@pytest.mark.parametrize("raised", EXITS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("call", ["encode_image", "encode_prompt", "admit", "decode_step", "interpret", "num_rows", "advance"])
+def test_nothing_that_is_raised_leaves_anybody_waiting(
+    scheduler: Scheduler, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, call: str, raised: BaseException
+) -> None:
+    """Whatever its kind and wherever on a request's way: it fails those who take part, and the loop goes on."""
+
+    def fail(*_: object) -> Any:
+        raise raised
+
+    asked = [request(LONG), request(GenerationOptions(num_beams=3, max_new_tokens=9), 2)]
+    if call == "interpret":
+        asked[0].interpret = asked[1].interpret = fail
+    elif call == "num_rows":
+        monkeypatch.setattr(asked[0], "search", Unreadable(raised))
+    elif call == "advance":
+        monkeypatch.setattr(asked[0].search, "advance", fail)
+    else:
+        model.failure[call] = raised
+    futures = submit(scheduler, *asked)
+    for future in futures:
+        error = future.exception(PATIENCE_S)
+        assert error is None or (isinstance(error, EngineFailed) and error.__cause__ is raised)
+    assert any(future.exception() for future in futures)
+    assert submit(scheduler, request(LONG))[0].result(PATIENCE_S) == answer_alone(LONG)
+
+
+class Unreadable:
+    """A search that can't even be asked how many rows it needs, the first time."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    @property
+    def num_rows(self) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize("raised", EXITS, ids=lambda error: type(error).__name__)
+def test_a_callback_that_raises_ends_nothing_but_itself(scheduler: Scheduler, model: ScriptedModel, raised: BaseException) -> None:
+    """Other callbacks of the same future are called, and other requests of the same step answered."""
+
+    def fail(_: Future) -> None:
+        raise raised
+
+    called: list[str] = []
+    broken = request(LONG)
+    broken.interpret = lambda _: 1 // 0
+    asked = {"answered": request(LONG), "failed": broken, "cancelled": request(LONG, 3)}
+    model.hold.clear()
+    for name, one in asked.items():
+        one.future.add_done_callback(fail)
+        one.future.add_done_callback(lambda _, name=name: called.append(name))
+    submit(scheduler, *asked.values(), other := request(LONG, 2))
+    assert model.in_step.wait(PATIENCE_S)
+    with contextlib.suppress(type(raised)):  # it is the caller's own thread that cancels, and hears of it
+        asked["cancelled"].future.cancel()
+    model.hold.set()
+    assert other.future.result(PATIENCE_S) == answer_alone(LONG, 2)
+    assert asked["answered"].future.result(PATIENCE_S) == answer_alone(LONG)
+    assert isinstance(broken.future.exception(PATIENCE_S), EngineFailed)
+    assert submit(scheduler, request(LONG))[0].result(PATIENCE_S) == answer_alone(LONG)
+    assert set(called) >= {"answered", "failed"}
+
+
+def test_an_outcome_of_the_callers_own_harms_nobody(scheduler: Scheduler, model: ScriptedModel) -> None:
+    model.hold.clear()
+    tampered, other = submit(scheduler, request(LONG), request(LONG, 2))
+    assert model.in_step.wait(PATIENCE_S)
+    tampered.set_result("mine")
+    model.hold.set()
+    assert other.result(PATIENCE_S) == answer_alone(LONG, 2)
+    assert tampered.result(0) == "mine"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_leaves_nobody_waiting(model: ScriptedModel) -> None:
+def test_a_loop_that_breaks_tells_everybody_and_closes(model: ScriptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be mended, such as a cache that can't be cleared: who runs, who is joining and who waits hear of it."""
     scheduler = Scheduler(model)
-    model.failure["decode_step"] = SystemExit()
-    futures = submit(scheduler, request(LONG), request(LONG, 2))
-    assert not wait(futures, PATIENCE_S).not_done
+    model.hold.clear()
+    (running,) = submit(scheduler, request(LONG))
+    assert model.in_step.wait(PATIENCE_S)
+    monkeypatch.setattr(scheduler, "_wait_for_work", lambda: 1 // 0)
+    (waiting,) = submit(scheduler, request(LONG, 2))
+    model.hold.set()
+    for future in (running, waiting):
+        error = future.exception(PATIENCE_S)
+        assert isinstance(error, EngineFailed)
+        assert isinstance(error.__cause__, ZeroDivisionError)
     scheduler.close(timeout_s=PATIENCE_S)
     with pytest.raises(EngineClosed):
         scheduler.submit([])

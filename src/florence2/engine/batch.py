@@ -125,7 +125,7 @@ class Batch:
             self._cache.keep(staying)
             self.requests = [self.requests[place] for place in staying]
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Fail every request and begin anew: after a step that broke, the cache's content is not to be trusted."""
         for request in self.requests:
             request.fail(step_failure(error))

@@ -7,20 +7,20 @@ reaches the scheduler is sound. Answers come back by futures. Knows nothing of H
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from florence2.engine.batch import Model
 from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
 from florence2.engine.encoded import EncodedImages
+from florence2.engine.loading import Loading
 from florence2.engine.pixels import ImageInput, normalise, read_image, resize
 from florence2.engine.recorded import CudaGraphs, RecordedModel
 from florence2.engine.request import GenerationOptions, Request, RequestOptions, start_search
@@ -77,33 +77,20 @@ def load(
         CheckpointError: the folder's files are damaged, incomplete or foreign.
         InvalidOption: no such device or precision.
     """
-    # PyTorch keeps threads for every thread that has computed with it, and where there are more of them than cores they no longer wait
-    # for each other's work but sleep: a decoder step then takes half as long again. Those of this thread end with it.
-    loaded: Future[Engine] = Future()
-
-    def work() -> None:
-        try:
-            loaded.set_result(_load(name, device, precision, adapters, max_rows, image_cache_bytes))
-        except BaseException as error:
-            loaded.set_exception(error)
-
-    thread = threading.Thread(target=work, name="florence2-load", daemon=True)  # so that nobody who gives up waiting is held
-    thread.start()
-    try:
-        return loaded.result()
-    finally:
-        if loaded.done():
-            thread.join()
+    options = {"device": device, "precision": precision, "adapters": adapters, "max_rows": max_rows, "image_cache_bytes": image_cache_bytes}
+    return Loading(partial(load_here, name, **options)).result()
 
 
-def _load(
+def load_here(
     name: str | os.PathLike[str],
-    device: str | torch.device,
-    precision: str,
-    adapters: Sequence[str | os.PathLike[str]],
-    max_rows: int,
-    image_cache_bytes: int,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    adapters: Sequence[str | os.PathLike[str]] = (),
+    max_rows: int = DEFAULT_MAX_ROWS,
+    image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
 ) -> Engine:
+    """As ``load``, in the caller's thread, which should end afterwards (see ``Loading``)."""
     place = choose_device(device)
     numbers = choose_numbers(precision, place)
     packing = choose_packing(numbers, place)
@@ -212,7 +199,7 @@ class Engine:
 
         Raises:
             InvalidRequest: the image, prompt, text, region or an option is wrong (its subclasses say which).
-            EngineClosed: the engine is closed.
+            EngineClosed: the engine is closed, or was loaded in another process.
         """
         return self._submit(image, [(prompt, text, region)], options)[0]
 
@@ -226,7 +213,7 @@ class Engine:
 
         Raises:
             InvalidRequest: as in ``submit``; then none of the prompts is queued.
-            EngineClosed: the engine is closed.
+            EngineClosed: the engine is closed, or was loaded in another process.
         """
         if isinstance(prompts, str):
             raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
@@ -245,6 +232,7 @@ class Engine:
             PromptTooLong: more tokens than the encoder has room for.
             InvalidRequest: the prompt, text or region is wrong.
         """
+        self._scheduler.check_process()
         self._tokenize(build_prompt(prompt, text=text, region=region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag))
 
     def close(self, *, cancel: bool = False) -> None:
@@ -257,16 +245,22 @@ class Engine:
 
     def __enter__(self) -> Engine:
         """The engine itself."""
+        self._scheduler.check_process()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close it."""
         self.close(cancel=error is not None)
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or sent to another process."""
+        raise TypeError("an engine can't be copied or sent to another process (its model lives in this one): load one there")
+
     def _submit(
         self, image: ImageInput, asked: Sequence[tuple[str, str | None, Region | None]], options: RequestOptions
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
+        self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
         generation, flags = self._options(options)
         picture = read_image(image, auto_orient=flags["auto_orient"])
         prompts = [

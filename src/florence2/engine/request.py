@@ -8,10 +8,10 @@ batches or models.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
+from florence2.engine.pending import PendingAnswer
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, Florence2Error, InvalidOption
 
@@ -143,7 +143,7 @@ class Request(Generic[Answer]):
     prompt_ids: list[int]
     search: GreedySearch | BeamSearch
     interpret: Callable[[Generated], Answer]
-    future: Future[Answer] = field(default_factory=Future)
+    future: PendingAnswer[Answer] = field(default_factory=PendingAnswer)
     is_settled: bool = False
 
     @property
@@ -155,7 +155,7 @@ class Request(Generic[Answer]):
         """Give the caller the answer, or the error that came up while making it."""
         try:
             result: Any = self.interpret(generated)
-        except Exception as error:
+        except BaseException as error:
             self.fail(error if isinstance(error, Florence2Error) else step_failure(error))
             return
         if self._settle():
@@ -176,10 +176,12 @@ class Request(Generic[Answer]):
         if self.is_settled:
             return False
         self.is_settled = True
+        if self.future.done() and not self.future.cancelled():  # the caller has given it an outcome of their own
+            return False
         return self.future.set_running_or_notify_cancel()
 
 
-def step_failure(error: Exception) -> EngineFailed:
+def step_failure(error: BaseException) -> EngineFailed:
     """What callers are told of an error that is not theirs, with the error as its cause. One for each of them."""
     failure = EngineFailed(f"a step of the engine failed: {type(error).__name__}: {error}")
     failure.__cause__ = error

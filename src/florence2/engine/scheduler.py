@@ -7,21 +7,18 @@ thread, answers go out by each request's future. Knows nothing of images, prompt
 
 from __future__ import annotations
 
-import atexit
+import os
 import threading
-import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from florence2.engine import lifetime
 from florence2.engine.batch import Batch, Model
 from florence2.engine.request import MAX_BEAMS, Request, step_failure
 from florence2.errors import EngineClosed
-
-EXIT_PATIENCE_S = 10.0  # how long a leaving interpreter waits for the step that runs
 
 
 class Scheduler:
@@ -40,13 +37,23 @@ class Scheduler:
         self._images_per_pass = images_per_pass
         self._batch = Batch(model, max_rows)
         self._waiting: deque[Request[Any]] = deque()
+        self._joining: list[Request[Any]] = []  # taken from the queue, and not yet part of the batch
         self._changed = threading.Condition()
         self._is_closed = False
         self._is_cancelling = False
         self._thread = threading.Thread(target=self._work, name="florence2-engine", daemon=True)
+        self._process = os.getpid()
+        lifetime.watch(self, self._thread)
         self._thread.start()
-        _schedulers.add(self)
-        _threads.add(self._thread)
+
+    def check_process(self) -> None:
+        """Refuse to be used where the thread is not.
+
+        Raises:
+            EngineClosed: this process is a fork of the one that the engine was loaded in.
+        """
+        if not self._is_here:
+            raise self._elsewhere()
 
     @property
     def is_own_thread(self) -> bool:
@@ -57,8 +64,9 @@ class Scheduler:
         """Queue requests, next to each other.
 
         Raises:
-            EngineClosed: the engine takes no more requests.
+            EngineClosed: the engine takes no more requests, or lives in another process.
         """
+        self.check_process()
         with self._changed:
             if self._is_closed:
                 raise EngineClosed("the engine is closed; load a new one")
@@ -66,13 +74,15 @@ class Scheduler:
             self._changed.notify_all()
 
     def close(self, *, cancel: bool = False, wait: bool = True, timeout_s: float | None = None) -> None:
-        """Take no more requests, answer (or cancel) those that are there, and end the thread.
+        """Take no more requests, answer (or cancel) those that are there, and end the thread. Nothing, in a fork: it has no thread.
 
         Args:
             cancel: cancel waiting and running requests rather than answer them.
             wait: return only when the thread has ended.
             timeout_s: the longest to wait; None for as long as it takes.
         """
+        if not self._is_here:  # the lock may be held by a thread that is not here either
+            return
         with self._changed:
             self._is_closed = True
             self._is_cancelling = self._is_cancelling or cancel
@@ -80,21 +90,48 @@ class Scheduler:
         if wait and not self.is_own_thread:
             self._thread.join(timeout_s)
 
+    def stop(self) -> None:
+        """Cancel everything and have the thread end, without waiting for it."""
+        self.close(cancel=True, wait=False)
+
+    def leave_behind(self) -> None:
+        """In a forked child: fail what was asked before the fork, which is answered in the parent alone."""
+        for request in (*self._batch.requests, *self._joining, *self._waiting):
+            request.future.leave_behind(self._elsewhere())
+
+    @property
+    def _is_here(self) -> bool:
+        return os.getpid() == self._process
+
+    def _elsewhere(self) -> EngineClosed:
+        return EngineClosed(
+            f"the engine was loaded in another process ({self._process}) and can't be used in this one ({os.getpid()}), a fork of it: "
+            "load it here, after the fork"
+        )
+
     def _work(self) -> None:
         """The thread: passes as long as there is work."""
+        failure: BaseException | None = None
         try:
             with torch.inference_mode():
                 while self._wait_for_work():
                     self._pass()
+        except BaseException as error:
+            failure = error
+            raise
         finally:
-            self._abandon()
+            self._abandon(failure)
 
     def _pass(self) -> None:
-        """Who joins, one step, who leaves. A pass that breaks fails those who take part; the next one begins afresh."""
+        """Who joins, one step, who leaves. A pass that breaks fails those who take part; the next one begins afresh.
+
+        Whatever is raised: in this thread neither SystemExit nor KeyboardInterrupt is a wish of anybody's.
+        """
         try:
             self._admit()
             self._batch.step()
-        except Exception as error:
+        except BaseException as error:
+            self._fail_joining(error)
             self._batch.fail(error)
 
     def _wait_for_work(self) -> bool:
@@ -105,56 +142,48 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let the first of those who wait join, as far as there is room."""
-        requests = self._next_requests()
-        if not requests:
-            return
         try:
-            encoded = self._batch.encode(requests)
-        except Exception as error:  # the running ones have no part in it
-            for request in requests:
-                request.fail(step_failure(error))
+            self._take()
+            if not self._joining:
+                return
+            encoded = self._batch.encode(self._joining)
+        except BaseException as error:  # the running ones have no part in it
+            self._fail_joining(error)
             return
-        self._batch.admit(requests, encoded)
+        self._batch.admit(self._joining, encoded)
+        self._joining = []
 
-    def _next_requests(self) -> list[Request[Any]]:
+    def _fail_joining(self, error: BaseException) -> None:
+        for request in self._joining:
+            request.fail(step_failure(error))
+        self._joining = []
+
+    def _take(self) -> None:
         """Take from the queue, in its order, what fits into the rows and the images of one pass."""
         free_rows = self._max_rows - self._batch.num_rows
         new_images: set[int] = set()
-        taken: list[Request[Any]] = []
         with self._changed:
             while self._waiting:
-                request = self._waiting[0]
+                request = self._waiting.popleft()
+                self._joining.append(request)  # whatever is raised from here on, it is in one of the two
                 if request.is_cancelled:
-                    self._waiting.popleft().drop()
+                    self._joining.pop().drop()
                     continue
                 if request.image.features is None:
                     new_images.add(id(request.image))
                 free_rows -= request.search.num_rows
                 if free_rows < 0 or len(new_images) > self._images_per_pass:
+                    self._waiting.appendleft(self._joining.pop())
                     break
-                taken.append(self._waiting.popleft())
-        return taken
 
-    def _abandon(self) -> None:
+    def _abandon(self, failure: BaseException | None) -> None:
         """Leave nobody waiting, however the loop came to its end."""
         with self._changed:
             self._is_closed = True
-            left = [*self._batch.requests, *self._waiting]
+            left = [*self._batch.requests, *self._joining, *self._waiting]
             self._waiting.clear()
         for request in left:
-            request.drop()
-
-
-# Weakly, so that whoever is done with is freed; a thread lives until it has freed what it worked on.
-_schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
-_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-
-
-@atexit.register
-def _leave() -> None:
-    """End all threads before the interpreter does: one inside PyTorch, if only to free a model, must not outlive its innards."""
-    for scheduler in list(_schedulers):
-        scheduler.close(cancel=True, wait=False)
-    end = time.monotonic() + EXIT_PATIENCE_S
-    for thread in list(_threads):
-        thread.join(max(0.0, end - time.monotonic()))
+            if failure is None:
+                request.drop()
+            else:
+                request.fail(step_failure(failure))

@@ -27,6 +27,7 @@ from florence2.server.envelope import Envelope
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.fetch import Fetcher
 from florence2.server.limits import Admission, BodyLimit
+from florence2.server.loading import EngineLoader
 from florence2.server.metrics import Metrics
 from florence2.server.models import AnsweringEngine, Loader, Models
 from florence2.server.requests import failed_validation
@@ -62,7 +63,7 @@ def create_app(
     Raises:
         InvalidOption: keys are needed and there are none, or their file can't be read.
     """
-    service = _service(settings, engine, loader or engine_loader(settings))
+    service = _service(settings, engine, loader)
     app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan(service, on_ready, on_failure))
     app.state.service = service
     app.include_router(router)
@@ -85,26 +86,11 @@ def create_app(
     return app
 
 
-def engine_loader(settings: Settings) -> Loader:
-    """Loads engines as the settings say, and warms them up."""
-
-    def load_engine(source: str) -> AnsweringEngine:
-        from PIL import Image
-
-        from florence2.engine.engine import load
-
-        engine = load(source, device=settings.device, precision=settings.precision, image_cache_bytes=settings.image_cache_bytes)
-        if settings.warm_up:
-            engine.run(Image.new("RGB", (64, 48)), "<CAPTION>", max_new_tokens=4)
-        return engine
-
-    return load_engine
-
-
-def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader) -> Service:
+def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader | None) -> Service:
     """The parts, made for each other."""
     keys = Keys(settings)
-    models = Models(settings, loader if engine is None else lambda _: _Borrowed(engine))
+    own = EngineLoader(settings)
+    models = Models(settings, (loader or own) if engine is None else lambda _: _Borrowed(engine), stop_loading=own.stop)
     if engine is not None:
         models.adopt(_Borrowed(engine))
     if keys.is_open and settings.host not in LOOPBACK:

@@ -80,11 +80,18 @@ class LoadedModel:
 
 
 class Models:
-    """The models of one server. Everything but the loader runs in the event loop."""
+    """The models of one server. Everything but the loader runs in the event loop.
 
-    def __init__(self, settings: Settings, loader: Loader) -> None:
+    Args:
+        settings: which models there are.
+        loader: makes an engine of a source.
+        stop_loading: ends what the loader is doing.
+    """
+
+    def __init__(self, settings: Settings, loader: Loader, *, stop_loading: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._loader = loader
+        self._stop_loading = stop_loading
         at_start = {_short_name(source): FOREIGN_IDS.get(source, source) for source in settings.model}
         self._named = {**at_start, **settings.models}
         self._pinned = list(at_start)
@@ -199,6 +206,7 @@ class Models:
             cancel: cancel what they still have to answer.
         """
         self._is_closed = True
+        self._stop_loading()
         for task in self._loading.values():
             task.cancel()
         models, self._loaded = self.loaded, {}
