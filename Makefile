@@ -52,4 +52,4 @@ docs: $(VENV)/dev.installed
 	$(BIN)/python -m docs.generate
 
 clean:
-	rm -rf $(VENV) .venv-sdk build dist examples/out
+	rm -rf $(VENV) .venv-sdk build dist examples/out examples/out-*

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,15 +15,21 @@ from typing import Any
 
 import torch
 
+from florence2.outputs import NewFiles
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow")
 
 
 def write(name: str, settings: dict[str, Any], figures: Any) -> Path:
-    """Write ``results/NAME.json`` and give back its path."""
+    """Write ``results/NAME.json`` and give back its path; what was there is kept as ``NAME-earlier.json``, or with a number."""
     content = {"measured": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "machine": machine(), "settings": settings, "figures": figures}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    if path.exists():
+        with NewFiles(RESULTS).create(f"{name}-earlier", ".json") as file:
+            file.write(path.read_bytes())
+        print(f"what {path.name} held is kept in {file.name}", file=sys.stderr)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import florence2
 from florence2.engine.pixels import read_image
+from florence2.outputs import new_folder
 
 HERE = Path(__file__).parent
 QUESTIONS = {
@@ -27,8 +28,7 @@ QUESTIONS = {
 def main() -> None:
     """Ask, print and draw; the checkpoint is the one named on the command line, or the demo."""
     name = sys.argv[1] if len(sys.argv) > 1 else "florence-2-demo"
-    picture, out = HERE / "scene.png", HERE / "out"
-    out.mkdir(exist_ok=True)
+    picture, out = HERE / "scene.png", new_folder(HERE / "out")
     started = time.perf_counter()
     with florence2.load(name) as engine:
         print(f"{name} ready on {engine.device} after {time.perf_counter() - started:.1f} s", file=sys.stderr)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -75,12 +79,136 @@ def test_people_get_lines(infer, images: list[str]) -> None:
 
 
 def test_drawings_do_not_overwrite_each_other(infer, images: list[str], tmp_path: Path) -> None:
-    code, _, _ = infer(*images, "--prompt", "<CAPTION>", "--draw", tmp_path / "deep" / "out")
-    assert code == 0
-    assert sorted(path.name for path in (tmp_path / "deep" / "out").iterdir()) == ["scene-2.png", "scene.png"]
-    with Image.open(tmp_path / "deep" / "out" / "scene.png") as drawn:
+    out = tmp_path / "deep" / "out"
+    assert infer(*images, "--prompt", "<CAPTION>", "--draw", out)[0] == 0
+    assert sorted(path.name for path in out.iterdir()) == ["scene-caption-2.png", "scene-caption.png"]
+    with Image.open(out / "scene-caption.png") as drawn:
         assert drawn.width == 60
         assert drawn.height > 40
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert infer(images[0], "--prompt", "<CAPTION>", "--draw", out)[0] == 0  # another run
+    assert infer(images[0], "--prompt", "<OD>", "--draw", out)[0] == 0
+    assert sorted(path.name for path in out.iterdir() if path not in before) == ["scene-caption-3.png", "scene-od.png"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("name", ["scene.png", "scene-od.png", "scene-od-2.png"])
+def test_drawings_beside_their_images_leave_them_alone(infer, images: list[str], tmp_path: Path, monkeypatch, name: str) -> None:
+    picture = tmp_path / name
+    picture.write_bytes(Path(images[0]).read_bytes())
+    (tmp_path / f"{picture.stem}-od.png").symlink_to(tmp_path / "elsewhere.png")  # what it would make is another file
+    monkeypatch.chdir(tmp_path)
+    code, out, err = infer(name, name, "--prompt", "<OD>", "--draw", ".", "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["drawing"] for line in out.splitlines()] == [f"{picture.stem}-od-2.png", f"{picture.stem}-od-3.png"]
+    assert picture.read_bytes() == Path(images[0]).read_bytes()
+    assert not (tmp_path / "elsewhere.png").exists()
+
+
+def test_people_are_told_where_a_drawing_is(infer, images: list[str], tmp_path: Path) -> None:
+    assert infer(images[0], "--prompt", "<OCR>", "--draw", tmp_path)[1].splitlines()[-1] == f"  drawn: {tmp_path / 'scene-ocr.png'}"
+
+
+def test_a_drawing_of_a_free_prompt_and_a_long_name(infer, tmp_path: Path) -> None:
+    long = tmp_path / f"{'é' * 125}.png"
+    Image.new("RGB", (30, 20)).save(long)
+    code, out, err = infer(long, "--prompt", "What / is ../here? " * 9, "--draw", tmp_path / "out", "--json")
+    assert (code, err) == (0, "")
+    drawing = Path(json.loads(out)["drawing"])
+    assert drawing.parent == tmp_path / "out"
+    assert drawing.is_file()
+    assert drawing.name.endswith("-what-is-here-what-is-here-what-is-here-w.png")
+
+
+def test_a_folder_that_cannot_be_written_costs_the_drawings_alone(infer, images: list[str]) -> None:
+    code, out, err = infer(*images, "--prompt", "<OCR>", "--draw", "/proc", "--json")
+    assert code == 1
+    assert [json.loads(line)["image"] for line in out.splitlines()] == images
+    assert all("response" in json.loads(line) and "drawing" not in json.loads(line) for line in out.splitlines())
+    assert [line.split(": no drawing in /proc: ")[0] for line in err.splitlines()] == [f"florence2: {path}" for path in images]
+
+
+def test_a_full_disk_costs_one_drawing_and_leaves_no_piece(infer, images: list[str], tmp_path: Path, monkeypatch) -> None:
+    from florence2 import draw
+
+    def too_much(image: Image.Image, result: object) -> Image.Image:
+        canvas = image.copy()
+        if image.getpixel((0, 0)) == first:
+
+            def save(file: BinaryIO, _: str) -> None:
+                file.write(b"a piece")
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(canvas, "save", save)
+        return canvas
+
+    with Image.open(images[0]) as picture:
+        first = picture.convert("RGB").getpixel((0, 0))
+    monkeypatch.setattr(draw, "annotate", too_much)
+    code, out, err = infer(*images, "--prompt", "<OCR>", "--draw", tmp_path / "out", "--json")
+    assert code == 1
+    assert ["drawing" in json.loads(line) for line in out.splitlines()] == [False, True]
+    assert "No space left on device" in err
+    assert len(err.splitlines()) == 1
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_picture_that_can_be_read_once_is_drawn_on(infer, images: list[str], tmp_path: Path) -> None:
+    ends = [os.pipe() for _ in range(2)]
+    for _, write in ends:
+        os.write(write, Path(images[0]).read_bytes())
+        os.close(write)
+    paths = [f"/dev/fd/{read}" for read, _ in ends]
+    code, out, err = infer(paths[0], images[0], paths[1], "--prompt", "<OCR>", "--draw", tmp_path / "out", "--json")
+    for read, _ in ends:
+        os.close(read)
+    assert (code, err) == (0, "")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert answers[0]["response"] == answers[1]["response"] == answers[2]["response"]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_whatever_cannot_be_read_is_one_error_among_many(infer, images: list[str], tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "folder.png").mkdir()
+    bad = [tmp_path / "loop.png", tmp_path / "folder.png", "/proc/self/mem", "/dev/null", "x" * 300, tmp_path / "two\nlines.png"]
+    code, out, err = infer(images[0], *bad, images[1], "--prompt", "<OCR>", "--json")
+    assert code == 1
+    assert ["response" in json.loads(line) for line in out.splitlines()] == [True, *[False] * len(bad), True]
+    assert len(err.splitlines()) == len(bad)
+    assert all(len(line) <= 500 for line in err.splitlines())
+
+
+def test_an_image_that_is_too_large_for_the_memory_is_one_error(infer, images: list[str], monkeypatch) -> None:
+    from florence2.engine import pixels
+
+    read = pixels.read_image
+
+    def short_of_memory(path: Path) -> Image.Image:
+        if path == Path(images[0]):
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(pixels, "read_image", short_of_memory)
+    code, out, err = infer(*images, "--prompt", "<OCR>", "--json")
+    assert code == 1
+    assert ["response" in json.loads(line) for line in out.splitlines()] == [False, True]
+    assert err == f"florence2: {images[0]} can't be read: out of memory\n"
+
+
+def test_names_that_are_no_utf8_and_names_that_speak_to_terminals(infer, images: list[str], tmp_path: Path) -> None:
+    names = [os.fsencode(tmp_path) + b"/" + name for name in (b"\xff.png", b"a\nb.png", b"\x1b[31m.png", b"\xe9\xa2\xa8.png")]
+    for name in names:
+        shutil.copy(images[0], os.fsdecode(name))
+    paths = [os.fsdecode(name) for name in names]
+    code, out, _ = infer(*paths, "--prompt", "<OCR>", "--json")
+    assert code == 0
+    assert [os.fsencode(json.loads(line)["image"]) for line in out.splitlines()] == names
+    code, out, _ = infer(*paths, "--prompt", "<OD>", "--draw", tmp_path / "out")
+    assert code == 0
+    shown = [line.removeprefix(f"{tmp_path}/").split(" (")[0] for line in out.splitlines() if line.startswith(str(tmp_path))]
+    assert shown == [r"\xff.png", r"a\nb.png", r"\x1b[31m.png", "風.png"]
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_one_bad_image_does_not_stop_the_others(infer, images: list[str], tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("florence2.training.finetune.FineTuner.run", lambda self, learnt, held_out, tell: seen.extend(learnt + held_out))
-        patch.setattr("florence2.training.command._lines", lambda *_: ())
+        patch.setattr("florence2.training.command._print_outcome", lambda *_: None)
         assert command(*words, "--rehearse", kept) == 0
     rehearsed = {(record.picture.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
     with florence2.load("florence-2-demo") as engine:
@@ -180,3 +180,54 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, words):
     assert ended.returncode == 1
     assert f"florence2[{words[0]}]" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("taken", ["log.jsonl", "loss.png", "adapter/adapter_config.json", "checkpoint/config.json"])
+def test_a_run_writes_over_nothing(base, data, tmp_path, capsys, taken):
+    mine = tmp_path / "run" / taken
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    words = ("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL)
+    assert command(*words) == 2
+    assert f"holds {taken.split('/')[0]} already" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+    mine.write_text("")
+    if mine.parent != tmp_path / "run":
+        mine.unlink()
+    assert command(*words) == 0  # nothing of anybody's is there
+
+
+def test_a_folder_that_cannot_be_is_refused_before_data_are_read(base, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert command("train", "--model", base, "--data", "gone.jsonl", "--output", tmp_path / "file" / "run", *SMALL) == 2
+    assert "can't be made" in capsys.readouterr().err
+
+
+def test_figures_are_written_to_a_new_file_alone(base, data, tmp_path, capsys):
+    words = ("evaluate", "--model", base, "--data", data, "--limit", 1, "--max-new-tokens", 4)
+    before = data.read_bytes()
+    for taken in (data, tmp_path / "set" / "0.png", tmp_path):
+        assert command(*words, "--output", taken) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert data.read_bytes() == before
+    assert command("evaluate", "--model", base, "--data", "gone.jsonl", "--output", tmp_path / "figures.json") == 2
+    assert not (tmp_path / "figures.json").exists()
+    assert command(*words, "--output", tmp_path / "figures.json") == 0
+    written = (tmp_path / "figures.json").read_bytes()
+    assert set(json.loads(written)) == {"settings", "figures"}
+    assert command(*words, "--output", tmp_path / "figures.json") == 2
+    assert (tmp_path / "figures.json").read_bytes() == written
+
+
+def test_figures_are_kept_where_another_run_took_their_name(base, data, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "figures.json"
+
+    def measured(*_, **__):
+        output.write_text("another's")
+        return {}
+
+    monkeypatch.setattr("florence2.training.evaluation.evaluate", measured)
+    assert command("evaluate", "--model", base, "--data", data, "--limit", 1, "--output", output) == 0
+    assert output.read_text() == "another's"
+    assert set(json.loads((tmp_path / "figures-2.json").read_text())) == {"settings", "figures"}
+    assert "figures-2.json" in capsys.readouterr().err

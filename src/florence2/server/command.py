@@ -6,12 +6,12 @@ Nothing of the server is imported before the command runs, so that the command l
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from florence2.console import say
 from florence2.errors import MissingExtra
 
 PACKAGES = frozenset(
@@ -58,7 +58,7 @@ def serve(
     settings = read_settings(flags)
     set_up(settings.log_level, settings.log_json)
     for name in unknown_names(os.environ):
-        print(f"florence2: no such setting: {name}", file=sys.stderr)
+        say(f"florence2: no such setting: {name}")
     if check:
         run_check(settings)
     else:

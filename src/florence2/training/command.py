@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from florence2.console import print_path, say
 from florence2.errors import InvalidOption, MissingExtra
+from florence2.outputs import check_new, write_new
 
 if TYPE_CHECKING:
     from florence2.model import Florence2
@@ -77,6 +78,7 @@ def train(
         from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run
         from florence2.training.objective import with_room
         from florence2.training.order import split
+        from florence2.training.runlog import PLOT
         from florence2.weights import read_checkpoint, resolve
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),
@@ -119,15 +121,15 @@ def train(
     if held_out:
         held_out = _sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
     tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
-    _say(_summary(model, options, learnt, held_out, tuner.num_learning))
+    say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
         with _stopped_between_steps() as is_to_stop, _bar("steps") as move:
             outcome = tuner.run(learnt, held_out, tell=_teller(move, tuner, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
-        _say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
+        say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
         raise typer.Exit(130) from None
-    print("\n".join(_lines(outcome, output)))
+    _print_outcome(outcome, output / PLOT)
 
 
 def evaluate(
@@ -154,7 +156,7 @@ def evaluate(
 
         check_installed()
     if output is not None:
-        _check_writable(output)
+        check_new(output, "output")
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = _sound(_read(data, **reading), skip_bad)
     with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
@@ -176,7 +178,9 @@ def evaluate(
     print("\n".join(table(figures)))
     if output is not None:
         content = {"settings": settings, "figures": as_json(figures)}
-        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        written = write_new(output, json.dumps(content, indent=1) + "\n")
+        if written != output:
+            say(f"{output} came to be while this ran; the figures are in {written}")
 
 
 def table(figures: Figures) -> Iterator[str]:
@@ -242,17 +246,10 @@ def _sound(found: DataSet, skip_bad: bool) -> list[Record]:
     """The sound records; what is skipped is told."""
     records = found.sound(skip_bad=skip_bad)
     if found.problems:
-        _say("\n".join([*map(str, found.problems), f"{found.name}: skipped {len(found.problems)}, {len(records)} sound"]))
+        for problem in found.problems:
+            say(str(problem))
+        say(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
     return records
-
-
-def _check_writable(output: Path) -> None:
-    """Refuse a file that can't be written before anything long begins."""
-    try:
-        with output.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise InvalidOption(f"{output} can't be written: {error.strerror}", field="output") from error
 
 
 def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
@@ -329,7 +326,7 @@ def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
         nonlocal wanted_at
         if wanted_at is None:
             wanted_at = time.monotonic()
-            _say("stopping after this step; once more stops at once and loses what was learnt since the last state")
+            say("stopping after this step; once more stops at once and loses what was learnt since the last state")
         elif time.monotonic() - wanted_at > 1:  # what comes sooner is the same one, passed on by a program around this one
             restore()
             signal.raise_signal(number)
@@ -346,17 +343,13 @@ def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def _lines(outcome: Outcome, output: Path) -> Iterator[str]:
-    """What came out, for people."""
+def _print_outcome(outcome: Outcome, plot: Path) -> None:
+    """What came out."""
     early = ", stopped early" if outcome.stopped_early else ""
     best = "" if outcome.best is None else f", best validation loss {outcome.best:.4f} after epoch {outcome.best_epoch}"
-    yield f"{outcome.steps} steps in {outcome.seconds:.0f} s{early}{best}"
-    yield from (str(folder) for folder in outcome.folders)
-    yield str(output / "loss.png")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"{outcome.steps} steps in {outcome.seconds:.0f} s{early}{best}")
+    for path in (*outcome.folders, plot):
+        print_path(path)
 
 
 @contextmanager
@@ -382,6 +375,6 @@ def _every_ten_seconds(what: str) -> Callable[[int, int | None, str], None]:
         nonlocal last
         if time.monotonic() - last >= 10:
             last = time.monotonic()
-            _say(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
+            say(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
 
     return move

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
+from florence2.outputs import new_folder
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import Batch, SceneBatches, Stage
 from florence2.training.scenes import LEXICON, SceneOptions
@@ -153,7 +154,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed, start=arguments.start)
-    export(trainer, arguments.export)
+    folder = new_folder(arguments.export)  # never over an earlier one
+    export(trainer, folder)
+    print(folder)
 
 
 if __name__ == "__main__":

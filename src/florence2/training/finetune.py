@@ -8,6 +8,7 @@ once, so that a run that is stopped has lost nothing. A run's folder holds its s
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +22,14 @@ from torch import nn
 
 from florence2.errors import DatasetError, InvalidOption
 from florence2.model import Florence2
+from florence2.outputs import check_folder, is_empty
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.lora import add_lora, save_adapter, without_lora
 from florence2.training.objective import Objective
 from florence2.training.order import batches_of, fingerprint, in_order
 from florence2.training.recompute import recompute_layers
 from florence2.training.records import Record
-from florence2.training.runlog import RunLog
+from florence2.training.runlog import LOG, PLOT, RunLog
 from florence2.training.saving import save_checkpoint
 from florence2.training.trainer import parameter_groups
 from florence2.weights.checkpoint import Checkpoint
@@ -376,13 +378,19 @@ class FineTuner:
 
 
 def refuse_a_second_run(folder: Path) -> None:
-    """Say that a folder is taken.
+    """Say that a folder is taken, or that nothing can be written there.
 
     Raises:
-        InvalidOption: it holds the state of a run.
+        InvalidOption: it holds the state of a run, or what one would write over.
     """
-    if (folder / STATE).exists():
+    if os.path.exists(folder / STATE):
         raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
+    taken = [name for name in (ADAPTER, CHECKPOINT, LOG, PLOT) if os.path.exists(folder / name) and not is_empty(folder / name)]
+    if taken:
+        raise InvalidOption(
+            f"{folder} holds {', '.join(taken)} already, which is not written over: give another folder, or remove it first", field="output"
+        )
+    check_folder(folder, "output")
 
 
 def _rate(step: int, total: int, options: FineTuneOptions) -> float:

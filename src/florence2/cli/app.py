@@ -1,0 +1,55 @@
+"""The command line: its commands, and what stands before one.
+
+Nothing heavy is imported before a command needs it, so that help is there at once. Answers go to standard output, one clear
+line for every error to standard error. Exit codes: 0, 2 for a mistake of the user's, 1 for everything else and when some
+of several images failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from florence2 import __version__
+from florence2.cli.infer import infer
+from florence2.cli.models import models, pull
+from florence2.console import program
+from florence2.server.command import serve
+from florence2.training.command import evaluate, train
+
+# Without rich, help is plain text and comes in half the time.
+app = typer.Typer(
+    name="florence2",
+    help="Florence-2 on your own machines: captions, boxes, masks and text of images.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` are those of the process if left out."""
+    with program():
+        app(args=None if arguments is None else list(arguments), prog_name="florence2")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"florence2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
+for command in (infer, models, pull, serve, train, evaluate):
+    app.command()(command)

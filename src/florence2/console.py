@@ -1,0 +1,162 @@
+"""Standard output and standard error, whatever they are: a terminal, a pipe that was closed, a full disk, another encoding.
+
+In: lines for people, and values for programs. Out: text that the stream can hold; nothing that is printed ends a program
+with a traceback. Every command of this package runs inside ``program``. Knows nothing of models or images.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from florence2.errors import DatasetError, Florence2Error, InvalidRequest, ModelNotFound
+
+LONGEST_LINE = 500  # of an error; what is longer loses its middle
+# What would move the cursor or begin a line, and bytes of a file's name that are no UTF-8.
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WRITE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
+
+
+@contextmanager
+def program() -> Iterator[None]:
+    """What surrounds a command: errors are one line each, and its exit code is right whatever became of the streams.
+
+    Raises:
+        SystemExit: always; with the exit code.
+    """
+    _open_streams()
+    code: int | str | None = 0
+    try:
+        yield
+    except SystemExit as left:
+        code = left.code
+    except Florence2Error as error:
+        complain(error)
+        code = exit_code(error)
+    except BrokenPipeError:  # whoever read has seen enough
+        code = 1
+    except OSError as error:
+        if error.filename is None and error.errno not in _WRITE_FAILED:
+            raise
+        say(_what_failed(error))
+        code = 1
+    sys.exit(_flushed(code))
+
+
+def exit_code(error: Florence2Error) -> int:
+    """2 for what the user can mend in the command, 1 for the rest."""
+    return 2 if isinstance(error, (InvalidRequest, ModelNotFound)) else 1
+
+
+def complain(error: Florence2Error, path: Path | None = None) -> None:
+    """One line on standard error; a data set has one for each thing that is wrong with it."""
+    for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
+        is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
+        say(f"florence2: {'' if is_named else f'{path}: '}{line}")
+
+
+def say(line: str) -> None:
+    """A line for people on standard error; it is lost where nobody can read it."""
+    text = shown(line)
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE * 3 // 5]} … {text[3 - LONGEST_LINE * 2 // 5 :]}"
+    with suppress(OSError, ValueError):  # ValueError: a stream that was closed
+        print(text, file=sys.stderr, flush=True)
+
+
+def shown(text: object) -> str:
+    r"""A text on one line, without characters that a terminal would obey; bytes of a file's name that are no UTF-8 as ``\xff``."""
+    return _UNSHOWABLE.sub(lambda found: _escaped(found[0]), str(text))
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON for standard output: UTF-8 where that is what the stream holds, else every other character escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "cp65001")
+    return line if is_utf8 and not _UNSHOWABLE.search(line) else json.dumps(value)
+
+
+def name_of(path: Path) -> str:
+    """A path as text for programs: as UTF-8 where the locale reads it as something else."""
+    text = str(path)
+    return text if not _SURROGATE.search(text) else os.fsencode(text).decode("utf-8", "surrogateescape")
+
+
+def print_path(path: Path) -> None:
+    """A path on standard output, for people on terminals and byte for byte for programs."""
+    if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
+        print(shown(path), flush=True)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode("ascii")
+
+
+def _open_streams() -> None:
+    """Let the three streams exist and hold any text."""
+    for descriptor in range(3):
+        if not _is_open(descriptor):  # or the next file that is opened would take its number, and its output
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """The exit code, after what is still buffered was written; what can't be is dropped, or the interpreter would stumble over it."""
+    error = _flush_failure(sys.stdout)
+    _flush_failure(sys.stderr)
+    if error is None or code:
+        return code
+    if not isinstance(error, BrokenPipeError):
+        say(_what_failed(error))
+    return 1
+
+
+def _flush_failure(stream: TextIO) -> OSError | None:
+    try:
+        stream.flush()
+    except OSError as error:
+        _drop(stream)
+        return error
+    except ValueError:  # closed already
+        pass
+    return None
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _what_failed(error: OSError) -> str:
+    what = "standard output can't be written" if error.filename is None else str(error.filename)
+    return f"florence2: {what}: {error.strerror or error}"

@@ -1,0 +1,136 @@
+"""The command line on terminals, pipes and disks of every kind; each case is a process of its own with streams of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from florence2.console import LONGEST_LINE, say, shown
+
+LABEL = "日本 é 🐱"
+# The command with an engine that answers at once, in labels that many encodings do not have.
+PROGRAM = f"""
+import sys, florence2
+from concurrent.futures import Future
+from florence2.results import Result
+
+class Engine:
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def submit(self, picture, prompt, **_):
+        future = Future()
+        future.set_result(Result("<OD>", "boxes", picture.size, "", "", boxes=[[1, 2, 3, 4]], labels=[{LABEL!a}]))
+        return future
+
+florence2.load = lambda *_, **__: Engine()
+from florence2.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / f"{name}.png" for name in ("ä", "b", "c")]
+    for path in paths:
+        Image.new("RGB", (12, 9)).save(path)
+    return [*map(str, paths)]
+
+
+def command(*words: str, redirect: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    shell = f'exec "$0" "$@" {redirect}'
+    program = ["bash", "-c", shell, sys.executable, "-c", PROGRAM, *words]
+    return subprocess.run(program, capture_output=True, timeout=60, check=False, env={**os.environ, **environment})
+
+
+ENCODINGS = [
+    pytest.param({"PYTHONIOENCODING": "ascii"}, "ascii", id="ascii"),
+    pytest.param({"PYTHONIOENCODING": "cp1252"}, "cp1252", id="cp1252"),
+    pytest.param({"PYTHONIOENCODING": "utf-16-le"}, "utf-16-le", id="utf-16"),
+    pytest.param({"PYTHONIOENCODING": "cp437:strict"}, "cp437", id="cp437"),
+    pytest.param({"LC_ALL": "C"}, "utf-8", id="C"),
+    pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "ascii", id="plain-C"),
+    pytest.param({"PYTHONIOENCODING": "utf-8"}, "utf-8", id="utf-8"),
+]
+
+
+@pytest.mark.parametrize(("environment", "encoding"), ENCODINGS)
+def test_json_is_whole_in_any_encoding(images: list[str], environment: dict[str, str], encoding: str) -> None:
+    done = command("infer", *images, "--prompt", "<OD>", "--json", **environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+    assert [line["image"] for line in lines] == images
+    assert all(line["response"]["<OD>"]["labels"] == [LABEL] for line in lines)
+    assert (b"\\u65e5" in done.stdout) == (encoding not in ("utf-8", "utf-16-le"))
+
+
+@pytest.mark.parametrize(("environment", "encoding"), ENCODINGS)
+def test_lines_for_people_are_escaped_where_they_must_be(images: list[str], environment: dict[str, str], encoding: str) -> None:
+    done = command("infer", *images, "gone-é.png", "--prompt", "<OD>", **environment)
+    assert done.returncode == 1
+    label = LABEL.encode(encoding, "backslashreplace").decode(encoding)
+    assert done.stdout.decode(encoding).count(f"  {label}  [1, 2, 3, 4]") == 3
+    assert len(done.stderr.decode(encoding).splitlines()) == 1
+
+
+def test_other_commands_and_help_in_any_encoding(tmp_path: Path) -> None:
+    for words in (["models"], ["infer", "--help"], ["train", "--help"], ["pull", str(tmp_path / "日本")]):
+        done = command(*words, PYTHONIOENCODING="ascii")
+        assert done.returncode == (2 if "pull" in words else 0)
+        assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(images: list[str]) -> None:
+    done = command("infer", *images * 500, "--prompt", "<OD>", redirect="| head -n 1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["infer", "--prompt", "<OD>"], ["infer", "--prompt", "<OD>", "--json"], ["models"], ["--help"], ["--version"]]
+)
+def test_a_full_disk_under_standard_output_is_one_line(images: list[str], words: list[str]) -> None:
+    done = command(*words, *images * ("infer" in words), redirect=">/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == b"florence2: standard output can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&-"])
+def test_errors_that_nobody_can_read_change_nothing(images: list[str], redirect: str) -> None:
+    done = command("infer", images[0], "gone.png", images[1], "--prompt", "<OD>", "--json", redirect=redirect)
+    assert done.returncode == 1
+    assert ["response" in json.loads(line) for line in done.stdout.splitlines()] == [True, False, True]
+    assert command("infer", "gone.png", "--prompt", "<OD>", redirect=redirect).returncode == 2
+
+
+@pytest.mark.parametrize("redirect", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(images: list[str], tmp_path: Path, redirect: str) -> None:
+    done = command("infer", *images, "--prompt", "<OD>", "--draw", str(tmp_path / "out"), redirect=redirect)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b-od.png", "c-od.png", "ä-od.png"]
+    for path in (tmp_path / "out").iterdir():
+        with Image.open(path) as drawing:
+            drawing.load()  # and no answer was written into it
+
+
+def test_a_path_is_printed_byte_for_byte(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xff\xe9"
+    os.mkdir(folder)
+    (tmp_path / os.fsdecode(folder) / "config.json").write_text("{}")
+    done = command("pull", os.fsdecode(folder))
+    assert (done.stdout, done.returncode) == (folder + b"\n", 0)
+
+
+def test_what_is_said_stays_short_and_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    say("florence2: " + "x" * 9000 + "\nthe end")
+    told = capsys.readouterr().err
+    assert told.startswith("florence2: xxx")
+    assert told.endswith("xxx\\nthe end\n")
+    assert len(told) == LONGEST_LINE + 1
+    assert shown("a\x1b[2Jb\r\udcff\x85") == r"a\x1b[2Jb\r\xff\x85"
+    assert shown("漢字　é🐱") == "漢字　é🐱"

@@ -1,0 +1,98 @@
+"""Nothing that is there is written over: names that commands choose, and names that users choose."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from florence2.errors import InvalidOption
+from florence2.outputs import NewFiles, check_folder, check_new, new_folder, write_new
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
+    (tmp_path / "a-od.png").write_bytes(b"mine")
+    (tmp_path / "a-od-2.png").mkdir()
+    files = NewFiles(tmp_path)
+    names = []
+    for content in (b"1", b"2"):
+        with files.create("a", ".png", "-od") as file:
+            file.write(content)
+        names.append(Path(file.name).name)
+    assert names == ["a-od-3.png", "a-od-4.png"]
+    assert [(tmp_path / name).read_bytes() for name in ("a-od.png", *names)] == [b"mine", b"1", b"2"]
+
+
+def test_processes_at_the_same_time_take_different_names(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from florence2.outputs import NewFiles\n"
+        "for number in range(50):\n"
+        "    with NewFiles(Path(sys.argv[1])).create('a', '.txt') as file: file.write(f'{sys.argv[2]} {number}'.encode())"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(number)]) for number in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert len({path.read_text() for path in tmp_path.iterdir()}) == 150
+
+
+def test_a_file_that_could_not_be_finished_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), NewFiles(tmp_path).create("a", ".png") as file:
+        file.write("no bytes")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stem", ["x" * 255, "é" * 127, "🐱" * 63, os.fsdecode(b"\xff" * 255)])
+def test_a_name_that_would_be_too_long_is_cut(tmp_path: Path, stem: str) -> None:
+    for _ in range(2):
+        with NewFiles(tmp_path).create(stem, ".png", "-caption-to-phrase-grounding"):
+            pass
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2
+    assert all(name.startswith(stem[:40]) and "-caption-to-phrase-grounding" in name and name.endswith(".png") for name in names)
+
+
+def test_a_new_file_of_the_users_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    check_new(path, "output")
+    assert not path.exists()
+    assert write_new(path, "{}\n") == path
+    assert path.read_bytes() == b"{}\n"
+    with pytest.raises(InvalidOption, match="is there already"):
+        check_new(path, "output")
+    assert write_new(path, "[]\n").name == "figures-2.json"  # another run was faster
+    assert path.read_bytes() == b"{}\n"
+
+
+def test_what_is_empty_or_keeps_nothing_is_written(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.json"
+    empty.touch()
+    check_new(empty, "output")
+    assert write_new(empty, "x") == empty
+    assert empty.read_text() == "x"
+    read, write = os.pipe()
+    pipe = Path(f"/dev/fd/{write}")
+    check_new(pipe, "output")
+    assert write_new(pipe, "x") == pipe
+    assert os.read(read, 9) == b"x"
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("name", [".", "gone/figures.json", "file/figures.json", "x" * 300])
+def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidOption, match=r"can't be written|is a folder"):
+        check_new(tmp_path / name, "output")
+
+
+def test_folders(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert new_folder(tmp_path / "out") == tmp_path / "out"
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    assert new_folder(tmp_path / "out") == tmp_path / "out-2"
+    check_folder(tmp_path / "out" / "deep" / "deeper", "output")
+    assert not (tmp_path / "out" / "deep").exists()
+    with pytest.raises(InvalidOption, match=r"a\.png is no folder"):
+        check_folder(tmp_path / "out" / "a.png" / "deep", "output")
