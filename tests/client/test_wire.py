@@ -170,6 +170,8 @@ def test_error_of_this_projects_server_has_all_its_parts() -> None:
     assert (error.help_url, error.request_id, error.retry_after) == (body["help_url"], "r-7", None)
     assert str(error) == "no text (POST /infer/lmm: HTTP 400, code invalid_prompt, field text, request r-7)"
     assert error.description == str(error)
+    assert failure(400, {**body, "help_url": "/docs/errors#x"}).help_url == target().url + "/docs/errors#x"
+    assert failure(400, {**body, "help_url": 7}).help_url is None
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
         api_message=said,
         status_code=status,
         code=code or f"http_{status}",
-        help_url=fields.get("help_url"),
+        help_url=_whole(fields.get("help_url"), target),
         request_id=request_id,
         retry_after=retry_after_of(response),
     )
@@ -253,8 +253,15 @@ def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
         api_message=said,
         status_code=body.get("status"),
         code=code,
-        help_url=body.get("help_url"),
+        help_url=_whole(body.get("help_url"), target),
     )
+
+
+def _whole(help_url: object, target: Target) -> str | None:
+    """An address that can be opened: servers give their own as a path."""
+    if not isinstance(help_url, str):
+        return None
+    return target.url + help_url if help_url.startswith("/") else help_url
 
 
 def retry_after_of(response: Response) -> float | None:

@@ -30,13 +30,13 @@ from florence2.server.limits import Admission, BodyLimit
 from florence2.server.loading import EngineLoader
 from florence2.server.metrics import Metrics
 from florence2.server.models import AnsweringEngine, Loader, Models
+from florence2.server.origins import Origins, is_loopback
 from florence2.server.requests import failed_validation
 from florence2.server.routes import NAME, Service, router
 from florence2.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EXPOSED_HEADERS = (
     *("X-Processing-Time", "X-Model-Cold-Start", "X-Model-Cold-Start-Count", "X-Model-Load-Time", "X-Model-Id"),
     *("X-Request-Id", "Retry-After"),
@@ -72,13 +72,13 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, keys=service.keys, settings=settings)
+    app.add_middleware(Origins, settings=settings, has_keys=not service.keys.is_open)
     app.add_middleware(Envelope, settings=settings, metrics=service.metrics, admission=service.admission)
     everyone = "*" in settings.allow_origins
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=[] if everyone else settings.allow_origins,
-        allow_origin_regex=".*" if everyone else None,  # echoes the origin, as clients know it
-        allow_credentials=True,
+        allow_origins=settings.allow_origins,
+        allow_credentials=not everyone,  # nothing here is told by cookies; a page that anybody wrote gets nothing by its reader's
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
@@ -93,7 +93,7 @@ def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader 
     models = Models(settings, (loader or own) if engine is None else lambda _: _Borrowed(engine), stop_loading=own.stop)
     if engine is not None:
         models.adopt(_Borrowed(engine))
-    if keys.is_open and settings.host not in LOOPBACK:
+    if keys.is_open and not is_loopback(settings.host):
         logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
     admission = Admission(settings.max_requests, settings.max_requests_per_key)
     metrics = Metrics(lambda: admission.taken, lambda: {model.id: model.load_s for model in models.loaded})

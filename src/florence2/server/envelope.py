@@ -32,7 +32,6 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_PATIENCE_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
-_SANE_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 class Envelope:
@@ -58,7 +57,7 @@ class Envelope:
             **scope.get("state", {}),
             "started": time.perf_counter(),
             "request_id": request_id,
-            "help_root": self._root(scope, headers) + "/docs/errors",
+            "help_root": self._root(scope) + "/docs/errors",
         }
         scope["state"] = state
         status, is_read = 0, headers.get("expect", "").lower() == "100-continue"  # such a client sends nothing until it is read
@@ -95,12 +94,11 @@ class Envelope:
         finally:
             self._note(scope, status, error)
 
-    def _root(self, scope: Scope, headers: Headers) -> str:
-        """The address by which the client knows this server."""
+    def _root(self, scope: Scope) -> str:
+        """What stands in front of the server's own paths; what the client calls it by (`Host`) is anybody's to write."""
         if self._settings.public_url is not None:
             return self._settings.public_url.rstrip("/")
-        host = headers.get("host", "")
-        return f"{scope['scheme']}://{host}" if _SANE_HOST.fullmatch(host) else ""
+        return scope.get("root_path", "").rstrip("/")
 
     def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
         """The error as it is sent; the server's own faults are logged with all that is known."""

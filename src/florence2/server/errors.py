@@ -72,6 +72,13 @@ class NotOffered(Florence2Error):
     status = 403
 
 
+class OriginRefused(Florence2Error):
+    """A request of another site's page, or one that reached the server by a foreign name."""
+
+    code = "origin_refused"
+    status = 403
+
+
 class NotFound(Florence2Error):
     """A path that this server does not have."""
 
@@ -154,6 +161,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
     UnsupportedMedia: "Send `Content-Type: application/json`, `multipart/form-data`, or `image/…` with the fields in the query.",
     Unauthorized: "Send a key: `?api_key=`, `Authorization: Bearer`, or `api_key` in the body.",
     NotOffered: "Ask whoever runs the server; the message names the setting.",
+    OriginRefused: "Ask whoever runs the server to name the page's origin (`allow_origins`) or the name of the server (`allow_hosts`).",
     errors.ModelNotFound: "Use one of the models that the message lists.",
     NotFound: "See `/docs` for the paths that there are.",
     MethodNotAllowed: "Use the method that the `Allow` header names.",

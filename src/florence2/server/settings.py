@@ -92,7 +92,12 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="The address that clients see; for links in answers. Default: the request's own."
     )
-    allow_origins: Names = Field(default=["*"], description="Origins whose pages may call the server from a browser.")
+    allow_origins: Names = Field(
+        default=[], description="Origins whose pages may call the server from a browser, such as `https://app.example`; `*`: all."
+    )
+    allow_hosts: Names = Field(
+        default=[], description="Names by which a server without keys on 127.0.0.1 may be called, beside localhost and addresses."
+    )
     request_id_header: str = Field(default="x-request-id", description="The header that carries the request's id, in and out.")
 
     api_keys: Annotated[list[SecretStr], NoDecode] = Field(
@@ -149,7 +154,7 @@ class Settings(BaseSettings):
     drain_delay_s: float = Field(default=0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="After that: longest wait for requests under way.")
 
-    @field_validator("allow_origins", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
+    @field_validator("allow_origins", "allow_hosts", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """A list written as one text: JSON, or with commas."""
