@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 
 class _Message(BaseModel):
@@ -28,6 +29,16 @@ class PromptField(_Message):
     prompt: str = Field(description="A task's tag or free text.", examples=["<CAPTION_TO_PHRASE_GROUNDING>"])
     text: str | None = Field(default=None, description="The text of a task that needs one.")
     region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
+
+
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+# An integer of this project's own fields: those of known clients take true for 1, as there.
+NoFlag = Annotated[int, BeforeValidator(_no_flag)]
 
 
 def _image_form(value: object) -> str:
@@ -59,8 +70,8 @@ class InferRequest(_Message):
     prompts: list[PromptEntry] | None = Field(default=None, description="Several prompts about the same image, instead of prompt.")
     text: str | None = Field(default=None, description="The text of a task that needs one.")
     region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
-    num_beams: int | None = Field(default=None, description="Beams of the search, 1 is greedy. Default: the checkpoint's.")
-    no_repeat_ngram_size: int | None = Field(
+    num_beams: NoFlag | None = Field(default=None, description="Beams of the search, 1 is greedy. Default: the checkpoint's.")
+    no_repeat_ngram_size: NoFlag | None = Field(
         default=None, description="No run of so many tokens comes twice; 0: off. Default: the checkpoint's."
     )
     allow_unknown_tag: bool = Field(default=False, description="Let a fine-tuned checkpoint's own tag pass.")

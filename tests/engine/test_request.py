@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from fractions import Fraction
+from typing import Any
 
-from florence2.engine.request import GenerationOptions, start_search
+import numpy as np
+import pytest
+import torch
+
+from florence2.engine.request import GenerationOptions, as_flag, start_search
 from florence2.engine.search import BeamSearch, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption
 from tests.engine.fakes import request
@@ -61,3 +66,46 @@ def test_an_answer_after_cancelling_is_dropped() -> None:
     one.fail(EngineFailed("late"))
     assert one.future.cancelled()
     assert one.is_settled
+
+
+INTEGERS: list[Any] = [2, np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)]
+
+
+@pytest.mark.parametrize("value", INTEGERS, ids=repr)
+@pytest.mark.parametrize("name", ["num_beams", "max_new_tokens", "no_repeat_ngram_size"])
+def test_integers_of_any_library_are_taken(name: str, value: Any):
+    options = GenerationOptions(**{name: value})
+    assert getattr(options, name) == 2
+    assert type(getattr(options, name)) is int
+    assert options == GenerationOptions(**{name: 2})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [*INTEGERS, 2.0, np.float32(2), np.float64(2), torch.tensor(2.0), Fraction(2)], ids=repr)
+def test_numbers_of_any_library_are_taken(value: Any):
+    assert type(GenerationOptions(length_penalty=value).length_penalty) is float
+    assert GenerationOptions(length_penalty=value).length_penalty == 2.0
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.array(True), torch.tensor(True)], ids=repr)
+def test_booleans_of_any_library_are_flags_and_no_numbers(value: Any):
+    assert GenerationOptions(early_stopping=value).early_stopping is True
+    assert as_flag(value) is True
+    for name in ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "length_penalty"):
+        with pytest.raises(InvalidOption, match=f"{name} must be a"):
+            GenerationOptions(**{name: value})
+
+
+@pytest.mark.parametrize("value", [1, 0, np.int64(1), "true", None, np.array([True])], ids=repr)
+def test_what_is_no_boolean_is_no_flag(value: Any):
+    assert as_flag(value) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(2), np.array([2]), "2", torch.tensor([2, 3]), 2 + 0j, float("nan"), "x" * 10_000],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_is_no_integer_is_refused_briefly(value: Any):
+    with pytest.raises(InvalidOption, match="num_beams must be an integer from 1 to 16, got") as told:
+        GenerationOptions(num_beams=value)
+    assert len(told.value.message) < 200

@@ -263,6 +263,47 @@ async def test_text_in_place_of_the_forms_image() -> None:
     assert response.json()["field"] == "image"
 
 
+@pytest.mark.parametrize(
+    ("fields", "files", "got"),
+    [
+        ({}, {}, "got none"),
+        ({}, {"file": ("a.png", b"b"), "picture": ("a.png", b"b")}, "got files named file, picture"),
+        ({"image": "aGk="}, {}, "got a field without a file name"),
+        ({}, {"image" * 20: ("a.png", b"b")}, "got files named imageimage"),
+    ],
+)
+async def test_a_form_without_an_image_is_told_of_forms(fields: dict[str, str], files: dict[str, Any], got: str) -> None:
+    async with client_of() as client:
+        files = files or {"notes": (None, b"-")}
+        response = await client.post("/infer/lmm/florence-2-base", data={"prompt": "<OD>", **fields}, files=files)
+    assert response.status_code == 422
+    assert response.json()["field"] == "image"
+    assert response.json()["message"].startswith("the form needs an image as a file part named image")
+    assert got in response.json()["message"]
+    assert "-F image=@photo.jpg" in response.json()["message"]
+    assert "base64" not in response.json()["message"]
+    assert len(response.json()["message"]) < 500
+
+
+@pytest.mark.parametrize("field", ["num_beams", "no_repeat_ngram_size"])
+async def test_true_is_no_number_in_this_projects_own_fields(field: str) -> None:
+    async with client_of() as client:
+        one, true = ({"prompt": "<OD>", field: value} for value in (1, True))
+        assert (await post(client, **one)).status_code == 200  # pyright: ignore[reportArgumentType]
+        refused = await post(client, **true)  # pyright: ignore[reportArgumentType]
+    assert (refused.status_code, refused.json()["field"]) == (422, field)
+
+
+@pytest.mark.parametrize("prompt", ["OD", "&lt;OD&gt;", " <Od> "])
+async def test_a_tag_without_its_brackets_is_told_the_tag(prompt: str) -> None:
+    async with client_of() as client:
+        refused = await post(client, prompt=prompt)
+        taken = await post(client, prompt=prompt, allow_unknown_tag=True)
+    assert (refused.status_code, refused.json()["code"]) == (400, "unknown_task")
+    assert "did you mean <OD>?" in refused.json()["message"]
+    assert taken.status_code == 200
+
+
 async def test_raw_image_body() -> None:
     async with client_of() as client:
         query = {"model_id": "florence-2-base", "prompt": "<OD>"}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from florence2.errors import InvalidOption
 from florence2.results import Result
 from florence2.tasks import TASKS, Tokenizer, build_prompt, interpret, parse
 from florence2.tasks.prompt import Prompt
@@ -140,3 +141,24 @@ def test_any_ids_give_a_result_and_the_frame_makes_no_difference(
 def test_a_folder_is_enough_to_interpret(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(write_tokenizer_json(tmp_path))
     assert _run(tokenizer, "<OD>", "", scores=True).to_dict() == {"<OD>": {"bboxes": [], "labels": [], "scores": []}}
+
+
+def test_parse_gives_unrounded_middles() -> None:
+    assert parse("<OD>", "car<loc_100><loc_200><loc_500><loc_600>", (640, 480), coordinates="float") == {
+        "<OD>": {"bboxes": [[100.5 * 640 / 1000, 200.5 * 480 / 1000, 500.5 * 640 / 1000, 600.5 * 480 / 1000]], "labels": ["car"]}
+    }
+    assert parse("<CAPTION>", "a car", coordinates="float") == {"<CAPTION>": "a car"}
+    with pytest.raises(InvalidOption, match="coordinates must be 'int' or 'float'"):
+        parse("<OD>", "", (1, 1), coordinates="pixels")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("tag", [*(tag for tag, task in TASKS.items() if task.kind == "text"), "<VQA>", "free text"])
+def test_parse_needs_no_size_for_a_text(tag: str) -> None:
+    assert parse(tag, "</s><s>a car</s>", None) == parse(tag, "</s><s>a car</s>", (640, 480)) == {tag: "a car"}
+
+
+@pytest.mark.parametrize("tag", [tag for tag, task in TASKS.items() if task.kind != "text"])
+def test_parse_needs_a_size_for_places(tag: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{tag} finds places: give image_size") as caught:
+        parse(tag, "car<loc_1><loc_2><loc_3><loc_4>")
+    assert caught.value.field == "image_size"

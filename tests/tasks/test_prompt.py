@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from florence2.errors import InvalidOption, InvalidPrompt, InvalidRegion, UnknownTask
 from florence2.tasks import TASKS, build_prompt, expand_prompt
+from florence2.tasks.prompt import region_tokens
 
 NEEDS_NOTHING = [tag for tag, task in TASKS.items() if task.needs is None]
 NEEDS_TEXT = [tag for tag, task in TASKS.items() if task.needs == "text"]
@@ -74,6 +77,62 @@ def test_unknown_tags_are_refused_with_the_closest(prompt: str, closest: str | N
     assert all(tag in caught.value.message for tag in TASKS)
     assert ("did you mean" in caught.value.message) == (closest is not None)
     assert closest is None or f"did you mean {closest}?" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("prompt", "meant"),
+    [
+        *(
+            (written, "<OD>")
+            for written in ("OD", "od", " Od ", "[OD]", "{OD}", '"OD"', "'od'", "`OD`", "OD>", "OD.", "</OD>", "<OD/>", "<<OD")
+        ),
+        *(
+            (written, "<OD>")
+            for written in ("&lt;OD&gt;", "&#60;od&#x3e;", "&amp;lt;OD&amp;gt;", "%3COD%3E", "\\u003cOD\\u003e", "\uff1cOD\uff1e")
+        ),
+        ("caption", "<CAPTION>"),
+        ("More detailed caption", "<MORE_DETAILED_CAPTION>"),
+        ("OCR-WITH-REGION", "<OCR_WITH_REGION>"),
+        ("REGION_PROPOSAL", "<REGION_PROPOSAL>"),
+        ("OPEN_VOCABULARY_DETECTION a cat", "<OPEN_VOCABULARY_DETECTION>"),
+        ("OPEN_VOCABULARY_DETECTION>a cat", "<OPEN_VOCABULARY_DETECTION>"),
+        ("&lt;OPEN_VOCABULARY_DETECTION&gt;a cat", "<OPEN_VOCABULARY_DETECTION>"),
+        ("&lt;caption_to_phrase_grounding&gt;a cat", "<CAPTION_TO_PHRASE_GROUNDING>"),
+        ("REGION_TO_OCR" + LOCATIONS, "<REGION_TO_OCR>"),
+    ],
+)
+def test_tags_that_lost_their_brackets_on_the_way_are_refused(prompt: str, meant: str) -> None:
+    with pytest.raises(UnknownTask, match=f"did you mean {meant}\\?.*allow_unknown_tag") as caught:
+        build_prompt(prompt)
+    assert caught.value.field == "prompt"
+    assert len(caught.value.message) < 500
+    assert build_prompt(prompt, allow_unknown_tag=True).sentence == prompt
+
+
+@pytest.mark.parametrize("additions", [{"text": "a cat"}, {"region": LOCATIONS}])
+def test_a_bare_name_with_text_or_region_beside_it_is_told_its_tag(additions: dict[str, str]) -> None:
+    with pytest.raises(UnknownTask, match="did you mean <REGION_TO_OCR>"):
+        build_prompt("REGION_TO_OCR", **additions)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a caption",
+        "caption this image",
+        "read the OCR",
+        "OD on the table",
+        "100% OD",
+        "AT&T",
+        "5 &lt; 6",
+        "what is %3C",
+        "_",
+        "od od",
+        "captions",
+    ],
+)
+def test_words_of_tags_in_a_free_text_are_words(prompt: str) -> None:
+    assert build_prompt(prompt).sentence == prompt
 
 
 def test_a_fine_tunes_own_tag_passes_on_request() -> None:
@@ -202,3 +261,10 @@ def test_a_region_in_pixels_needs_the_images_size() -> None:
 def test_the_room_needs_neither_torch_nor_tokenizers() -> None:
     code = "import sys, florence2.tasks; print(sorted({'torch', 'tokenizers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "kind", [np.array, torch.tensor, lambda values: [np.int64(value) for value in values], lambda values: map(np.float32, values)]
+)
+def test_regions_are_numbers_of_any_library(kind: Any) -> None:
+    assert region_tokens(kind([10, 20, 30, 40]), (100, 100)) == "<loc_100><loc_200><loc_300><loc_400>"

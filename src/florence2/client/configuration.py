@@ -7,6 +7,7 @@ left out: they never had an effect on this one. Knows nothing of requests.
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -98,14 +99,16 @@ class InferenceConfiguration:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
                 raise _invalid(name, f"an integer from {low} to {high}", value)
+            object.__setattr__(self, name, int(value))
         for name, low in _SECONDS:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= float(value) < math.inf:
                 raise _invalid(name, f"a number of seconds from {low:g}", value)
+            object.__setattr__(self, name, float(value))
 
     @property
     def transport(self) -> ApiKeyTransport:

@@ -23,7 +23,7 @@ from florence2.engine.encoded import EncodedImages
 from florence2.engine.loading import Loading
 from florence2.engine.pixels import ImageInput, normalise, read_image, resize
 from florence2.engine.recorded import CudaGraphs, RecordedModel
-from florence2.engine.request import GenerationOptions, Request, RequestOptions, start_search
+from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
@@ -31,7 +31,7 @@ from florence2.model import kernels
 from florence2.model.cache import usable_positions
 from florence2.model.packed import refine_head
 from florence2.tasks.answer import interpret
-from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt
+from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve
 from florence2.weights.vocabulary import read_tokenizer
@@ -75,7 +75,7 @@ def load(
         ModelNotFound: no such alias, hub repository or folder.
         DownloadError: the hub could not be reached or broke off.
         CheckpointError: the folder's files are damaged, incomplete or foreign.
-        InvalidOption: no such device or precision.
+        InvalidOption: no such device or precision, or a number out of range.
     """
     options = {"device": device, "precision": precision, "adapters": adapters, "max_rows": max_rows, "image_cache_bytes": image_cache_bytes}
     return Loading(partial(load_here, name, **options)).result()
@@ -91,6 +91,8 @@ def load_here(
     image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
 ) -> Engine:
     """As ``load``, in the caller's thread, which should end afterwards (see ``Loading``)."""
+    max_rows = integer("max_rows", max_rows, MAX_BEAMS, None)
+    image_cache_bytes = integer("image_cache_bytes", image_cache_bytes, 0, None)
     place = choose_device(device)
     numbers = choose_numbers(precision, place)
     packing = choose_packing(numbers, place)
@@ -295,10 +297,10 @@ class Engine:
                 continue
             if name in values:
                 values[name] = value
-            elif isinstance(value, bool):
-                flags[name] = value
+            elif (flag := as_flag(value)) is not None:
+                flags[name] = flag
             else:
-                raise InvalidOption(f"{name} must be True or False, got {value!r}", field=name)
+                raise InvalidOption(f"{name} must be True or False, got {shortened(value)}", field=name)
         generation = GenerationOptions(**values)
         if generation.max_new_tokens > self.max_answer_tokens:
             raise InvalidOption(

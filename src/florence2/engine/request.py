@@ -7,6 +7,8 @@ batches or models.
 
 from __future__ import annotations
 
+import numbers
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 from florence2.engine.pending import PendingAnswer
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, Florence2Error, InvalidOption
+from florence2.tasks.prompt import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,14 +50,16 @@ class GenerationOptions:
     early_stopping: bool | str = False
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        _check_integer("num_beams", self.num_beams, 1, MAX_BEAMS)
-        _check_integer("max_new_tokens", self.max_new_tokens, 1, None)
-        _check_integer("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, None)
-        _check_number("length_penalty", self.length_penalty, MAX_LENGTH_PENALTY)
-        # Not "in (True, False, 'never')": 1 and 0 would pass as equal to them.
-        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
-            raise InvalidOption(f'early_stopping must be True, False or "never", got {self.early_stopping!r}', field="early_stopping")
+        """Refuse what is out of range; numbers of other libraries (NumPy's, a tensor's one value) become Python's."""
+        checked = {
+            "num_beams": integer("num_beams", self.num_beams, 1, MAX_BEAMS),
+            "max_new_tokens": integer("max_new_tokens", self.max_new_tokens, 1, None),
+            "no_repeat_ngram_size": integer("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, None),
+            "length_penalty": _number("length_penalty", self.length_penalty, MAX_LENGTH_PENALTY),
+            "early_stopping": _early_stopping(self.early_stopping),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 class RequestOptions(TypedDict, total=False):
@@ -78,18 +83,42 @@ class RequestOptions(TypedDict, total=False):
     allow_unknown_tag: bool | None
 
 
-def _check_integer(name: str, value: object, low: int, high: int | None) -> None:
-    """Refuse everything but an integer of the range; booleans are no integers here."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+def as_flag(value: object) -> bool | None:
+    """The truth value that a boolean of any library holds; None for everything else, 0 and 1 included."""
+    if isinstance(value, bool):
+        return value
+    if getattr(value, "ndim", None) == 0 and str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
+        return bool(value)
+    return None
+
+
+def integer(name: str, value: object, low: int, high: int | None) -> int:
+    """The integer, of any library, within its range; booleans are no integers here."""
+    try:
+        number = None if as_flag(value) is not None else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
         wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-        raise InvalidOption(f"{name} must be {wanted}, got {value!r}", field=name)
+        raise InvalidOption(f"{name} must be {wanted}, got {shortened(value)}", field=name)
+    return number
 
 
-def _check_number(name: str, value: object, limit: float) -> None:
-    """Refuse everything but a number from ``-limit`` to ``limit``."""
+def _number(name: str, value: object, limit: float) -> float:
+    """The number, of any library, from ``-limit`` to ``limit``."""
+    is_number = isinstance(value, numbers.Real) or (getattr(value, "ndim", None) == 0 and hasattr(value, "__float__"))
     # Written with "not", the comparison refuses NaN too.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -limit <= value <= limit:
-        raise InvalidOption(f"{name} must be a number from {-limit:g} to {limit:g}, got {value!r}", field=name)
+    if as_flag(value) is not None or not is_number or not -limit <= value <= limit:  # type: ignore[operator]
+        raise InvalidOption(f"{name} must be a number from {-limit:g} to {limit:g}, got {shortened(value)}", field=name)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _early_stopping(value: object) -> bool | str:
+    # Not "in (True, False, 'never')": 1 and 0 would pass as equal to them.
+    flag = as_flag(value)
+    if flag is None and not (isinstance(value, str) and value == "never"):
+        raise InvalidOption(f'early_stopping must be True, False or "never", got {shortened(value)}', field="early_stopping")
+    return "never" if flag is None else flag
 
 
 def start_search(options: GenerationOptions, tokens: SpecialTokens) -> GreedySearch | BeamSearch:

@@ -46,8 +46,8 @@ async def read_body(request: Request, settings: Settings) -> dict[str, Any]:
         async with _form(request, settings) as form:
             files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
             pictures = [_bytes_field(await part.read()) for part in files]
-            if len(pictures) != len(form.getlist("image")):
-                raise _missing("image", "image must be a file part of the form, with a file name")
+            if not pictures or len(pictures) != len(form.getlist("image")):
+                raise _no_picture(form)
             fields = {**_fields_of(request.query_params), **_fields_of(form)}
             return {**fields, **({"image": pictures[0] if len(pictures) == 1 else pictures} if pictures else {})}
     if kind.startswith("image/") or kind == "application/octet-stream":
@@ -140,6 +140,16 @@ def missing_model() -> ValidationFailed:
 
 def _missing(field: str, message: str) -> ValidationFailed:
     return ValidationFailed(message, field=field, detail=[{"type": "missing", "loc": ["body", field], "msg": "Field required"}])
+
+
+def _no_picture(form: FormData) -> ValidationFailed:
+    """The error for a form whose image is missing or no file, in terms of forms."""
+    others = ", ".join(dict.fromkeys(name[:40] for name, part in form.multi_items() if isinstance(part, UploadFile) and name != "image"))
+    got = "a field without a file name" if "image" in form else f"files named {others}" if others else "none"
+    return _missing(
+        "image",
+        f"the form needs an image as a file part named image, got {got[:200]}; with curl: -F image=@photo.jpg (once for each image)",
+    )
 
 
 def _bytes_field(data: bytes) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from florence2.errors import InvalidPrompt
+from florence2.errors import InvalidOption, InvalidPrompt
 from florence2.results import FinishReason, Result
 from florence2.tasks.coordinates import check_image_size, dequantize
 from florence2.tasks.parsing import Found, find_objects, without_sentinels
@@ -22,24 +22,36 @@ from florence2.tasks.table import TASKS, Grammar
 from florence2.tasks.tokenizer import Tokenizer
 
 
-def parse(tag: str, text: str, image_size: Sequence[int], banned_phrases: frozenset[str] = frozenset()) -> dict[str, Any]:
+def parse(
+    tag: str,
+    text: str,
+    image_size: Sequence[int] | None = None,
+    banned_phrases: frozenset[str] = frozenset(),
+    *,
+    coordinates: Literal["int", "float"] = "int",
+) -> dict[str, Any]:
     """The reference's dictionary for a generated text.
 
     Args:
         tag: A task's tag; under any other string the text comes back as it is, as the reference has it.
         text: What the model generated, special tokens kept.
-        image_size: Width and height of the original image in pixels.
+        image_size: Width and height of the original image in pixels; None will do where the answer is a text.
         banned_phrases: Labels that grounding leaves out: the checkpoint's list.
+        coordinates: As of :meth:`~florence2.results.Result.to_dict`.
 
     Raises:
-        InvalidOption: ``image_size`` is not two whole numbers of at least 1.
+        InvalidOption: ``image_size`` is not two whole numbers of at least 1, or missing; another word for ``coordinates``.
         InvalidPrompt: ``tag`` or ``text`` is no string.
     """
     for name, value in (("tag", tag), ("text", text)):
         if not isinstance(value, str):
             raise InvalidPrompt(f"{name} must be a string; got {type(value).__name__}", field=name)
     found = find_objects(_grammar(tag), text, banned_phrases)
-    return _result(tag, tag, text, found, check_image_size(image_size)).to_dict()
+    if image_size is None:
+        if tag in TASKS and TASKS[tag].kind != "text":
+            raise InvalidOption(f"{tag} finds places: give image_size=(width, height) of the original image in pixels", field="image_size")
+        image_size = (1, 1)  # a text has no places in it
+    return _result(tag, tag, text, found, check_image_size(image_size)).to_dict(coordinates=coordinates)
 
 
 def read_answer(prompt: Prompt, text: str, image_size: Sequence[int]) -> Result:

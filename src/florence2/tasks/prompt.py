@@ -8,11 +8,14 @@ tasks and no token ids.
 from __future__ import annotations
 
 import difflib
+import html
 import math
 import numbers
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from florence2.errors import InvalidPrompt, InvalidRegion, UnknownTask
 from florence2.results import Kind
@@ -26,6 +29,9 @@ Region = str | Sequence[float]
 ENDLESS = (10**9, 10**9)
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
 _TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
+# What a page, a shell or a copied text makes of the brackets.
+_OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
+_NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
 
 
@@ -62,11 +68,11 @@ def build_prompt(
         region: Four pixels x1, y1, x2, y2 of the original image (always pixels, never fractions of it), or
             ``<loc_x1><loc_y1><loc_x2><loc_y2>``.
         image_size: Width and height in pixels; needed for a region in pixels.
-        allow_unknown_tag: Let a prompt pass as free text although it begins like a tag that is none of the fifteen: the
-            own tags of fine-tuned checkpoints.
+        allow_unknown_tag: Let a prompt pass as free text although it begins like a tag that is none of the fifteen, or is the name of
+            one: the own tags and prompts of fine-tuned checkpoints.
 
     Raises:
-        UnknownTask: The prompt begins with a tag that is none of the fifteen.
+        UnknownTask: The prompt begins with a tag that is none of the fifteen, or is a tag whose brackets are missing or escaped.
         InvalidPrompt: Text or region missing, given twice or not wanted; more than one tag; tokens that frame the input.
         InvalidRegion: The region is not a box inside the image.
     """
@@ -156,6 +162,13 @@ def _free_prompt(prompt: str, text: str | None, region: Region | None, allow_unk
         found, name = match.groups()
         if _tag_named(name) in TASKS or found not in _FREE_TOKENS:
             raise _unknown_task(found, name)
+    meant = None if allow_unknown_tag else _meant_tag(prompt)
+    if meant is not None:
+        raise UnknownTask(
+            f"the prompt {shortened(prompt)} is not a task tag, but reads like one; did you mean {meant}? As free text it passes with "
+            "allow_unknown_tag=True.",
+            field="prompt",
+        )
     for field, value in (("text", text), ("region", region)):
         if value is not None:
             raise InvalidPrompt(
@@ -166,8 +179,21 @@ def _free_prompt(prompt: str, text: str | None, region: Region | None, allow_unk
     return Prompt(prompt.split(">")[0] + ">", None, prompt, "text")
 
 
+def _meant_tag(prompt: str) -> str | None:
+    """The tag that a prompt without one must mean: a tag's name alone, or a tag whose brackets were escaped or lost on the way."""
+    plain = re.sub(r"\\[ux](?:00)?3[ceCE]", "<", html.unescape(html.unescape(prompt)))
+    plain = unicodedata.normalize("NFKC", unquote(plain))
+    alone = _tag_named(_OF_NO_TAG.sub("", plain))
+    if alone in TASKS:
+        return alone
+    first = _TAG_LIKE.match(plain)
+    named = _NAMED_FIRST.match(plain)
+    begins = [_tag_named(first[2])] if first else [f"<{named[1]}>"] if named else []
+    return next((tag for tag in (*begins, *(tag for tag in TASKS if tag in plain)) if tag in TASKS), None)
+
+
 def _tag_named(name: str) -> str:
-    return "<" + re.sub(r"[ -]", "_", name.upper()) + ">"
+    return "<" + re.sub(r"[ -]+", "_", name.upper()) + ">"
 
 
 def _tags_that_need(need: str) -> list[str]:
@@ -223,7 +249,8 @@ def _task_region(task: Task, inline: str, text: str | None, region: Region | Non
 
 def _pixels(region: Sequence[float]) -> tuple[float, ...]:
     try:
-        values = tuple(region)
+        # Arrays and tensors give numbers of their own kind otherwise.
+        values = tuple(region.tolist() if hasattr(region, "tolist") else region)  # type: ignore[attr-defined]
     except TypeError:
         raise _region_error(region) from None
     if len(values) != 4 or not all(_is_finite_number(value) for value in values):
