@@ -235,20 +235,3 @@ def test_a_cache_that_others_can_write_to_is_not_used(monkeypatch, tmp_path: Pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("in the way")
     assert kernels._cache_folder() is None
-
-
-def test_a_library_is_built_once_and_kept(monkeypatch, tmp_path: Path) -> None:
-    if not shutil.which("g++"):
-        pytest.skip("no g++ on this machine")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels._load()
-    assert len(list((tmp_path / "florence2").glob("kernels-*.so"))) == 1
-    monkeypatch.setattr(kernels, "_build", lambda *_: pytest.fail("built again"))
-    kernels._load()
-
-
-def test_without_a_cache_they_are_built_for_the_process(monkeypatch) -> None:
-    if not shutil.which("g++"):
-        pytest.skip("no g++ on this machine")
-    monkeypatch.setattr(kernels, "_cache_folder", lambda: None)
-    kernels._check(kernels._load())

@@ -2,14 +2,16 @@
 
 ``prepare`` builds (about a second, the first time) and loads them, ``loaded`` is what attention asks. Where there is no g++, no place to
 write or any doubt about the result, there are none and attention is plain PyTorch: the same within rounding, and slower
-(``docs/benchmarks.md``).
-Knows nothing of models.
+(``docs/benchmarks.md``). What comes from the cache is read, held against the digest in its name, and loaded from memory: a file that is
+cut short, exchanged or changed under a running process never is what runs. Knows nothing of models.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -17,7 +19,10 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
+from typing import IO
 
 import torch
 import torch.nn.functional as F
@@ -34,17 +39,21 @@ TYPES = (torch.float32, torch.bfloat16)  # there is code for these, and for head
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # of an entry; beyond that, matrix products are faster
 COMPILER_PATIENCE_S = 120.0
+MAX_LIBRARY_BYTES = 1 << 24
+BUILDING = "building-"  # how folders begin in which a library is made
 
 _log = logging.getLogger("florence2")
 _kernels: Kernels | None = None
 _is_prepared = False
+_preparing = threading.Lock()
+_number_of_loads = itertools.count(1)
 
 
 class Kernels:
     """The routines of one library. Tensors are on the CPU; nothing is checked but what a caller could get wrong unnoticed."""
 
-    def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
         pointer, size, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         self._attend = library.florence2_attend
         self._attend.argtypes = [integer, integer, integer, *[pointer] * 7, size, size, size, pointer, ctypes.c_float, integer]
@@ -102,16 +111,14 @@ class Kernels:
 def prepare() -> None:
     """Build and load the routines, if this machine can; done once a process, whatever comes of it."""
     global _kernels, _is_prepared
-    if _is_prepared:
-        return
-    _is_prepared = True
-    try:
-        kernels = _load()
-        _check(kernels)
-    except (OSError, subprocess.SubprocessError, _NotHere) as error:
-        _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
-        return
-    _kernels = kernels
+    with _preparing:
+        if _is_prepared:
+            return
+        try:
+            _kernels = _load()
+        except Exception as error:  # whatever is wrong with a compiler, a disk or a library: there is another way
+            _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
+        _is_prepared = True
 
 
 def loaded() -> Kernels | None:
@@ -130,12 +137,86 @@ def _load() -> Kernels:
     compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         raise _NotHere("no g++")
-    name = f"kernels-{_fingerprint(compiler)}.so"
-    folder = _cache_folder()
-    if folder is None:
-        with tempfile.TemporaryDirectory() as passing:  # a library that is loaded needs its file no more
-            return Kernels(_build(compiler, Path(passing) / name))
-    return Kernels(folder / name if (folder / name).is_file() else _build(compiler, folder / name))
+    stem, folder = f"kernels-{_fingerprint(compiler)}", _cache_folder()
+    if folder is not None:
+        _sweep(folder)
+        for path in sorted(folder.glob(f"{stem}-*.so")):
+            if (kernels := _from_cache(path)) is not None:
+                return kernels
+    library = _build(compiler, folder)
+    kernels = _opened(library)
+    if folder is not None:
+        with contextlib.suppress(OSError):  # no room: the next process builds its own
+            _keep(library, folder / f"{stem}-{_digest(library)}.so")
+    return kernels
+
+
+def _from_cache(path: Path) -> Kernels | None:
+    """The routines in a file of the cache; None, and no file any more, if it is not what was once put there."""
+    try:
+        return _opened(_read(path))
+    except (OSError, AttributeError, _NotHere) as error:
+        _log.info("%s is thrown away and built anew: %s", path, error)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+
+
+def _opened(library: bytes) -> Kernels:
+    """The routines of a library, which compute what they should; from memory, where no file can change under them."""
+    try:
+        with os.fdopen(os.memfd_create("florence2-kernels", os.MFD_CLOEXEC), "wb") as file:
+            # One more slash each time: the dynamic linker gives the library that it has already for a path that it has seen.
+            kernels = _written(library, file, f"/proc/self/fd{'/' * next(_number_of_loads)}{file.fileno()}")
+    except OSError:  # systems that allow no code in such memory
+        with tempfile.NamedTemporaryFile(suffix=".so") as file:
+            kernels = _written(library, file, file.name)
+    _check(kernels)
+    return kernels
+
+
+def _written(library: bytes, file: IO[bytes], path: str) -> Kernels:
+    file.write(library)
+    file.flush()
+    return Kernels(path)
+
+
+def _read(path: Path) -> bytes:
+    """The content of a file of the cache, if it is what was once put there."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or not _is_own(status):
+            raise _NotHere("no file that its user alone can write to")
+        library = file.read(MAX_LIBRARY_BYTES + 1)
+    if _digest(library) != path.stem.rpartition("-")[2]:
+        raise _NotHere("its content is not what was built")
+    return library
+
+
+def _keep(library: bytes, path: Path) -> None:
+    """Put a library into the cache, at once or not at all; of those who do it at the same time, the last one stays."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=BUILDING) as folder:
+        new = Path(folder) / path.name
+        new.touch(mode=0o600)
+        new.write_bytes(library)
+        new.replace(path)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes have left that were ended while they built."""
+    for left in folder.glob(f"{BUILDING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 2 * COMPILER_PATIENCE_S:
+                shutil.rmtree(left)
+
+
+def _digest(library: bytes) -> str:
+    return hashlib.blake2b(library, digest_size=16).hexdigest()
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether the user owns it and nobody else can write to it."""
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _cache_folder() -> Path | None:
@@ -149,26 +230,27 @@ def _cache_folder() -> Path | None:
         status = folder.stat()
     except OSError:
         return None
-    is_own = status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return folder if is_own and os.access(folder, os.W_OK) else None
+    return folder if _is_own(status) and os.access(folder, os.W_OK) else None
 
 
-def _build(compiler: str, path: Path) -> Path:
-    """Compile into ``path``; whoever builds the same at the same time ends up with one of two equal files."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        output = Path(folder) / path.name
-        done = subprocess.run(
-            [compiler, *FLAGS, "-o", str(output), str(SOURCE)], capture_output=True, text=True, timeout=COMPILER_PATIENCE_S, check=False
-        )
+def _build(compiler: str, folder: Path | None) -> bytes:
+    """A library that was compiled now, in a folder of its own inside ``folder``."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
+        output = Path(passing) / "kernels.so"
+        done = _run([compiler, *FLAGS, "-o", str(output), str(SOURCE)])
         if done.returncode:
             raise _NotHere(f"{compiler} failed: {done.stderr.strip()[:500]}")
-        return output.replace(path)
+        return output.read_bytes()
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILER_PATIENCE_S, check=False)
 
 
 def _fingerprint(compiler: str) -> str:
     """What a library depends on: the source, how it is built, by what and for which processor."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=COMPILER_PATIENCE_S, check=False).stdout
-    processor = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    version = _run([compiler, "--version"]).stdout
+    processor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     lasting = [line for line in processor.splitlines() if not line.startswith(("cpu MHz", "bogomips"))]
     parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version.encode(), "\n".join(lasting).encode())
     return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
@@ -206,3 +288,13 @@ def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:
 def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
     """Strides of the first three dimensions; the last one is contiguous in all that is attended to."""
     return (ctypes.c_int64 * 3)(*tensor.stride()[:3])
+
+
+def _renew_lock() -> None:
+    """In a forked child: the thread that may have held it is not here."""
+    global _preparing
+    _preparing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
