@@ -1,4 +1,4 @@
-"""The Python blocks and command lines of the pages run as they stand.
+"""The Python blocks of the pages run as they stand.
 
 They run in a folder with ``examples/scene.png`` and ``my-adapter``. The demo model is the real one where the package holds it;
 all others, which would have to be downloaded, are a tiny random checkpoint.
@@ -7,9 +7,7 @@ all others, which would have to be downloaded, are a tiny random checkpoint.
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from florence2 import cli
 from florence2.weights import ALIASES, Alias, hub
 from tests.checkpoints import TINY, write_checkpoint, write_json
 from tests.docs.markdown import PAGES, ROOT, fences
@@ -81,17 +78,3 @@ def test_python_blocks_run(page: Path):
             printed = output.getvalue()
         elif block.language == "text" and block.follows_directly and before is not None and before.language == "python":
             assert printed == block.content, f"{page}, line {block.line}"
-
-
-@pytest.mark.parametrize("page", pages_with("sh"))
-def test_command_lines_run(page: Path, capsys: pytest.CaptureFixture[str]):
-    lines = [line for fence in fences(page.read_text(encoding="utf-8")) if fence.language == "sh" for line in fence.content.splitlines()]
-    called = [line for line in lines if line.startswith("florence2 ")]
-    assert called
-    for line in called:
-        words = [word for written in shlex.split(line)[1:] for word in (glob.glob(written) if "*" in written else [written])]
-        with pytest.raises(SystemExit) as end:
-            cli.main(words)
-        shown = capsys.readouterr()
-        assert end.value.code in (0, None), f"{line}: {shown.err}"
-        assert shown.out, line
