@@ -21,7 +21,7 @@ PACKAGES = frozenset(
 
 def serve(
     model: Annotated[
-        list[str] | None, typer.Option(help="Loaded before the server is ready: alias, hub id or folder. May be repeated.")
+        list[str] | None, typer.Option(help="Loaded before the server is ready: alias, hub id, folder, or NAME=FOLDER. May be repeated.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Defaults to start from: local, dedicated or hosted.")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1, or the profile's.")] = None,

@@ -103,6 +103,7 @@ class RecentInferences(Collector):
         """The gauges as they are now."""
         load_s = GaugeMetricFamily("florence2_model_load_seconds", "How long loading took.", labels=["model"])
         totals = [0, 0, 0.0]
+        names = {"total"}
         for model_id, seconds in self._loaded().items():
             load_s.add_metric([model_id], seconds)
             events = self._seen[model_id]
@@ -110,7 +111,7 @@ class RecentInferences(Collector):
             times = [seconds for _, seconds in events if seconds is not None]
             values = (len(times), len(events) - len(times), sum(times) / len(times) if times else 0.0)
             totals = [total + value for total, value in zip(totals, values, strict=True)]
-            yield from _gauges(re.sub(r"[^a-zA-Z0-9_]", "_", model_id), *values)
+            yield from _gauges(_unused(re.sub(r"[^a-zA-Z0-9_]", "_", model_id), names), *values)
         yield from _gauges("total", *totals)
         yield load_s
 
@@ -123,6 +124,16 @@ class RecentInferences(Collector):
 def task_label(prompt: str) -> str:
     """The task's tag, or one word for all free prompts."""
     return next((tag for tag in TASKS if tag in prompt), FREE_PROMPT)
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """A name that no other gauge has: ``a/x`` and ``a-x`` are two models and would be one name."""
+    found, number = name, 1
+    while found in used:
+        number += 1
+        found = f"{name}_{number}"
+    used.add(found)
+    return found
 
 
 def _gauges(name: str, inferences: float, errors: float, seconds: float) -> Iterable[Metric]:

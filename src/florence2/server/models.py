@@ -21,18 +21,11 @@ from florence2.errors import Florence2Error, MissingExtra, ModelNotFound
 from florence2.results import Result
 from florence2.schemas import LoadedModelEntry, Registry
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
+from florence2.server.naming import FOREIGN_IDS, name_models
 from florence2.server.settings import Settings
 from florence2.weights.aliases import ALIASES
 
 logger = logging.getLogger(__name__)
-
-FOREIGN_IDS = {
-    "florence-pretrains/1": "florence-2-base",
-    "florence-pretrains/3": "florence-2-base",
-    "florence-pretrains/2": "florence-2-large",
-    "florence-pretrains/4": "florence-2-large",
-}
-"""Ids of Roboflow's platform, before and after November 2025, and the aliases that they mean."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -86,14 +79,17 @@ class Models:
         settings: which models there are.
         loader: makes an engine of a source.
         stop_loading: ends what the loader is doing.
+
+    Raises:
+        InvalidOption: two models have one name.
     """
 
     def __init__(self, settings: Settings, loader: Loader, *, stop_loading: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._loader = loader
         self._stop_loading = stop_loading
-        at_start = {_short_name(source): FOREIGN_IDS.get(source, source) for source in settings.model}
-        self._named = {**at_start, **settings.models}
+        at_start = name_models(settings.model, settings.models)
+        self._named = {**settings.models, **at_start}
         self._pinned = list(at_start)
         self._loaded: dict[str, LoadedModel] = {}
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
@@ -114,7 +110,7 @@ class Models:
     @property
     def known(self) -> list[str]:
         """The canonical ids that a request may name."""
-        return list(dict.fromkeys([*self._named, *(ALIASES if self._settings.loadable != "named" else ())]))
+        return list(dict.fromkeys([*self._pinned, *self._named, *(ALIASES if self._settings.loadable != "named" else ())]))
 
     def canonical(self, name: str) -> str:
         """The one id of the model that ``name`` means.
@@ -133,7 +129,7 @@ class Models:
 
     def aliases(self, model_id: str) -> list[str]:
         """The other names of a model."""
-        return [name for name, target in FOREIGN_IDS.items() if target == model_id]
+        return [name for name, target in FOREIGN_IDS.items() if target == model_id and name not in self._named]
 
     async def get(self, name: str, wait_s: float | None = None) -> tuple[LoadedModel, bool]:
         """The model that ``name`` means, loaded if needed, and whether this call had to wait for that.
@@ -224,7 +220,7 @@ class Models:
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
         source = self._named.get(model_id, model_id)
-        logger.info("loading %s", model_id)
+        logger.info("loading %s%s", model_id, "" if source == model_id else f" from {source}")
         try:
             engine = await asyncio.to_thread(self._loader, source)
         except Exception as error:
@@ -273,10 +269,3 @@ class Models:
         close = difflib.get_close_matches(name.lower().rpartition("/")[2], self.known, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]}?" if close else ""
         return f"Unknown model {name[:200]!r}.{hint} This server has: {', '.join(names)}."
-
-
-def _short_name(source: str) -> str:
-    """The id of a model that is named by its source: a folder goes by its last part, all else by itself."""
-    if source in ALIASES or not Path(source).expanduser().is_dir():
-        return FOREIGN_IDS.get(source, source)
-    return Path(source).expanduser().resolve().name

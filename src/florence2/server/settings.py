@@ -108,7 +108,8 @@ class Settings(BaseSettings):
     allow_key_in_header: bool = Field(default=True, description="Accept a key as Authorization: Bearer.")
 
     model: Names = Field(
-        default=["florence-2-demo"], description="Models loaded before the server is ready: alias, alias@revision, hub id or folder."
+        default=["florence-2-demo"],
+        description="Models loaded before the server is ready: alias, alias@revision, hub id or folder, or NAME= and one of these.",
     )
     models: dict[str, str] = Field(default={}, description="Names of your own, and what each means: alias, hub id or folder.")
     loadable: Literal["named", "aliases", "any"] = Field(

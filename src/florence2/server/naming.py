@@ -1,0 +1,110 @@
+"""Which name each model of the settings goes by.
+
+In: what ``model`` and ``models`` list: aliases, hub ids, folders, and ``NAME=`` in front of any of them. Out: each name with the source
+that it means, no two models under one name. Knows nothing of loading.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from florence2.errors import InvalidOption
+from florence2.weights.aliases import ALIASES
+
+FOREIGN_IDS = {
+    "florence-pretrains/1": "florence-2-base",
+    "florence-pretrains/3": "florence-2-base",
+    "florence-pretrains/2": "florence-2-large",
+    "florence-pretrains/4": "florence-2-large",
+}
+"""Ids of Roboflow's platform, before and after November 2025, and the aliases that they mean."""
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.@-]*(/[\w.@-]+)*")
+
+
+def name_models(sources: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
+    """The names of the models that are loaded at the start, each with its source, in their order.
+
+    A folder goes by the last part of its path, or by as many parts as tell it from all others; all else goes by itself.
+
+    Args:
+        sources: what the setting ``model`` lists.
+        models: what the setting ``models`` says; its names are taken.
+
+    Raises:
+        InvalidOption: two models were given one name, or a folder has none.
+    """
+    # A name that was given stays; folders that were given none make way.
+    named: dict[str, str] = {}
+    for name, source in _given(sources, models):
+        if named.setdefault(name, source) != source:
+            raise InvalidOption(
+                f"two models are called {name!r}: {named[name]} and {source}; give each a name of its own (NAME=FOLDER)", field="model"
+            )
+    short = _short_names([source for source in sources if _is_unnamed_folder(source, models)], {*named, *models})
+    chosen = dict.fromkeys(short[_absolute(one)] if _is_unnamed_folder(one, models) else _split(one)[0] for one in sources)
+    folders = {name: folder for folder, name in short.items()}
+    return {name: named[name] if name in named else folders[name] for name in chosen}
+
+
+def _given(sources: Sequence[str], models: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and source of each model that goes by a name of its own. A name of ``models`` means what that says."""
+    found: list[tuple[str, str]] = []
+    for one in sources:
+        if _is_unnamed_folder(one, models):
+            continue
+        name, source = _split(one)
+        if name in models:
+            found.append((name, _settled(models[name])))
+            if "=" not in one:
+                continue
+        found.append((name, _settled(source)))
+    return found
+
+
+def _settled(source: str) -> str:
+    """One text for all ways to write the same source."""
+    return _absolute(source) if _is_folder(source) else source
+
+
+def _split(source: str) -> tuple[str, str]:
+    """Name and source of what is no folder that goes by its own name."""
+    name, equals, rest = source.partition("=")
+    if equals and not _is_folder(source) and _NAME.fullmatch(name.strip()):
+        if not rest.strip():
+            raise InvalidOption(f"the model {source!r} has no source: expected NAME=FOLDER, NAME=ALIAS or NAME=HUB-ID", field="model")
+        return name.strip(), FOREIGN_IDS.get(rest.strip(), rest.strip())
+    known = FOREIGN_IDS.get(source, source)
+    return known, known
+
+
+def _is_unnamed_folder(source: str, models: Mapping[str, str]) -> bool:
+    return source not in ALIASES and source not in models and _is_folder(source)
+
+
+def _is_folder(source: str) -> bool:
+    return source not in ALIASES and Path(source).expanduser().is_dir()
+
+
+def _absolute(folder: str) -> str:
+    """One text for all ways to write a folder's path. Links stay: who links ``best`` to a run calls it ``best``."""
+    return os.path.abspath(Path(folder).expanduser())
+
+
+def _short_names(folders: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """The name of each folder by its whole path: its last parts, as few as tell it from the others and from what is taken."""
+    lengths = dict.fromkeys(map(_absolute, folders), 1)
+    while True:
+        names = {folder: "/".join(Path(folder).parts[1:][-length:]) for folder, length in lengths.items()}
+        counts = Counter(names.values())
+        unclear = [folder for folder, name in names.items() if not name or counts[name] > 1 or name in taken]
+        if not unclear:
+            return names
+        for folder in unclear:
+            if lengths[folder] >= len(Path(folder).parts) - 1:
+                raise InvalidOption(f"the folder {folder} has no name of its own; give it one: NAME={folder}", field="model")
+            lengths[folder] += 1
