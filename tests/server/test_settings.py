@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -10,14 +11,9 @@ from typing import Any
 import pytest
 
 from florence2.errors import InvalidOption
-from florence2.server.settings import (
-    FOREIGN_NAMES,
-    PROFILES,
-    Settings,
-    parse_assignments,
-    read_settings,
-    unknown_names,
-)
+from florence2.server.command import serve
+from florence2.server.settings import FLAGS, PROFILES, Settings, notices, parse_assignments, read_settings
+from florence2.server.sources import FOREIGN_NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +35,8 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (settings.profile, settings.port, settings.max_images, settings.host) == ("dedicated", 1, 11, "0.0.0.0")
     assert settings.request_timeout_s == PROFILES["dedicated"]["request_timeout_s"]
     monkeypatch.setenv("PORT", "2")
+    assert read_settings({"config": file}).port == 1
+    monkeypatch.setenv("FLORENCE2_ROBOFLOW_NAMES", "true")
     assert read_settings({"config": file}).port == 2
     monkeypatch.setenv("FLORENCE2_PORT", "3")
     assert read_settings({"config": file}).port == 3
@@ -73,7 +71,12 @@ def test_names_of_the_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    settings = read_settings({})
+    assert read_settings({}) == Settings()
+    (notice,) = notices({**values, "FLORENCE2_DEVICE": "cpu"}, Settings())
+    assert "ALLOW_NON_HTTPS_URL_INPUT" in notice
+    assert "HOST" not in notice.split(";")[0]  # set by shells and platforms for reasons of their own
+    settings = read_settings({"roboflow_names": True})
+    assert notices(values, settings) == []
     assert settings.host == "0.0.0.0"
     assert settings.allow_origins == ["https://a.example"]
     assert settings.model == ["florence-2-base"]
@@ -109,6 +112,9 @@ def test_profiles_that_need_keys(profile: str, tmp_path: Path) -> None:
         ({"ssl_certfile": "a.pem"}, "ssl_keyfile"),
         ({"loadable": "named", "model": []}, "no model"),
         ({"config": "/nope.toml"}, "no settings file"),
+        ({"port": "x"}, "port (--port): "),
+        ({"max_images": 0}, "max_images (--set max_images): "),
+        ({"root_path": "/a b"}, "root_path (--root-path): expected a path such as /florence2"),
     ],
 )
 def test_mistakes(flags: dict[str, Any], words: str) -> None:
@@ -123,17 +129,92 @@ def test_mistakes_do_not_repeat_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["port = ", "prot = 1", "port = 'x'"])
-def test_mistakes_in_the_file(tmp_path: Path, content: str) -> None:
-    (tmp_path / "a.toml").write_text(content, encoding="utf-8")
-    with pytest.raises(InvalidOption):
-        read_settings({"config": tmp_path / "a.toml"})
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("host = 'x'\nport = ", "can't be read: Invalid value (at"),
+        ("host = 'x'\n\nprot = 1", "unknown setting 'prot' ({file}, line 3) (did you mean port?)"),
+        ("# port = 1\nport = 'x'", "port ({file}, line 2): Input should be a valid integer"),
+        ("[models]\na = 1", "models ({file}, line 1): Input should be a valid string"),
+        ("log_level = 'loud'", "log_level ({file}, line 1): "),
+        ("\udcff", "can't be read"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path: Path, content: str, words: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InvalidOption) as caught:
+        read_settings({"config": file})
+    assert words.replace("{file}", str(file)) in str(caught.value)
+    assert str(file) in str(caught.value)
 
 
-def test_broken_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLORENCE2_MODELS", "{")
-    with pytest.raises(InvalidOption):
+def test_mistakes_in_the_environment_name_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value, words in (
+        ("FLORENCE2_PORT", "http", "port (FLORENCE2_PORT in the environment): "),
+        ("florence2_max_images", "-1", "max_images (florence2_max_images in the environment): "),
+        ("FLORENCE2_MODELS", "{", "models (FLORENCE2_MODELS in the environment): expected a JSON object"),
+        ("FLORENCE2_MODEL", "[", "model (FLORENCE2_MODEL in the environment): "),
+        ("FLORENCE2_CONFIG", "/nope.toml", "no settings file '/nope.toml'"),
+        ("FLORENCE2_ROOT_PATH", "/a?b", "root_path (FLORENCE2_ROOT_PATH in the environment): "),
+    ):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(InvalidOption) as caught:
+            read_settings({})
+        assert words in str(caught.value)
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("FLORENCE2_ROBOFLOW_NAMES", "1")
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(InvalidOption, match=r"port \(PORT in the environment\)"):
         read_settings({})
+
+
+def test_what_orchestrators_set_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Kubernetes Service named "florence2", a shell of conda, a platform that sets PORT."""
+    environment = {
+        "FLORENCE2_PORT": "tcp://10.0.0.7:9001",
+        "FLORENCE2_PORT_9001_TCP": "tcp://10.0.0.7:9001",
+        "FLORENCE2_PORT_9001_TCP_PROTO": "tcp",
+        "FLORENCE2_PORT_9001_TCP_PORT": "9001",
+        "FLORENCE2_PORT_9001_TCP_ADDR": "10.0.0.7",
+        "FLORENCE2_SERVICE_HOST": "10.0.0.7",
+        "FLORENCE2_SERVICE_PORT": "9001",
+        "FLORENCE2_SERVICE_PORT_HTTP": "9001",
+        "FLORENCE2_API_SERVICE_HOST": "10.0.0.8",
+        "FLORENCE2_API_PORT": "udp://10.0.0.8:53",
+        "FLORENCE2_DEVICE": "",
+        "HOST": "x86_64-conda-linux-gnu",
+        "PORT": "tcp://10.0.0.9:80",
+        "LOG_LEVEL": "LOUD",
+        "DEVICE": "tpu",
+    }
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert read_settings({}) == Settings()
+    assert notices(environment, Settings()) == []
+    del environment["HOST"]
+    monkeypatch.delenv("HOST")
+    monkeypatch.setenv("LOG_LEVEL", "WARN")
+    monkeypatch.setenv("DEVICE", "cpu")
+    settings = read_settings({"roboflow_names": True})
+    assert (settings.port, settings.log_level, settings.device) == (9001, "warning", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [("WARN", "warning"), ("Warning", "warning"), ("fatal", "critical"), (" info ", "info"), ("10", "debug"), (30, "warning")],
+)
+def test_levels_of_the_log(given: str, level: str) -> None:
+    assert read_settings({"log_level": given}).log_level == level
+
+
+def test_flags_are_those_of_the_command() -> None:
+    assert set(inspect.signature(serve).parameters) - {"set_", "check"} == FLAGS
+
+
+@pytest.mark.parametrize(("given", "path"), [("", ""), ("/", ""), ("florence2/", "/florence2"), ("/a/b/", "/a/b")])
+def test_root_path(given: str, path: str) -> None:
+    assert read_settings({"root_path": given}).root_path == path
 
 
 def test_assignments() -> None:
@@ -148,7 +229,8 @@ def test_assignments() -> None:
 
 
 def test_unknown_names() -> None:
-    assert unknown_names({"FLORENCE2_PROT": "1", "FLORENCE2_PORT": "2", "OTHER": "3"}) == ["FLORENCE2_PROT (did you mean port?)"]
+    environment = {"FLORENCE2_PROT": "1", "FLORENCE2_PORT": "2", "OTHER": "3"}
+    assert notices(environment, Settings()) == ["no such setting: FLORENCE2_PROT (did you mean port?)"]
 
 
 def test_keys_are_not_shown() -> None:

@@ -31,7 +31,9 @@ from florence2.server.loading import EngineLoader
 from florence2.server.metrics import Metrics
 from florence2.server.models import AnsweringEngine, Loader, Models
 from florence2.server.origins import Origins, is_loopback
+from florence2.server.pages import ASSETS, asset_files
 from florence2.server.requests import failed_validation
+from florence2.server.root_path import RootPath
 from florence2.server.routes import NAME, Service, router
 from florence2.server.settings import Settings
 
@@ -64,9 +66,17 @@ def create_app(
         InvalidOption: keys are needed and there are none, or their file can't be read.
     """
     service = _service(settings, engine, loader)
-    app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan(service, on_ready, on_failure))
+    app = FastAPI(
+        title=NAME,
+        version=__version__,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(service, on_ready, on_failure),
+    )
     app.state.service = service
     app.include_router(router)
+    app.mount(ASSETS, asset_files())
     app.add_exception_handler(HTTPException, _raise_own)
     app.add_exception_handler(RequestValidationError, _raise_own)
     # The last added is the outermost.
@@ -83,6 +93,7 @@ def create_app(
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
     )
+    app.add_middleware(RootPath, prefix=settings.root_path)
     return app
 
 

@@ -18,7 +18,9 @@ from florence2.errors import InvalidOption
 from florence2.server.errors import UNAUTHORIZED_MESSAGE, Unauthorized
 from florence2.server.settings import Settings
 
-OPEN_PATHS = frozenset({"/", "/info", "/healthz", "/readiness", "/docs", "/docs/errors"})
+OPEN_PATHS = frozenset(
+    {"/", "/info", "/healthz", "/readiness", "/docs", "/docs/errors", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"}
+)
 # Known clients put the key into the body of these; their routes look there, by ``Gate.check_body``.
 BODY_PATHS = ("/infer/lmm", "/model/add", "/model/remove")
 

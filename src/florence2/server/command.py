@@ -15,7 +15,10 @@ from florence2.console import say
 from florence2.errors import MissingExtra
 
 PACKAGES = frozenset(
-    {"fastapi", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings", "starlette", "uvicorn"}
+    {
+        *("fastapi", "fastapi_offline", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
+        *("starlette", "uvicorn"),
+    }
 )
 
 
@@ -28,6 +31,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The port to listen on. Default: 9001.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with settings.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
+    root_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The path below which a proxy offers the server, such as /florence2.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
@@ -42,7 +48,7 @@ def serve(
         from florence2.server.check import run_check
         from florence2.server.logs import set_up
         from florence2.server.process import serve as run
-        from florence2.server.settings import parse_assignments, read_settings, unknown_names
+        from florence2.server.settings import notices, parse_assignments, read_settings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in PACKAGES:
             raise
@@ -53,12 +59,12 @@ def serve(
     flags: dict[str, Any] = {
         **parse_assignments(set_ or ()),
         **_given(model=model, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
-        **_given(device=device, precision=precision, log_level=log_level, log_json=log_json),
+        **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
     }
     settings = read_settings(flags)
     set_up(settings.log_level, settings.log_json)
-    for name in unknown_names(os.environ):
-        say(f"florence2: no such setting: {name}")
+    for line in notices(os.environ, settings):
+        say(f"florence2: {line}")
     if check:
         run_check(settings)
     else:

@@ -57,7 +57,7 @@ class Envelope:
             **scope.get("state", {}),
             "started": time.perf_counter(),
             "request_id": request_id,
-            "help_root": self._root(scope) + "/docs/errors",
+            "help_root": self._root() + "/docs/errors",
         }
         scope["state"] = state
         status, is_read = 0, headers.get("expect", "").lower() == "100-continue"  # such a client sends nothing until it is read
@@ -94,11 +94,11 @@ class Envelope:
         finally:
             self._note(scope, status, error)
 
-    def _root(self, scope: Scope) -> str:
+    def _root(self) -> str:
         """What stands in front of the server's own paths; what the client calls it by (`Host`) is anybody's to write."""
         if self._settings.public_url is not None:
             return self._settings.public_url.rstrip("/")
-        return scope.get("root_path", "").rstrip("/")
+        return self._settings.root_path
 
     def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
         """The error as it is sent; the server's own faults are logged with all that is known."""

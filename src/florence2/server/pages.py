@@ -12,12 +12,18 @@ from urllib.parse import quote
 
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from florence2 import __version__
 from florence2.schemas import InferRequest
 from florence2.server.errors import rows
 
+ASSETS = "/docs/assets"
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "pre{background:#f4f4f4;padding:1rem;overflow:auto}td,th{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top}"
@@ -28,14 +34,14 @@ EXAMPLE = """curl {root}/infer/lmm -H 'Content-Type: application/json' -d '{{
   "image": {{"type": "base64", "value": "'$(base64 -w0 scene.png)'"}}}}'"""
 
 
-def landing(models: Sequence[str]) -> str:
-    """The page at ``/``."""
-    example = EXAMPLE.format(root="http://localhost:9001", model=models[0] if models else "florence-2-base")
+def landing(models: Sequence[str], root: str) -> str:
+    """The page at ``/``; ``root`` is the path below which the server is offered."""
+    example = EXAMPLE.format(root=f"http://localhost:9001{root}", model=models[0] if models else "florence-2-base")
     return _page(
         "florence2",
         f"<h1>florence2 {__version__}</h1><p>Captions, boxes, masks and text of images.</p>"
         f"<p>Models: {html.escape(', '.join(models))}</p><pre>{html.escape(example)}</pre>"
-        '<p><a href="/docs">All routes</a> · <a href="/docs/errors">Errors</a> · <a href="/readiness">Ready?</a></p>',
+        f'<p><a href="{root}/docs">All routes</a> · <a href="{root}/docs/errors">Errors</a> · <a href="{root}/readiness">Ready?</a></p>',
     )
 
 
@@ -48,10 +54,24 @@ def errors() -> str:
     return _page("Errors of florence2", f"<h1>Errors</h1><table><tr><th>code<th>status<th>when<th>what to do</tr>{cells}</table>")
 
 
-def swagger(title: str, api_key: str | None) -> HTMLResponse:
-    """The page of all routes, which fetches their description with the reader's key."""
+def swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
+    """The page of all routes, which fetches their description with the reader's key. Nothing of it comes from elsewhere."""
     query = f"?api_key={quote(api_key, safe='')}" if api_key else ""
-    return get_swagger_ui_html(openapi_url=f"/openapi.json{query}", title=title)
+    page = get_swagger_ui_html(
+        openapi_url=f"{root}/openapi.json{query}",
+        title=title,
+        swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
+        swagger_favicon_url="data:,",
+    )
+    page.headers["content-security-policy"] = POLICY
+    page.headers["referrer-policy"] = "no-referrer"  # the page's address may hold the key
+    return page
+
+
+def asset_files() -> StaticFiles:
+    """Swagger UI's files, as they lie in an installed package."""
+    return StaticFiles(packages=[("fastapi_offline", "static")])
 
 
 def infer_body() -> dict[str, Any]:

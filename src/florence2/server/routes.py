@@ -231,7 +231,8 @@ def _check_management(service: Service) -> None:
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def landing(request: Request) -> HTMLResponse:
     """A page for people who open the address in a browser."""
-    return HTMLResponse(pages.landing(service_of(request).models.known))
+    service = service_of(request)
+    return HTMLResponse(pages.landing(service.models.known, service.settings.root_path))
 
 
 @router.get("/info", response_model=ServerInfo, tags=["server"])
@@ -268,9 +269,9 @@ async def metrics(request: Request) -> Response:
 
 
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-async def docs(api_key: str | None = Query(None)) -> HTMLResponse:
+async def docs(request: Request, api_key: str | None = Query(None)) -> HTMLResponse:
     """The description of all routes; a key in the query is passed on to fetch it."""
-    return pages.swagger(NAME, api_key)
+    return pages.swagger(NAME, api_key, service_of(request).settings.root_path)
 
 
 @router.get("/docs/errors", response_class=HTMLResponse, include_in_schema=False)

@@ -1,8 +1,8 @@
 """Everything that can be set about the server, in one class.
 
-A value comes from the first of: a flag, ``FLORENCE2_<NAME>`` in the environment, the name that Roboflow's server has for it,
-the TOML file of ``config``, the profile, the default below. The only place that reads the environment. Knows nothing of what
-the values do.
+A value comes from the first of: a flag, ``FLORENCE2_<NAME>`` in the environment, the name that Roboflow's server has for it (where
+``roboflow_names`` says so), the TOML file of ``config``, the profile, the default below. The only place that reads the environment.
+Knows nothing of what the values do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from florence2.errors import InvalidOption
+from florence2.server import sources
 
-PREFIX = "FLORENCE2_"
 Names = Annotated[list[str], NoDecode]
 Profile = Literal["local", "dedicated", "hosted"]
 
@@ -50,45 +50,30 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What each profile sets; all else keeps its default."""
 
-FOREIGN_NAMES: dict[str, str] = {
-    "HOST": "host",
-    "PORT": "port",
-    "SSL_CERTFILE": "ssl_certfile",
-    "SSL_KEYFILE": "ssl_keyfile",
-    "ALLOW_ORIGINS": "allow_origins",
-    "ALLOW_API_KEY_FROM_HEADERS": "allow_key_in_header",
-    "PRELOAD_MODELS": "model",
-    "DEVICE": "device",
-    "MAX_ACTIVE_MODELS": "max_loaded_models",
-    "MODEL_LOCK_ACQUIRE_TIMEOUT": "model_wait_s",
-    "ALLOW_URL_INPUT": "allow_urls",
-    "ALLOW_NON_HTTPS_URL_INPUT": "allow_http_urls",
-    "ALLOW_URL_INPUT_WITHOUT_FQDN": "allow_urls_without_domain",
-    "ALLOW_URL_TO_NON_GLOBAL_ADDRESSES": "allow_private_urls",
-    "WHITELISTED_DESTINATIONS_FOR_URL_INPUT": "url_allow_list",
-    "BLACKLISTED_DESTINATIONS_FOR_URL_INPUT": "url_deny_list",
-    "MAX_IMAGE_URL_REDIRECTS": "max_url_redirects",
-    "GET_MODEL_REGISTRY_ENABLED": "allow_model_registry",
-    "METRICS_ENABLED": "metrics",
-    "LOG_LEVEL": "log_level",
-    "STRUCTURED_API_LOGGING": "log_json",
-    "CORRELATION_ID_HEADER": "request_id_header",
-}
-"""Names of Roboflow's server that are understood, and the setting that each means."""
+# Settings that the command line has a flag of their own for; the others go by --set.
+FLAGS = frozenset(
+    {"model", "profile", "host", "port", "config", "api_keys_file", "root_path", "device", "precision", "log_level", "log_json"}
+)
+_LEVELS = {"warn": "warning", "fatal": "critical", "10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"}
 
 
 class Settings(BaseSettings):
     """Everything that can be set. Lists are written with commas in the environment, mappings as JSON."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True, frozen=True, protected_namespaces=())
+    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True, protected_namespaces=())
 
     profile: Profile = Field(default="local", description="Which set of defaults to start from.")
     config: Path | None = Field(default=None, description="A TOML file with settings by these names.")
+    roboflow_names: bool = Field(
+        default=False,
+        description="Read the names of Roboflow's server in the environment as well, `HOST` and `PORT` among them.",
+    )
 
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=9001, ge=0, le=65535, description="The port to listen on; 0 lets the system choose.")
     ssl_certfile: Path | None = Field(default=None, description="Certificate for HTTPS.")
     ssl_keyfile: Path | None = Field(default=None, description="The certificate's private key.")
+    root_path: str = Field(default="", description="The path below which a proxy offers the server, such as `/florence2`.")
     public_url: str | None = Field(
         default=None, description="The address that clients see; for links in answers. Default: the request's own."
     )
@@ -165,14 +150,24 @@ class Settings(BaseSettings):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
+    def _known_level(cls, value: object) -> object:
+        """The five names in any case, their short forms and numbers."""
+        name = str(value).strip().lower()
+        return _LEVELS.get(name, name) if isinstance(value, str | int) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _one_slash(cls, value: str) -> str:
+        """A path that begins with a slash and does not end in one; "" for the root."""
+        if "?" in value or "#" in value or any(sign.isspace() for sign in value):
+            raise ValueError("expected a path such as /florence2")
+        return "/" + value.strip("/") if value.strip("/") else ""
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
         if self.require_keys and not (self.api_keys or self.api_keys_file):
             raise ValueError(
-                f"the profile {self.profile} needs keys: set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE, or {PREFIX}REQUIRE_KEYS=false"
+                f"the profile {self.profile} needs keys: set FLORENCE2_API_KEYS or FLORENCE2_API_KEYS_FILE, or FLORENCE2_REQUIRE_KEYS=false"
             )
         if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
             raise ValueError("ssl_certfile and ssl_keyfile go together: set both or none")
@@ -190,39 +185,25 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, foreign names, file, profile: the first that has a value wins."""
-        file = init_settings().get("config") or os.environ.get(PREFIX + "CONFIG")
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings, _ForeignNames(settings_cls)]
-        if file:
-            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=_existing(Path(file))))
-        return *sources, _ProfileDefaults(settings_cls)
+        return init_settings, _Sources(settings_cls, init_settings())
 
 
-class _ForeignNames(PydanticBaseSettingsSource):
-    """Values under the names of Roboflow's server."""
+class _Sources(PydanticBaseSettingsSource):
+    """All that is not said by flags."""
+
+    def __init__(self, settings_cls: type[BaseSettings], flags: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._flags = flags
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Not used: all values come at once."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The settings that such names give."""
-        return from_foreign_names(os.environ)
-
-
-class _ProfileDefaults(_ForeignNames):
-    """What the profile sets, once the stronger sources have said which it is."""
-
-    def __call__(self) -> dict[str, Any]:
-        """The profile's values."""
-        return PROFILES.get(self.current_state.get("profile", "local"), {})
-
-
-def from_foreign_names(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that the environment gives under Roboflow's names."""
-    values: dict[str, Any] = {FOREIGN_NAMES[name]: environment[name] for name in FOREIGN_NAMES if environment.get(name)}
-    if environment.get("OFFLINE_MODE", "").lower() in ("1", "true", "yes"):
-        values["allow_urls"] = False
-    return values
+        """The values of environment, file and profile, the stronger ones laid over the weaker."""
+        given = {name: one.value for name, one in sources.found(os.environ, self._flags, Settings).items()}
+        profile = {**given, **self._flags}.get("profile", "local")
+        return {**PROFILES.get(str(profile), {}), **given}
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
@@ -231,14 +212,11 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     Raises:
         InvalidOption: a value that can't be, a file that is not there or no TOML, keys missing where the profile needs them.
     """
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        raise InvalidOption("; ".join(_complaint(part["loc"], part["msg"]) for part in error.errors(include_input=False))) from None
-    except InvalidOption:
-        raise
-    except Exception as error:  # SettingsError of a source, TOMLDecodeError: neither has a common ancestor
-        raise InvalidOption(f"the settings can't be read: {error}") from None
+        raise InvalidOption("; ".join(_complaint(part["loc"], part["msg"], given) for part in error.errors(include_input=False))) from None
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -250,28 +228,31 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        name = name.strip().lower().replace("-", "_").removeprefix(PREFIX.lower())
+        name = name.strip().lower().replace("-", "_").removeprefix(sources.PREFIX.lower())
         if not equals or name not in Settings.model_fields:
             raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{_closest(name)}")
-        try:
-            values[name] = json.loads(value) if name == "models" else value
-        except ValueError:
-            raise InvalidOption('models takes a JSON object such as {"florence-2-base": "/data/base"}', field=name) from None
+        values[name] = sources.Given(value, f"--set {name}").parsed(name)
     return values
 
 
-def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Names in the environment that look like settings and are none, each with the closest one."""
-    found = [name for name in environment if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields]
-    return [name + _closest(name.removeprefix(PREFIX).lower()) for name in sorted(found)]
+def notices(environment: Mapping[str, str], settings: Settings) -> list[str]:
+    """What of the environment looks like a setting and is not read, a line each."""
+    lines = [
+        f"no such setting: {name}{_closest(name.removeprefix(sources.PREFIX).lower())}"
+        for name in sources.unknown_names(environment, Settings.model_fields)
+    ]
+    unread = [] if settings.roboflow_names else sources.unread_names(environment)
+    if unread:
+        lines.append(f"not read: {', '.join(unread)}; set {sources.PREFIX}ROBOFLOW_NAMES=true to read the names of Roboflow's server")
+    return lines
 
 
 def settings_table() -> str:
     """All settings, as Markdown for the documentation."""
     foreign: dict[str, list[str]] = {}
-    for name, setting in FOREIGN_NAMES.items():
+    for name, setting in sources.FOREIGN_NAMES.items():
         foreign.setdefault(setting, []).append(f"`{name}`")
-    lines = ["| Setting | Default | Meaning | Also understood |", "| --- | --- | --- | --- |"]
+    lines = ["| Setting | Default | Meaning | Roboflow's name |", "| --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         default = "one a core, at most 4" if name == "image_threads" else _shown(field.default)
         lines.append(f"| `{name}` | {default} | {field.description} | {', '.join(foreign.get(name, []))} |")
@@ -288,18 +269,24 @@ def profiles_table() -> str:
     return "\n".join(lines)
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise InvalidOption(f"there is no settings file {str(path)!r}", field="config")
-    return path
-
-
-def _complaint(where: tuple[int | str, ...], message: str) -> str:
+def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, and where it was set."""
     name = str(where[0]) if where else ""
     message = re.sub(r"^Value error, ", "", message)
-    if name and name not in Settings.model_fields:
-        return f"unknown setting {name!r}{_closest(name)}"
-    return f"{name}: {message}" if name else message
+    if not name:
+        return message
+    one = _where(name, flags)
+    place = f" ({one.place})" if one else ""
+    if name not in Settings.model_fields:
+        return f"unknown setting {name!r}{place}{_closest(name)}"
+    return f"{name}{place}: {message}"  # never the value, which may be a key in the wrong place
+
+
+def _where(name: str, flags: Mapping[str, Any]) -> sources.Given | None:
+    """The value of a setting as its writer wrote it, and where."""
+    if name in flags:
+        return sources.Given(flags[name], f"--{name.replace('_', '-')}" if name in FLAGS else f"--set {name}")
+    return sources.found(os.environ, flags, Settings).get(name)
 
 
 def _closest(name: str) -> str:
