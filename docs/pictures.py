@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import florence2
-from florence2.engine.pixels import read_image
+from florence2.images import read_image
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import florence2
-from florence2.engine.pixels import read_image
+from florence2.images import read_image
 from florence2.outputs import new_folder
 
 HERE = Path(__file__).parent

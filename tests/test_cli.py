@@ -180,16 +180,16 @@ def test_whatever_cannot_be_read_is_one_error_among_many(infer, images: list[str
 
 
 def test_an_image_that_is_too_large_for_the_memory_is_one_error(infer, images: list[str], monkeypatch) -> None:
-    from florence2.engine import pixels
+    from florence2 import images as pictures
 
-    read = pixels.read_image
+    read = pictures.read_image
 
     def short_of_memory(path: Path) -> Image.Image:
         if path == Path(images[0]):
             raise MemoryError
         return read(path)
 
-    monkeypatch.setattr(pixels, "read_image", short_of_memory)
+    monkeypatch.setattr(pictures, "read_image", short_of_memory)
     code, out, err = infer(*images, "--prompt", "<OCR>", "--json")
     assert code == 1
     assert ["response" in json.loads(line) for line in out.splitlines()] == [False, True]

@@ -13,6 +13,7 @@ Florence2Error
 ├── CheckpointError       a folder whose files are damaged, incomplete or foreign
 ├── DownloadError         the hub could not be reached or broke off
 ├── MissingExtra          a part of the project that is not installed
+├── OutOfMemory           not enough memory to decode an image
 ├── EngineClosed          the engine no longer takes requests
 └── EngineFailed          a step failed for a reason that is not the caller's
 
@@ -108,6 +109,13 @@ class MissingExtra(Florence2Error, ImportError):
     """A part of the project whose optional dependencies are not installed."""
 
     code = "missing_extra"
+
+
+class OutOfMemory(Florence2Error):
+    """There is not enough memory to decode an image."""
+
+    code = "out_of_memory"
+    status = 503
 
 
 class EngineClosed(Florence2Error):

@@ -14,8 +14,14 @@ from PIL import Image
 
 from florence2.errors import InvalidImage
 
-# What is read of files. Pillow knows more, some of it by starting other programs on what somebody sent (EPS: Ghostscript).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
+# Rows that are worked on at once where a picture in between would take several times the memory of the picture itself.
+_BAND_PIXELS = 2**22
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode in RGB: transparency on white, more than 8 bits scaled down."""
+    flat = flatten(image)
+    return flat if flat.mode == "RGB" else flat.convert("RGB")
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -27,9 +33,18 @@ def flatten(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_8_bits(np.asarray(image)))
     if "A" in image.getbands() or "a" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+        return _on_white(image.convert("RGBA"))
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparency laid on white, some rows at a time."""
+    flat = Image.new("RGB", image.size)
+    num_rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, num_rows):
+        band = image.crop((0, top, image.width, min(image.height, top + num_rows)))
+        flat.paste(Image.alpha_composite(Image.new("RGBA", band.size, (255, 255, 255, 255)), band).convert("RGB"), (0, top))
+    return flat
 
 
 def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -41,7 +56,12 @@ def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     if not np.isfinite(values).all():
         raise InvalidImage("the image's grey values hold NaN or infinity; replace them before sending it", field="image")
     black, white = (0.0, 65535.0) if values.dtype.itemsize == 2 else _range_of(values)
-    return np.rint((values.astype(np.float64) - black) * (255.0 / (white - black))).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    num_rows = max(1, _BAND_PIXELS // max(1, values.shape[1]))
+    for top in range(0, values.shape[0], num_rows):
+        rows = values[top : top + num_rows].astype(np.float64)
+        scaled[top : top + num_rows] = np.rint((rows - black) * (255.0 / (white - black))).astype(np.uint8)
+    return scaled
 
 
 def _range_of(values: NDArray[Any]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from florence2.client import InvalidInput, pictures
-from florence2.engine.pixels import to_rgb
+from florence2.modes import to_rgb
 
 RED, BLUE = (220, 30, 20), (20, 40, 210)
 

@@ -163,7 +163,7 @@ def test_files_of_one_folder(tmp_path: Path) -> None:
     (folder / "inner.png").symlink_to(folder / "below" / "a.png")
     settings = Settings(image_folder=folder)
     for name in ("below/a.png", str(folder / "below/a.png"), "inner.png", "below/../below/a.png"):
-        assert read(ImageField(type="file"), name, settings) == image_bytes()
+        assert read(ImageField(type="file"), name, settings).size == (64, 48)
     for name in ("../outside.png", str(outside), "link.png", "below", "nope.png", "", "a\0b", "/etc/passwd", None, 7, "x" * 5000):
         with pytest.raises(InvalidImage, match="no such file"):
             read(ImageField(type="file"), name, settings)

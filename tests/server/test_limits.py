@@ -169,9 +169,9 @@ async def test_who_leaves_frees_the_engine() -> None:
 
 
 async def test_who_leaves_while_the_image_is_decoded_frees_the_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from florence2.engine import pixels
+    from florence2.server import answers
 
-    read = pixels.read_image
+    read = answers.decode
 
     is_decoding, may_go_on = threading.Event(), threading.Event()
 
@@ -180,7 +180,7 @@ async def test_who_leaves_while_the_image_is_decoded_frees_the_engine_too(monkey
         may_go_on.wait(10)
         return read(*arguments, **options)
 
-    monkeypatch.setattr(pixels, "read_image", slowly)
+    monkeypatch.setattr(answers, "decode", slowly)
     engine = FakeEngine()
     engine.hold = True
     async with client_of(engine) as client:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from florence2.console import complain, exit_code, json_line, name_of, shown
-from florence2.errors import Florence2Error, InvalidImage, InvalidRegion, InvalidRequest
+from florence2.errors import Florence2Error, InvalidImage, InvalidRegion, InvalidRequest, OutOfMemory
 from florence2.outputs import NewFiles
 
 if TYPE_CHECKING:
@@ -147,10 +147,12 @@ def _read(path: Path) -> Image.Image:
     Raises:
         InvalidImage: there is none, for whatever reason.
     """
-    from florence2.engine.pixels import read_image
+    from florence2.images import read_image
 
     try:
         return read_image(path)
+    except OutOfMemory as error:
+        raise InvalidImage(f"{shown(path)} can't be read: {error.message}", field="image") from error
     except (OSError, MemoryError) as error:
         raise InvalidImage(f"{shown(path)} can't be read: {_reason(error)}", field="image") from error
 

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from florence2.client import pictures
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import InvalidInput
 from florence2.client.pictures import Size
+from florence2.images import ImageInput, kind_of, shown
 
-ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
 ImageInputs = ImageInput | Sequence[Any]
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -93,7 +92,7 @@ def identify(given: object) -> Source:
         return Source("file", _existing(os.fspath(given)))
     if isinstance(given, str):
         return _identify_string(given)
-    raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {_kind(given)}")
+    raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {kind_of(given)}")
 
 
 def encode(source: Source, configuration: InferenceConfiguration, fetched: bytes | None = None) -> Encoded:
@@ -151,10 +150,10 @@ def _existing(path: str | bytes) -> str:
     """A path, if there is a file."""
     path = os.fsdecode(path)
     if os.path.isdir(path):
-        raise _invalid(f"{_shown(path)} is a folder; give the path of an image file")
+        raise _invalid(f"{shown(path)} is a folder; give the path of an image file")
     if not os.path.exists(path):
         raise _invalid(
-            f"there is no file {_shown(path)} (nor is it a URL or the base64 of an image); the current folder is {os.getcwd()!r}"
+            f"there is no file {shown(path)} (nor is it a URL or the base64 of an image); the current folder is {shown(os.getcwd())}"
         )
     return path
 
@@ -164,7 +163,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise _invalid(f"the file {_shown(path)} can't be read: {error}") from error
+        raise _invalid(f"the file {shown(path)} can't be read: {error.strerror or type(error).__name__}") from error
 
 
 def _encode_picture(picture: Image.Image, configuration: InferenceConfiguration) -> Encoded:
@@ -233,20 +232,7 @@ def _base64(data: bytes) -> dict[str, str]:
 
 def _name(source: Source) -> str:
     """What messages call an image."""
-    return {"file": "the file ", "url": "the URL "}[source.kind] + _shown(source.value) if source.kind in ("file", "url") else "the image"
-
-
-def _kind(value: object) -> str:
-    """A value's type, with what helps to make an image of it."""
-    if type(value).__module__.partition(".")[0] == "torch":
-        return "a torch tensor; give tensor.numpy() as uint8, channels last"
-    if hasattr(value, "read"):
-        return f"{type(value).__name__}; give what its read() returns"
-    return "None" if value is None else type(value).__name__
-
-
-def _shown(text: str) -> str:
-    return repr(text) if len(text) <= 120 else repr(text[:60]) + f"… ({len(text)} characters)"
+    return {"file": "the file ", "url": "the URL "}[source.kind] + shown(source.value) if source.kind in ("file", "url") else "the image"
 
 
 def _invalid(message: str) -> InvalidInput:

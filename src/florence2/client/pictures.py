@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from florence2 import modes
+from florence2 import images, modes
 from florence2.client.errors import InvalidInput
-from florence2.errors import InvalidImage
+from florence2.errors import Florence2Error
 
 Size = tuple[int, int]
 
@@ -71,35 +71,29 @@ def flatten(image: Image.Image) -> Image.Image:
     """A picture of any mode in 8 bits, grey or RGB.
 
     Raises:
-        InvalidInput: grey values that are no numbers.
+        InvalidInput: it can't be decoded, is closed, or its grey values are no numbers.
     """
     try:
-        return modes.flatten(image)
-    except InvalidImage as error:
+        return modes.flatten(images.load(image))
+    except Florence2Error as error:
         raise _invalid(error.message) from None
 
 
 def read(data: bytes, *, auto_orient: bool) -> Image.Image:
-    """The picture in an image file, turned upright by its EXIF orientation.
+    """The picture in an image file in RGB, turned upright by its EXIF orientation.
 
     Raises:
-        InvalidInput: the bytes hold no image that Pillow reads.
+        InvalidInput: the bytes hold no image in a format that is read.
     """
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return ImageOps.exif_transpose(image) if auto_orient else image
-    except Exception as error:
-        raise _invalid(f"the image can't be scaled down because it can't be read ({type(error).__name__}: {error})") from error
+        return images.read_image(data, auto_orient=auto_orient)
+    except Florence2Error as error:
+        raise _invalid(images.shortened(f"the image can't be scaled down because it can't be read: {error.message}")) from None
 
 
 def size_of(data: bytes) -> Size | None:
-    """Width and height by the file's header, as stored; None where Pillow does not know the format."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except Exception:  # whoever decodes the file will say what is wrong with it
-        return None
+    """Width and height by the file's header, as stored; None where its format is not read: whoever decodes it will say so."""
+    return images.size_of(data)
 
 
 def shrink(image: Image.Image, *, max_side: int, max_bytes: int | None, quality: int) -> tuple[bytes, Size]:

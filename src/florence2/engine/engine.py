@@ -21,12 +21,13 @@ from florence2.engine.batch import Model
 from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
 from florence2.engine.encoded import EncodedImages
 from florence2.engine.loading import Loading
-from florence2.engine.pixels import ImageInput, normalise, read_image, resize
+from florence2.engine.pixels import normalise, resize
 from florence2.engine.recorded import CudaGraphs, RecordedModel
 from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
+from florence2.images import ImageInput, read_image
 from florence2.model import kernels
 from florence2.model.cache import usable_positions
 from florence2.model.packed import refine_head

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from florence2.errors import EngineClosed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRegion, PromptTooLong
+from florence2.images import decode
 from florence2.results import Result
 from florence2.schemas import FailedItem, ImageField, ImageSize, InferRequest, InferResponse, ItemError, PromptField, RawAnswer
 from florence2.server import images
@@ -203,11 +204,9 @@ def _read_and_submit(
     asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, settings: Settings
 ) -> list[Future[Result]]:
     """Read one image and queue its prompts. Runs in a thread of the pool: decoding and preprocessing cost milliseconds."""
-    from florence2.engine.pixels import read_image
-
-    data = images.read(field, value, settings)
+    structure = images.read(field, value, settings)
     try:
-        picture = read_image(data, auto_orient=not asked.disable_preproc_auto_orient)
+        picture = decode(structure, "the image", auto_orient=not asked.disable_preproc_auto_orient)
     except InvalidImage as error:
         raise images.as_input_error(error) from None
     options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}

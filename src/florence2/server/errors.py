@@ -170,6 +170,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
     Draining: "Send it again: another server answers, or this one after its restart.",
     ClientLeft: "Nothing: there is nobody to read it.",
     TimedOut: "Send fewer images, ask for fewer tokens or beams, or ask whoever runs the server for more time.",
+    errors.OutOfMemory: "Send it again later, or scale the image down.",
     errors.EngineClosed: "Send it again.",
     EngineFailed: "Send it again; if it fails again, report the request id.",
     ModelFailed: "Report it to whoever runs the server: the log has the cause.",

@@ -1,20 +1,18 @@
 """Images as clients send them, made into pictures.
 
-``read`` gives the bytes of an image field, whichever way it is written; ``check_size`` refuses what is too large by its header, before
-any pixel is decoded. Decoding itself is the engine's. Knows nothing of models or prompts.
+``read`` gives the file of an image field, whichever way it is written, with what its structure says; too many pixels are refused by it,
+before any is decoded. Knows nothing of models or prompts.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
 
-from PIL import Image
-
 from florence2.errors import InvalidImage
-from florence2.modes import FORMATS
+from florence2.image_files import Structure, describe, inspect
+from florence2.images import shortened
 from florence2.schemas import ImageField
 from florence2.server.errors import ImageTooLarge
 from florence2.server.fetch import CAUSE, Fetcher, refusal
@@ -33,8 +31,8 @@ async def fetch(image: ImageField, fetcher: Fetcher) -> object:
     return await fetcher.fetch(image.value) if image.type.lower() == "url" else image.value
 
 
-def read(image: ImageField, value: object, settings: Settings) -> bytes:
-    """The bytes of the image file that a field means.
+def read(image: ImageField, value: object, settings: Settings) -> Structure:
+    """The image file that a field means.
 
     Args:
         image: the field.
@@ -61,8 +59,7 @@ def read(image: ImageField, value: object, settings: Settings) -> bytes:
         # A long one is no type but an image or a key in the wrong place, which no answer repeats.
         shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
         raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
-    check_size(data, settings.max_image_pixels)
-    return data
+    return _checked(data, settings.max_image_pixels)
 
 
 def decode_base64(value: object) -> bytes:
@@ -83,27 +80,16 @@ def decode_base64(value: object) -> bytes:
     return _decode_loose(text)
 
 
-def check_size(data: bytes, max_pixels: int) -> None:
-    """Refuse, by its header, what holds no image or too large a one.
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse too large a picture.
 
     Raises:
-        InvalidImage: no image format known here.
         ImageTooLarge: more than ``max_pixels``.
     """
-    if not data:
-        raise refusal("Empty image payload.")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(max_pixels) from None
-    except Exception:  # Pillow's header parsers raise whatever the broken bytes led them to
-        raise refusal(
-            "Malformed base64 input image or file. The bytes hold no image in a format that is read here "
-            "(JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF …)."
-        ) from None
+    width, height = size
     if width * height > max_pixels:
-        raise _too_many_pixels(max_pixels, f" It has {width} x {height} = {width * height}.")
+        found = f"It has {width} x {height} = {width * height}."
+        raise ImageTooLarge(f"{CAUSE}The image has more than {max_pixels} pixels. {found} Scale it down first.", field="image")
 
 
 def as_input_error(error: InvalidImage) -> InvalidImage:
@@ -127,8 +113,20 @@ def _decode_loose(text: str) -> bytes:
         raise refusal(f"Malformed base64 input image.{_guess(text)}") from None
 
 
-def _too_many_pixels(max_pixels: int, found: str = "") -> ImageTooLarge:
-    return ImageTooLarge(f"{CAUSE}The image has more than {max_pixels} pixels.{found} Scale it down first.", field="image")
+def _checked(data: bytes, max_pixels: int) -> Structure:
+    """The structure of a file that may be decoded here."""
+    if not data:
+        raise refusal("Empty image payload.")
+    try:
+        structure = inspect(data)
+    except InvalidImage as error:
+        raise as_input_error(error) from None
+    if structure is None:
+        found = describe(data).removeprefix("not an image in a format that is read here ")
+        raise refusal(shortened(f"Malformed base64 input image or file. The bytes hold no image in a format that is read here: {found}."))
+    if structure.size is not None:
+        check_pixels(structure.size, max_pixels)
+    return structure
 
 
 def _from_folder(value: object, settings: Settings) -> bytes:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from florence2.engine.pixels import read_image
 from florence2.errors import DatasetError, InvalidImage
+from florence2.images import read_image
 from florence2.results import Result
 from florence2.tasks.answer import read_answer
 from florence2.tasks.coordinates import quantize

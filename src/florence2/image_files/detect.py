@@ -1,0 +1,88 @@
+"""Which format a file has, told by its first bytes; and the names of what is not read.
+
+The one list of formats. In: bytes. Out: the structure of a file that is read, or the name of what it is instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from florence2.image_files.jpeg import read_jpeg
+from florence2.image_files.png import SIGNATURE, read_png
+from florence2.image_files.small import read_avif, read_bmp, read_gif, read_webp
+from florence2.image_files.structure import Structure
+from florence2.image_files.tiff import read_tiff
+
+_READERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], Structure]]] = {
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), read_jpeg),
+    "PNG": (re.compile(re.escape(SIGNATURE)), read_png),
+    "WEBP": (re.compile(rb"RIFF....WEBP", re.DOTALL), read_webp),
+    "GIF": (re.compile(rb"GIF8[79]a"), read_gif),
+    "BMP": (re.compile(rb"BM"), read_bmp),
+    "TIFF": (re.compile(rb"II(\*\0|\0\*|\+\0)|MM(\0\*|\*\0|\0\+)"), read_tiff),
+    "AVIF": (re.compile(rb"....ftyp(avi[fs]|mif1.{0,40}avif|msf1.{0,40}avis)", re.DOTALL), read_avif),
+}
+
+FORMATS = tuple(_READERS)
+"""The formats that are read, by Pillow's names. Pillow knows more: some start other programs, some hide sizes until it is too late."""
+
+READ_FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF"
+"""The same as messages and documentation name them."""
+
+_CONVERT = "convert it to JPEG or PNG"
+# What people send instead, and what they should do. The first that fits counts.
+_FOREIGN: tuple[tuple[str, str, str], ...] = (
+    (
+        r"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)",
+        "a HEIC picture, whatever its name says",
+        "convert it to JPEG (an iPhone: Settings, Camera, Formats, Most Compatible)",
+    ),
+    (r"....ftyp(qt  |mp4|isom|M4V|iso|avc1|3gp)", "a video", "send single frames as JPEG or PNG"),
+    (r"\x1aE\xdf\xa3|RIFF....AVI |....moov|....mdat", "a video", "send single frames as JPEG or PNG"),
+    (r"....jP  |\xff\x4f\xff\x51", "a JPEG 2000 picture", _CONVERT),
+    (r"....JXL |\xff\x0a", "a JPEG XL picture", _CONVERT),
+    (r"P[1-7][ \t\r\n#]|P[fF]\n|PyP[\r\n]|P[yCf][ \t\n]", "a PPM, PGM, PBM or PFM picture", _CONVERT),
+    (r"\0\0[\1\2]\0[^\0]", "an icon (ICO or CUR)", _CONVERT),
+    (r"icns", "an icon (ICNS)", _CONVERT),
+    (r"8BPS", "a Photoshop document", _CONVERT),
+    (r"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document", _CONVERT),
+    (r"%PDF", "a PDF document", "render its pages as PNG"),
+    (r"DDS |v/1\x01|#\?RADIANCE|qoif|gimp xcf|\xd7\xcd\xc6\x9a", "a picture in a format that is not read here", _CONVERT),
+    (r"(.{128})DICM", "a DICOM file", "export its picture as PNG"),
+    (r".[\0\1][\1-\3\x09-\x0b].{13}[\x08\x10\x18\x20]", "a TGA picture", _CONVERT),
+    (r"\x93NUMPY", "a NumPy file", "load it with numpy.load and give the array"),
+    (r"PK\x03\x04", "a ZIP archive", "unpack it and give its pictures"),
+    (r"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf", "a compressed archive", "unpack it and give its pictures"),
+    (r"version https://git-lfs", "a Git LFS pointer and not the picture itself", "run `git lfs pull`"),
+    (r"data:image/", "a data URI", "decode the base64 behind its comma and give those bytes"),
+    (r"/9j/|iVBORw0K|R0lGOD|UklGR|SUkqA|TU0AK|AAAA..Z0eX", "base64 text of a picture", "give what base64.b64decode makes of it"),
+    (r"https?://", "a URL", "fetch it and give what it holds"),
+    (r"(\xef\xbb\xbf)?\s*(<\?xml|<svg|<!DOCTYPE svg)", "an SVG or XML text", "render it as PNG"),
+    (r"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)", "an HTML page", "look whether its address leads to the picture itself"),
+    (r"\s*[{\[]", "a JSON text", "look whether it is an error message of where it came from"),
+)
+_KINDS = tuple((re.compile(pattern.encode("latin-1"), re.DOTALL | re.IGNORECASE), what, advice) for pattern, what, advice in _FOREIGN)
+_TGA_END = b"TRUEVISION-XFILE.\0"
+
+
+def inspect(data: bytes) -> Structure | None:
+    """The structure of an image file; None where its format is not read here.
+
+    Raises:
+        InvalidImage: a structure that no sound picture has.
+    """
+    for pattern, read in _READERS.values():
+        if pattern.match(data):
+            return read(data)
+    return None
+
+
+def describe(data: bytes) -> str:
+    """What content that is not read is, and what to do with it."""
+    for pattern, what, advice in _KINDS:
+        if pattern.match(data):
+            return f"it is {what}; {advice} ({READ_FORMATS} are read). It begins with {data[:12]!r}"
+    if data.endswith(_TGA_END):
+        return f"it is a TGA picture; {_CONVERT} ({READ_FORMATS} are read)"
+    return f"not an image in a format that is read here ({READ_FORMATS}); it begins with {data[:12]!r}"
