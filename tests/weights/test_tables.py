@@ -64,6 +64,17 @@ def test_whole_copies_reach_what_pefts_reach(base: Path, tmp_path: Path, names: 
     assert_same_logits(base, adapted, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["language_model", "decoder", "language_model.encoder", "model.language_model.decoder.embed_tokens"])
+def test_copies_of_what_holds_tables(base: Path, tmp_path: Path, name: str):
+    adapted = make_adapter(base, tmp_path, modules_to_save=[name], target_modules=["qkv"])
+    assert_same_logits(base, adapted, tmp_path)
+    path, named = tmp_path / "adapter_model.safetensors", f".{name.rpartition('.')[2]}."
+    state = {key.replace(named, f"{named}modules_to_save.default.", 1): value for key, value in load_file(path).items()}
+    save_file(state, path)
+    edit_json(tmp_path / "adapter_config.json", modules_to_save=None)
+    assert_same_logits(base, adapted, tmp_path)
+
+
 @pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_whole_copies_on_a_base_that_is_not_tied(untied: Path, tmp_path: Path, names: list[str]):
     assert_same_logits(untied, make_adapter(untied, tmp_path, modules_to_save=names, target_modules=["q_proj"]), tmp_path)
@@ -83,8 +94,11 @@ def test_magnitudes_of_a_table(base: Path, tmp_path: Path):
     assert_same_logits(base, adapted, tmp_path)
 
 
-def test_copies_and_updates_together(base: Path, tmp_path: Path):
-    adapted = make_adapter(base, tmp_path, target_modules=["q_proj", "lm_head"], modules_to_save=["decoder.embed_tokens"])
+@pytest.mark.parametrize(
+    ("updated", "copied"), [("lm_head", "decoder.embed_tokens"), ("embed_tokens", "lm_head"), ("lm_head", "shared"), ("shared", "lm_head")]
+)
+def test_copies_and_updates_together(base: Path, tmp_path: Path, updated: str, copied: str):
+    adapted = make_adapter(base, tmp_path, target_modules=["q_proj", updated], modules_to_save=[copied])
     assert_same_logits(base, adapted, tmp_path)
 
 
@@ -111,6 +125,7 @@ def test_tables_that_are_no_copies_and_differ_are_refused(base: Path, tmp_path: 
 
 
 ROWS: list[Any] = [[47, 99], *({table: [47, 99]} for table in TABLES), {"embed_tokens": [99, 47]}]
+ROWS += [{"decoder.embed_tokens": [47], "lm_head": [47, 99]}, {"shared": [47], "lm_head": [47]}, {"encoder.embed_tokens": [5]}]
 
 
 @pytest.mark.parametrize("indices", ROWS, ids=str)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -29,7 +30,8 @@ _KEY = re.compile(
     r"(\.default)?(\.(?P<kind>weight|bias))?"
 )
 # What PEFT puts between a module's name and its own parameters when a whole module was trained or wrapped.
-_WHOLE = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.(weight|bias)$)")
+_WHOLE = re.compile(r"\.(base_layer(?=\.(weight|bias)$)|modules_to_save(\.default)?(?=\.))")
+_IS_COPY = re.compile(r"\.modules_to_save\.")
 # Rows of a token table that were trained instead of the whole.
 _ROWS = (".trainable_tokens_delta", ".trainable_tokens_delta.default")
 _ROWS_OF = re.compile(r"(\.token_adapter)?\.trainable_tokens_delta(\.default)?$")
@@ -187,11 +189,15 @@ def open_adapter(folder: Path) -> Adapter:
 
 
 def _copied(config: Section, names: Iterable[str]) -> set[str]:
-    """Our names of the tensors of modules that PEFT trained as a copy: those listed by the end of their name."""
+    """Our names of the tensors of modules that PEFT trained as a copy: those listed by the end of their name, and all in them."""
     listed = tuple(without_wrappers(module) for module in config.strings("modules_to_save"))
-    bare = {_WHOLE.sub("", name) for name in names if ".modules_to_save." not in name}
-    copied = {name for name in bare if listed and name.rpartition(".")[0].endswith(listed)}
-    return {to_ours(name) for name in copied} | {to_ours(_WHOLE.sub("", name)) for name in names if ".modules_to_save." in name}
+    copied = set()
+    for name in names:
+        bare = _WHOLE.sub("", name)
+        modules = accumulate(bare.split(".")[:-1], "{}.{}".format)
+        if _IS_COPY.search(name) or (listed and any(module.endswith(listed) for module in modules)):
+            copied.add(to_ours(bare))
+    return copied
 
 
 def _by_name(path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
