@@ -109,6 +109,13 @@ def test_tags_that_lost_their_brackets_on_the_way_are_refused(prompt: str, meant
     assert build_prompt(prompt, allow_unknown_tag=True).sentence == prompt
 
 
+def test_every_message_about_a_tag_fits_a_line() -> None:
+    for prompt in ("<FOO>", "<od>", "<" + "x" * 5000 + ">", "<open vocabulary detections>", "&lt;OD&gt;" + "x" * 5000):
+        with pytest.raises(UnknownTask) as caught:
+            build_prompt(prompt)
+        assert len(caught.value.message) < 480
+
+
 @pytest.mark.parametrize("additions", [{"text": "a cat"}, {"region": LOCATIONS}])
 def test_a_bare_name_with_text_or_region_beside_it_is_told_its_tag(additions: dict[str, str]) -> None:
     with pytest.raises(UnknownTask, match="did you mean <REGION_TO_OCR>"):

@@ -32,6 +32,7 @@ _TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
 # What a page, a shell or a copied text makes of the brackets.
 _OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
 _NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
+_LONGEST_TAG = 30  # in a message, which lists all tags besides
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
 
 
@@ -203,9 +204,10 @@ def _tags_that_need(need: str) -> list[str]:
 def _unknown_task(found: str, name: str) -> UnknownTask:
     closest = difflib.get_close_matches(_tag_named(name).strip("<>"), [tag.strip("<>") for tag in TASKS], n=1)
     hint = f"; did you mean <{closest[0]}>?" if closest else "."
+    shown = found if len(found) <= _LONGEST_TAG else f"{found[:_LONGEST_TAG]}…"
     return UnknownTask(
-        f"unknown task tag {shortened(found)}{hint} Expected one of {', '.join(TASKS)}, or a prompt that does not begin "
-        "with a tag. A fine-tuned checkpoint's own tag passes with allow_unknown_tag=True.",
+        f"unknown task tag {shown!r}{hint} Expected one of {', '.join(TASKS)}, or free text. "
+        "A fine-tune's own tag passes with allow_unknown_tag=True.",
         field="prompt",
     )
 
