@@ -113,7 +113,7 @@ def test_every_message_about_a_tag_fits_a_line() -> None:
     for prompt in ("<FOO>", "<od>", "<" + "x" * 5000 + ">", "<open vocabulary detections>", "&lt;OD&gt;" + "x" * 5000):
         with pytest.raises(UnknownTask) as caught:
             build_prompt(prompt)
-        assert len(caught.value.message) < 480
+        assert len(caught.value.message) < 488  # behind "florence2: "
 
 
 @pytest.mark.parametrize("additions", [{"text": "a cat"}, {"region": LOCATIONS}])

@@ -32,7 +32,7 @@ _TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
 # What a page, a shell or a copied text makes of the brackets.
 _OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
 _NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
-_LONGEST_TAG = 30  # in a message, which lists all tags besides
+_LONGEST_TAG = 20  # in a message, which lists all tags besides
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
 
 
@@ -207,7 +207,7 @@ def _unknown_task(found: str, name: str) -> UnknownTask:
     shown = found if len(found) <= _LONGEST_TAG else f"{found[:_LONGEST_TAG]}…"
     return UnknownTask(
         f"unknown task tag {shown!r}{hint} Expected one of {', '.join(TASKS)}, or free text. "
-        "A fine-tune's own tag passes with allow_unknown_tag=True.",
+        "A model's own tag passes with allow_unknown_tag=True.",
         field="prompt",
     )
 
