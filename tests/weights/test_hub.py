@@ -223,6 +223,17 @@ class TestCacheThatCanNotBeWritten:
         with pytest.raises(DownloadError, match=match):
             resolve(NAME)
 
+    def test_a_login_that_can_not_be_read(self, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """As for a container's user whose HOME is root's."""
+        token = tmp_path / "root" / "token"
+
+        def refuse(*arguments: object, **options: object):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(token))
+
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+        self.refused(hub, f"could not be fetched: {token}: Permission denied.*HF_TOKEN_PATH")
+
     def test_a_user_without_a_home(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
         from huggingface_hub import constants
 

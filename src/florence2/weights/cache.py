@@ -49,6 +49,12 @@ def check_writable(what: str, cache: Path, folders: Iterable[Path]) -> None:
 
 def unwritable(what: str, cache: Path, error: OSError) -> DownloadError:
     """What an error of the disk means for a download into this cache."""
+    if error.filename and Path(os.fsdecode(error.filename)) not in (cache, *cache.parents) and not _is_inside(error.filename, cache):
+        return DownloadError(
+            f"{what[:_REASON_LENGTH]} could not be fetched: {str(error.filename)[:_REASON_LENGTH]}: {error.strerror}. The hub's client "
+            "keeps its login there; point HF_HOME (or HF_TOKEN_PATH) at a place that this user can read, and HF_HUB_CACHE at the cache.",
+            field="model",
+        )
     where = f" ({str(error.filename)[:_REASON_LENGTH]})" if error.filename and str(error.filename) != str(cache) else ""
     said = "a file is in the way" if error.errno in _FILE_IN_THE_WAY else error.strerror or type(error).__name__
     reason = f"{said}{where}"
@@ -56,6 +62,10 @@ def unwritable(what: str, cache: Path, error: OSError) -> DownloadError:
     return DownloadError(
         f"{what[:_REASON_LENGTH]} can't be kept in the cache {str(cache)[:_REASON_LENGTH]}: {reason}. {remedy}, {_REMEDY}", field="model"
     )
+
+
+def _is_inside(name: str | bytes, folder: Path) -> bool:
+    return Path(os.fsdecode(name)).absolute().is_relative_to(folder)
 
 
 def homeless(what: str) -> DownloadError:

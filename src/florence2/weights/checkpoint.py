@@ -24,6 +24,7 @@ from florence2.weights.files import ADAPTER_CONFIG, BASE_FOLDER, is_adapter
 from florence2.weights.section import read_json
 from florence2.weights.source import resolve
 
+_LONGEST_TWICE = 110
 _REASON_LENGTH = 80  # of another error's message inside one, which stays readable then
 
 
@@ -105,9 +106,9 @@ def _base_of(adapter: Path) -> Path:
 
 def _give_base(adapter: Path) -> str:
     """What helps where an adapter's base is not to be found."""
-    return (
-        f"Give the base yourself: --model BASE --adapter {adapter}, in Python load(BASE, adapters=[…]), or put it there as {BASE_FOLDER}/."
-    )
+    # It has been named in full already; a long path twice makes no readable message.
+    this = str(adapter) if len(str(adapter)) <= _LONGEST_TWICE else "THIS"
+    return f"Give the base yourself: --model BASE --adapter {this}, in Python load(BASE, adapters=[…]), or put it there as {BASE_FOLDER}/."
 
 
 def _shortened(name: str) -> str:
