@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Server:
         self.lines: list[str] = []
         self.url = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        if process.stderr is not None:
+            self._reader.start()
 
     @property
     def log(self) -> str:
@@ -59,7 +61,7 @@ class Server:
         deadline = time.monotonic() + timeout_s
         while (match := re.search(pattern, self.log)) is None:
             if self.process.poll() is not None:
-                self._reader.join(5)
+                self._end_reading()
                 if (match := re.search(pattern, self.log)) is not None:
                     return match
                 raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log}")
@@ -67,6 +69,16 @@ class Server:
                 raise AssertionError(f"no {pattern!r} within {timeout_s} s:\n{self.log}")
             time.sleep(0.02)
         return match
+
+    def wait_until_it_listens(self, timeout_s: float = START_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        address = httpx.URL(self.url)
+        while True:
+            with suppress(OSError), socket.create_connection((address.host, address.port or 80), timeout=1):
+                return
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the server does not listen")
+            time.sleep(0.05)
 
     def wait_until_ready(self, timeout_s: float = START_S) -> None:
         deadline = time.monotonic() + timeout_s
@@ -88,8 +100,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait(STOP_S)
-        self._reader.join(5)
+        self._end_reading()
         return code
+
+    def _end_reading(self) -> None:
+        if self._reader.ident is not None:
+            self._reader.join(5)
 
 
 @lru_cache(maxsize=1)
@@ -103,17 +119,37 @@ def tiny_checkpoint() -> Path:
 _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def start_server(*, wait_until_ready: bool = True, **settings: Any) -> Server:
-    """Start a process; the caller stops it."""
+def start_server(
+    *,
+    wait_until_ready: bool = True,
+    prelude: str = "",
+    environment: Mapping[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
+    **settings: Any,
+) -> Server:
+    """Start a process; the caller stops it.
+
+    Args:
+        wait_until_ready: come back only when the models are loaded.
+        prelude: Python that runs in the process first, to put something that hangs where it must not.
+        environment: variables on top of those of this process.
+        stderr: where its log goes. Not a pipe that is read here: ``port`` must be given.
+        settings: as in ``florence2.server.settings``.
+    """
     tiny = str(tiny_checkpoint())
     values = {"port": 0, "models": dict.fromkeys(ALIASES, tiny), "warm_up": False, **settings}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
-    environment |= {f"FLORENCE2_{name.upper()}": _written(value) for name, value in values.items()}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "florence2.server"]
-    server = Server(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+    names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+    names |= {f"FLORENCE2_{name.upper()}": _written(value) for name, value in values.items()}
+    names |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
+    code = f"{prelude}\nfrom florence2.server.__main__ import main\nmain()"
+    command = [sys.executable, *(("-c", code) if prelude else ("-m", "florence2.server"))]
+    server = Server(subprocess.Popen(command, env=names, stderr=stderr, stdout=subprocess.DEVNULL, text=True))
     try:
-        server.url = server.wait_for(r"running on (https?://[\w.:\[\]]+)").group(1)
+        if stderr == subprocess.PIPE:
+            server.url = server.wait_for(r"running on (https?://[\w.:\[\]]+)").group(1)
+        else:
+            server.url = f"http://127.0.0.1:{values['port']}"
+            server.wait_until_it_listens()
         if wait_until_ready:
             server.wait_until_ready()
     except BaseException:

@@ -1,7 +1,7 @@
 """The loaded models, each once, under one id.
 
 ``canonical`` turns every name that means the same model into one, and refuses what may not be loaded; ``get`` loads on first use,
-once for all who wait. Loading runs in a thread, everything else in the event loop. Knows nothing of requests or HTTP.
+once for all who wait. Each loading runs in a thread of its own, everything else in the event loop. Knows nothing of requests or HTTP.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from florence2.errors import Florence2Error, MissingExtra, ModelNotFound
 from florence2.results import Result
 from florence2.schemas import LoadedModelEntry, Registry
+from florence2.server.ending import in_thread
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.naming import FOREIGN_IDS, name_models
 from florence2.server.settings import Settings
 from florence2.weights.aliases import ALIASES
 
 logger = logging.getLogger(__name__)
+
+MAX_FREE_LOADS = 4  # at once, of models that neither settings nor aliases name
+CLOSE_S = 2.0  # longest wait for engines at the end
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -152,6 +157,7 @@ class Models:
             return model, False
         task = self._loading.get(model_id)
         if task is None:
+            self._check_loads(model_id)
             task = self._loading[model_id] = asyncio.create_task(self._load(model_id))
             task.add_done_callback(lambda done: self._forget(model_id, done))
         # Shielded: one caller's leaving must not end the loading that others wait for.
@@ -196,7 +202,7 @@ class Models:
         self._is_preloaded = True
 
     async def close(self, *, cancel: bool) -> None:
-        """Close all engines and wait for it.
+        """Close all engines and wait for it, but not for one that hangs.
 
         Args:
             cancel: cancel what they still have to answer.
@@ -205,8 +211,11 @@ class Models:
         self._stop_loading()
         for task in self._loading.values():
             task.cancel()
-        models, self._loaded = self.loaded, {}
-        await asyncio.gather(*(asyncio.to_thread(model.engine.close, cancel=cancel) for model in models), *self._closing)
+        for model in self._loaded.values():
+            self._close(model, cancel=cancel)
+        self._loaded = {}
+        if self._closing and (await asyncio.wait(self._closing, timeout=CLOSE_S))[1]:
+            logger.warning("an engine did not end within %g s and is left behind", CLOSE_S)
 
     def registry(self) -> Registry:
         """The loaded models as clients read them."""
@@ -222,7 +231,7 @@ class Models:
         source = self._named.get(model_id, model_id)
         logger.info("loading %s%s", model_id, "" if source == model_id else f" from {source}")
         try:
-            engine = await asyncio.to_thread(self._loader, source)
+            engine = await in_thread("florence2-loader", partial(self._loader, source))
         except Exception as error:
             logger.exception("loading %s failed", model_id)
             if (
@@ -239,6 +248,18 @@ class Models:
         self._make_room(model)
         return model
 
+    def _check_loads(self, model_id: str) -> None:
+        """Bound what clients have loaded by hub ids: of those there is no end, and each may hang.
+
+        Raises:
+            ModelLoading: so many are under way already.
+        """
+        if model_id in self._named or model_id in ALIASES:
+            return
+        others = [one for one in self._loading if one not in self._named and one not in ALIASES]
+        if len(others) >= MAX_FREE_LOADS:
+            raise ModelLoading(f"{len(others)} other models are being loaded, and no more are at once; send the request again")
+
     def _is_free(self, model_id: str) -> bool:
         """Whether the client chose what to load, so that a wrong choice is the client's mistake."""
         return model_id not in self._named
@@ -253,9 +274,9 @@ class Models:
             logger.info("dropping %s: more than %d models", oldest.id, self._settings.max_loaded_models)
             self.remove(oldest.id)
 
-    def _close(self, model: LoadedModel) -> None:
-        """Let an engine answer what it has, in a thread."""
-        task = asyncio.create_task(asyncio.to_thread(model.engine.close))
+    def _close(self, model: LoadedModel, *, cancel: bool = False) -> None:
+        """Let an engine answer what it has, or cancel it, in a thread."""
+        task = asyncio.create_task(in_thread("florence2-closer", partial(model.engine.close, cancel=cancel)))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -1,23 +1,31 @@
 """The server as a process: listening, signals, and an orderly end.
 
 On SIGTERM or SIGINT the server first says that it is not ready, stays reachable for ``drain_delay_s``, then takes no more
-connections, waits for what is under way, and leaves with 0. A second signal ends it at once. Knows nothing of requests.
+connections, waits for what is under way, and leaves with 0, in any case within ``drain_delay_s + drain_timeout_s``, whatever hangs.
+A second signal ends it at once. Knows nothing of requests.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import socket
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from florence2.errors import Florence2Error
 from florence2.server.app import create_app
+from florence2.server.ending import Deadline
 from florence2.server.limits import Admission
 from florence2.server.settings import Settings
 
+END_S = 3  # of the time to end: what is left for closing engines, once requests have been waited for
+UNREAD_S = 3.0  # a client that reads nothing for so long, while the server ends, is left
+AT_ONCE_S = 1.0
 KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that none is closed under a request
 
 
@@ -28,27 +36,50 @@ class ServerFailed(Florence2Error):
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn with a pause between "not ready" and closed."""
+    """uvicorn with a pause between "not ready" and closed, and an end to all waiting."""
 
     def __init__(self, config: uvicorn.Config, admission: Admission, delay_s: float) -> None:
         super().__init__(config)
+        self.deadline = Deadline()
         self._admission = admission
         self._delay_s = delay_s
+        self._longest_s = (config.timeout_graceful_shutdown or 0) + END_S
         self._closes_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; at the second signal, end."""
         if self._closes_at is not None:
             self.force_exit = self.should_exit = True
+            self.deadline.within(AT_ONCE_S)
             return
         self._admission.is_draining = True
         self._closes_at = time.monotonic() + self._delay_s
+        self.deadline.within(self._delay_s + self._longest_s)
 
     async def on_tick(self, counter: int) -> bool:
         """Look whether the pause is over."""
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way and close; from then on no thread that hangs is waited for."""
+        self.deadline.within(self._longest_s)
+        leaving = asyncio.create_task(self._leave_unread())
+        await super().shutdown(sockets)
+        leaving.cancel()
+        self.deadline.within(END_S)
+
+    async def _leave_unread(self) -> None:
+        """Close connections of clients that do not read what is there for them."""
+        unread: dict[Any, int] = {}
+        while True:
+            await asyncio.sleep(UNREAD_S)
+            for connection in list(self.server_state.connections):
+                left = connection.transport.get_write_buffer_size()
+                if left and left == unread.get(connection):
+                    connection.transport.abort()
+                unread[connection] = left
 
 
 def serve(settings: Settings) -> None:
@@ -63,6 +94,7 @@ def serve(settings: Settings) -> None:
 
     def fail() -> None:
         failures.append("a model could not be loaded; the log says why")
+        servers[0].deadline.exit_code = 1
         servers[0].should_exit = True
 
     app = create_app(settings, on_ready=_settle_memory, on_failure=fail)
@@ -96,5 +128,5 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,  # it would print keys in queries
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s) - END_S),
     )

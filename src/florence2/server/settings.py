@@ -33,6 +33,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_images": 32,
         "request_timeout_s": 120.0,
         "drain_delay_s": 2.0,
+        "drain_timeout_s": 28.0,
         "log_json": True,
     },
     "hosted": {
@@ -45,6 +46,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_requests_per_key": 8,
         "request_timeout_s": 30.0,
         "drain_delay_s": 5.0,
+        "drain_timeout_s": 25.0,
         "log_json": True,
     },
 }
@@ -138,7 +140,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="The least that is logged.")
     log_json: bool = Field(default=False, description="One JSON object a line in the log.")
     drain_delay_s: float = Field(default=0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
-    drain_timeout_s: float = Field(default=30.0, ge=0, description="After that: longest wait for requests under way.")
+    drain_timeout_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="After that: longest time until the process has ended, requests under way included; never less than 4.",
+    )
 
     @field_validator("allow_origins", "allow_hosts", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
     @classmethod

@@ -1,0 +1,80 @@
+"""Threads and processes that end although something in them hangs.
+
+``in_thread`` runs work that may never come back in a thread of its own, so that it takes no one else's place and holds nobody who leaves.
+``Deadline`` ends the process at a time, whatever it is doing then. Knows nothing of what the work is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+# A thread that holds the interpreter's lock lets no other thread end the process; this one needs no lock.
+LOCKED_S = 1.0
+FLUSH_S = 0.5
+
+
+async def in_thread(name: str, work: Callable[[], Value]) -> Value:
+    """What the work gives, done in a new thread that nobody waits for at the end of the process."""
+    outcome: Future[Value] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on the thread alone settles it
+
+    def run() -> None:
+        try:
+            value = work()
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(value)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
+
+
+class Deadline:
+    """Ends the process at the earliest of the times that it is told.
+
+    Attributes:
+        exit_code: what the process ends with then.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self._at: float | None = None
+        # Told from signal handlers, which may interrupt any line; so there is no lock.
+        self._devnull = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process is
+
+    def within(self, seconds: float) -> None:
+        """End no later than so many seconds from now."""
+        at = time.monotonic() + seconds
+        if self._at is not None and self._at <= at:
+            return
+        is_first, self._at = self._at is None, at
+        faulthandler.dump_traceback_later(seconds + LOCKED_S, exit=True, file=self._devnull)
+        if is_first:
+            threading.Thread(target=self._wait, name="florence2-deadline", daemon=True).start()
+
+    def _wait(self) -> None:
+        while self._at is not None and (left := self._at - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+        # Not this thread writes it: a log may hang as well.
+        threading.Thread(target=_tell, daemon=True).start()
+        time.sleep(FLUSH_S)
+        os._exit(self.exit_code)
+
+
+def _tell() -> None:
+    threads = [thread.name for thread in threading.enumerate() if not thread.name.startswith("florence2-deadline")]
+    logger.warning("ended without waiting for what hangs; threads left: %s", ", ".join(threads)[:300])
+    for handler in logging.getLogger("florence2").handlers:
+        handler.flush()
