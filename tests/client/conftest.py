@@ -13,7 +13,8 @@ from tests.client.stub import Stub, running_stub
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "ROBOFLOW_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    proxies = [f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")]
+    for name in ("FLORENCE2_API_KEY", *proxies, *map(str.upper, proxies)):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -3,16 +3,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
 
-from florence2.client import CallTimeout, ConnectionFailed, InferenceConfiguration, InferenceError, InvalidParameter, UnexpectedAnswer
-from florence2.client.connection import Awaiting, Blocking, Connection, exchange, http_settings, run_blocking
-from florence2.client.wire import Request, Response
+from florence2.client import CallTimeout, ConnectionFailed, InferenceConfiguration, InferenceError, InvalidParameter
+from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, exchange, run_blocking
+from florence2.client.wire import Request, Response, redirected
+from florence2.url_policy import FetchPolicy
 from tests.client.stub import Reply, Stub
 
 Run = Callable[[Callable[[Connection], Coroutine[Any, Any, Any]]], Any]
@@ -21,13 +22,13 @@ FAST = InferenceConfiguration(retry_wait_s=0.0)
 
 
 def blocking(function: Callable[[Connection], Coroutine[Any, Any, Any]]) -> Any:
-    with httpx.Client(**http_settings()) as http:
+    with blocking_client() as http:
         return run_blocking(function(Blocking(http)))
 
 
 def awaiting(function: Callable[[Connection], Coroutine[Any, Any, Any]]) -> Any:
     async def run() -> Any:
-        async with httpx.AsyncClient(**http_settings()) as http:
+        async with awaiting_client() as http:
             return await function(Awaiting(http))
 
     return asyncio.run(run())
@@ -49,23 +50,63 @@ def test_answers_come_with_status_headers_and_content(run: Run, stub: Stub) -> N
 
 
 @both
-def test_redirects_are_followed_only_when_told(run: Run, stub: Stub) -> None:
-    there = {"location": stub.url + "/there"}
-    stub.replies = [Reply(302, {}, there)]
-    assert run(lambda connection: connection.send(get(stub))).status_code == 302
-    stub.replies = [Reply(302, {}, there), Reply(200, b"image")]
-    assert run(lambda connection: connection.send(get(stub, follow_redirects=True))).content == b"image"
-    stub.replies = [Reply(302, {}, there)] * 10
-    with pytest.raises(UnexpectedAnswer, match="redirects"):
-        run(lambda connection: connection.send(get(stub, follow_redirects=True)))
+def test_redirects_within_the_server_are_followed(run: Run, stub: Stub) -> None:
+    stub.replies = [Reply(308, {}, {"location": "/there"}), Reply(307, {}, {"location": stub.url + "/and/there"}), Reply(200, {"a": 1})]
+    request = replace(get(stub, "/x?api_key=K"), method="POST", content=b"body")
+    assert run(lambda connection: exchange(connection, request, FAST)).status_code == 200
+    assert [(one.method, one.path, one.body) for one in stub.received] == [
+        ("POST", path, b"body") for path in ("/x?api_key=K", "/there?api_key=K", "/and/there?api_key=K")
+    ]
 
 
 @both
-def test_long_answers_are_cut_off_where_there_is_a_limit(run: Run, stub: Stub) -> None:
-    stub.replies = [Reply(200, b"x" * 100_000), Reply(200, b"x" * 100_000)]
-    assert len(run(lambda connection: connection.send(get(stub))).content) == 100_000
-    with pytest.raises(UnexpectedAnswer, match="1000 bytes"):
-        run(lambda connection: connection.send(get(stub, max_bytes=1000)))
+def test_redirects_elsewhere_and_in_circles_are_not(run: Run, stub: Stub) -> None:
+    post = replace(get(stub), method="POST", content=b"body")
+    other = stub.url.replace("127.0.0.1", "localhost")
+    for status, location in ((307, f"{other}/there"), (308, "http://127.0.0.1:9/"), (302, "/there"), (303, "/there"), (307, "http://[")):
+        stub.replies = [Reply(status, {}, {"location": location})]
+        stub.received.clear()
+        assert run(lambda connection: exchange(connection, post, FAST)).status_code == status
+        assert len(stub.received) == 1
+    stub.replies = [Reply(302, {}, {"location": "/again"})] * 10
+    stub.received.clear()
+    assert run(lambda connection: exchange(connection, get(stub), FAST)).status_code == 302
+    assert len(stub.received) == 6
+
+
+@pytest.mark.parametrize(
+    ("there", "is_followed"),
+    [
+        ("https://h/x", True),
+        ("https://h:443/x", True),
+        ("https://h:9001/x", True),
+        ("http://h:9001/x", True),
+        ("//h:9001/x", True),
+        ("https://h:8443/x", False),
+        ("http://h/x", False),
+        ("http://h.evil/x", False),
+        ("http://h@evil/x", False),
+        ("http://u:p@h:9001/x", False),
+        ("ftp://h:9001/x", False),
+    ],
+)
+def test_what_counts_as_the_same_server(there: str, is_followed: bool) -> None:
+    request = Request("POST", "http://h:9001/y", "POST /y", {}, 1.0, 1.0)
+    assert (redirected(request, Response(307, {"location": there}, b"")) is not None) is is_followed
+    secure = replace(request, url="https://h/y")
+    assert redirected(secure, Response(307, {"location": "http://h/y"}, b"")) is None
+
+
+@both
+def test_cookies_are_not_kept(run: Run, stub: Stub) -> None:
+    stub.replies = [Reply(200, {}, {"set-cookie": "session=1; Path=/"})]
+
+    async def twice(connection: Connection) -> None:
+        for _ in range(2):
+            await exchange(connection, get(stub), FAST)
+
+    run(twice)
+    assert ["cookie" in one.headers for one in stub.received] == [False, False]
 
 
 @both
@@ -109,6 +150,9 @@ class Clock:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
+        raise NotImplementedError
 
     async def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -224,7 +268,7 @@ def test_waits_between_tries_do_not_hold_the_loop(stub: Stub) -> None:
 
     async def run() -> None:
         ticking = asyncio.ensure_future(tick())
-        async with httpx.AsyncClient(**http_settings()) as http:
+        async with awaiting_client() as http:
             await exchange(Awaiting(http), get(stub), FAST)
         ticking.cancel()
 

@@ -52,3 +52,27 @@ def test_code_of_the_class_stands_in_for_the_servers() -> None:
     assert errors.CallError("no").code == "call_failed"
     assert errors.CallError("no", code="unknown_task").code == "unknown_task"
     assert errors.CallError.code == "call_failed"
+
+
+def test_the_known_constructor() -> None:
+    for error in (errors.HTTPCallErrorError(description="d", status_code=404, api_message="m"), errors.HTTPCallErrorError("d", 404, "m")):
+        assert (error.description, error.status_code, error.api_message, str(error)) == ("d", 404, "m", "d")
+
+
+def test_names_that_users_import() -> None:
+    for name in (
+        *("InvalidURLImageInput", "URLAddressNotAllowedError", "ModelNotInitializedError", "ModelTaskTypeNotSupportedError"),
+        *("InvalidModelIdentifier", "APIKeyNotProvided", "FeatureDeprecatedError"),
+    ):
+        kind = getattr(errors, name)
+        assert getattr(client, name) is kind
+        assert issubclass(kind, errors.HTTPClientError)
+        assert str(kind("said")).startswith("said")
+        assert issubclass(pickle.loads(pickle.dumps(kind)), errors.HTTPClientError)
+    retry = client.RetryError("said", status_code=503, inner_error=ValueError("x"))
+    assert (str(retry), retry.description, retry.status_code, str(retry.inner_error)) == ("said", "said", 503, "x")
+    gone = client.FeatureDeprecatedError("old", reason="Because.", removal_release="1.0", replacement="new")
+    assert (gone.feature, gone.replacement) == ("old", "new")
+    assert str(gone) == "old is no longer there. Because. Gone since 1.0. Use new instead."
+    for kind in (client.InferenceSDKDeprecationWarning, client.InferenceSDKGuidanceWarning):
+        assert issubclass(kind, Warning)

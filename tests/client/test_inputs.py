@@ -176,3 +176,28 @@ def test_byte_limit_refuses_or_scales() -> None:
 def test_images_that_cannot_be_scaled(jpeg_bytes: bytes) -> None:
     with pytest.raises(InvalidInput, match="can't be read"):
         encoded(jpeg_bytes[:-60], DOWN_TO_32)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "TGA", "PCX", "SGI", "DDS", "QOI", "ICO", "JPEG2000", "WEBP", "GIF", "BMP", "TIFF"])
+def test_base64_of_any_format_travels_as_it_is(kind: str, picture: Image.Image) -> None:
+    if kind not in Image.SAVE:
+        Image.init()
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    for given in (text, text.rstrip("="), text.replace("+", "-").replace("/", "_"), "\n".join([text[:76], text[76:]])):
+        assert encoded(given).as_json == {"type": "base64", "value": given}
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"])
+def test_integers_within_bytes_are_taken(kind: str) -> None:
+    array = np.zeros((8, 8, 3), kind)
+    array[..., 2] = 127
+    red = picture_of(encoded(array)).getpixel((4, 4))
+    assert isinstance(red, tuple)
+    assert abs(red[0] - 127) < 4
+    for wrong in (-1, 256) if kind not in ("int8",) else (-1,):
+        if wrong > 0 or kind.startswith("int"):
+            array[0, 0, 0] = wrong
+            with pytest.raises(InvalidInput, match="astype"):
+                encoded(array)

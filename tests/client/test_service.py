@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import gzip
 import inspect
 import json
 import os
@@ -34,7 +35,9 @@ from florence2.client import (
     ModelNotSelectedError,
     UnexpectedAnswer,
     WrongClientModeError,
+    wire,
 )
+from florence2.server import routes
 from tests.client.stub import INFO, REGISTRY, Received, Reply, Stub, caption
 
 KEY = "KEY1234567890"
@@ -116,12 +119,44 @@ def test_urls_are_fetched_here_unless_told_otherwise(call: Call, client: Inferen
 
 def test_urls_that_lead_nowhere(call: Call, client: InferenceHTTPClient, stub: Stub) -> None:
     client.configure(FAST)
-    with pytest.raises(HTTPCallErrorError, match=r"/gone\.jpg can't be fetched: HTTP 404") as caught:
+    with pytest.raises(HTTPCallErrorError, match=r"/gone\.jpg can't be fetched: The host answered with status 404") as caught:
         call(client, "infer_lmm", stub.url + "/gone.jpg?token=SECRET", "m", "<CAPTION>")
     assert (caught.value.status_code, caught.value.field, caught.value.code) == (404, "image", "invalid_image")
     assert "SECRET" not in str(caught.value)
-    with pytest.raises(InvalidInput, match="can't be fetched: no connection"):
+    with pytest.raises(InvalidInput, match="can't be fetched: The host could not be reached"):
         call(client, "infer_lmm", "http://127.0.0.1:9/dog.jpg", "m", "<CAPTION>")
+
+
+@pytest.mark.parametrize("path", ["/a b/ä.jpg?x=y z", "/a%20b/%C3%A4.jpg?x=y%20z"])
+def test_urls_with_spaces_and_other_letters(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg_bytes: bytes, path: str) -> None:
+    stub.replies = [Reply(200, gzip.compress(jpeg_bytes), {"content-encoding": "gzip", "set-cookie": "a=b"})]
+    call(client, "infer_lmm", stub.url + path, "m", "<CAPTION>")
+    assert stub.received[0].path == "/a%20b/%C3%A4.jpg?x=y%20z"
+    assert base64.b64decode(stub.last.json["image"]["value"]) == jpeg_bytes
+    assert "cookie" not in stub.last.headers
+
+
+def test_a_cookie_of_the_server_stays_away_from_image_hosts(call: Call, stub: Stub, jpeg_bytes: bytes) -> None:
+    stub.respond = lambda received: Reply(
+        200, caption("a") if received.method == "POST" else jpeg_bytes, {"set-cookie": "session=secret; Path=/", "content-type": "x/y"}
+    )
+    with InferenceHTTPClient(stub.url) as client:
+        for given in (jpeg_bytes, stub.url + "/dog.jpg", jpeg_bytes):
+            call(client, "infer_lmm", given, "m", "<CAPTION>")
+    assert len(stub.received) == 4
+    assert not any("cookie" in received.headers for received in stub.received)
+
+
+def test_urls_are_fetched_below_a_running_loop(stub: Stub, jpeg_bytes: bytes) -> None:
+    stub.replies = [Reply(200, jpeg_bytes), Reply(200, caption("a")), Reply(404, b"")]
+
+    async def notebook() -> None:  # blocking calls within a loop, as in a notebook
+        with InferenceHTTPClient(stub.url) as client:
+            assert client.infer_lmm(stub.url + "/dog.jpg", "m", "<CAPTION>") == caption("a")
+            with pytest.raises(HTTPCallErrorError):
+                client.infer_lmm(stub.url + "/dog.jpg", "m", "<CAPTION>")
+
+    asyncio.run(notebook())
 
 
 def test_misspelt_paths_are_told_before_anything_is_sent(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
@@ -233,10 +268,12 @@ def test_mode_for_a_block(client: InferenceHTTPClient) -> None:
 @pytest.mark.parametrize(
     ("given", "environment", "used"),
     [
-        ("given", {"API_KEY": "a", "ROBOFLOW_API_KEY": "r"}, "given"),
-        (None, {"API_KEY": "a", "ROBOFLOW_API_KEY": "r"}, "r"),
-        (None, {"API_KEY": "a\n", "ROBOFLOW_API_KEY": ""}, "a"),
-        ("", {"API_KEY": "a"}, None),
+        ("given", {"FLORENCE2_API_KEY": "own"}, "given"),
+        (None, {"FLORENCE2_API_KEY": "own\n"}, "own"),
+        ("", {"FLORENCE2_API_KEY": "own"}, None),
+        (None, {"FLORENCE2_API_KEY": ""}, None),
+        # Keys for others are not sent to whatever address a program names.
+        (None, {"API_KEY": "a", "ROBOFLOW_API_KEY": "r", "INFERENCE_API_KEY": "i", "HF_TOKEN": "h"}, None),
         (None, {}, None),
     ],
 )
@@ -351,8 +388,30 @@ def test_batches_travel_as_lists(call: Call, client: InferenceHTTPClient, stub: 
     assert call(client, "infer_lmm", squares(5), "m", "<CAPTION>") == alone
     assert [len(received.json["image"]) for received in stub.received] == [2, 2, 2]
     assert [isinstance(received.json["image"], list) for received in stub.received] == [True, True, False]
-    assert stub.received[0].json["on_error"] == "item"
-    assert "on_error" not in stub.received[2].json
+    assert not any("on_error" in received.json for received in stub.received)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("florence2 server", True), ("Roboflow Inference Server", False), (None, False)])
+def test_fields_of_our_own_go_to_our_own_servers(
+    call: Call, client: InferenceHTTPClient, stub: Stub, name: str | None, is_told: bool
+) -> None:
+    about = Reply(200, {**INFO, "name": name}) if name else Reply(404, {"detail": "Not Found"})
+    stub.respond = lambda received: about if received.path == "/info" else numbered(received)
+    client.configure(InferenceConfiguration(max_batch_size=2, max_concurrent_requests=1))
+    call(client, "infer_lmm", squares(4), "m", "<CAPTION>", on_error="item")
+    asked = [received for received in stub.received if received.path != "/info"]
+    assert [received.json.get("on_error") for received in asked] == ["item" if is_told else None] * 2
+    assert len(stub.received) == (3 if name else 4)  # asked once where there is an answer
+    assert routes.NAME == wire.OWN_SERVER
+
+
+def test_an_error_names_its_image_within_a_batch(call: Call, client: InferenceHTTPClient, stub: Stub) -> None:
+    client.configure(InferenceConfiguration(max_batch_size=3, max_concurrent_requests=1))
+    answers = [Reply(200, [caption("a")] * 3), Reply(400, {"message": "image[1]: damaged", "field": "image[1]"})]
+    stub.replies = list(answers)
+    with pytest.raises(CallError, match=r"^image 4: damaged") as caught:
+        call(client, "infer_lmm", squares(6), "m", "<CAPTION>")
+    assert (caught.value.index, caught.value.api_message) == (4, "damaged")
 
 
 def test_one_bad_image_fails_the_list_and_names_itself(call: Call, client: InferenceHTTPClient, stub: Stub) -> None:
@@ -377,6 +436,7 @@ def test_errors_in_their_images_place(call: Call, client: InferenceHTTPClient, s
 
 def test_errors_within_a_batch(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path, tmp_path: Path) -> None:
     client.configure(InferenceConfiguration(max_concurrent_requests=1, max_batch_size=3))
+    client._own_servers[stub.url] = True
     item = {"error": {"message": "damaged", "code": "invalid_image", "field": "image", "help_url": "h", "status": 400}}
     empty = tmp_path / "empty.jpg"
     empty.touch()

@@ -52,6 +52,11 @@ async def test_places_and_precedence() -> None:
         assert await status(client, api_key="") == 401
         assert await status(client, api_key=7) == 401
         assert await status(client, header=bearer(GOOD, "Basic"), api_key=None) == 401
+        for nothing in ("Bearer", "Bearer ", "bearer   "):  # proxies write that where there is no key
+            assert await status(client, header={"Authorization": nothing}, api_key=GOOD) == 200
+            assert await status(client, header={"Authorization": nothing}, api_key=BAD) == 401
+            assert await status(client, header={"Authorization": nothing}, api_key=None) == 401
+            assert await status(client, query=GOOD, header={"Authorization": nothing}) == 200
         assert await status(client, header={"x-api-key": GOOD}, api_key=None) == 401
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -38,6 +39,9 @@ async def test_headers() -> None:
     assert response.headers["x-model-id"] == "florence-2-base"
     assert response.headers["x-model-cold-start"] == "true"
     assert other.headers["x-model-cold-start"] == "false"
+    (detail,) = json.loads(response.headers["x-model-load-details"])
+    assert detail == {"m": response.headers["x-model-id"], "t": float(response.headers["x-model-load-time"])}
+    assert "x-model-load-details" not in other.headers
     assert float(response.headers["x-processing-time"]) >= 0
     assert response.headers["access-control-allow-origin"] == "https://a.example"
     assert response.headers["access-control-allow-credentials"] == "true"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -309,6 +310,33 @@ def test_an_unreachable_or_failing_hub_says_what_to_do(hub: Hub, monkeypatch: py
     monkeypatch.setenv("HF_ENDPOINT", "hub.example")
     with pytest.raises(DownloadError, match="HF_ENDPOINT to be an address"):
         fetch(NAME)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://127.0.0.1:9", "socks://127.0.0.1:9"])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY", "https_proxy"])
+def test_a_hub_on_this_machine_is_reached_without_a_proxy(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, proxy: str):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(name, proxy)
+    assert is_complete(fetch(NAME))
+
+
+def test_a_proxy_in_between_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    for name, proxy in (("ALL_PROXY", "socks5://user:secret@127.0.0.1:9"), ("HTTP_PROXY", "http://user:secret@127.0.0.1:9")):
+        monkeypatch.setenv(name, proxy)
+        shown = proxy.replace("user:secret@", "")
+        with pytest.raises(DownloadError, match=rf"from http://hub\.example by the proxy {re.escape(shown)} \({name}\)") as caught:
+            fetch(NAME)
+        assert "secret" not in caught.value.message
+        assert len(caught.value.message) < 500
+
+
+def test_what_is_no_proxy_is_told_with_its_variable(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTPS_PROXY", "socks4://127.0.0.1:9")
+    assert is_complete(fetch(NAME))  # this machine needs none
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+    with pytest.raises(DownloadError, match="HTTPS_PROXY is 'socks4:"):
+        fetch("owner/other")
 
 
 def test_a_repository_without_a_checkpoint_is_refused_by_its_files(hub: Hub, tmp_path: Path):

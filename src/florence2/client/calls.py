@@ -10,24 +10,18 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from florence2.client import wire
+from florence2.client import urls, wire
 from florence2.client.answers import RegisteredModels, ServerInfo, scaled_back, scaled_region, typed
-from florence2.client.connection import Connection, exchange
-from florence2.client.errors import (
-    CallError,
-    CallTimeout,
-    ConnectionFailed,
-    InferenceError,
-    InvalidInput,
-    InvalidParameter,
-    UnexpectedAnswer,
-)
+from florence2.client.configuration import InferenceConfiguration
+from florence2.client.connection import Connection, exchange, retried
+from florence2.client.errors import ConnectionFailed, InferenceError, UnexpectedAnswer
 from florence2.client.inputs import Encoded, Source, encode, flattened, identify, is_many
-from florence2.client.wire import Request, Target
+from florence2.client.wire import Request, Response, Target
+from florence2.url_policy import FetchError
 
 Progress = bool | Callable[[int, int], None]
 """True for a bar on standard error, or a function of the images done and all images."""
@@ -45,6 +39,7 @@ class LmmCall:
         on_error: whether one bad image of a list fails the call, or only its own place.
         typed: whether answers are ``Answer`` or the server's JSON.
         progress: how a list's progress is shown.
+        own_servers: addresses of which it is known whether they are this project's servers; written to.
     """
 
     target: Target
@@ -54,6 +49,7 @@ class LmmCall:
     on_error: Literal["fail", "item"] = "fail"
     typed: bool = False
     progress: Progress = False
+    own_servers: dict[str, bool] = field(default_factory=dict)
 
 
 async def infer(connection: Connection, call: LmmCall, given: Any) -> Any:
@@ -127,24 +123,44 @@ async def _prepared(connection: Connection, call: LmmCall, source: Source) -> En
     """The image as it travels, or what is wrong with it."""
     configuration = call.target.configuration
     try:
-        fetched = await _fetched(connection, call.target, source.value) if source.kind == "url" and not configuration.send_urls else None
+        fetched = None
+        if source.kind == "url":
+            if configuration.send_urls:
+                _checked_url(source.value, configuration)
+            else:
+                fetched = await _fetched(connection, configuration, source.value)
         return await connection.work(lambda: encode(source, configuration, fetched))
     except InferenceError as error:
         return error
 
 
-async def _fetched(connection: Connection, target: Target, url: str) -> bytes:
+async def _fetched(connection: Connection, configuration: InferenceConfiguration, url: str) -> bytes:
     """What an image's URL leads to."""
-    request = wire.image_request(url, target.configuration)
-    shown = request.name.removeprefix("GET ")
+    policy = urls.policy(configuration)
+    errors: list[FetchError] = []
+
+    async def fetch() -> Response:
+        try:
+            return Response(200, {}, await connection.fetch(url, policy))
+        except FetchError as error:
+            errors.append(error)
+            if error.rule == "connection":
+                raise ConnectionFailed(error.reason) from error
+            return Response(error.status or 0, {"retry-after": error.retry_after or ""}, b"")
+
+    with suppress(ConnectionFailed):
+        response = await retried(connection, fetch, configuration)
+        if response.status_code == 200:
+            return response.content
+    raise urls.error_of(errors[-1], url) from errors[-1]
+
+
+def _checked_url(url: str, configuration: InferenceConfiguration) -> None:
+    """Refuse to leave a URL to the server that the client itself would not fetch."""
     try:
-        response = await exchange(connection, request, target.configuration)
-    except (ConnectionFailed, CallTimeout, InvalidParameter, UnexpectedAnswer) as error:
-        raise InvalidInput(f"the image at {shown} can't be fetched: {error}", field="image") from error
-    if not 200 <= response.status_code < 300:
-        said = f"the image at {shown} can't be fetched: HTTP {response.status_code}"
-        raise CallError(said, field="image", api_message=said, status_code=response.status_code, code=InvalidInput.code)
-    return response.content
+        urls.policy(configuration).checked(url)
+    except FetchError as error:
+        raise urls.error_of(error, url) from error
 
 
 async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encoded]) -> list[Any]:
@@ -152,6 +168,9 @@ async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encod
     try:
         return await _sent(connection, call, images)
     except InferenceError as error:
+        named = wire.item_of(error)
+        if named is not None and call.on_error == "fail" and named < len(images):  # it is the error that the call ends with
+            return [error if place == named else None for place in range(len(images))]
         return [error] * len(images)
 
 
@@ -160,7 +179,7 @@ async def _sent(connection: Connection, call: LmmCall, images: Sequence[Encoded]
     options = dict(call.options)
     if images[0].sent_size:
         options = _with_scaled_regions(options, images[0])
-    if len(images) > 1:  # then each image's error comes with its place
+    if len(images) > 1 and call.on_error == "item" and await _is_own(connection, call):  # then each image's error comes with its place
         options["on_error"] = "item"
     request = wire.infer_request(
         call.target, call.model_id, [image.as_json for image in images], options, model_id_in_path=call.model_id_in_path
@@ -171,6 +190,17 @@ async def _sent(connection: Connection, call: LmmCall, images: Sequence[Encoded]
     if not isinstance(answers, list) or len(answers) != len(images) or not all(isinstance(answer, dict) for answer in answers):
         raise UnexpectedAnswer(f"the answer to {request.name} should hold an object for each of {len(images)} images, got {_form(body)}")
     return [_outcome(answer, image, call) for answer, image in zip(answers, images, strict=True)]
+
+
+async def _is_own(connection: Connection, call: LmmCall) -> bool:
+    """Whether the server is of this project; others are sent no fields that they do not know. Asked once for each client."""
+    known = call.own_servers
+    if call.target.url not in known:
+        try:
+            known[call.target.url] = (await get_server_info(connection, call.target)).name == wire.OWN_SERVER
+        except InferenceError:
+            return False
+    return known[call.target.url]
 
 
 def _outcome(answer: dict[str, Any], image: Encoded, call: LmmCall) -> Any:

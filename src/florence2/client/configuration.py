@@ -1,18 +1,19 @@
 """What a client can be set to: one frozen dataclass, checked when it is made.
 
-The names are the known client's where it has one. Its settings for other kinds of models (thresholds, masks, visualisation) are
-left out: they never had an effect on this one. Knows nothing of requests.
+The names are the known client's where it has one, all of which are taken. Its settings for other kinds of models (thresholds, masks,
+visualisation) are kept and have no effect, as they never had one on this model; a warning says so once. Knows nothing of requests.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
-from florence2.client.errors import InvalidParameter
+from florence2.client.errors import InferenceSDKGuidanceWarning, InvalidParameter
 
 
 class HTTPClientMode(str, Enum):
@@ -30,14 +31,65 @@ class ApiKeyTransport(str, Enum):
     HEADER = "header"
 
 
+class VisualisationResponseFormat(str, Enum):
+    """How pictures with drawings come back from other kinds of models."""
+
+    BASE64 = "base64"
+    NUMPY = "numpy"
+    PILLOW = "pillow"
+
+
 @dataclass(frozen=True)
-class InferenceConfiguration:
-    """The settings of a client; ``configure`` applies them.
+class OtherModels:
+    """What the known client sets for models of other kinds: kept, and without effect here."""
+
+    confidence_threshold: Any = None
+    keypoint_confidence_threshold: Any = None
+    format: Any = None
+    mask_decode_mode: Any = None
+    tradeoff_factor: Any = None
+    max_candidates: Any = None
+    max_detections: Any = None
+    iou_threshold: Any = None
+    stroke_width: Any = None
+    class_agnostic_nms: Any = None
+    class_filter: Any = None
+    fix_batch_size: Any = None
+    include_anomaly_map: Any = None
+    visualize_predictions: Any = False
+    visualize_labels: Any = None
+    output_visualisation_format: Any = VisualisationResponseFormat.BASE64
+    image_extensions_for_directory_scan: Any = field(default_factory=lambda: ["jpg", "jpeg", "JPG", "JPEG", "png", "PNG"])
+    disable_active_learning: Any = False
+    active_learning_target_dataset: Any = None
+    profiling_directory: Any = "./inference_profiling"
+    workflow_run_retries_enabled: Any = True
+    response_mask_format: Any = None
+    allow_reduced_mask_resolution: Any = False
+
+    def _warn_of_others(self) -> None:
+        """Say once in a process of each setting that it has no effect."""
+        plain = OtherModels.__dataclass_fields__
+        for name, known in plain.items():
+            default = known.default_factory() if callable(known.default_factory) else known.default
+            if name not in _WARNED and getattr(self, name) != default:
+                _WARNED.add(name)
+                said = f"{name} is a setting for other kinds of models; it is kept, and has no effect on Florence-2"
+                warnings.warn(said, InferenceSDKGuidanceWarning, stacklevel=4)
+
+
+_WARNED: set[str] = set()
+
+
+@dataclass(frozen=True)
+class InferenceConfiguration(OtherModels):
+    """The settings of a client; ``configure`` applies them. Those of ``OtherModels`` are taken too.
 
     Attributes:
         api_key_transport: ``legacy`` (the default), ``header`` or ``both``.
         max_concurrent_requests: how many requests of a list are under way at once.
-        max_batch_size: how many images of a list go into one request. More than one is understood by this project's server only.
+        max_batch_size: how many images of a list go into one request; 0 counts as 1. More than one is understood by this project's
+            server only.
         client_downsizing_disabled: False has images scaled down before they are sent, and the coordinates of the answer scaled back.
         default_max_input_size: the longest side in pixels that is then sent.
         max_image_bytes: an encoded image above it is an error, or is scaled down where downsizing is on. None leaves it to the server.
@@ -93,6 +145,11 @@ class InferenceConfiguration:
         if self.api_key_transport is not None and self.api_key_transport not in words:
             raise _invalid("api_key_transport", f"one of {words}", self.api_key_transport)
         object.__setattr__(self, "api_key_transport", self.api_key_transport and ApiKeyTransport(self.api_key_transport))
+        self._warn_of_others()
+        for name in ("max_batch_size", "max_concurrent_requests"):  # as the known client counts
+            value = getattr(self, name)
+            if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, max(1, int(value)))
         if self.array_channels not in ("bgr", "rgb"):
             raise _invalid("array_channels", "'bgr' or 'rgb'", self.array_channels)
         for name, low, high in _RANGES:
@@ -109,6 +166,11 @@ class InferenceConfiguration:
             if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= float(value) < math.inf:
                 raise _invalid(name, f"a number of seconds from {low:g}", value)
             object.__setattr__(self, name, float(value))
+
+    @classmethod
+    def init_default(cls) -> InferenceConfiguration:
+        """The settings of a new client."""
+        return cls()
 
     @property
     def transport(self) -> ApiKeyTransport:

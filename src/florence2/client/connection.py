@@ -1,6 +1,6 @@
 """How requests are sent: two ways to wait, one policy for trying again.
 
-``Blocking`` and ``Awaiting`` offer the same four coroutines: ``send``, ``wait``, ``work`` and ``gather``. Those of ``Blocking``
+``Blocking`` and ``Awaiting`` offer the same coroutines: ``send``, ``fetch``, ``wait``, ``work`` and ``gather``. Those of ``Blocking``
 never give up control, so that ``run_blocking`` can drive one to its end without an event loop, and everything above is written
 once. Knows nothing of images or answers.
 """
@@ -12,15 +12,17 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import lru_cache
-from ssl import SSLContext
 from typing import Any, Protocol, TypeVar
 
 import httpx
 
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import CallTimeout, ConnectionFailed, InferenceError, InvalidParameter, UnexpectedAnswer
-from florence2.client.wire import MAX_IMAGE_REDIRECTS, RETRYABLE, Request, Response, retry_after_of
+from florence2.client.wire import MAX_REDIRECTS, RETRYABLE, USER_AGENT, Request, Response, redirected, retry_after_of
+from florence2.errors import InvalidOption
+from florence2.proxies import Proxy, proxy_for
+from florence2.url_fetch import Fetcher, certificates, fetch_blocking, no_cookies
+from florence2.url_policy import FetchPolicy
 
 T = TypeVar("T")
 Job = Callable[[], Coroutine[Any, Any, T]]
@@ -42,6 +44,14 @@ class Connection(Protocol):
         """
         ...
 
+    async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
+        """What an image's URL holds.
+
+        Raises:
+            FetchError: nothing is to be had from it.
+        """
+        ...
+
     async def wait(self, seconds: float) -> None:
         """Let time pass."""
         ...
@@ -59,12 +69,27 @@ async def exchange(connection: Connection, request: Request, configuration: Infe
     """The answer to a request, which is sent again after broken connections and after 429, 503 and 504.
 
     The server's ``Retry-After`` says how long to wait; without one the wait doubles each time, between half and all of it by chance.
-    The last answer is given back whatever its status.
+    The last answer is given back whatever its status. Redirects of the same server are followed.
     """
+
+    async def send() -> Response:
+        current, response = request, await connection.send(request)
+        for _ in range(MAX_REDIRECTS):
+            there = redirected(current, response)
+            if there is None:
+                break
+            current, response = there, await connection.send(there)
+        return response
+
+    return await retried(connection, send, configuration)
+
+
+async def retried(connection: Connection, send: Job[Response], configuration: InferenceConfiguration) -> Response:
+    """What ``send`` gives, tried again as ``exchange`` says."""
     attempt = 0
     while True:
         try:
-            response = await connection.send(request)
+            response = await send()
         except ConnectionFailed:
             if attempt >= configuration.max_retries:
                 raise
@@ -109,10 +134,15 @@ class Blocking:
                 content = bytearray()
                 for chunk in answer.iter_bytes():
                     content += chunk
-                    _check_bytes(content, request)
                 return _response(answer, content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _translated(error, request) from error
+        except InvalidOption as error:  # a proxy of the environment that is none
+            raise InvalidParameter(error.message, field=error.field) from None
+
+    async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
+        """See ``Connection``."""
+        return fetch_blocking(policy, USER_AGENT, url)
 
     async def wait(self, seconds: float) -> None:
         """See ``Connection``."""
@@ -153,10 +183,19 @@ class Awaiting:
                 content = bytearray()
                 async for chunk in answer.aiter_bytes():
                     content += chunk
-                    _check_bytes(content, request)
                 return _response(answer, content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _translated(error, request) from error
+        except InvalidOption as error:  # a proxy of the environment that is none
+            raise InvalidParameter(error.message, field=error.field) from None
+
+    async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
+        """See ``Connection``."""
+        fetcher = Fetcher(policy, USER_AGENT)
+        try:
+            return await fetcher.fetch(url)
+        finally:
+            await fetcher.close()
 
     async def wait(self, seconds: float) -> None:
         """See ``Connection``."""
@@ -183,16 +222,64 @@ class Awaiting:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def http_settings() -> dict[str, Any]:
-    """The arguments for either kind of HTTP client; how many requests are under way is bounded elsewhere."""
+def blocking_client() -> httpx.Client:
+    """A client whose requests go by the environment's proxies; how many are under way is bounded elsewhere."""
+    return httpx.Client(transport=_Route(), trust_env=False, cookies=no_cookies())
+
+
+def awaiting_client() -> httpx.AsyncClient:
+    """As ``blocking_client``, awaited."""
+    return httpx.AsyncClient(transport=_AsyncRoute(), trust_env=False, cookies=no_cookies())
+
+
+class _Route(httpx.BaseTransport):
+    """Sends each request directly or by the proxy that the environment names for its address."""
+
+    def __init__(self) -> None:
+        self._ways: dict[str | None, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        proxy = proxy_for(str(request.url))
+        key = proxy.url if proxy else None
+        if key not in self._ways:
+            self._ways[key] = httpx.HTTPTransport(**_transport_settings(proxy))
+        return self._ways[key].handle_request(request)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for way in self._ways.values():
+            way.close()
+
+
+class _AsyncRoute(httpx.AsyncBaseTransport):
+    """As ``_Route``, awaited."""
+
+    def __init__(self) -> None:
+        self._ways: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        proxy = proxy_for(str(request.url))
+        key = proxy.url if proxy else None
+        if key not in self._ways:
+            self._ways[key] = httpx.AsyncHTTPTransport(**_transport_settings(proxy))
+        return await self._ways[key].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        for way in self._ways.values():
+            await way.aclose()
+
+
+def _transport_settings(proxy: Proxy | None) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-    return {"verify": _certificates(), "max_redirects": MAX_IMAGE_REDIRECTS, "limits": limits}
-
-
-@lru_cache(maxsize=1)
-def _certificates() -> SSLContext:
-    """What servers are checked by; reading it takes longer than many a call."""
-    return httpx.create_ssl_context()
+    return {
+        "verify": certificates(True),
+        "trust_env": False,
+        "limits": limits,
+        "proxy": httpx.Proxy(proxy.url) if proxy else None,
+    }
 
 
 def _arguments(request: Request) -> dict[str, Any]:
@@ -202,7 +289,7 @@ def _arguments(request: Request) -> dict[str, Any]:
         "headers": dict(request.headers),
         "content": request.content,
         "timeout": httpx.Timeout(request.timeout_s, connect=request.connect_timeout_s),
-        "follow_redirects": request.follow_redirects,
+        "follow_redirects": False,
     }
 
 
@@ -210,20 +297,23 @@ def _response(answer: httpx.Response, content: bytearray) -> Response:
     return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(content))
 
 
-def _check_bytes(content: bytearray, request: Request) -> None:
-    if request.max_bytes is not None and len(content) > request.max_bytes:
-        raise UnexpectedAnswer(f"{request.name} gives more than {request.max_bytes} bytes, too many for an image")
-
-
 def _translated(error: httpx.HTTPError | httpx.InvalidURL, request: Request) -> InferenceError:
     """The client's own error for one of httpx."""
     reason = str(error) or type(error).__name__
+    proxy = proxy_for(request.url) if isinstance(error, httpx.TransportError) else None
+    if proxy is not None and isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
+        return ConnectionFailed(
+            f"no connection for {request.name} to {_host(request)} by the proxy {proxy}: {reason}; does the proxy run and reach it? "
+            "NO_PROXY names hosts that are reached without one"
+        )
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return ConnectionFailed(f"no connection for {request.name} at {_host(request)}: {reason}; is the server running?")
     if isinstance(error, httpx.TimeoutException):
-        return CallTimeout(f"{request.name} was silent for longer than {request.timeout_s} s; the configuration's timeout_s sets how long")
+        by = f" (by the proxy {proxy})" if proxy else ""
+        return CallTimeout(f"{request.name} was silent for longer than {request.timeout_s} s{by}; timeout_s sets how long")
     if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
-        return ConnectionFailed(f"the connection to {_host(request)} broke off during {request.name}: {reason}")
+        by = f" by the proxy {proxy}" if proxy else ""
+        return ConnectionFailed(f"the connection to {_host(request)}{by} broke off during {request.name}: {reason}")
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         # Not the reason: it may quote a header, and with it the key.
         return InvalidParameter(f"{request.name} can't be sent: its address or one of its headers is malformed")

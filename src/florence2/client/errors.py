@@ -16,7 +16,22 @@ with and without ``await`` raise the same. No message holds an API key or an ima
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 from florence2.errors import Florence2Error, InvalidImage, InvalidOption
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Details(TypedDict, total=False):
+    """What an error may have besides its message."""
+
+    field: str | None
+    code: str | None
+    help_url: str | None
+    request_id: str | None
+    retry_after: float | None
 
 
 class InferenceError(Florence2Error):
@@ -69,9 +84,19 @@ class InferenceError(Florence2Error):
 
 
 class CallError(InferenceError):
-    """The server answered with an error; ``api_message`` is what it said."""
+    """The server answered with an error; ``api_message`` is what it said.
+
+    Args:
+        description: the whole message.
+        status_code: the HTTP status of the answer.
+        api_message: what the server said.
+        more: see ``InferenceError``.
+    """
 
     code = "call_failed"
+
+    def __init__(self, description: str, status_code: int | None = None, api_message: str | None = None, **more: Unpack[_Details]) -> None:
+        super().__init__(description, status_code=status_code, api_message=api_message, **more)
 
 
 class ConnectionFailed(InferenceError):
@@ -100,6 +125,14 @@ class InvalidInput(InferenceError, InvalidImage):
     status = 400
 
 
+class InvalidURLImageInput(InvalidInput):
+    """An image's URL is none, or the switches of the environment do not allow it."""
+
+
+class URLAddressNotAllowedError(InvalidInput):
+    """An image's URL leads to a host that is not on the public internet, and ``ALLOW_URL_TO_NON_GLOBAL_ADDRESSES`` is false."""
+
+
 class InvalidParameter(InferenceError, InvalidOption):
     """An option of a call or a setting of the client is out of range."""
 
@@ -119,6 +152,65 @@ class WrongClientMode(InferenceError):
 
     code = "wrong_client_mode"
     status = 400
+
+
+class RetryError(Exception):
+    """What the known client raises below its other errors. Exists for ``except`` clauses: this client never raises it."""
+
+    def __init__(self, description: str, status_code: int | None = None, inner_error: Exception | None = None) -> None:
+        super().__init__(description)
+        self.description = description
+        self.status_code = status_code
+        self.inner_error = inner_error
+
+
+class _Foreign(InferenceError):
+    """An error of what this client does not offer. Its kinds exist for ``except`` clauses and are never raised here."""
+
+    def __init__(self, message: str = "", **details: Unpack[_Details]) -> None:
+        super().__init__(message, **details)
+
+
+class InvalidModelIdentifier(_Foreign):
+    """A model's id that is none, in calls of other kinds of models."""
+
+
+class ModelNotInitializedError(_Foreign):
+    """A model that a server does not have, in calls that are not offered."""
+
+
+class ModelTaskTypeNotSupportedError(_Foreign):
+    """A kind of model that ``infer`` does not know, which is not offered."""
+
+
+class APIKeyNotProvided(_Foreign):
+    """A missing key in workflows and streams, which are not offered."""
+
+
+class FeatureDeprecatedError(_Foreign):
+    """A call that the known client has dropped.
+
+    Attributes:
+        feature: its name.
+        reason: why it went.
+        removal_release: in which version.
+        replacement: what to use instead.
+    """
+
+    def __init__(
+        self, feature: str, *, reason: str | None = None, removal_release: str | None = None, replacement: str | None = None
+    ) -> None:
+        self.feature, self.reason, self.removal_release, self.replacement = feature, reason, removal_release, replacement
+        more = (reason, removal_release and f"Gone since {removal_release}.", replacement and f"Use {replacement} instead.")
+        super().__init__(" ".join([f"{feature} is no longer there.", *filter(None, more)]))
+
+
+class InferenceSDKDeprecationWarning(Warning):
+    """Something of the known client that will go; this client has none yet."""
+
+
+class InferenceSDKGuidanceWarning(Warning):
+    """A setting that has no effect, or a better way to do something."""
 
 
 HTTPClientError = InferenceError

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -143,7 +144,18 @@ def _is_base64_image(text: str) -> bool:
         head = base64.b64decode(start[: len(start) // 4 * 4])
     except (binascii.Error, ValueError):
         return False
-    return any(head[position:].startswith(magic) for position, magic in _MAGIC)
+    return any(head[position:].startswith(magic) for position, magic in _MAGIC) or _opens(text)
+
+
+def _opens(text: str) -> bool:
+    """Whether base64 text holds a file that Pillow knows, by more than its first bytes."""
+    try:
+        with Image.open(io.BytesIO(_decoded(text))):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # an image, and too large: for the server to say
+        return True
+    except Exception:  # Pillow's header parsers raise whatever the bytes led them to
+        return False
 
 
 def _existing(path: str | bytes) -> str:

@@ -30,13 +30,16 @@ def from_array(array: NDArray[Any], channels: Literal["bgr", "rgb"]) -> Image.Im
     """The picture in an array.
 
     Args:
-        array: uint8, ``[height, width]`` or ``[height, width, 1]`` (grey), 3 channels, or 4 with alpha last.
+        array: uint8, or other integers from 0 to 255; ``[height, width]`` or ``[height, width, 1]`` (grey), 3 channels,
+            or 4 with alpha last.
         channels: the order of the first three.
 
     Raises:
         InvalidInput: any other array.
     """
     wanted = f"an image array must be uint8 of shape [height, width], [height, width, 3] ({channels.upper()}) or [height, width, 4]"
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        array = array.astype(np.uint8)
     if array.dtype != np.uint8:
         hint = "; scale it to 0..255 and convert it with .astype(numpy.uint8)" if array.dtype.kind in "fiub" else ""
         raise _invalid(f"{wanted}, got {array.dtype}{hint}")

@@ -23,7 +23,7 @@ from florence2.client import calls, wire
 from florence2.client.answers import RegisteredModels, ServerInfo
 from florence2.client.calls import LmmCall, Progress
 from florence2.client.configuration import HTTPClientMode, InferenceConfiguration
-from florence2.client.connection import Awaiting, Blocking, Connection, http_settings, run_blocking
+from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, run_blocking
 from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
 from florence2.client.inputs import ImageInputs
 from florence2.client.wire import Request, Target
@@ -35,7 +35,7 @@ T = TypeVar("T")
 Region = str | Sequence[float]
 
 DEFAULT_URL = "http://localhost:9001"
-KEY_VARIABLES = ("ROBOFLOW_API_KEY", "API_KEY")
+KEY_VARIABLE = "FLORENCE2_API_KEY"
 
 
 class PromptOptions(TypedDict, total=False):
@@ -80,7 +80,8 @@ class InferenceHTTPClient:
 
     Args:
         api_url: the server's address.
-        api_key: its key; left out, ``ROBOFLOW_API_KEY`` or ``API_KEY`` of the environment. An empty text is no key.
+        api_key: its key; left out, ``FLORENCE2_API_KEY`` of the environment. Keys of other programs are not looked at. An empty text is no
+            key.
 
     Raises:
         InvalidParameter: ``api_url`` is no http address.
@@ -89,11 +90,12 @@ class InferenceHTTPClient:
     def __init__(self, api_url: str = DEFAULT_URL, api_key: str | None = None) -> None:
         self._url = wire.server_url(api_url)
         if api_key is None:
-            api_key = next((value for name in KEY_VARIABLES if (value := os.environ.get(name))), None)
+            api_key = os.environ.get(KEY_VARIABLE)
         self._api_key = wire.checked_key(api_key)
         self._mode = wire.mode_of(self._url)
         self._configuration = InferenceConfiguration()
         self._selected_model: str | None = None
+        self._own_servers: dict[str, bool] = {}
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
         self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
@@ -307,7 +309,7 @@ class InferenceHTTPClient:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         if loop not in self._kept:
-            self._kept[loop] = _Kept(httpx.AsyncClient(**http_settings()))
+            self._kept[loop] = _Kept(awaiting_client())
         self._kept[loop].num_blocks += 1
         return self
 
@@ -354,7 +356,7 @@ class InferenceHTTPClient:
         if model_id is None:
             raise ModelNotSelected("name a model with model_id=, or choose one with select_model", field="model_id")
         given = {name: value for name, value in fields.items() if value is not None}
-        return LmmCall(self._target(), model_id, given, model_id_in_path, on_error, typed, progress)
+        return LmmCall(self._target(), model_id, given, model_id_in_path, on_error, typed, progress, self._own_servers)
 
     def _on_models(self, make_request: Callable[[Target], Request]) -> Callable[[Connection], Coroutine[Any, Any, RegisteredModels]]:
         target = self._target()
@@ -374,7 +376,7 @@ class InferenceHTTPClient:
     def _block(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
             if self._http is None:
-                self._http = httpx.Client(**http_settings())
+                self._http = blocking_client()
                 weakref.finalize(self, self._http.close)
             http = self._http
         return run_blocking(function(Blocking(http)))
@@ -383,7 +385,7 @@ class InferenceHTTPClient:
         kept = self._kept.get(asyncio.get_running_loop())
         if kept is not None:
             return await function(Awaiting(kept.http))
-        async with httpx.AsyncClient(**http_settings()) as http:
+        async with awaiting_client() as http:
             return await function(Awaiting(http))
 
 

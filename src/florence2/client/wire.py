@@ -16,11 +16,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 import numpy as np
 
 from florence2 import __version__
 from florence2.client.configuration import ApiKeyTransport, HTTPClientMode, InferenceConfiguration
-from florence2.client.errors import CallError, InvalidParameter, UnexpectedAnswer
+from florence2.client.errors import CallError, InferenceError, InvalidParameter, UnexpectedAnswer
 
 # Hosted endpoints, by https only: the key goes into the query. Source: measured at the known client, version 1.8.3.
 HOSTED = frozenset(
@@ -28,11 +29,15 @@ HOSTED = frozenset(
     | {"serverless.roboflow.one", "serverless.roboflow.eu", "serverless.roboflow-eu.one", "asyncinfer.roboflow.one"}
 )
 RETRYABLE = frozenset({429, 503, 504})
+OWN_SERVER = "florence2 server"
+"""The name by which this project's server goes."""
 USER_AGENT = f"florence2-client/{__version__}"
-MAX_IMAGE_REDIRECTS = 5
-MAX_FETCHED_BYTES = 64 * 2**20
+# Answers that say where to send the same request again, and how often in a row.
+_SAME_AGAIN = frozenset({307, 308})
+_ELSEWHERE = _SAME_AGAIN | {301, 302, 303}
+MAX_REDIRECTS = 5
 _MAX_QUOTED_CHARS = 500
-_ITEM_PREFIX = re.compile(r"^image\[\d+\]: ")
+_ITEM_PREFIX = re.compile(r"^image\[(\d+)\]: ")
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,6 @@ class Request:
         name: method and path without the query, for messages.
         timeout_s: the longest silence while sending or waiting for the answer; None waits for ever.
         connect_timeout_s: the longest wait for a connection.
-        follow_redirects: whether an answer that points elsewhere is followed.
-        max_bytes: the longest answer that is read; None for no limit.
     """
 
     method: str
@@ -71,8 +74,6 @@ class Request:
     timeout_s: float | None
     connect_timeout_s: float | None
     content: bytes | None = None
-    follow_redirects: bool = False
-    max_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,18 +182,28 @@ def unload_request(target: Target, model_id: str | None) -> Request:
     return replace(request, headers={**request.headers, **_bearer(target.api_key)})
 
 
-def image_request(url: str, configuration: InferenceConfiguration) -> Request:
-    """The fetch of an image; it carries no key."""
-    return Request(
-        "GET",
-        url,
-        f"GET {url.partition('?')[0]}",
-        {"User-Agent": USER_AGENT},
-        configuration.timeout_s,
-        configuration.connect_timeout_s,
-        follow_redirects=True,
-        max_bytes=MAX_FETCHED_BYTES,
-    )
+def redirected(request: Request, response: Response) -> Request | None:
+    """The request as the server wants it sent again; None where it does not, or where the key would go to another host.
+
+    The same host on the same port, or on https instead of http, is the same server.
+    """
+    followed = _SAME_AGAIN if request.method == "POST" else _ELSEWHERE
+    if response.status_code not in followed or not response.headers.get("location"):
+        return None
+    try:
+        there = httpx.URL(request.url).join(response.headers["location"])
+        here = httpx.URL(request.url)
+    except (httpx.InvalidURL, ValueError):
+        return None
+    ports = {"http": 80, "https": 443}
+    here_port, there_port = (url.port or ports.get(url.scheme) for url in (here, there))
+    is_same = (here.scheme, here_port) == (there.scheme, there_port)
+    is_secured = (here.scheme, there.scheme) == ("http", "https") and (there_port in (443, here_port))
+    if here.host != there.host or there.userinfo or not (is_same or is_secured):
+        return None
+    if here.query and not there.query:  # the key may stand in there
+        there = there.copy_with(query=here.query)
+    return replace(request, url=str(there))
 
 
 def read_answer(response: Response, request: Request, target: Target) -> Any:
@@ -255,6 +266,16 @@ def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
         code=code,
         help_url=_whole(body.get("help_url"), target),
     )
+
+
+def item_of(error: InferenceError) -> int | None:
+    """Which image of a request failed it, where the server says so; from then on the message does not."""
+    named = _ITEM_PREFIX.match(error.api_message or "")
+    if named is None:
+        return None
+    error.message = error.message.removeprefix(named[0])
+    error.api_message = (error.api_message or "").removeprefix(named[0])
+    return int(named[1])
 
 
 def _whole(help_url: object, target: Target) -> str | None:
@@ -332,11 +353,13 @@ def _request_id(response: Response) -> str | None:
 def _message_of(body: Any, response: Response) -> str:
     """What a server says of its error, in any of the shapes that there are; never what it quotes of the request."""
     if 300 <= response.status_code < 400:
-        return f"the server redirects to {response.headers.get('location', 'nowhere')}; give the right address as api_url"
+        where = response.headers.get("location", "nowhere").partition("?")[0]
+        return f"the server redirects to {where}, which is not followed with a key; give the right address as api_url"
     for name in ("message", "detail", "error"):
         said = body.get(name) if isinstance(body, dict) else None
         if isinstance(said, str) and said:
-            return said
+            more = body.get("inner_error_message")
+            return f"{said}. More details: {more}" if more else said
         if isinstance(said, list) and said:
             return "; ".join(_part_of(part) for part in said)
     text = response.content.decode("utf-8", "replace").strip()

@@ -40,7 +40,8 @@ from florence2.server.settings import Settings
 logger = logging.getLogger(__name__)
 
 EXPOSED_HEADERS = (
-    *("X-Processing-Time", "X-Model-Cold-Start", "X-Model-Cold-Start-Count", "X-Model-Load-Time", "X-Model-Id"),
+    *("X-Processing-Time", "X-Model-Cold-Start", "X-Model-Cold-Start-Count", "X-Model-Load-Time"),
+    *("X-Model-Load-Details", "X-Model-Id"),
     *("X-Request-Id", "Retry-After"),
 )
 

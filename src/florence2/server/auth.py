@@ -84,12 +84,12 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _key_of(self, scope: Scope) -> str | None:
-        """The key in query or header. An empty one counts as one."""
+        """The key in query or header. An empty one in the query counts as one; ``Bearer`` with nothing behind it does not."""
         for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
             if name == "api_key":
                 return value
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
-        return credentials.strip() if self._in_header and scheme.lower() == "bearer" else None
+        return credentials.strip() or None if self._in_header and scheme.lower() == "bearer" else None
 
 
 def check_body(scope: Scope, keys: Keys, key: object) -> str:

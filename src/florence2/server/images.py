@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from urllib.parse import unquote
 
 from florence2.errors import InvalidImage
 from florence2.image_files import Structure, describe, inspect
@@ -28,7 +29,9 @@ KNOWN_TYPES = ("base64", "url", "file", *NUMPY_TYPES, "multipart")
 
 async def fetch(image: ImageField, fetcher: Fetcher) -> object:
     """The field's value, or what its URL holds: the part of reading that waits for others."""
-    return await fetcher.fetch(image.value) if image.type.lower() == "url" else image.value
+    if image.type.lower() != "url" or _is_data(image.value):
+        return image.value
+    return await fetcher.fetch(image.value)
 
 
 def read(image: ImageField, value: object, settings: Settings) -> Structure:
@@ -44,7 +47,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
         ImageTooLarge: more bytes or pixels than are taken.
     """
     kind = image.type.lower()
-    if kind == "base64":
+    if kind == "base64" or (kind == "url" and _is_data(value)):
         data = decode_base64(value)
     elif kind == "url" or (kind == "multipart" and isinstance(value, bytes)):
         data = value if isinstance(value, bytes) else b""
@@ -62,6 +65,11 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
     return _checked(data, settings.max_image_pixels)
 
 
+def _is_data(value: object) -> bool:
+    """Whether a URL holds its image itself, so that nothing is to be fetched."""
+    return isinstance(value, str) and _DATA_PREFIX.match(value, 0, 512) is not None
+
+
 def decode_base64(value: object) -> bytes:
     """The bytes behind base64 text: with or without a data prefix, line breaks, padding, in either alphabet.
 
@@ -71,7 +79,7 @@ def decode_base64(value: object) -> bytes:
     if not isinstance(value, str):
         raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
     prefix = _DATA_PREFIX.match(value, 0, 512)
-    text = value[prefix.end() :] if prefix else value
+    text = unquote(value[prefix.end() :]) if prefix and "%" in value else value[prefix.end() :] if prefix else value
     try:
         if text:
             return base64.b64decode(text, validate=True)  # what nearly everybody sends, in a third of the time

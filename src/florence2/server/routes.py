@@ -6,6 +6,7 @@ Errors are raised, never written here: ``envelope.py`` gives them their form.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -129,6 +130,7 @@ def _written(service: Service, outcome: Outcome, started: float) -> Response:
     }
     if outcome.is_cold_start:
         headers["x-model-load-time"] = f"{outcome.model.load_s:.6f}"
+        headers["x-model-load-details"] = json.dumps([{"m": outcome.model.id, "t": round(outcome.model.load_s, 6)}])
     if isinstance(outcome.answers, list):
         content = "[" + ",".join(answer.model_dump_json(exclude_unset=True) for answer in outcome.answers) + "]"
     else:

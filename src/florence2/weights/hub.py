@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.errors import DownloadError, Florence2Error, InvalidOption, MissingExtra, ModelNotFound
+from florence2.proxies import environment_for, proxy_for
 from florence2.weights.cache import check_writable, homeless, is_whole, unwritable
 from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose, choose_adapter_weights, choose_container, is_adapter
 
@@ -148,6 +149,25 @@ def _offline(target: _Target, cached: Path | None, reason: str) -> Path:
 
 
 def _download(target: _Target) -> Path:
+    try:
+        with environment_for(target.endpoint) as is_changed:
+            if is_changed:
+                _forget_session()
+            return _download_directly(target)
+    except InvalidOption as error:
+        raise DownloadError(error.message, field=error.field) from None
+
+
+def _forget_session() -> None:
+    """Have the hub's client read the environment's proxies anew, where it keeps what it has read."""
+    import huggingface_hub
+
+    close = getattr(huggingface_hub, "close_session", None)
+    if close is not None:
+        close()
+
+
+def _download_directly(target: _Target) -> Path:
     from huggingface_hub import HfApi, constants
 
     api = HfApi(endpoint=target.endpoint)
@@ -343,9 +363,11 @@ def _translated(target: _Target) -> Iterator[None]:
 
 
 def _unreachable(target: _Target, error: Exception) -> DownloadError:
+    proxy = proxy_for(target.endpoint)
+    by, check = (f" by the proxy {proxy}", "that proxy") if proxy else ("", "proxy")
     return DownloadError(
-        f"{target.label} could not be fetched from {target.endpoint} ({type(error).__name__}: {error}). Check the network, proxy and "
-        "HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
+        f"{target.label} could not be fetched from {target.endpoint}{by} ({type(error).__name__}: {str(error)[:160]}). Check the network, "
+        f"{check} and HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
         field="model",
     )
 

@@ -1,0 +1,365 @@
+"""Fetching by URL within a policy, without becoming a way into the network that this program stands in.
+
+A name is resolved once, the addresses are checked, and the connection goes to a checked address, at every redirect anew. Time, bytes,
+redirects and what compressed bodies grow to are bounded while the answer streams in. In: a URL. Out: bytes, or a ``FetchError`` with
+the true reason. Knows nothing of images, and keeps no cookies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+import warnings
+import zlib
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import suppress
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, TypeVar
+
+import httpcore
+import httpx
+
+from florence2 import url_policy
+from florence2.errors import InvalidOption
+from florence2.proxies import Proxy, proxy_for
+from florence2.url_policy import FetchError, FetchPolicy
+
+T = TypeVar("T")
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNREAD_CODINGS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_MARKUP = ("text/html", "application/json", "application/xhtml+xml")
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
+
+
+class Fetcher:
+    """Fetches by URL within a policy.
+
+    Args:
+        policy: what may be fetched, and how much.
+        user_agent: what hosts are told.
+    """
+
+    def __init__(self, policy: FetchPolicy, user_agent: str) -> None:
+        self._policy = policy
+        self._client = httpx.AsyncClient(
+            transport=_Route(policy),
+            trust_env=False,  # no .netrc either: its passwords are not for whoever names a host
+            timeout=httpx.Timeout(policy.timeout_s, connect=policy.connect_timeout_s or policy.timeout_s),
+            cookies=no_cookies(),
+            headers={"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
+        )
+
+    async def fetch(self, url: object) -> bytes:
+        """What a URL holds.
+
+        Raises:
+            FetchError: the URL is not one or not allowed, or nothing is to be had from it.
+        """
+        try:
+            return await asyncio.wait_for(self._follow(self._policy.checked(url)), self._policy.timeout_s)
+        except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+            is_connecting = isinstance(error, httpx.ConnectTimeout) and self._policy.connect_timeout_s
+            seconds = self._policy.connect_timeout_s if is_connecting else self._policy.timeout_s
+            raise FetchError("time", f"It took longer than {seconds:g} s.") from None
+        except httpx.RemoteProtocolError:  # of httpx itself, which reads where a redirect leads
+            raise FetchError("content", "The host redirects to what is no URL.") from None
+        except httpx.TransportError as error:
+            raise FetchError("connection", f"The host could not be reached ({str(error)[:200] or type(error).__name__}).") from None
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._client.aclose()
+
+    async def _follow(self, url: httpx.URL) -> bytes:
+        """Go where the redirects lead, checking each."""
+        for _ in range(self._policy.max_redirects + 1):
+            async with self._client.stream("GET", url) as response:
+                if response.status_code not in REDIRECTS or "location" not in response.headers:
+                    return await self._read(response)
+                url = self._policy.redirected(url, response.headers["location"])
+        raise FetchError("redirects", f"There are more than {self._policy.max_redirects} redirects.")
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """The body of an answer, as long as it is a whole one and not too large."""
+        _check_status(response)
+        body = _Body(response.headers.get("content-encoding", ""), self._policy.max_bytes)
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and len(announced) < 20 and int(announced) > self._policy.max_bytes:
+            raise body.too_large
+        num_bytes = 0
+        try:
+            async for chunk in response.aiter_raw():
+                num_bytes += len(chunk)
+                body.feed(chunk)
+        except httpx.TimeoutException:
+            raise
+        except httpx.TransportError:
+            of_all = f" of {announced}" if announced.isdecimal() else ""
+            raise FetchError("connection", f"The host broke off after {num_bytes}{of_all} bytes.") from None
+        data = body.finish()
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        # Hosts that name no type of an image are often said to send HTML: the first character tells.
+        if kind in _MARKUP and data.lstrip()[:1] in (b"<", b"{", b"["):
+            raise FetchError("not_image", f"The URL holds {kind}.")
+        return data
+
+
+def fetch_blocking(policy: FetchPolicy, user_agent: str, url: object) -> bytes:
+    """``Fetcher.fetch`` for callers that can't await, also below a running event loop."""
+
+    async def once() -> bytes:
+        fetcher = Fetcher(policy, user_agent)
+        try:
+            return await fetcher.fetch(url)
+        finally:
+            await fetcher.close()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(once())
+    outcome: list[Any] = []
+    thread = threading.Thread(target=lambda: outcome.append(_caught(once())), name="florence2-fetch", daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def no_cookies() -> CookieJar:
+    """A jar that takes none: what one host sets is for no other host, and for no later caller."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+@lru_cache(maxsize=2)
+def certificates(trust_env: bool) -> ssl.SSLContext:
+    """What hosts are checked by; reading it takes longer than many a call.
+
+    Args:
+        trust_env: whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are looked at.
+    """
+    return httpx.create_ssl_context(trust_env=trust_env)
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives, in a loop of its own.
+
+    Unlike ``asyncio.run`` it leaves the thread's own loop alone, and a look-up that hangs is not waited for.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    finally:
+        if not task.done():  # Ctrl-C
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+        loop.close()
+
+
+def _caught(coroutine: Coroutine[Any, Any, T]) -> T | BaseException:
+    try:
+        return _run(coroutine)
+    except BaseException as error:
+        return error
+
+
+def _check_status(response: httpx.Response) -> None:
+    """Refuse what is no success, and what is only a part."""
+    status = response.status_code
+    if not 200 <= status < 300:
+        retry_after = response.headers.get("retry-after")
+        raise FetchError("status", f"The host answered with status {status}.", status=status, retry_after=retry_after)
+    part = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip().lower())
+    is_whole = part is None or (int(part[1]) == 0 and part[3] in ("*", str(int(part[2]) + 1)))
+    if status == 206 and (not is_whole or response.headers.get("content-type", "").lower().startswith("multipart/")):
+        raise FetchError("content", "The host sent a part of it only (status 206), though all was asked for.")
+
+
+class _Body:
+    """A body that comes in by and by, decompressed as far as the limit."""
+
+    def __init__(self, codings: str, max_bytes: int) -> None:
+        self.too_large = FetchError("too_large", f"The URL holds more than {max_bytes} bytes")
+        self._max_bytes = max_bytes
+        named = [coding.strip().lower() for coding in codings.split(",")]
+        unread = [coding for coding in named if coding in _UNREAD_CODINGS]
+        compressions = [coding for coding in named if coding in ("gzip", "x-gzip", "deflate")]
+        if unread or len(compressions) > 1:
+            shown = unread[0] if unread else ", ".join(compressions)[:40]
+            raise FetchError("content", f"The host sent it compressed ({shown}), though that was not asked for.")
+        self._coding = compressions[0].removeprefix("x-") if compressions else None
+        self._is_begun = False
+        self._decompress: Any = None
+        self._data = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        if not self._is_begun and chunk:
+            self._is_begun = True
+            self._decompress = _decompressor(self._coding, chunk)
+        if self._decompress is None:
+            self._data += chunk
+        elif not self._decompress.eof:
+            try:
+                self._data += self._decompress.decompress(chunk, self._max_bytes + 1 - len(self._data))
+            except zlib.error:
+                raise FetchError("content", f"The host sent it compressed ({self._coding}), and damaged.") from None
+        if len(self._data) > self._max_bytes:
+            raise self.too_large
+
+    def finish(self) -> bytes:
+        """All of it."""
+        if self._decompress is not None and not self._decompress.eof:
+            raise FetchError("connection", f"The host broke off within the compressed body ({self._coding}).")
+        if not self._data:
+            raise FetchError("content", "The URL holds nothing.")
+        return bytes(self._data)
+
+
+def _decompressor(coding: str | None, start: bytes) -> Any:
+    """What decompresses a body that begins so; None where nothing is compressed, whatever the host says."""
+    if coding == "gzip":
+        return zlib.decompressobj(16 + zlib.MAX_WBITS) if start[:1] == b"\x1f" else None
+    if coding == "deflate":
+        has_header = len(start) > 1 and start[0] & 15 == 8 and int.from_bytes(start[:2], "big") % 31 == 0
+        return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    return None
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were resolved and checked here, and to nothing else."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment]
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection to the first of the host's addresses that takes one."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise httpcore.ConnectError("its name is not known") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+        if not self._allow_private:
+            addresses = [address for address in addresses if url_policy.is_public(ipaddress.ip_address(address))]
+        if not addresses:
+            raise _not_public()
+        refused: Exception = httpcore.ConnectError(host)
+        for address in addresses:
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # noqa: PERF203 - the next address may take it
+                refused = error
+        raise refused
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Never."""
+        raise _not_public()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class _Route(httpx.AsyncBaseTransport):
+    """Sends each request to a checked address, or by the proxy that the policy lets stand in between."""
+
+    def __init__(self, policy: FetchPolicy) -> None:
+        self._policy = policy
+        # No connection is kept: the next fetch may be from another network's view of the same name.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=certificates(policy.by_proxy),
+            network_backend=_CheckedBackend(policy.allow_private),
+            max_keepalive_connections=0,
+            # Requests under way are bounded already; a bound here would let slow hosts hold up the fetches from others.
+            max_connections=None,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        proxy = self._proxy(request.url) if self._policy.by_proxy else None
+        if proxy is not None:
+            return await self._by_proxy(request, proxy)
+        url = httpcore.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
+        try:
+            response = await self._pool.handle_async_request(
+                httpcore.Request(request.method, url, headers=request.headers.raw, content=b"", extensions=request.extensions)
+            )
+        except httpcore.ConnectTimeout as error:
+            raise httpx.ConnectTimeout(str(error), request=request) from error
+        except httpcore.TimeoutException as error:
+            raise httpx.TimeoutException(str(error), request=request) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+            raise httpx.TransportError(str(error), request=request) from error
+        return httpx.Response(response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions)
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._pool.aclose()
+
+    def _proxy(self, url: httpx.URL) -> Proxy | None:
+        try:
+            proxy = proxy_for(str(url))
+        except InvalidOption as error:
+            raise FetchError("content", error.message) from None
+        if proxy is not None and not self._policy.allow_private:
+            with suppress(ValueError):
+                if not url_policy.is_public(ipaddress.ip_address(url_policy.canonical_host(url))):
+                    raise _not_public()
+            warnings.warn(
+                f"the proxy {proxy} resolves the hosts of images: whether their addresses are public can't be checked", stacklevel=2
+            )
+        return proxy
+
+    async def _by_proxy(self, request: httpx.Request, proxy: Proxy) -> httpx.Response:
+        transport = httpx.AsyncHTTPTransport(
+            verify=certificates(True), trust_env=False, proxy=httpx.Proxy(proxy.url), limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        try:
+            return await transport.handle_async_request(request)
+        except httpx.TimeoutException:
+            raise
+        except httpx.TransportError as error:
+            raise httpx.TransportError(f"by the proxy {proxy}: {str(error) or type(error).__name__}") from error
+
+
+class _Stream(httpx.AsyncByteStream):
+    """An answer's body as it comes in."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.aiter_stream():
+                yield chunk
+        except httpcore.TimeoutException as error:
+            raise httpx.TimeoutException(str(error)) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise httpx.TransportError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._response.aclose()
+
+
+def _not_public() -> FetchError:
+    return FetchError("address", "The host is not on the public internet.")
