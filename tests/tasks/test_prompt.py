@@ -234,7 +234,7 @@ def test_pixels_become_bins(region: tuple, tokens: str) -> None:
         (300, 0, 200, 100),
         (0, 200, 10, 100),
         (0, 0, 641, 10),
-        (0, 0, 10, 480.5),
+        (0, 0, 10, 481.5),
         (-1, 0, 10, 10),
         (0, 0, float("nan"), 10),
         (0, 0, float("inf"), 10),
@@ -275,3 +275,24 @@ def test_the_room_needs_neither_torch_nor_tokenizers() -> None:
 )
 def test_regions_are_numbers_of_any_library(kind: Any) -> None:
     assert region_tokens(kind([10, 20, 30, 40]), (100, 100)) == "<loc_100><loc_200><loc_300><loc_400>"
+
+
+@pytest.mark.parametrize(
+    ("region", "tokens"),
+    [
+        ((-0.4, -0.99, 640.4, 480.99), "<loc_0><loc_0><loc_999><loc_999>"),
+        ((-1e-9, 0, 640.0000001, 480), "<loc_0><loc_0><loc_999><loc_999>"),
+        ((320, 240, 640.5, 480), "<loc_500><loc_500><loc_999><loc_999>"),
+        ((640.2, 10, 640.8, 480), "<loc_999><loc_20><loc_999><loc_999>"),
+    ],
+)
+def test_a_fraction_of_a_pixel_outside_is_the_edge(region: tuple, tokens: str) -> None:
+    assert expand_prompt("<REGION_TO_CATEGORY>", region=region, image_size=(640, 480)) == f"What is the region {tokens}?"
+
+
+@pytest.mark.parametrize(
+    "region", [(-1, 0, 10, 10), (0, -1.0, 10, 10), (0, 0, 641, 10), (0, 0, 10, 481), (0, 0, 640.5, 481.2), (0.9, 0, -0.5, 10)]
+)
+def test_a_pixel_outside_is_refused(region: tuple) -> None:
+    with pytest.raises(InvalidRegion):
+        build_prompt("<REGION_TO_CATEGORY>", region=region, image_size=(640, 480))

@@ -117,7 +117,7 @@ def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys)
     words = ("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL)
     assert command(*words) == 2
     told = capsys.readouterr().err.splitlines()
-    assert [line.split(": ")[1] for line in told[:2]] == ["set.jsonl:13", "set.jsonl:14"]
+    assert [line.split(": ")[1] for line in told[:2]] == [f"{data}:13", f"{data}:14"]
     assert "2 problems, 12 sound; --skip-bad" in told[2]
     assert not (tmp_path / "run").exists()
     assert command(*words, "--skip-bad") == 0

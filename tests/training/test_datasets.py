@@ -7,11 +7,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from florence2.errors import DatasetError
 from florence2.tasks import TASKS
+from florence2.training.boxes import CLIPPED
 from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
+from florence2.training.jsonl import AT_THE_EDGE
 from florence2.training.records import ScenePicture, make_record, open_picture
 from tests.training.sets import write_coco, write_jsonl, write_pictures
 
@@ -29,7 +30,7 @@ def test_a_line_is_a_record(tmp_path):
     data = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)))
     assert data.problems == []
     od, caption, several, objects, free = data.sound()
-    assert (od.where, od.tag, od.size) == ("set.jsonl:1", "<OD>", (80, 60))
+    assert (od.where, od.tag, od.size) == (f"{tmp_path}/set.jsonl:1", "<OD>", (80, 60))
     assert od.truth.labels == ("cat",)
     assert od.truth.boxes[0] == pytest.approx((8.04, 12.03, 24.04, 24.03))
     assert caption.answers == ("a cat",)
@@ -54,7 +55,7 @@ def test_text_and_region_may_stand_beside_the_tag(tmp_path):
         "<REGION_TO_CATEGORY><loc_100><loc_100><loc_500><loc_999>",
         "<OPEN_VOCABULARY_DETECTION>cat",
     ]
-    assert [problem.where for problem in data.problems] == ["set.jsonl:3", "set.jsonl:4", "set.jsonl:5"]
+    assert [problem.where for problem in data.problems] == [f"{tmp_path}/set.jsonl:{line}" for line in (3, 4, 5)]
 
 
 BAD_LINES = {
@@ -64,14 +65,14 @@ BAD_LINES = {
     "expected image": {"prompt": "<OD>", "answer": ""},
     "expected prompt": {"image": "0.png", "answer": ""},
     "expected answer": {"image": "0.png", "prompt": "<CAPTION>"},
-    "expected answer as": {"image": "0.png", "prompt": "<CAPTION>", "answer": [1]},
+    "expected answer as": {"image": "0.png", "prompt": "<CAPTION>", "answer": [{}]},
     "there is no file": {"image": "missing.png", "prompt": "<CAPTION>", "answer": "a"},
     "damaged or incomplete": {"image": "cut.png", "prompt": "<CAPTION>", "answer": "a"},
     "not an image": {"image": "text.png", "prompt": "<CAPTION>", "answer": "a"},
     "unknown task tag": {"image": "0.png", "prompt": "<CAPTON>", "answer": "a"},
     "needs a text": {"image": "0.png", "prompt": "<CAPTION_TO_PHRASE_GROUNDING>", "answer": "a"},
     "takes no text": {"image": "0.png", "prompt": "<OD>cats", "answer": ""},
-    "<loc_1000>": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_1000><loc_4>"},
+    "<loc_1001>": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_1001><loc_4>"},
     "<loc_x>": {"image": "0.png", "prompt": "<CAPTION>", "answer": "cat<loc_x>"},
     "4 locations": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_3>"},
     "8 locations": {"image": "0.png", "prompt": "<OCR_WITH_REGION>", "answer": "cat<loc_1><loc_2><loc_3><loc_4>"},
@@ -91,6 +92,10 @@ BAD_LINES = {
         "prompt": "<OD>",
         "objects": [{"label": "a<loc_1><loc_1><loc_2><loc_2>", "box": [1, 1, 2, 2]}],
     },
+    "looks like fractions": {"image": "0.png", "prompt": "<OD>", "objects": [{"label": "a", "box": [0.1, 0.2, 0.9, 1.0]}]},
+    "true (a boolean)": {"image": "0.png", "prompt": "really?", "answer": True},
+    "got nan": '{"image": "0.png", "prompt": "how many?", "answer": NaN}',
+    "got [1, None]": {"image": "0.png", "prompt": "how many?", "answer": [1, None]},
     "expected label": {"image": "0.png", "prompt": "<OD>", "objects": [{"box": [1, 1, 20, 20]}]},
     "objects go with": {"image": "0.png", "prompt": "<CAPTION>", "objects": []},
 }
@@ -109,12 +114,12 @@ def test_a_bad_line_is_told_with_its_place(folder, message):
     good = {"image": "0.png", "prompt": "<CAPTION>", "answer": "a"}
     data = read_dataset(str(write_jsonl(folder / "set.jsonl", [good, BAD_LINES[message], good])))
     assert len(data.records) == 2
-    assert [problem.where for problem in data.problems] == ["set.jsonl:2"]
+    assert [problem.where for problem in data.problems] == [f"{folder}/set.jsonl:2"]
     assert message in data.problems[0].message
     assert data.sound(skip_bad=True) == data.records
     with pytest.raises(DatasetError, match="1 problem, 2 sound; --skip-bad") as caught:
         data.sound()
-    assert caught.value.message.startswith("set.jsonl:2: ")
+    assert caught.value.message.startswith(f"{folder}/set.jsonl:2: ")
 
 
 def test_all_problems_are_told_at_once(folder):
@@ -145,6 +150,70 @@ def test_lines_of_other_systems_are_read(tmp_path):
     assert [record.answers for record in read_dataset(str(tmp_path / "set.jsonl")).sound()] == [("ä",)] * 2
 
 
+def test_an_answer_that_is_a_number_is_the_text_that_it_is_written_as(tmp_path):
+    write_pictures(tmp_path)
+    numbers = ("5", "4.50", "1e3", "12345678901234567890", "-0.0")
+    lines = [f'{{"image": "0.png", "prefix": "How much?", "suffix": {number}}}' for number in numbers]
+    lines += ['{"image": "0.png", "prefix": "How much?", "suffix": [1, 2.0]}']
+    lines += ['{"image": "0.png", "prefix": "<OD>", "objects": [{"label": 8, "box": [1, 1, 9, 9]}]}']
+    *single, several, label = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines))).sound()
+    assert [record.answers for record in single] == [(number,) for number in numbers]
+    assert several.answers == ("1", "2.0")
+    assert label.truth.labels == ("8",)
+
+
+def test_the_edge_itself_is_the_last_bin(tmp_path):
+    write_pictures(tmp_path)
+    region = "<loc_0><loc_0><loc_1000><loc_1000>"
+    lines = [
+        {"image": "0.png", "prefix": "<OD>", "suffix": "cat<loc_1000><loc_5><loc_1000><loc_1000>dog<loc_1><loc_2><loc_3><loc_1000>"},
+        {"image": "0.png", "prefix": f"<REGION_TO_CATEGORY>{region}", "suffix": "cat"},
+        {"image": "0.png", "prefix": "<REGION_TO_CATEGORY>", "region": region, "suffix": "cat"},
+        {"image": "0.png", "prefix": "<OD>", "suffix": "cat<loc_1><loc_2><loc_3><loc_4>"},
+        {"image": "0.png", "prefix": "<OD>", "suffix": "cat<loc_1000>"},
+    ]
+    data = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)))
+    boxes, inline, beside, _ = data.records
+    assert boxes.answers == ("cat<loc_999><loc_5><loc_999><loc_999>dog<loc_1><loc_2><loc_3><loc_999>",)
+    assert inline.prompt == beside.prompt == "<REGION_TO_CATEGORY><loc_0><loc_0><loc_999><loc_999>"
+    assert dict(data.notices) == {AT_THE_EDGE: 3}
+    assert len(data.problems) == 1
+
+
+def test_a_box_a_little_outside_is_cut_at_the_edge_and_counted(tmp_path):
+    write_pictures(tmp_path, 1, size=(80, 60))
+    write_pictures(tmp_path / "large", 1, size=(1000, 800))
+    things = {
+        "0.png": ([-2, 0, 82, 62], [-2.1, 0, 30, 30], [0, 0, 30, 62.5], [1, 1, 80, 60]),
+        "large/0.png": ([-5, -4, 1005, 804], [0, 0, 1005.5, 30], [0, 0, 30, 804.5]),
+    }
+    lines = [{"image": name, "prompt": "<OD>", "objects": [{"label": "a", "box": box}]} for name, boxes in things.items() for box in boxes]
+    data = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", lines)))
+    assert [record.truth.boxes[0] for record in data.records] == [(0, 0, 80, 60), (1, 1, 80, 60), (0, 0, 1000, 800)]
+    assert dict(data.notices) == {CLIPPED: 2}
+    assert [problem.where.rpartition(":")[2] for problem in data.problems] == ["2", "3", "6", "7"]
+
+
+def test_proposals_are_learnt_without_labels(tmp_path):
+    write_pictures(tmp_path)
+    objects = [{"label": "cat", "box": [8, 6, 40, 60]}, {"box": [1, 1, 9, 9]}]
+    path = write_jsonl(tmp_path / "set.jsonl", [{"image": "0.png", "prompt": "<REGION_PROPOSAL>", "objects": objects}])
+    assert read_dataset(str(path)).sound()[0].answers == ("<loc_100><loc_100><loc_500><loc_999><loc_12><loc_16><loc_112><loc_150>",)
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    line = {"image": "gone.png", "prompt": "<OD>", "answer": ""}
+    places = []
+    for part in ("train", "valid"):
+        path = write_jsonl(tmp_path / part / "set.jsonl", [line])
+        coco = write_coco(tmp_path / part / "coco.json", images=[{"id": 1, "file_name": "gone.png"}])
+        for name in (path, coco):
+            problems = read_dataset(str(name)).problems
+            places += [problem.where for problem in problems]
+            assert all(problem.where.startswith(str(name)) for problem in problems)
+    assert len(set(places)) == len(places) >= 4
+
+
 def test_pictures_may_lie_elsewhere(tmp_path):
     write_pictures(tmp_path / "pictures")
     path = write_jsonl(tmp_path / "set.jsonl", [{"image": "1.png", "prompt": "<CAPTION>", "answer": "a"}] * 5)
@@ -156,47 +225,6 @@ def test_no_line_breaks_the_reader(tmp_path_factory, line):
     folder = tmp_path_factory.mktemp("lines")
     data = read_dataset(str(write_jsonl(folder / "set.jsonl", [line.replace("\ud800", "")])))
     assert data.records == []
-
-
-def test_coco_boxes_stand_from_left_to_right(tmp_path):
-    data = read_dataset(str(write_coco(tmp_path / "coco.json")))
-    assert data.problems == []
-    first, second = data.sound()
-    assert first.prompt == "<OD>"
-    assert first.answers == ("dog<loc_103><loc_100><loc_403><loc_300>cat<loc_500><loc_166><loc_750><loc_666>",)
-    assert first.truth.boxes == ((8.25, 6.0, 32.25, 18.0), (40.0, 10.0, 60.0, 40.0))
-    assert first.ignored == (("dog", (0.0, 0.0, 80.0, 60.0)),)
-    assert second.answers == ("",)
-    asked = read_dataset(str(tmp_path / "coco.json"), prompt="<OPEN_VOCABULARY_DETECTION>").sound()
-    assert asked[0].prompt == "<OPEN_VOCABULARY_DETECTION>cat<and>dog"
-
-
-def test_coco_boxes_of_a_picture_of_another_size_are_not_taken(tmp_path):
-    path = write_coco(tmp_path / "coco.json")
-    picture = Image.open(tmp_path / "0.png")
-    exif = picture.getexif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    picture.save(tmp_path / "0.png", exif=exif)
-    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
-    turned, small = read_dataset(str(path)).problems
-    assert turned.message.startswith("its file has 60 x 80 pixels, and the data set says 80 x 60; its EXIF data turn it")
-    assert small.message == "its file has 40 x 30 pixels, and the data set says 80 x 60"
-
-
-def test_what_is_wrong_in_coco_is_told_by_its_id(tmp_path):
-    annotations = [
-        {"id": 1, "image_id": 9, "category_id": 5, "bbox": [0, 0, 5, 5]},
-        {"id": 2, "image_id": 1, "category_id": 9, "bbox": [0, 0, 5, 5]},
-        {"id": 3, "image_id": 1, "category_id": 5, "bbox": [70, 0, 25, 5]},
-        {"id": 4, "image_id": 1, "category_id": 5, "bbox": "x"},
-        {"id": 5, "image_id": 1, "category_id": 5, "bbox": [0, 0, 5, 5]},
-        {"image_id": 1, "category_id": 5},
-    ]
-    images = [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "none.png"}, {"id": 3}, {"id": 1, "file_name": "1.png"}]
-    data = read_dataset(str(write_coco(tmp_path / "coco.json", annotations=annotations, images=images)))
-    told = [problem.where.removeprefix("coco.json: ") for problem in data.problems]
-    assert told == [*(f"annotation {n}" for n in (1, 2, 3, 4)), "annotation number 6 of the list", "image 2", "image 3", "image 1"]
-    assert data.sound(skip_bad=True)[0].truth.labels == ("cat",)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": []}'])

@@ -67,7 +67,7 @@ def build_prompt(
         prompt: A tag, a tag and its text or ``<loc_…>`` region, or free text, which goes to the model as it is.
         text: The text of a task that needs one, when it does not stand in ``prompt``.
         region: Four pixels x1, y1, x2, y2 of the original image (always pixels, never fractions of it), or
-            ``<loc_x1><loc_y1><loc_x2><loc_y2>``.
+            ``<loc_x1><loc_y1><loc_x2><loc_y2>``. What lies less than a pixel outside the image counts as its edge.
         image_size: Width and height in pixels; needed for a region in pixels.
         allow_unknown_tag: Let a prompt pass as free text although it begins like a tag that is none of the fifteen, or is the name of
             one: the own tags and prompts of fine-tuned checkpoints.
@@ -137,6 +137,7 @@ def region_tokens(region: Region, image_size: Sequence[int] | None) -> str:
     if image_size is None:
         raise InvalidRegion("a region in pixels needs the image's size; give image_size=(width, height)", field="region")
     width, height = check_image_size(image_size)
+    pixels = tuple(_at_the_edge(value, (width, height)[index % 2]) for index, value in enumerate(pixels))
     x1, y1, x2, y2 = pixels
     if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
         raise InvalidRegion(f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 and 0 ≤ y1 ≤ y2; got {pixels}", field="region")
@@ -258,6 +259,12 @@ def _pixels(region: Sequence[float]) -> tuple[float, ...]:
     if len(values) != 4 or not all(_is_finite_number(value) for value in values):
         raise _region_error(region)
     return tuple(int(value) if isinstance(value, numbers.Integral) else float(value) for value in values)
+
+
+def _at_the_edge(value: float, side: int) -> float:
+    """A coordinate; one that is a fraction of a pixel outside its image lies at the edge."""
+    inside = min(max(value, 0), side)
+    return inside if abs(value - inside) < 1 else value
 
 
 def _is_finite_number(value: object) -> bool:

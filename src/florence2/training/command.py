@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that the command line can kn
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import typer
 from florence2.console import print_path, say
 from florence2.errors import InvalidOption, MissingExtra
 from florence2.outputs import check_new, write_new
+from florence2.training.progress import bar
 
 if TYPE_CHECKING:
     from florence2.model import Florence2
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from florence2.training.records import DataSet, Record
     from florence2.weights import Checkpoint
 
-_DATA = "A .jsonl file, a COCO .json file, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
+_DATA = "A .jsonl file, a COCO .json file, a folder with train, valid and test, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
 _REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives the answers. May be repeated."
 _IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
 _PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
@@ -42,7 +44,7 @@ def train(
     model: Annotated[str, typer.Option(help="Where to begin: alias, alias@revision, hub id or folder.")] = "florence-2-demo",
     images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
     validation: Annotated[
-        str | None, typer.Option(metavar="DATA", help="What the validation loss is measured on. Default: a share.")
+        str | None, typer.Option(metavar="DATA", help="What the validation loss is measured on. Default: a folder's valid, or a share.")
     ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the images held out for it, 0 for none.")] = 0.1,
     prompt: Annotated[str, typer.Option(help=_PROMPT)] = "<OD>",
@@ -101,19 +103,14 @@ def train(
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     new = [_read(name, **reading) for name in data]
     kept = [_read(name, **reading, answered=False) for name in rehearse or ()]
-    apart = [_read(validation, **{**reading, "for_training": False})] if validation is not None else []
+    apart = [_read(name, **{**reading, "for_training": False}) for name in _held_out(data, validation)]
     _check_sound([*new, *kept, *apart], skip_bad)
     records = [record for found in new for record in found.records]
     for found in kept:
         records += [replace(record, is_rehearsed=True) for record in _answered(found, skip_bad, model, device)]
     if apart:
-        learnt, held_out = records, apart[0].records
-        shared = {str(record.picture) for record in learnt} & {str(record.picture) for record in held_out}
-        if shared:
-            raise InvalidOption(
-                f"{len(shared)} images are in --data and in --validation, such as {min(shared)}; what is learnt can't tell when to stop",
-                field="validation",
-            )
+        learnt, held_out = records, [record for found in apart for record in found.records]
+        _check_apart(learnt, held_out)
     else:
         learnt, held_out = split(records, validation_share, seed)
     network, tokenizer = _loaded(checkpoint, device)
@@ -123,7 +120,7 @@ def train(
     tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
     say(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
-        with _stopped_between_steps() as is_to_stop, _bar("steps") as move:
+        with _stopped_between_steps() as is_to_stop, bar("steps") as move:
             outcome = tuner.run(learnt, held_out, tell=_teller(move, tuner, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
@@ -159,7 +156,7 @@ def evaluate(
         check_new(output, "output")
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = _sound(_read(data, **reading), skip_bad)
-    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, _bar("answers") as move:
+    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, bar("answers") as move:
         records = _sound(check(engine, records, data), skip_bad)
         figures = measure(
             engine,
@@ -216,7 +213,7 @@ def _read(name: str, **reading: Any) -> DataSet:
     """A data set, whatever is wrong with it."""
     from florence2.training.datasets import read_dataset
 
-    with _bar("images looked at") as move:
+    with bar("images looked at") as move:
         return read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
 
 
@@ -224,8 +221,12 @@ def _check_sound(found: Sequence[DataSet], skip_bad: bool) -> None:
     """Tell what is wrong with any of some data sets at once; each must hold something sound."""
     from florence2.training.records import DataSet
 
-    problems = [problem for one in found for problem in one.problems]
-    _sound(DataSet(", ".join(one.name for one in found), [record for one in found for record in one.records], problems), skip_bad)
+    whole = DataSet(", ".join(one.name for one in found))
+    for one in found:
+        whole.records += one.records
+        whole.problems += one.problems
+        whole.notices += one.notices
+    _sound(whole, skip_bad)
     for one in found:
         one.sound(skip_bad=True)
 
@@ -237,7 +238,7 @@ def _answered(found: DataSet, skip_bad: bool, model: str, device: str) -> list[R
     from florence2 import load
     from florence2.training.evaluation import answered_by_itself, check
 
-    with load(model, device=device) as engine, _bar("answers") as move:
+    with load(model, device=device) as engine, bar("answers") as move:
         records = _sound(check(engine, found.records, found.name), skip_bad)
         return list(answered_by_itself(engine, records, progress=lambda number: move(number, len(records), "")))
 
@@ -249,7 +250,34 @@ def _sound(found: DataSet, skip_bad: bool) -> list[Record]:
         for problem in found.problems:
             say(str(problem))
         say(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
+    for what, count in found.notices.items():
+        say(f"{found.name}: {count} {what}")
     return records
+
+
+def _held_out(data: Sequence[str], validation: str | None) -> list[str]:
+    """What the validation loss is measured on: what was named, else the parts for it of the folders that have one."""
+    from florence2.training.folders import TEST, VALID, file_of, part_of
+
+    if validation is not None:
+        return [file_of(validation, (VALID, TEST))]
+    found = [file for name in data if (file := part_of(name, VALID)) is not None]
+    if found:
+        say(f"the validation loss is measured on {', '.join(found)}")
+    return found
+
+
+def _check_apart(learnt: Sequence[Record], held_out: Sequence[Record]) -> None:
+    """Refuse pictures that are both learnt and held out, under whatever name."""
+    names = ({os.path.realpath(str(one.picture)): str(one.picture) for one in records} for records in (held_out, learnt))
+    first, second = names
+    shared = [first[path] for path in first.keys() & second.keys()]
+    if shared:
+        raise InvalidOption(
+            f"{len(shared)} images are in what is learnt and in what is held out, such as {min(shared)}; "
+            "what is learnt can't tell when to stop",
+            field="validation",
+        )
 
 
 def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
@@ -350,31 +378,3 @@ def _print_outcome(outcome: Outcome, plot: Path) -> None:
     print(f"{outcome.steps} steps in {outcome.seconds:.0f} s{early}{best}")
     for path in (*outcome.folders, plot):
         print_path(path)
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
-    """A progress bar on standard error; where that is no terminal, a line every ten seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _every_ten_seconds(what)
-        return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None, note="")
-        yield lambda number, total, note: progress.update(task, completed=number, total=total, note=note)
-
-
-def _every_ten_seconds(what: str) -> Callable[[int, int | None, str], None]:
-    last = time.monotonic()
-
-    def move(number: int, total: int | None, note: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 10:
-            last = time.monotonic()
-            say(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
-
-    return move

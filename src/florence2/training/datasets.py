@@ -1,36 +1,27 @@
-"""Data sets from where users have them: JSONL, COCO detection, our own scenes.
+"""Data sets from where users have them: JSONL, COCO detection, folders of either, our own scenes.
 
-In: a name: a `.jsonl` file, a COCO `.json` file, or ``synthetic:COUNT?seed=…``. Out: a `DataSet` of checked records. Every line
-and annotation is looked at, so that what is wrong is known before anything long begins.
+In: a name: a `.jsonl` file, a COCO `.json` file, a folder with parts, or ``synthetic:COUNT?seed=…``. Out: a `DataSet` of checked
+records. Every line and annotation is looked at, so that what is wrong is known before anything long begins. What a file is
+shows in its content, not in its name.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from florence2.errors import DatasetError, Florence2Error
-from florence2.tasks.prompt import build_prompt, prompt_in_one, shortened
+from florence2.errors import DatasetError
 from florence2.tasks.table import TASKS
+from florence2.training.coco import PARTS, is_coco, read_coco
 from florence2.training.demo import IMAGE_SIZE, WORLD
-from florence2.training.placement import Box
-from florence2.training.records import (
-    DataSet,
-    Picture,
-    Problem,
-    Record,
-    ScenePicture,
-    check_box,
-    is_number,
-    make_record,
-    read_picture,
-    with_boxes,
-    write_boxes,
-)
+from florence2.training.folders import TEST, TRAIN, VALID, file_of
+from florence2.training.jsonfiles import content_of
+from florence2.training.jsonl import JsonlReader, entries_of_lines, entries_of_list
+from florence2.training.pictures import Pictures
+from florence2.training.records import DataSet, Picture, Record, ScenePicture, make_record, with_boxes
 from florence2.training.scenes import SceneOptions
 from florence2.training.shapes import KINDS
 from florence2.training.targets import Example, left_to_right, make_targets
@@ -76,7 +67,8 @@ def read_dataset(
     """The data set of that name.
 
     Args:
-        name: a `.jsonl` file, a COCO detection `.json` file, or ``synthetic:COUNT?seed=…``.
+        name: a `.jsonl` file, a COCO detection `.json` file, a folder with train, valid and test, or ``synthetic:COUNT?seed=…``. Of a
+            folder, ``train`` is learnt from, and ``test`` measured on, or ``valid`` where there is no ``test``.
         images: the folder that pictures' names are relative to; None is the file's own.
         prompt: what is asked about the pictures of a COCO file: `<OD>`, or `<OPEN_VOCABULARY_DETECTION>` for all of its classes by name.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
@@ -90,191 +82,24 @@ def read_dataset(
     """
     if name.startswith(SYNTHETIC):
         return _synthetic(name, limit, progress, for_training)
-    path = Path(name)
+    path = Path(file_of(name, (TRAIN,) if for_training else (TEST, VALID)))
     if not path.is_file():
-        raise DatasetError(f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, or {SYNTHETIC}COUNT?seed=S")
-    folder = images or path.parent
-    if path.suffix.lower() == ".json":
-        return _coco(path, folder, prompt, limit, progress)
-    return _jsonl(path, folder, own_tags, answered, limit, progress)
-
-
-def _jsonl(path: Path, folder: Path, own_tags: bool, answered: bool, limit: int | None, progress: Progress | None) -> DataSet:
-    """One JSON object a line: image, prompt (or prefix), answer (or suffix), or objects in pixels."""
-    data, sizes = DataSet(str(path)), {}
-    pictures: set[Picture] = set()
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
-        try:
-            record = _jsonl_record(where, line, folder, own_tags, answered, sizes)
-        except Florence2Error as error:
-            data.problems.append(Problem(where, error.message))
-            continue
-        pictures.add(record.picture)
-        if limit is not None and len(pictures) > limit:
-            break
-        data.records.append(record)
-        if progress is not None:
-            progress(len(sizes))
-    return data
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            yield from file
-    except OSError as error:
-        raise DatasetError(f"{path} can't be read: {error.strerror}") from error
-
-
-def _jsonl_record(where: str, line: bytes, folder: Path, own_tags: bool, answered: bool, sizes: dict[Path, Any]) -> Record:
-    try:
-        fields = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"not UTF-8 (byte {error.start} of the line is {line[error.start]:#x}); save the file as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"no JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise DatasetError(f"expected an object with image, prompt and answer, got {type(fields).__name__}")
-    prompt = _text(fields, "prompt", "prefix")
-    picture = folder / _text(fields, "image")
-    size = read_picture(picture, sizes)
-    beside = {name: fields[name] for name in ("text", "region") if fields.get(name) is not None}
-    if beside:  # as in requests
-        prompt = prompt_in_one(prompt, **beside, image_size=size, allow_unknown_tag=own_tags)
-    if fields.get("objects") is not None:
-        return _objects_record(where, picture, size, prompt, fields["objects"], own_tags)
-    answer = fields["answer"] if fields.get("answer") is not None else fields.get("suffix")
-    if answer is None and not answered:
-        return make_record(where, picture, size, prompt, [], own_tags=own_tags)
-    answers = [answer] if isinstance(answer, str) else answer
-    if not isinstance(answers, list) or not answers or not all(isinstance(text, str) for text in answers):
-        raise DatasetError(f"expected answer as a text or a list of texts (or objects with label and box), got {shortened(answer)}")
-    return make_record(where, picture, size, prompt, answers, own_tags=own_tags)
-
-
-def _objects_record(where: str, picture: Path, size: tuple[int, int], prompt: str, objects: Any, own_tags: bool) -> Record:
-    if not isinstance(objects, list) or not all(isinstance(thing, dict) for thing in objects):
-        raise DatasetError(f"expected objects as a list of objects with label and box, got {shortened(objects)}")
-    things = [(_text(thing, "label"), check_box(thing.get("box"), size)) for thing in objects]
-    record = make_record(where, picture, size, prompt, [write_boxes(things, size)], own_tags=own_tags)
-    if record.question.kind not in ("boxes", "boxes_or_polygons"):
-        raise DatasetError(f"objects go with a task that answers with boxes, such as <OD>; the prompt is {prompt!r}")
-    return with_boxes(record, [box for _, box in things])
-
-
-def _text(fields: Mapping[str, Any], key: str, other: str = "") -> str:
-    value = fields[key] if fields.get(key) is not None else fields.get(other)
-    if not isinstance(value, str) or not value:
-        raise DatasetError(f"expected {key} as a text, got {'nothing' if value is None else shortened(value)}")
-    return value
-
-
-def _coco(path: Path, folder: Path, prompt: str, limit: int | None, progress: Progress | None) -> DataSet:
-    """COCO's detection format: one record a picture, with all its boxes from left to right."""
-    content = _coco_content(path)
-    data, sizes = DataSet(str(path)), {}
-    names = {entry["id"]: entry["name"] for entry in content["categories"] if _has(entry, id=int, name=str)}
-    if prompt not in ("<OD>", "<OPEN_VOCABULARY_DETECTION>"):
         raise DatasetError(
-            f"a COCO file answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {shortened(prompt)}"
+            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, a folder with train, valid and test, "
+            f"or {SYNTHETIC}COUNT?seed=S"
         )
-    question = prompt if prompt != "<OPEN_VOCABULARY_DETECTION>" else prompt + "<and>".join(names.values())
-    build_prompt(question)
-    annotations = _coco_annotations(path.name, content, names, data.problems)
-    seen: set[int] = set()
-    for index, image in enumerate(content["images"][:limit]):
-        try:
-            if not _has(image, id=int, file_name=str):
-                raise DatasetError("expected id as a whole number and file_name as a text")
-            if image["id"] in seen:
-                raise DatasetError("its id is that of an image before it")
-            seen.add(image["id"])
-            picture = folder / image["file_name"]
-            size = read_picture(picture, sizes)
-            _check_size(image, size)
-            things, crowds, unsound = _coco_things(path.name, annotations.get(image["id"], ()), names, size)
-            data.problems += unsound
-            record = make_record(f"{path.name}: image {image['id']}", picture, size, question, [write_boxes(things, size)], own_tags=False)
-            data.records.append(with_boxes(record, [box for _, box in things], crowds))
-        except Florence2Error as error:
-            data.problems.append(Problem(f"{path.name}: image {_id(image, index)}", error.message))
-        if progress is not None:
-            progress(len(sizes))
-    return data
+    pictures = Pictures(images or path.parent)
+    content = content_of(path) if path.suffix.lower() == ".json" else None
+    if is_coco(content):
+        return read_coco(path, content, pictures, prompt, limit, progress)
+    if content is not None and not _is_list_of_records(content):
+        raise DatasetError(f"{path} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
+    entries = entries_of_lines(path) if content is None else entries_of_list(path, content)
+    return JsonlReader(pictures, own_tags, answered).read(str(path), entries, limit, progress)
 
 
-def _check_size(image: Mapping[str, Any], size: tuple[int, int]) -> None:
-    """Boxes of a picture of another size, or of one that was not turned upright, would lie in wrong places."""
-    told = (image.get("width", size[0]), image.get("height", size[1]))
-    if told != size:
-        turned = "; its EXIF data turn it, so that boxes must be those of the turned picture" if told == size[::-1] else ""
-        raise DatasetError(f"its file has {size[0]} x {size[1]} pixels, and the data set says {told[0]} x {told[1]}{turned}")
-
-
-def _coco_annotations(
-    file: str, content: Mapping[str, list[Any]], names: Mapping[int, str], problems: list[Problem]
-) -> dict[int, list[dict[str, Any]]]:
-    """Annotations by their picture; those that belong nowhere are added to the problems."""
-    known = {entry["id"] for entry in content["images"] if _has(entry, id=int)}
-    found: dict[int, list[dict[str, Any]]] = {}
-    for index, annotation in enumerate(content["annotations"]):
-        where = f"{file}: annotation {_id(annotation, index)}"
-        if not _has(annotation, image_id=int, category_id=int) or annotation["image_id"] not in known:
-            problems.append(Problem(where, "its image_id is that of no image"))
-        elif annotation["category_id"] not in names:
-            problems.append(Problem(where, "its category_id is that of no category"))
-        else:
-            found.setdefault(annotation["image_id"], []).append({**annotation, "id": _id(annotation, index)})
-    return found
-
-
-def _coco_things(
-    file: str, annotations: Iterable[Mapping[str, Any]], names: Mapping[int, str], size: tuple[int, int]
-) -> tuple[list[tuple[str, Box]], list[tuple[str, Box]], list[Problem]]:
-    """Names and boxes from left to right, those of crowds, and what is wrong with the others."""
-    things: list[tuple[str, Box]] = []
-    crowds: list[tuple[str, Box]] = []
-    problems = []
-    for annotation in annotations:
-        box = _coco_box(annotation.get("bbox"), size)
-        if isinstance(box, str):
-            problems.append(Problem(f"{file}: annotation {annotation['id']}", box))
-        else:
-            (crowds if annotation.get("iscrowd") else things).append((names[annotation["category_id"]], box))
-    return sorted(things, key=lambda thing: thing[1][:2]), crowds, problems
-
-
-def _coco_content(path: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is no JSON ({error})") from None
-    parts = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
-        raise DatasetError(f"{path} is no COCO detection file: expected an object with the lists {', '.join(parts)}")
-    return content
-
-
-def _coco_box(bbox: Any, size: tuple[int, int]) -> Box | str:
-    """A box x1, y1, x2, y2, or what is wrong with it."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
-        return f"expected bbox as x, y, width, height in pixels, got {shortened(bbox)}"
-    x, y, width, height = bbox
-    try:
-        return check_box([x, y, x + width, y + height], size)
-    except DatasetError as error:
-        return error.message
-
-
-def _has(entry: Any, **types: type) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in types.items())
-
-
-def _id(entry: Any, index: int) -> str:
-    return str(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"number {index + 1} of the list"
+def _is_list_of_records(content: Any) -> bool:
+    return isinstance(content, list) and any(isinstance(entry, dict) and "image" in entry for entry in content)
 
 
 def parse_synthetic(name: str, *, default_seed: int) -> SyntheticSpec:

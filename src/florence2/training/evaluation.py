@@ -17,20 +17,25 @@ from florence2.engine.engine import Engine
 from florence2.errors import InvalidRequest
 from florence2.results import Result
 from florence2.training.measures import Answered, Figures, measure
+from florence2.training.readback import check_survival
 from florence2.training.records import DataSet, Record, open_picture, sift
 
 PICTURES_AHEAD = 8
 
 
 def check(engine: Engine, records: Sequence[Record], name: str) -> DataSet:
-    """The records that this model can be asked, and what is wrong with the others: prompts without room."""
+    """The records that this model can be asked, and what is wrong with the others.
+
+    That is a prompt without room, or an answer that its tokens can't say.
+    """
 
     def fault(record: Record) -> str | None:
         try:
             engine.check_length(record.prompt, allow_unknown_tag=True)
         except InvalidRequest as error:
             return error.message
-        return None
+        told = (check_survival(answer, record.question, engine.tokenizer, engine.checkpoint.banned_phrases) for answer in record.answers)
+        return next((fault for fault in told if fault is not None), None)
 
     return sift(records, fault, name)
 

@@ -21,6 +21,7 @@ from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.batches import IGNORED, Group, Row, count_tokens, make_groups
 from florence2.training.measures import FREE
+from florence2.training.readback import check_survival
 from florence2.training.records import DataSet, Picture, Record, open_picture, sift
 from florence2.training.trainer import answer_losses, arithmetic, group_logits
 from florence2.weights.checkpoint import Checkpoint, ImageSettings
@@ -119,7 +120,10 @@ class Objective:
 
 
 def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Tokenizer, name: str) -> DataSet:
-    """The records that a model has room for, and what is wrong with the others; `name` is what they are called in messages."""
+    """The records that a model has room for and whose answers its tokens can say, and what is wrong with the others.
+
+    What is rehearsed is answered in its own tokens already. ``name`` is what the records are called in messages.
+    """
     text, image = checkpoint.config.text, checkpoint.image
     room = text.max_position_embeddings
     num_image_tokens = checkpoint.config.vision.num_image_tokens(image.height, image.width)
@@ -128,7 +132,9 @@ def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Toke
         prompt, answer = (len(tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
         if prompt + num_image_tokens > room:
             return f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"
-        return f"the answer has {answer} tokens; there is room for {room}" if answer > room else None
+        if answer > room:
+            return f"the answer has {answer} tokens; there is room for {room}"
+        return None if record.is_rehearsed else check_survival(record.answers[0], record.question, tokenizer, checkpoint.banned_phrases)
 
     return sift(records, fault, name)
 

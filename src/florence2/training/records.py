@@ -7,7 +7,7 @@ nothing of models.
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,21 +16,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from florence2.errors import DatasetError, InvalidImage
+from florence2.errors import DatasetError
 from florence2.images import read_image
 from florence2.results import Result
 from florence2.tasks.answer import read_answer
-from florence2.tasks.coordinates import quantize
 from florence2.tasks.prompt import Prompt, build_prompt, shortened
-from florence2.tasks.table import TASKS, Grammar
-from florence2.tasks.vocabulary import NUM_BINS, STRUCTURAL, location_token
+from florence2.training.readback import check_answer
 from florence2.training.scenes import SceneOptions, draw_scene
 
-_LOCATION = re.compile(r"<loc_([^<>]*)>")
 _PROBLEMS_SHOWN = 50
-# A coordinate may lie so many pixels outside its image, as rounding leaves it, and is pulled back.
-_SLACK = 1.0
-_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -146,11 +140,13 @@ class DataSet:
         name: what it is called in messages.
         records: in the order of the source.
         problems: likewise.
+        notices: what was taken although it is not as it should be, with how often.
     """
 
     name: str
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notices: Counter[str] = field(default_factory=Counter)
 
     def sound(self, *, skip_bad: bool = False) -> list[Record]:
         """The records.
@@ -210,107 +206,31 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
     """
     question = build_prompt(prompt, image_size=size, allow_unknown_tag=own_tags)
     for answer in answers:
-        _check_answer(answer, TASKS[question.tag].grammar if question.tag else "text")
+        check_answer(answer, question)
     truth = places(read_answer(question, answers[0], size)) if answers else Places()
     return Record(where, picture, prompt, tuple(answers), size, truth)
 
 
-def with_boxes(record: Record, boxes: Sequence[Sequence[float]], ignored: Sequence[tuple[str, Sequence[float]]] = ()) -> Record:
+def with_boxes(
+    record: Record,
+    boxes: Sequence[Sequence[float]],
+    ignored: Sequence[tuple[str, Sequence[float]]] = (),
+    labels: Sequence[str] | None = None,
+) -> Record:
     """The record with the exact boxes of its objects in place of those that the answer's thousandths give.
 
+    Args:
+        record: what the boxes belong to.
+        boxes: one for each thing of its answer.
+        ignored: the record's, see there.
+        labels: what the things are called; None leaves them unchecked.
+
     Raises:
-        DatasetError: the answer does not read as so many boxes, because a label is empty or holds something like a location.
+        DatasetError: the answer does not read as these things, because a label is empty or holds something like a location.
     """
-    if len(record.truth.labels) != len(boxes):
-        raise DatasetError(f"{len(boxes)} boxes read as {len(record.truth.labels)} in {shortened(record.answers[0])}: look at the labels")
+    read = record.truth.labels
+    if len(read) != len(boxes) or (labels is not None and tuple(labels) != read):
+        wrong = next((label for label in labels or () if label not in read), record.answers[0])
+        raise DatasetError(f"{len(boxes)} boxes read as {len(read)}, or under other names: look at the labels, such as {shortened(wrong)}")
     truth = replace(record.truth, boxes=tuple(tuple(box) for box in boxes))
     return replace(record, truth=truth, ignored=tuple((label, tuple(box)) for label, box in ignored))
-
-
-def write_boxes(things: Sequence[tuple[str, Sequence[float]]], size: tuple[int, int]) -> str:
-    """Labels and boxes in pixels as the model writes them."""
-    return "".join(label + "".join(map(location_token, quantize(box, size))) for label, box in things)
-
-
-def check_box(values: Sequence[Any], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box x1, y1, x2, y2 in pixels, kept within its picture.
-
-    Raises:
-        DatasetError: not four numbers in that order, or outside the picture.
-    """
-    width, height = size
-    if not isinstance(values, (list, tuple)) or len(values) != 4 or not all(map(is_number, values)):
-        raise DatasetError(f"a box is four numbers x1, y1, x2, y2 in pixels, got {shortened(values)}")
-    x1, y1, x2, y2 = (float(value) for value in values)
-    if not (x1 < x2 and y1 < y2):
-        raise DatasetError(f"a box is x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2, got {list(values)}")
-    if min(x1, y1) < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
-        raise DatasetError(f"the box {list(values)} lies outside its image of {width} x {height} pixels")
-    x1, y1, x2, y2 = max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
-    if not (x1 < x2 and y1 < y2):
-        raise DatasetError(f"the box {list(values)} lies outside its image of {width} x {height} pixels")
-    return x1, y1, x2, y2
-
-
-def read_picture(path: Path, sizes: dict[Path, tuple[int, int] | str]) -> tuple[int, int]:
-    """The size of a picture, which is read to its end the first time; `sizes` remembers it, or what is wrong.
-
-    Raises:
-        InvalidImage: as in `open_picture`, each time.
-    """
-    if path not in sizes:
-        try:
-            sizes[path] = read_image(path).size
-        except InvalidImage as error:
-            sizes[path] = error.message
-    known = sizes[path]
-    if isinstance(known, str):
-        raise InvalidImage(known, field="image")
-    return known
-
-
-def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a number that pixels can have."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
-
-
-_PLACES: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_boxes": 4, "quads": 8}
-
-
-def _check_answer(answer: str, grammar: Grammar) -> None:
-    try:
-        answer.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DatasetError("the answer holds half a surrogate pair, which is no character; write valid Unicode") from None
-    for token in STRUCTURAL:
-        if token in answer:
-            raise DatasetError(f"the answer must not hold {token}, which is added by itself; leave it out")
-    for found in _LOCATION.findall(answer):
-        if not re.fullmatch(r"0|[1-9][0-9]{0,2}", found):
-            raise DatasetError(
-                f"the answer holds <loc_{found[:20]}>; locations are <loc_0> to <loc_{NUM_BINS - 1}>, thousandths of the image"
-            )
-    if not answer or grammar == "text":
-        return
-    found_runs = _runs(answer)
-    runs = [len(run) for run in found_runs]
-    if not runs:
-        raise DatasetError(f"this task answers with places, and the answer {shortened(answer)} has none")
-    if grammar in ("labelled_boxes", "quads") and answer.startswith("<loc_"):
-        raise DatasetError(f"this task answers with a label before each place, and the answer {shortened(answer)} begins with a place")
-    size = _PLACES.get(grammar)
-    if size is not None and any(run % size for run in runs):
-        raise DatasetError(f"this task answers with {size} locations behind each label, got {next(run for run in runs if run % size)}")
-    if grammar == "polygons" and any(run % 2 or run < 6 for run in runs):
-        raise DatasetError(
-            "an outline is at least three pairs of x and y, got " + ", ".join(str(run) for run in runs if run % 2 or run < 6)
-        )
-    if size == 4:
-        for box in (run[start : start + 4] for run in found_runs for start in range(0, len(run), 4)):
-            if box[0] > box[2] or box[1] > box[3]:
-                raise DatasetError(f"a box is x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, got the locations {box}")
-
-
-def _runs(answer: str) -> list[list[int]]:
-    """The numbers of locations that stand together."""
-    return [[int(number) for number in _LOCATION.findall(run)] for run in re.findall(r"(?:<loc_\d+>)+", answer)]

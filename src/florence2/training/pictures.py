@@ -1,0 +1,82 @@
+"""The picture files that a data set names.
+
+In: a folder and a name as some other system wrote it. Out: the path of the file that is meant, and the size of its upright
+picture, which is read to its end once. Backslashes between folders are taken for slashes, and letters with accents are
+found whichever way the file system or the data set writes them. Knows nothing of what the pictures are for.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path, PurePosixPath
+
+from florence2.errors import InvalidImage
+from florence2.images import read_image
+
+Size = tuple[int, int]
+
+
+class Pictures:
+    """The pictures of one data set.
+
+    Args:
+        folder: what their names are relative to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sizes: dict[Path, Size | str] = {}
+        self._listings: dict[Path, dict[str, list[str]]] = {}
+
+    def __len__(self) -> int:
+        """How many were looked at."""
+        return len(self._sizes)
+
+    def find(self, name: str) -> Path:
+        """The file of that name; where there is none, the path at which it is missing."""
+        literal = self.folder / name
+        if os.path.exists(literal):
+            return literal
+        spellings = dict.fromkeys((name, name.replace("\\", "/")))
+        return next((path for spelling in spellings if (path := self._walk(spelling)) is not None), literal)
+
+    def size(self, path: Path) -> Size:
+        """The width and height of the upright picture in pixels.
+
+        Raises:
+            InvalidImage: there is no such file, or it holds no readable picture; each time.
+        """
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = read_image(path).size
+            except InvalidImage as error:
+                self._sizes[path] = error.message
+        known = self._sizes[path]
+        if isinstance(known, str):
+            raise InvalidImage(known, field="image")
+        return known
+
+    def _walk(self, name: str) -> Path | None:
+        """The file that a name leads to, folder by folder, in whatever Unicode form each part is written."""
+        path = self.folder
+        for part in PurePosixPath(name).parts:
+            if not os.path.exists(path / part):
+                same = self._listing(path).get(unicodedata.normalize("NFC", part), [])
+                if len(same) != 1:
+                    return None
+                part = same[0]
+            path = path / part
+        return path
+
+    def _listing(self, folder: Path) -> dict[str, list[str]]:
+        """The names in a folder by their composed form."""
+        if folder not in self._listings:
+            names: dict[str, list[str]] = {}
+            try:
+                for name in os.listdir(folder):
+                    names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+            except OSError:  # no folder, or none that may be read: then nothing is found in it
+                pass
+            self._listings[folder] = names
+        return self._listings[folder]
