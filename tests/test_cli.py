@@ -244,7 +244,7 @@ def test_a_region_that_one_image_is_too_small_for(infer, images: list[str], tmp_
         (["--prompt", "<ODD>"], "<OD>"),
         (["--prompt", "<CAPTION_TO_PHRASE_GROUNDING>"], "needs a text"),
         (["--prompt", "<REGION_TO_OCR>", "--region", "1,2,3"], "x1,y1,x2,y2"),
-        (["--prompt", "<OD>", "--beams", "99"], "num_beams"),
+        (["--prompt", "<OD>", "--beams", "99"], "--beams"),
         (["--prompt", "<OD>", "--precision", "int3"], "fp32"),
         (["--prompt", "<OD>", "--device", "gpu"], "cuda"),
         (["--prompt", "<OD>", "--model", "florence-9"], "florence-2-base"),
@@ -329,3 +329,48 @@ def test_a_missing_extra_is_named(images: list[str]) -> None:
     assert done.returncode == 1
     assert "pip install 'florence2[engine]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--prompt", ""], "--prompt"),
+        (["--prompt", " \n"], "--prompt"),
+        (["--prompt="], "--prompt"),
+        (["--prompt", "<OD>", "--draw", ""], "--draw"),
+        (["--prompt", "<OD>", "--model", ""], "--model"),
+        (["", "--prompt", "<OD>"], "an argument"),
+    ],
+)
+def test_an_empty_argument_is_refused(cli: Cli, images: list[str], arguments: list[str], name: str) -> None:
+    code, out, err = cli("infer", images[0], *arguments)
+    assert (code, out) == (2, "")
+    assert err == f"florence2: {name} is empty; is a variable of the shell not set?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prompt", "<OD>", "--beams", "99"], "--beams must be"),
+        (["--prompt", "<OD>", "--max-new-tokens", "0"], "--max-new-tokens must be"),
+        (["--prompt", "<OD>", "--no-repeat-ngram-size", "-1"], "--no-repeat-ngram-size must be"),
+        (["--prompt", "<REGION_TO_OCR>"], "--region x1,y1,x2,y2"),
+    ],
+)
+def test_messages_call_options_as_the_command_line_does(infer, images: list[str], arguments: list[str], said: str) -> None:
+    code, _, err = infer(images[0], *arguments)
+    assert code == 2
+    assert said in err
+    assert "_" not in err.replace("REGION_TO_OCR", "").replace("loc_", "")
+
+
+def test_a_folder_that_is_gone_is_one_line(images: list[str], tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = 'cd "$0" && rmdir "$0" && exec "$@"'
+    words = [sys.executable, "-m", "florence2.cli", "infer", "a.png", "--prompt", "<OD>"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        ["bash", "-c", script, str(tmp_path / "gone"), *words], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "florence2: the current folder is gone; change to one that is there\n"

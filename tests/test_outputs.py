@@ -96,3 +96,8 @@ def test_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "deep").exists()
     with pytest.raises(InvalidOption, match=r"a\.png is no folder"):
         check_folder(tmp_path / "out" / "a.png" / "deep", "output")
+
+
+def test_a_full_disk_names_the_file() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write_new(Path("/dev/full"), "x")

@@ -22,6 +22,18 @@ from florence2.errors import DatasetError, Florence2Error, InvalidRequest, Model
 LONGEST_LINE = 500  # of an error; what is longer loses its middle
 # What would move the cursor or begin a line, and bytes of a file's name that are no UTF-8.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What the library's messages call a thing → what it is called on the command line.
+_FLAGS = {
+    "num_beams": "--beams",
+    "max_new_tokens": "--max-new-tokens",
+    "no_repeat_ngram_size": "--no-repeat-ngram-size",
+    "region=(x1, y1, x2, y2)": "--region x1,y1,x2,y2",
+    "allow_unknown_tag=True": "--allow-unknown-tag",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "weight_decay": "--weight-decay",
+}
+_FLAG = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?!\w)" for name in _FLAGS))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WRITE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
 
@@ -36,6 +48,7 @@ def program() -> Iterator[None]:
     _open_streams()
     code: int | str | None = 0
     try:
+        _check_current_folder()
         yield
     except SystemExit as left:
         code = left.code
@@ -61,7 +74,8 @@ def complain(error: Florence2Error, path: Path | None = None) -> None:
     """One line on standard error; a data set has one for each thing that is wrong with it."""
     for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
         is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
-        say(f"florence2: {'' if is_named else f'{path}: '}{line}")
+        flagged = _FLAG.sub(lambda found: _FLAGS[found[0]], line)
+        say(f"florence2: {'' if is_named else f'{path}: '}{flagged}")
 
 
 def say(line: str) -> None:
@@ -125,6 +139,18 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _check_current_folder() -> None:
+    """Refuse to run where there is no folder any more, in which PyTorch's libraries end the process.
+
+    Raises:
+        InvalidRequest: the current folder was removed.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InvalidRequest("the current folder is gone; change to one that is there") from error
 
 
 def _flushed(code: int | str | None) -> int | str | None:

@@ -113,12 +113,15 @@ def write_new(path: Path, text: str) -> Path:
         OSError: it can't be written.
     """
     content = text.encode("utf-8", "backslashreplace")
-    if os.path.exists(path) and (is_empty(path) or _is_device(path)):
-        with path.open("ab") as file:  # not from the start: standard output, by its name, may hold something already
+    try:
+        if os.path.exists(path) and (is_empty(path) or _is_device(path)):
+            with path.open("ab") as file:  # not from the start: standard output, by its name, may hold something already
+                file.write(content)
+            return path
+        with NewFiles(path.parent).create(path.stem, path.suffix) as file:
             file.write(content)
-        return path
-    with NewFiles(path.parent).create(path.stem, path.suffix) as file:
-        file.write(content)
+    except OSError as error:  # a failed write does not know its file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return Path(file.name)
 
 

@@ -7,7 +7,9 @@ of several images failed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ from florence2 import __version__
 from florence2.cli.infer import infer
 from florence2.cli.models import models, pull
 from florence2.console import program
+from florence2.errors import InvalidRequest
 from florence2.server.command import serve
 from florence2.training.command import evaluate, train
 
@@ -32,8 +35,22 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` are those of the process if left out."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     with program():
-        app(args=None if arguments is None else list(arguments), prog_name="florence2")
+        _refuse_empty(words)
+        app(args=words, prog_name="florence2")
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an argument with nothing in it: what a shell makes of a variable that is not set, and a path would take for this folder.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    for before, word in pairwise(("", *words)):
+        if not word.strip() or (word.endswith("=") and word.startswith("--")):
+            name = word[:-1] if word.strip() else before if before.startswith("--") else "an argument"
+            raise InvalidRequest(f"{name} is empty; is a variable of the shell not set?")
 
 
 def _print_version(is_wanted: bool) -> None:
