@@ -91,6 +91,11 @@ def test_what_is_no_proxy_is_told_with_its_source(monkeypatch: pytest.MonkeyPatc
     assert "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://a.example:port", "", "x"])
+def test_what_is_no_url_has_no_proxy(url: str) -> None:
+    assert proxy_for(url) is None
+
+
 def test_environment_for_other_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     with environment_for("https://a.example") as is_changed:
         assert not is_changed

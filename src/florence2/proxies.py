@@ -45,8 +45,11 @@ def proxy_for(url: str) -> Proxy | None:
     Raises:
         InvalidOption: the variable that names the proxy holds no proxy's address.
     """
-    parts = urlsplit(url)
-    host, port = (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # no URL: whoever sends the request says so
+        return None
     if is_loopback(host) or _is_excepted(host, port):
         return None
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
