@@ -17,7 +17,7 @@ def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [fence for fence in fences(page.read_text(encoding="utf-8")) if fence.language == "py"]
     assert len(blocks) >= 5
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("API_KEY", "KEY")
+    monkeypatch.setenv("FLORENCE2_API_KEY", "KEY")
     names: dict[str, Any] = {"__name__": "page"}
     printed = []
     for block in blocks:
