@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_has_lost_nothing(base, data, tmp_path, number):
         (("--data", "synthetic:4", "--precision", "int8"), "fp32 or bf16"),
         (("--data", "synthetic:4", "--validation-share", "2"), "share"),
         (("--data", "synthetic:4", "--epochs", "0"), "epochs"),
-        (("--data", "synthetic:4", "--weight-decay", "-1"), "weight_decay"),
+        (("--data", "synthetic:4", "--weight-decay", "-1"), "--weight-decay"),
         (("--data", "synthetic:4", "--validation", "synthetic:4?seed=0"), "be measured on have seeds"),
     ],
 )
