@@ -1,7 +1,7 @@
 """The server's log: one line for each request and for what happens to models, as text or as JSON.
 
-Lines carry path, status, time, model and the key's name, never a query, a body or a key. Knows nothing of where they go:
-standard error, by the standard library.
+Lines carry path, status, time, model and the key's name, never a query, a body or a key. They go to
+standard error by way of ``log_writer``. Knows nothing of how.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import logging
 import sys
 from datetime import datetime, timezone
+
+from florence2.server.log_writer import QueuedHandler
 
 ACCESS = logging.getLogger("florence2.access")
 FIELDS = "fields"  # the attribute of a record that holds its named values
@@ -49,14 +51,23 @@ def _on_one_line(value: object) -> str:
 
 def set_up(level: str, as_json: bool) -> None:
     """Send the log of this package and of uvicorn to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = QueuedHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     for name in ("florence2", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+    # What other libraries warn of takes the same way: written by themselves it would wait for whoever reads the log.
+    logging.getLogger().handlers = [handler]
+    logging.captureWarnings(True)
     # It would print queries, and with them keys.
     logging.getLogger("uvicorn.access").disabled = True
     # httpx tells of each URL that it fetches, and those may be signed.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def flush() -> None:
+    """Wait until the log is written, not for ever."""
+    for handler in logging.getLogger("florence2").handlers:
+        handler.flush()

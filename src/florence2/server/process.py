@@ -19,8 +19,10 @@ from fastapi import FastAPI
 
 from florence2.errors import Florence2Error
 from florence2.server.app import create_app
+from florence2.server.descriptors import ConnectionBound, raise_file_limit
 from florence2.server.ending import Deadline
 from florence2.server.limits import Admission
+from florence2.server.logs import flush
 from florence2.server.settings import Settings
 
 END_S = 3  # of the time to end: what is left for closing engines, once requests have been waited for
@@ -38,8 +40,9 @@ class ServerFailed(Florence2Error):
 class DrainingServer(uvicorn.Server):
     """uvicorn with a pause between "not ready" and closed, and an end to all waiting."""
 
-    def __init__(self, config: uvicorn.Config, admission: Admission, delay_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, admission: Admission, delay_s: float, max_connections: int) -> None:
         super().__init__(config)
+        self._bound = ConnectionBound(max_connections, raise_file_limit())
         self.deadline = Deadline()
         self._admission = admission
         self._delay_s = delay_s
@@ -57,9 +60,10 @@ class DrainingServer(uvicorn.Server):
         self.deadline.within(self._delay_s + self._longest_s)
 
     async def on_tick(self, counter: int) -> bool:
-        """Look whether the pause is over."""
+        """Look whether the pause is over, and at the number of connections."""
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self.should_exit = True
+        self._bound.enforce(self.server_state.connections)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -98,7 +102,7 @@ def serve(settings: Settings) -> None:
         servers[0].should_exit = True
 
     app = create_app(settings, on_ready=_settle_memory, on_failure=fail)
-    server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s)
+    server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s, settings.max_connections)
     servers.append(server)
     try:
         server.run()
@@ -106,6 +110,7 @@ def serve(settings: Settings) -> None:
         failures.append(f"can't listen on {settings.host}:{settings.port}")
     except KeyboardInterrupt:
         return
+    flush()
     if failures or not server.started:
         raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
 

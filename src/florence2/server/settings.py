@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     )
     max_requests: int = Field(default=128, ge=1, description="Most images times prompts under way at once; more are told to try again.")
     max_requests_per_key: int | None = Field(default=None, ge=1, description="The same for the requests of one key.")
+    max_connections: int = Field(
+        default=4096, ge=1, description="Most connections; beyond them, and beyond what the system allows, the longest idle are closed."
+    )
     request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
     image_threads: int = Field(default=min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
 
