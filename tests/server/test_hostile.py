@@ -12,9 +12,10 @@ import pytest
 
 from florence2.server.auth import Keys
 from florence2.server.check import run_check
-from florence2.server.fetch import Fetcher, is_public
+from florence2.server.fetch import Fetcher
 from florence2.server.logs import FIELDS, TextFormatter
 from florence2.server.settings import Settings
+from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +42,8 @@ async def test_deep_region_in_a_form() -> None:
 async def test_no_cookie_is_kept() -> None:
     fetcher = Fetcher(Settings())
     request = httpx.Request("GET", "https://a.example/x")
-    fetcher._client.cookies.extract_cookies(httpx.Response(200, headers={"set-cookie": "track=1"}, request=request))
-    assert not fetcher._client.cookies
+    fetcher._fetcher._client.cookies.extract_cookies(httpx.Response(200, headers={"set-cookie": "track=1"}, request=request))
+    assert not fetcher._fetcher._client.cookies
     await fetcher.close()
 
 
