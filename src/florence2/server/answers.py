@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from florence2.errors import EngineClosed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRegion, PromptTooLong
+from florence2.image_files import Structure
 from florence2.images import decode
 from florence2.results import Result
 from florence2.schemas import FailedItem, ImageField, ImageSize, InferRequest, InferResponse, ItemError, PromptField, RawAnswer
 from florence2.server import images
+from florence2.server.decoding import Decoders, is_cheap
 from florence2.server.errors import TooManyImages, as_json, for_client, with_field
 from florence2.server.fetch import Fetcher
 from florence2.server.metrics import Metrics, task_label
@@ -30,6 +32,7 @@ from florence2.tasks.prompt import ENDLESS, build_prompt, prompt_in_one
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Submitted = TypeVar("Submitted")
 OPTIONS = ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "scores", "allow_unknown_tag")
 
 
@@ -51,6 +54,7 @@ class Answerer:
         self._metrics = metrics
         self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(settings.image_threads, thread_name_prefix="florence2-image")
+        self._decoders = Decoders(settings)
 
     async def answer(self, asked: InferRequest, model_id: str, *, help_root: str, started: float) -> Outcome:
         """The answers to a request whose prompts are checked.
@@ -77,7 +81,8 @@ class Answerer:
                 job.cancel()
 
     async def close(self) -> None:
-        """End the threads once they are done, and close connections."""
+        """End decoding at once and the threads once they are done, and close connections."""
+        self._decoders.close()
         self._pool.shutdown(wait=False)
         await self._fetcher.close()
 
@@ -124,8 +129,18 @@ class Answerer:
         return [future.result() for future in futures], submitted
 
     async def _submit(self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object) -> list[Future[Result]]:
-        """Read, decode and submit in a thread."""
-        job = self._pool.submit(_read_and_submit, asked, engine, field, value, self._settings)
+        """Read, decode and submit in a thread; decoding that may cost much has a process of its own."""
+        found = await self._in_thread(self._pool.submit(_read_and_submit, asked, engine, field, value, self._settings))
+        if not isinstance(found, Structure):
+            return found
+        try:
+            picture = await self._decoders.decode(found, auto_orient=not asked.disable_preproc_auto_orient)
+        except InvalidImage as error:
+            raise images.as_input_error(error) from None
+        return await self._in_thread(self._pool.submit(_submit_picture, asked, engine, picture))
+
+    async def _in_thread(self, job: Future[Submitted]) -> Submitted:
+        """What a thread gives; if nobody waits for it any more, the prompts it has asked are taken back."""
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
@@ -202,13 +217,20 @@ def _check_prompt(prompt: PromptField, index: int | None, allow_unknown_tag: boo
 
 def _read_and_submit(
     asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, settings: Settings
-) -> list[Future[Result]]:
-    """Read one image and queue its prompts. Runs in a thread of the pool: decoding and preprocessing cost milliseconds."""
+) -> list[Future[Result]] | Structure:
+    """Read one image and queue its prompts, or say what is to be decoded elsewhere. Runs in a thread of the pool."""
     structure = images.read(field, value, settings)
+    if not is_cheap(structure):
+        return structure
     try:
         picture = decode(structure, "the image", auto_orient=not asked.disable_preproc_auto_orient)
     except InvalidImage as error:
         raise images.as_input_error(error) from None
+    return _submit_picture(asked, engine, picture)
+
+
+def _submit_picture(asked: InferRequest, engine: AnsweringEngine, picture: Image) -> list[Future[Result]]:
+    """Queue the prompts on one image. Runs in a thread of the pool: preprocessing costs milliseconds."""
     options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
     if asked.prompts is None:
         return [engine.submit(picture, asked.prompt or "", text=asked.text, region=asked.region, **options)]
@@ -224,9 +246,9 @@ def _in_one(prompt: PromptField, index: int, picture: Image, allow_unknown_tag: 
         )
 
 
-def _cancel_what_came(job: Future[list[Future[Result]]]) -> None:
+def _cancel_what_came(job: Future[Any]) -> None:
     """Nobody waits any more for the answers that a thread has just asked for."""
-    if not job.cancelled() and job.exception() is None:
+    if not job.cancelled() and job.exception() is None and isinstance(job.result(), list):
         for future in job.result():
             future.cancel()
 

@@ -31,7 +31,7 @@ class ModelMismatch(InvalidRequest):
 
 
 class ImageTooLarge(InvalidImage):
-    """An image of more pixels or bytes than are taken."""
+    """An image of more pixels or bytes than are taken, or that takes too long to decode."""
 
     code = "image_too_large"
     status = 413

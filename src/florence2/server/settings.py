@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     )
     request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
     image_threads: int = Field(default=min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
+    image_processes: int = Field(
+        default=min(2, os.cpu_count() or 1), ge=1, description="Processes that decode large images and costly kinds; started when needed."
+    )
+    image_decode_s: float = Field(default=10.0, gt=0, description="Most processor time for decoding one image there; then it is refused.")
 
     metrics: bool = Field(default=True, description="Offer /metrics.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="The least that is logged.")
@@ -263,7 +267,7 @@ def settings_table() -> str:
         foreign.setdefault(setting, []).append(f"`{name}`")
     lines = ["| Setting | Default | Meaning | Roboflow's name |", "| --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = "one a core, at most 4" if name == "image_threads" else _shown(field.default)
+        default = {"image_threads": "one a core, at most 4", "image_processes": "one a core, at most 2"}.get(name) or _shown(field.default)
         lines.append(f"| `{name}` | {default} | {field.description} | {', '.join(foreign.get(name, []))} |")
     return "\n".join(lines)
 
