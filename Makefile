@@ -42,6 +42,7 @@ bench: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.demo_accuracy
 	$(BIN)/python -m benchmarks.fine_tune
 	$(BIN)/python -m benchmarks.http
+	$(BIN)/python -m benchmarks.neighbours
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
 demo: setup

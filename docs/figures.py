@@ -260,6 +260,19 @@ def _origin(name: str, found: Mapping[str, Any]) -> str:
     )
 
 
+def neighbours() -> str:
+    """An answer beside busy neighbours, before and after."""
+    found = _result("neighbours")
+    if found is None:
+        return _unmeasured("neighbours")
+    names = list(next(iter(found["figures"].values())))
+    rows = [
+        [kind, *(f"{figures[name]['median']:.0f} ({figures[name]['min']:.0f} to {figures[name]['max']:.0f})" for name in names)]
+        for kind, figures in found["figures"].items()
+    ]
+    return f"{table(['Neighbours', *(f'{name}: median (range)' for name in names)], rows)}\n\n{_origin('neighbours', found)}"
+
+
 def answers() -> str:
     """What the demo model answered about the pictures shown."""
     if not ANSWERS.is_file():

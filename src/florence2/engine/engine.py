@@ -26,6 +26,7 @@ from florence2.engine.recorded import CudaGraphs, RecordedModel
 from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
+from florence2.engine.threads import bound_threads
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.images import ImageInput, read_image
 from florence2.model import kernels
@@ -95,6 +96,7 @@ def load_here(
     max_rows = integer("max_rows", max_rows, MAX_BEAMS, None)
     image_cache_bytes = integer("image_cache_bytes", image_cache_bytes, 0, None)
     place = choose_device(device)
+    bound_threads()
     numbers = choose_numbers(precision, place)
     packing = choose_packing(numbers, place)
     if place.type == "cpu":

@@ -11,6 +11,9 @@ namespace {
 
 using bf16 = uint16_t;
 
+// Products or numbers that one thread has done before another could be woken for its part.
+constexpr int64_t SMALL = 1 << 16;
+
 inline float to_float(float value) { return value; }
 inline float to_float(bf16 value) {
     uint32_t bits = uint32_t(value) << 16;
@@ -91,7 +94,9 @@ struct Strides {
 template <int width, typename Query, typename Key>
 void attend(const Query* queries, Strides q, const Key* keys, Strides k, const Key* values, Strides v, Query* out, int64_t items, int64_t heads,
             int64_t num_queries, const int32_t* lengths, float scale, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
+    int64_t longest = 0;
+    for (int64_t item = 0; item < items; ++item) longest = lengths[item] > longest ? lengths[item] : longest;
+#pragma omp parallel for num_threads(threads) schedule(static) if (items * heads * num_queries * longest * 2 * width > SMALL)
     for (int64_t task = 0; task < items * heads; ++task) {
         int64_t item = task / heads, head = task % heads, length = lengths[item];
         std::vector<float> buffer(num_queries * (2 * width + length));
@@ -121,7 +126,7 @@ int attend_any(int width, const void* queries, Strides q, const void* keys, Stri
 template <typename Value>
 void quantize(const Value* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
     float low = 0, high = 0;  // zero is in the range, so that it is represented exactly
-#pragma omp parallel for simd num_threads(threads) schedule(static) reduction(min : low) reduction(max : high)
+#pragma omp parallel for simd num_threads(threads) schedule(static) reduction(min : low) reduction(max : high) if (parallel : count > SMALL)
     for (int64_t i = 0; i < count; ++i) {
         float value = to_float(values[i]);
         low = value < low ? value : low;
@@ -132,7 +137,7 @@ void quantize(const Value* values, int64_t count, int levels, uint8_t* out, floa
     float zero = float(int32_t(-low / step + 0.5f)), inverse = 1.0f / step, top = float(levels);
     *scale = step;
     *zero_point = int32_t(zero);
-#pragma omp parallel for simd num_threads(threads) schedule(static)
+#pragma omp parallel for simd num_threads(threads) schedule(static) if (parallel : count > SMALL)
     for (int64_t i = 0; i < count; ++i) {
         float level = to_float(values[i]) * inverse + zero + 0.5f;
         level = level > 0 ? level : 0;
@@ -160,7 +165,7 @@ int florence2_attend(int query_is_bf16, int key_is_bf16, int width, const void* 
 
 // Softmax of `scale` times scores [items, rows, tokens] of bfloat16, in place; tokens from `lengths[item]` on get 0. `lengths` may be null.
 void florence2_softmax(bf16* scores, int64_t items, int64_t rows, int64_t tokens, const int32_t* lengths, float scale, int threads) {
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(threads) if (items * rows * tokens > SMALL)
     {
         std::vector<float> row(tokens);
 #pragma omp for schedule(static)

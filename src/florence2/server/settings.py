@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
 from florence2.server import sources
 
@@ -137,9 +138,9 @@ class Settings(BaseSettings):
         default=4096, ge=1, description="Most connections; beyond them, and beyond what the system allows, the longest idle are closed."
     )
     request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
-    image_threads: int = Field(default=min(4, os.cpu_count() or 1), ge=1, description="Threads that decode and preprocess images.")
+    image_threads: int = Field(default=min(4, usable_cores()), ge=1, description="Threads that decode and preprocess images.")
     image_processes: int = Field(
-        default=min(2, os.cpu_count() or 1), ge=1, description="Processes that decode large images and costly kinds; started when needed."
+        default=min(2, usable_cores()), ge=1, description="Processes that decode large images and costly kinds; started when needed."
     )
     image_decode_s: float = Field(default=10.0, gt=0, description="Most processor time for decoding one image there; then it is refused.")
 
