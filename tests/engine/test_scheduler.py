@@ -392,3 +392,25 @@ def test_a_closed_scheduler_is_forgotten(model: ScriptedModel) -> None:
     del scheduler
     gc.collect()
     assert trace() is None
+
+
+def test_accounts_take_turns(model: ScriptedModel) -> None:
+    scheduler = Scheduler(model, max_rows=16)
+    model.hold.clear()
+    done: list[str] = []
+    options = GenerationOptions(num_beams=8, max_new_tokens=6)
+    greedy = [request(options, number) for number in range(8)]
+    modest = [request(options, 20 + number) for number in range(2)]
+    for name, requests in (("greedy", greedy), ("modest", modest)):
+        for one in requests:
+            one.fair_key = name
+            one.future.add_done_callback(lambda _, name=name: done.append(name))
+    submit(scheduler, *greedy)
+    submit(scheduler, *modest)
+    model.hold.set()
+    wait([one.future for one in (*greedy, *modest)], PATIENCE_S)
+    scheduler.close(timeout_s=PATIENCE_S)
+    assert len(done) == 10
+    assert "greedy" not in done[done.index("modest") :][:1]
+    assert done.index("modest") <= 2  # behind what ran already, before all that waits
+    assert max(index for index, name in enumerate(done) if name == "modest") <= 5

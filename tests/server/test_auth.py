@@ -13,7 +13,7 @@ from florence2.errors import InvalidOption
 from florence2.server.auth import OPEN_PATHS, Keys
 from florence2.server.routes import router
 from florence2.server.settings import Settings
-from tests.server.fakes import body, client_of, image_bytes
+from tests.server.fakes import FakeEngine, body, client_of, image_bytes
 
 pytestmark = pytest.mark.anyio
 
@@ -136,3 +136,11 @@ def test_bad_file_of_keys(tmp_path: Path, content: str | bytes | None) -> None:
     with pytest.raises(InvalidOption, match="file of keys") as caught:
         Keys(Settings(api_keys_file=path))
     assert caught.value.field == "api_keys_file"
+
+
+async def test_keys_take_turns_in_the_engine() -> None:
+    engine = FakeEngine()
+    async with client_of(engine, api_keys="first-key,second-key") as client:
+        for key in ("second-key", "first-key"):
+            assert (await client.post("/infer/lmm", json=body(api_key=key))).status_code == 200
+    assert [asked["fair_key"] for asked in engine.asked] == ["key-2", "key-1"]

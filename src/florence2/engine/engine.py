@@ -266,6 +266,8 @@ class Engine:
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
+        options = options.copy()
+        fair_key = options.pop("fair_key", None) or ""
         generation, flags = self._options(options)
         picture = read_image(image, auto_orient=flags["auto_orient"])
         prompts = [
@@ -278,7 +280,7 @@ class Engine:
         requests: list[Request[Result]] = []
         for prompt, ids in zip(prompts, prompt_ids, strict=True):
             answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"])
-            requests.append(Request(shared, ids, start_search(generation, self._special), answer))
+            requests.append(Request(shared, ids, start_search(generation, self._special), answer, fair_key=fair_key))
         self._scheduler.submit(requests)
         return [request.future for request in requests]
 

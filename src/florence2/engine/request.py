@@ -71,6 +71,7 @@ class RequestOptions(TypedDict, total=False):
         scores: add scores to the result.
         auto_orient: turn files and bytes upright by their EXIF orientation, which is the default.
         allow_unknown_tag: take a tag that is none of the fifteen as free text, for fine-tuned checkpoints.
+        fair_key: on whose account the request stands. While several accounts wait, they take turns.
     """
 
     num_beams: int | None
@@ -81,6 +82,7 @@ class RequestOptions(TypedDict, total=False):
     scores: bool | None
     auto_orient: bool | None
     allow_unknown_tag: bool | None
+    fair_key: str | None
 
 
 def as_flag(value: object) -> bool | None:
@@ -163,6 +165,7 @@ class Request(Generic[Answer]):
         image: the image, shared with other prompts on it.
         prompt_ids: the prompt with ``<s>`` and ``</s>``.
         search: where its generation stands.
+        fair_key: on whose account it stands; accounts take turns in the queue.
         interpret: makes the caller's answer of what was generated; runs in the engine's thread.
         future: what the caller waits on. It stays cancellable until the answer is there.
         is_settled: the future has its outcome, and the request is no one's concern any more.
@@ -173,6 +176,7 @@ class Request(Generic[Answer]):
     search: GreedySearch | BeamSearch
     interpret: Callable[[Generated], Answer]
     future: PendingAnswer[Answer] = field(default_factory=PendingAnswer)
+    fair_key: str = ""
     is_settled: bool = False
 
     @property

@@ -1,15 +1,15 @@
 """Continuous batching: one thread that decides who takes part in the next step.
 
-Requests wait in the order of their arrival. Between two steps those that fit are encoded and join the running ones;
-whoever is complete leaves at once, whoever is cancelled leaves at the next step. Requests come in by ``submit`` from any
-thread, answers go out by each request's future. Knows nothing of images, prompts or search.
+Requests wait in the order of their arrival, and those of different accounts (``fair_key``) take turns. Between two steps those that fit
+are encoded and join the running ones; whoever is complete leaves at once, whoever is cancelled leaves at the next step. Requests come in
+by ``submit`` from any thread, answers go out by each request's future. Knows nothing of images, prompts or search.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -163,6 +163,7 @@ class Scheduler:
         free_rows = self._max_rows - self._batch.num_rows
         new_images: set[int] = set()
         with self._changed:
+            self._take_turns()
             while self._waiting:
                 request = self._waiting.popleft()
                 self._joining.append(request)  # whatever is raised from here on, it is in one of the two
@@ -175,6 +176,22 @@ class Scheduler:
                 if free_rows < 0 or len(new_images) > self._images_per_pass:
                     self._waiting.appendleft(self._joining.pop())
                     break
+
+    def _take_turns(self) -> None:
+        """Order the queue so that whoever asks for much waits for himself: each one's first request, then each one's second, and so on.
+
+        What runs counts as asked before, so that nobody fills the batch again and again while others wait.
+        """
+        if len({request.fair_key for request in self._waiting}) < 2:
+            return
+        rows: Counter[str] = Counter()
+        for request in self._batch.requests:
+            rows[request.fair_key] += request.search.num_rows
+        turns = []
+        for request in self._waiting:
+            turns.append((rows[request.fair_key], request))
+            rows[request.fair_key] += request.search.num_rows
+        self._waiting = deque(request for _, request in sorted(turns, key=lambda turn: turn[0]))
 
     def _abandon(self, failure: BaseException | None) -> None:
         """Leave nobody waiting, however the loop came to its end."""

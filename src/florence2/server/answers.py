@@ -56,12 +56,13 @@ class Answerer:
         self._pool = ThreadPoolExecutor(settings.image_threads, thread_name_prefix="florence2-image")
         self._decoders = Decoders(settings)
 
-    async def answer(self, asked: InferRequest, model_id: str, *, help_root: str, started: float) -> Outcome:
+    async def answer(self, asked: InferRequest, model_id: str, *, key: str, help_root: str, started: float) -> Outcome:
         """The answers to a request whose prompts are checked.
 
         Args:
             asked: the request.
             model_id: any name of its model.
+            key: the name of its key; keys take turns in the engine.
             help_root: for errors in an image's place.
             started: when the request came in, by ``time.perf_counter``.
 
@@ -71,7 +72,7 @@ class Answerer:
         fields = asked.image if isinstance(asked.image, list) else [asked.image]
         model, is_cold = await self._models.get(model_id, self._settings.model_wait_s)
         _check_lengths(asked, model.engine)
-        jobs = [asyncio.ensure_future(self._one(asked, model, field, started)) for field in fields]
+        jobs = [asyncio.ensure_future(self._one(asked, model, field, started, key)) for field in fields]
         try:
             if isinstance(asked.image, list):
                 return Outcome(await _in_order(jobs, asked.on_error, help_root), model, is_cold)
@@ -86,13 +87,13 @@ class Answerer:
         self._pool.shutdown(wait=False)
         await self._fetcher.close()
 
-    async def _one(self, asked: InferRequest, model: LoadedModel, field: ImageField, started: float) -> InferResponse:
+    async def _one(self, asked: InferRequest, model: LoadedModel, field: ImageField, started: float, key: str) -> InferResponse:
         """The answer about one image."""
         task = "several" if asked.prompts is not None else task_label(asked.prompt or "")
         began = time.perf_counter()
         try:
             value = await images.fetch(field, self._fetcher)
-            results, submitted = await self._ask(asked, model, field, value)
+            results, submitted = await self._ask(asked, model, field, value, key)
         except BaseException as error:
             left = isinstance(error, asyncio.CancelledError)
             self._metrics.answers.labels(model.id, task, "cancelled" if left else for_client(error).code).inc()  # type: ignore[arg-type]
@@ -102,18 +103,20 @@ class Answerer:
         self._metrics.note_answer(model.id, task, results, _source_label(field), submitted - began, time.perf_counter() - submitted)
         return _response(asked, results, time.perf_counter() - started)
 
-    async def _ask(self, asked: InferRequest, model: LoadedModel, field: ImageField, value: object) -> tuple[list[Result], float]:
+    async def _ask(self, asked: InferRequest, model: LoadedModel, field: ImageField, value: object, key: str) -> tuple[list[Result], float]:
         """The engine's answers, and when it was asked. A model that is gone, or whose engine is dead, is loaded again, once."""
         try:
-            return await self._wait(asked, model.engine, field, value)
+            return await self._wait(asked, model.engine, field, value, key)
         except EngineClosed:
             self._models.discard(model)
             again, _ = await self._models.get(model.id, self._settings.model_wait_s)
-            return await self._wait(asked, again.engine, field, value)
+            return await self._wait(asked, again.engine, field, value, key)
 
-    async def _wait(self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object) -> tuple[list[Result], float]:
+    async def _wait(
+        self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, key: str
+    ) -> tuple[list[Result], float]:
         """Submit, and wait; whoever stops waiting takes his prompts out of the engine."""
-        futures = [asyncio.wrap_future(future) for future in await self._submit(asked, engine, field, value)]
+        futures = [asyncio.wrap_future(future) for future in await self._submit(asked, engine, field, value, key)]
         submitted = time.perf_counter()
         try:
             await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
@@ -128,16 +131,18 @@ class Answerer:
             raise EngineClosed("the model was closed before it had answered; send the request again")
         return [future.result() for future in futures], submitted
 
-    async def _submit(self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object) -> list[Future[Result]]:
+    async def _submit(
+        self, asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, key: str
+    ) -> list[Future[Result]]:
         """Read, decode and submit in a thread; decoding that may cost much has a process of its own."""
-        found = await self._in_thread(self._pool.submit(_read_and_submit, asked, engine, field, value, self._settings))
+        found = await self._in_thread(self._pool.submit(_read_and_submit, asked, engine, field, value, self._settings, key))
         if not isinstance(found, Structure):
             return found
         try:
             picture = await self._decoders.decode(found, auto_orient=not asked.disable_preproc_auto_orient)
         except InvalidImage as error:
             raise images.as_input_error(error) from None
-        return await self._in_thread(self._pool.submit(_submit_picture, asked, engine, picture))
+        return await self._in_thread(self._pool.submit(_submit_picture, asked, engine, picture, key))
 
     async def _in_thread(self, job: Future[Submitted]) -> Submitted:
         """What a thread gives; if nobody waits for it any more, the prompts it has asked are taken back."""
@@ -216,7 +221,7 @@ def _check_prompt(prompt: PromptField, index: int | None, allow_unknown_tag: boo
 
 
 def _read_and_submit(
-    asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, settings: Settings
+    asked: InferRequest, engine: AnsweringEngine, field: ImageField, value: object, settings: Settings, key: str
 ) -> list[Future[Result]] | Structure:
     """Read one image and queue its prompts, or say what is to be decoded elsewhere. Runs in a thread of the pool."""
     structure = images.read(field, value, settings)
@@ -226,12 +231,14 @@ def _read_and_submit(
         picture = decode(structure, "the image", auto_orient=not asked.disable_preproc_auto_orient)
     except InvalidImage as error:
         raise images.as_input_error(error) from None
-    return _submit_picture(asked, engine, picture)
+    return _submit_picture(asked, engine, picture, key)
 
 
-def _submit_picture(asked: InferRequest, engine: AnsweringEngine, picture: Image) -> list[Future[Result]]:
+def _submit_picture(asked: InferRequest, engine: AnsweringEngine, picture: Image, key: str) -> list[Future[Result]]:
     """Queue the prompts on one image. Runs in a thread of the pool: preprocessing costs milliseconds."""
     options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
+    if key:  # where none is asked for, all stand on one account
+        options["fair_key"] = key
     if asked.prompts is None:
         return [engine.submit(picture, asked.prompt or "", text=asked.text, region=asked.region, **options)]
     prompts = [_in_one(prompt, index, picture, asked.allow_unknown_tag) for index, prompt in enumerate(prompts_of(asked))]

@@ -105,7 +105,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
         request.scope["state"]["model"] = model_id
         place.grow(check(asked, service.settings), key)
         help_root = request.scope["state"]["help_root"]
-        work = service.answerer.answer(asked, model_id, help_root=help_root, started=started)
+        work = service.answerer.answer(asked, model_id, key=key, help_root=help_root, started=started)
         outcome = await _unless_left(request, work, service.settings.request_timeout_s)
     return _written(service, outcome, started)
 
