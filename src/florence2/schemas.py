@@ -11,15 +11,31 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+MAX_REGION_CHARS = 128
+MAX_REGION_NUMBERS = 16  # more than four, so that five are told what a region is
+
+Name = Annotated[str, Field(max_length=256)]
+ModelName = Annotated[str, Field(max_length=512)]
+Note = Annotated[str, Field(max_length=8192)]
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, protected_namespaces=())
 
 
+def _region_form(value: object) -> str:
+    return "as text" if isinstance(value, str) else "as list"
+
+
+Numbers = Annotated[list[float], Field(max_length=MAX_REGION_NUMBERS, fail_fast=True), Tag("as list")]
+RegionText = Annotated[str, Field(max_length=MAX_REGION_CHARS), Tag("as text")]
+RegionValue = Annotated[Numbers | RegionText, Discriminator(_region_form)]
+
+
 class ImageField(_Message):
     """One image as it stands in a request."""
 
-    type: str = Field(description="How the value is written: base64, url or file.", examples=["base64"])
+    type: Note = Field(description="How the value is written: base64, url or file.", examples=["base64"])
     value: Any = Field(default=None, description="Base64 text of an image file, a URL, or a path below the server's image folder.")
 
 
@@ -28,7 +44,7 @@ class PromptField(_Message):
 
     prompt: str = Field(description="A task's tag or free text.", examples=["<CAPTION_TO_PHRASE_GROUNDING>"])
     text: str | None = Field(default=None, description="The text of a task that needs one.")
-    region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
+    region: RegionValue | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
 
 
 def _no_flag(value: object) -> object:
@@ -57,19 +73,21 @@ PromptEntry = Annotated[Annotated[str, Tag("as text")] | Annotated[PromptField, 
 class InferRequest(_Message):
     """The body of ``/infer/lmm``."""
 
-    model_id: str | None = Field(default=None, description="The model. Required, unless the path names it.", examples=["florence-2-base"])
+    model_id: ModelName | None = Field(
+        default=None, description="The model. Required, unless the path names it.", examples=["florence-2-base"]
+    )
     image: OneOrMany = Field(description="One image, or a list of them for a list of answers.")
     prompt: str | None = Field(
         default=None, description="A task's tag, with its text or region behind it or apart, or free text.", examples=["<OD>"]
     )
-    api_key: str | None = Field(default=None, description="The key, where no query parameter or header has one.")
-    id: str | None = Field(default=None, description="Comes back as inference_id.")
+    api_key: Note | None = Field(default=None, description="The key, where no query parameter or header has one.")
+    id: Name | None = Field(default=None, description="Comes back as inference_id.")
     max_new_tokens: int | None = Field(default=None, description="Longest answer in tokens. Default: the checkpoint's own limit.")
     disable_preproc_auto_orient: bool = Field(default=False, description="Do not turn the image upright by its EXIF orientation.")
 
     prompts: list[PromptEntry] | None = Field(default=None, description="Several prompts about the same image, instead of prompt.")
     text: str | None = Field(default=None, description="The text of a task that needs one.")
-    region: list[float] | str | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
+    region: RegionValue | None = Field(default=None, description="The region of a task that needs one: x1, y1, x2, y2 in pixels.")
     num_beams: NoFlag | None = Field(default=None, description="Beams of the search, 1 is greedy. Default: the checkpoint's.")
     no_repeat_ngram_size: NoFlag | None = Field(
         default=None, description="No run of so many tokens comes twice; 0: off. Default: the checkpoint's."
@@ -85,15 +103,15 @@ class InferRequest(_Message):
     # Sent by known clients, checked like there, and without effect on this model.
     enable_thinking: bool = Field(default=False, description="No effect.")
     usage_billable: bool = Field(default=True, description="No effect.")
-    source: str | None = Field(default=None, description="No effect.")
-    source_info: str | None = Field(default=None, description="No effect.")
+    source: Note | None = Field(default=None, description="No effect.")
+    source_info: Note | None = Field(default=None, description="No effect.")
     start: float | None = Field(default=None, description="No effect.")
-    model_type: str | None = Field(default=None, description="No effect.")
+    model_type: Note | None = Field(default=None, description="No effect.")
     disable_model_monitoring: bool = Field(default=False, description="No effect.")
     disable_preproc_contrast: bool = Field(default=False, description="No effect.")
     disable_preproc_grayscale: bool = Field(default=False, description="No effect.")
     disable_preproc_static_crop: bool = Field(default=False, description="No effect.")
-    stream_pipeline_context_id: str | None = Field(default=None, description="No effect.")
+    stream_pipeline_context_id: Note | None = Field(default=None, description="No effect.")
 
 
 class ImageSize(_Message):
@@ -147,9 +165,9 @@ class FailedItem(_Message):
 class ModelRequest(_Message):
     """The body of ``/model/add`` and ``/model/remove``."""
 
-    model_id: str = Field(examples=["florence-2-base"])
-    model_type: str | None = Field(default=None, description="No effect.")
-    api_key: str | None = None
+    model_id: ModelName = Field(examples=["florence-2-base"])
+    model_type: Note | None = Field(default=None, description="No effect.")
+    api_key: Note | None = None
 
 
 class LoadedModelEntry(_Message):

@@ -29,7 +29,7 @@ def curl(*arguments: str) -> tuple[int, Any, dict[str, str]]:
 
 def test_the_documented_call(server: str, folder: Path) -> None:
     url = (folder / "url.txt").read_text()
-    body = f"""{{"api_key": "KEY",
+    body = f"""{{"api_key": "{KEY}",
   "image": {{"type": "url", "value": "{url}"}}, "model_id": "florence-2-base", "prompt": "<CAPTION>"}}"""
     status, answer, headers = curl("--location", f"{server}/infer/lmm", "-H", "Content-Type: application/json", "-d", body)
     assert status == 200

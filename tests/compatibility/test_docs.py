@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.compatibility.session import KEY
 from tests.docs.markdown import ROOT, fences
 
 
@@ -17,7 +18,7 @@ def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [fence for fence in fences(page.read_text(encoding="utf-8")) if fence.language == "py"]
     assert len(blocks) >= 5
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("FLORENCE2_API_KEY", "KEY")
+    monkeypatch.setenv("FLORENCE2_API_KEY", KEY)
     names: dict[str, Any] = {"__name__": "page"}
     printed = []
     for block in blocks:

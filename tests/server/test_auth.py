@@ -123,9 +123,9 @@ async def test_wrong_requests_without_a_key_learn_nothing() -> None:
 
 def test_file_of_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    path.write_text("# team a\n  first \n\nsecond\n", encoding="utf-8")
-    keys = Keys(Settings(api_keys="third", api_keys_file=path))  # type: ignore[arg-type]
-    assert [keys.check(key) for key in ("third", "first", "second")] == ["key-1", "key-2", "key-3"]
+    path.write_text("# team a\n  first-key \n\nsecond-key\n", encoding="utf-8")
+    keys = Keys(Settings(api_keys="third-key", api_keys_file=path))  # type: ignore[arg-type]
+    assert [keys.check(key) for key in ("third-key", "first-key", "second-key")] == ["key-1", "key-2", "key-3"]
 
 
 @pytest.mark.parametrize("content", [None, "# none\n", b"\xff\xfe\x00"])

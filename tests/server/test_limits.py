@@ -13,6 +13,7 @@ import pytest
 
 from florence2.server.errors import Overloaded
 from florence2.server.limits import Admission
+from florence2.server.settings import Settings
 from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
 
 pytestmark = pytest.mark.anyio
@@ -100,29 +101,29 @@ async def test_images_and_prompts_count() -> None:
 
 
 def test_a_request_larger_than_the_bound_passes_alone() -> None:
-    admission = Admission(3, None)
-    with admission.place() as place:
-        place.grow(9, "")
-        with pytest.raises(Overloaded), admission.place():
+    admission = Admission(Settings(max_requests=3))
+    with admission.enter("") as entry:
+        entry.grow(9)
+        with pytest.raises(Overloaded), admission.enter(""):
             pass
     assert admission.taken == 0
-    with admission.place(), admission.place() as place, pytest.raises(Overloaded):
-        place.grow(3, "")
+    with admission.enter(""), admission.enter("") as entry, pytest.raises(Overloaded):
+        entry.grow(3)
     assert admission.taken == 0
 
 
 async def test_one_key_can_not_take_all_places() -> None:
     engine = FakeEngine()
     engine.hold = True
-    async with client_of(engine, api_keys="greedy,modest", max_requests=10, max_requests_per_key=2) as client:
-        calls = [asyncio.create_task(client.post("/infer/lmm", json=body(api_key="greedy"))) for _ in range(2)]
+    async with client_of(engine, api_keys="greedy-key,modest-key", max_requests=10, max_requests_per_key=2) as client:
+        calls = [asyncio.create_task(client.post("/infer/lmm", json=body(api_key="greedy-key"))) for _ in range(2)]
         await until(lambda: len(engine.futures) == 2)
-        refused = await client.post("/infer/lmm", json=body(api_key="greedy"))
-        other = asyncio.create_task(client.post("/infer/lmm", json=body(api_key="modest")))
+        refused = await client.post("/infer/lmm", json=body(api_key="greedy-key"))
+        other = asyncio.create_task(client.post("/infer/lmm", json=body(api_key="modest-key")))
         await until(lambda: len(engine.futures) == 3)
         engine.release()
         assert {(await call).status_code for call in [*calls, other]} == {200}
-        assert (await client.post("/infer/lmm", json=body(api_key="greedy"))).status_code == 200
+        assert (await client.post("/infer/lmm", json=body(api_key="greedy-key"))).status_code == 200
     assert refused.status_code == 429
     assert "this key" in refused.json()["message"]
 

@@ -97,7 +97,7 @@ def test_end_waits_for_what_is_under_way() -> None:
     caller.start()
     try:
         deadline = time.monotonic() + 30
-        while "requests_under_way 16" not in httpx.get(f"{server.url}/metrics").text:
+        while "requests_under_way 128" not in httpx.get(f"{server.url}/metrics").text:
             assert time.monotonic() < deadline
             assert not answers, answers[0].text
         server.process.send_signal(signal.SIGTERM)

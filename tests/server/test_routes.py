@@ -51,7 +51,7 @@ async def test_headers() -> None:
 
 async def test_preflight_needs_no_key() -> None:
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    async with client_of(api_keys="K", allow_origins="*") as client:
+    async with client_of(api_keys="a-long-key", allow_origins="*") as client:
         response = await client.options("/infer/lmm", headers=headers)
     assert response.status_code == 200
     assert response.text == "OK"
@@ -365,7 +365,7 @@ async def test_pages_and_state() -> None:
 
 
 async def test_docs_carry_the_readers_key_safely() -> None:
-    async with client_of(api_keys="K") as client:
+    async with client_of(api_keys="a-long-key") as client:
         page = (await client.get("/docs", params={"api_key": "a'</script>"})).text
     assert "/openapi.json?api_key=a%27%3C%2Fscript%3E" in page
 

@@ -159,6 +159,11 @@ class Engine:
     load = staticmethod(load)
 
     @property
+    def num_beams(self) -> int:
+        """How many beams a request searches with that does not say so itself."""
+        return self.checkpoint.generation.num_beams
+
+    @property
     def max_answer_tokens(self) -> int:
         """The most tokens an answer can have: one for each position of the decoder that there is memory for."""
         return usable_positions(self.checkpoint.config.text, self.device)

@@ -22,7 +22,7 @@ from florence2.results import Result
 from florence2.schemas import FailedItem, ImageField, ImageSize, InferRequest, InferResponse, ItemError, PromptField, RawAnswer
 from florence2.server import images
 from florence2.server.decoding import Decoders, is_cheap
-from florence2.server.errors import TooManyImages, as_json, for_client, with_field
+from florence2.server.errors import as_json, for_client, with_field
 from florence2.server.fetch import Fetcher
 from florence2.server.metrics import Metrics, task_label
 from florence2.server.models import AnsweringEngine, LoadedModel, Models
@@ -154,21 +154,16 @@ class Answerer:
 
 
 def check(asked: InferRequest, settings: Settings) -> int:
-    """Refuse, before any work, what can be told from the request alone; the number of places that it takes.
+    """Refuse, before any work, what can be told from the request alone; how many prompts about how many images it has, multiplied.
 
     Raises:
         InvalidPrompt, UnknownTask, InvalidRegion: a prompt is missing or wrong; ``field`` names it.
-        TooManyImages: more images or prompts than are taken.
         InvalidImage: an empty list of images.
     """
     num_images = len(asked.image) if isinstance(asked.image, list) else 1
     if not num_images:
         raise InvalidImage("the list of images is empty; send at least one", field="image")
-    if num_images > settings.max_images:
-        raise TooManyImages(f"at most {settings.max_images} images are taken in a request, got {num_images}; split it", field="image")
     prompts = prompts_of(asked)
-    if len(prompts) > settings.max_prompts:
-        raise TooManyImages(f"at most {settings.max_prompts} prompts are taken in a request, got {len(prompts)}; split it", field="prompts")
     for index, prompt in enumerate(prompts):
         _check_prompt(prompt, index if asked.prompts is not None else None, asked.allow_unknown_tag, settings.max_prompt_chars)
     return num_images * len(prompts)

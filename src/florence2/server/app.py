@@ -26,7 +26,7 @@ from florence2.server.auth import Gate, Keys
 from florence2.server.envelope import Envelope
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.fetch import Fetcher
-from florence2.server.limits import Admission, BodyLimit
+from florence2.server.limits import Admission
 from florence2.server.loading import EngineLoader
 from florence2.server.metrics import Metrics
 from florence2.server.models import AnsweringEngine, Loader, Models
@@ -81,7 +81,6 @@ def create_app(
     app.add_exception_handler(HTTPException, _raise_own)
     app.add_exception_handler(RequestValidationError, _raise_own)
     # The last added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, keys=service.keys, settings=settings)
     app.add_middleware(Origins, settings=settings, has_keys=not service.keys.is_open)
     app.add_middleware(Envelope, settings=settings, metrics=service.metrics, admission=service.admission)
@@ -107,7 +106,7 @@ def _service(settings: Settings, engine: AnsweringEngine | None, loader: Loader 
         models.adopt(_Borrowed(engine))
     if keys.is_open and not is_loopback(settings.host):
         logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
-    admission = Admission(settings.max_requests, settings.max_requests_per_key)
+    admission = Admission(settings)
     metrics = Metrics(lambda: admission.taken, lambda: {model.id: model.load_s for model in models.loaded})
     fetcher = Fetcher(settings)
     return Service(settings, models, keys, admission, metrics, Answerer(settings, models, metrics, fetcher), uuid4().hex[:6])
@@ -163,8 +162,9 @@ class _Borrowed:
     def __init__(self, engine: AnsweringEngine) -> None:
         self.submit = engine.submit
         self.submit_many = engine.submit_many
-        # A simple stand-in for an engine need not know how long prompts may be.
+        # A simple stand-in for an engine need not know how long prompts may be, nor how it searches.
         self.check_length = getattr(engine, "check_length", lambda *_, **__: None)
+        self.num_beams = getattr(engine, "num_beams", 1)
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing."""

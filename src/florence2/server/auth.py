@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -23,17 +24,20 @@ OPEN_PATHS = frozenset(
 )
 # Known clients put the key into the body of these; their routes look there, by ``Gate.check_body``.
 BODY_PATHS = ("/infer/lmm", "/model/add", "/model/remove")
+KEYED_KINDS = ("application/json", "multipart/form-data")
+MIN_KEY_CHARS = 8
 
 
 class Keys:
     """The keys that are accepted; none means that everybody is.
 
     Raises:
-        InvalidOption: the file of keys can't be read or holds none, or keys are needed and there are none.
+        InvalidOption: the file of keys can't be read or holds none, or a key is too short or could not be sent.
     """
 
     def __init__(self, settings: Settings) -> None:
         values = [key.get_secret_value() for key in settings.api_keys]
+        _check_keys(values, "api_keys")
         if settings.api_keys_file is not None:
             values += _read_keys(settings.api_keys_file)
         # For ``serve --check``, which calls its own routes.
@@ -46,28 +50,33 @@ class Keys:
         """Whether no key is asked for."""
         return not self._digests
 
-    def check(self, key: str | None) -> str:
-        """The name by which logs and limits know the key: its place in the list; "" where none is asked for.
-
-        Raises:
-            Unauthorized: no such key.
-        """
+    def name_of(self, key: str | None) -> str | None:
+        """The name by which logs and limits know the key: its place in the list; "" where none is asked for; None: no such key."""
         if self.is_open:
             return ""
         digest, found = _digest(key or ""), None
         for number, known in enumerate(self._digests, 1):
             if hmac.compare_digest(digest, known):
-                found = number
-        if found is None or key is None:
+                found = f"key-{number}"
+        return found
+
+    def check(self, key: object) -> str:
+        """The key's name, as by ``name_of``.
+
+        Raises:
+            Unauthorized: no such key.
+        """
+        name = self.name_of(key if isinstance(key, str) else None)
+        if name is None:
             raise Unauthorized(UNAUTHORIZED_MESSAGE, field="api_key")
-        return f"key-{found}"
+        return name
 
 
 class Gate:
     """Middleware that turns away who brings no key or a wrong one, before anything of the body is read.
 
-    A route of ``BODY_PATHS`` is let through without any key; ``scope["state"]["key_name"]`` is then None until it has called
-    ``check_body``.
+    A route of ``BODY_PATHS`` is let through without any key if its body is of a kind that can hold one; ``scope["state"]["key_name"]``
+    is then None until the body shows it, or the route has called ``check_body``.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
@@ -89,7 +98,7 @@ class Gate:
             if name == "api_key":
                 return value
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
-        return credentials.strip() or None if self._in_header and scheme.lower() == "bearer" else None
+        return (credentials.strip() or None) if self._in_header and scheme.lower() == "bearer" else None
 
 
 def check_body(scope: Scope, keys: Keys, key: object) -> str:
@@ -99,13 +108,21 @@ def check_body(scope: Scope, keys: Keys, key: object) -> str:
         Unauthorized: no key anywhere, or one that is not known.
     """
     if scope["state"].get("key_name") is None:
-        scope["state"]["key_name"] = keys.check(key if isinstance(key, str) else None)
+        scope["state"]["key_name"] = keys.check(key)
     return scope["state"]["key_name"]
 
 
+def content_kind(scope: Scope) -> str:
+    """The content type without its parameters."""
+    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _has_body_key(scope: Scope) -> bool:
+    """Whether the body may hold a key."""
     path = scope["path"]
-    return scope["method"] == "POST" and any(path == start or path.startswith(start + "/") for start in BODY_PATHS)
+    takes = scope["method"] == "POST" and any(path == start or path.startswith(start + "/") for start in BODY_PATHS)
+    # Management has never asked for a content type.
+    return takes and (path.startswith("/model/") or content_kind(scope) in KEYED_KINDS)
 
 
 def _digest(key: str) -> bytes:
@@ -120,4 +137,18 @@ def _read_keys(path: Path) -> list[str]:
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise InvalidOption(f"the file of keys {str(path)!r} holds none; write one key a line", field="api_keys_file")
+    _check_keys(keys, "api_keys_file")
     return keys
+
+
+def _check_keys(keys: Sequence[str], setting: str) -> None:
+    """Refuse keys that could be guessed, or that no header can carry. They are told by their place: a message may end in a log."""
+    for number, key in enumerate(keys, 1):
+        if len(key) < MIN_KEY_CHARS:
+            raise InvalidOption(
+                f"key {number} of {setting} has {len(key)} characters, and fewer than {MIN_KEY_CHARS} can be guessed; "
+                "make one with: openssl rand -hex 20",
+                field=setting,
+            )
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise InvalidOption(f"key {number} of {setting} must be printable ASCII without spaces; no header can carry it", field=setting)

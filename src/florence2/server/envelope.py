@@ -19,7 +19,19 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from florence2.errors import Florence2Error
-from florence2.server.errors import ClientLeft, Draining, MethodNotAllowed, TryAgain, Unauthorized, as_json, for_client
+from florence2.server.errors import (
+    BadFraming,
+    BodyTimedOut,
+    ClientLeft,
+    Draining,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    TryAgain,
+    Unauthorized,
+    as_json,
+    for_client,
+    shortened,
+)
 from florence2.server.limits import Admission
 from florence2.server.logs import ACCESS, FIELDS
 from florence2.server.metrics import Metrics
@@ -29,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for every few seconds
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLOSING = (BadFraming, BodyTimedOut, HeadersTooLarge)
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 32 * 2**10
+MAX_LOGGED_CHARS = 200
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_PATIENCE_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
@@ -60,12 +76,13 @@ class Envelope:
             "help_root": self._root() + "/docs/errors",
         }
         scope["state"] = state
-        status, is_read = 0, headers.get("expect", "").lower() == "100-continue"  # such a client sends nothing until it is read
+        status, is_read = 0, False
+        expects = headers.get("expect", "").lower() == "100-continue"  # such a client sends nothing until it is read
 
         async def watched() -> Message:
-            nonlocal is_read
+            nonlocal is_read, expects
             message = await receive()
-            is_read = not message.get("more_body", False)
+            is_read, expects = not message.get("more_body", False), False
             return message
 
         async def with_id(message: Message) -> None:
@@ -77,6 +94,7 @@ class Envelope:
 
         error: Florence2Error | None = None
         try:
+            _check_head(scope, headers)
             await self._app(scope, watched, with_id)
         except asyncio.CancelledError:
             # At the end of its patience a server that shuts down cancels what is left.
@@ -88,9 +106,12 @@ class Envelope:
             error = self._for_client(raised, request_id)
             if status:  # too late to say anything else
                 raise
-            if not is_read:
+            response = _write(error, state["help_root"])
+            if isinstance(error, CLOSING) or (expects and not is_read):
+                response.headers["connection"] = "close"  # what follows, if anything does, is no request
+            elif not is_read and _closes(scope, headers):
                 await _discard(receive)
-            await _write(error, state["help_root"])(scope, receive, with_id)
+            await response(scope, receive, with_id)
         finally:
             self._note(scope, status, error)
 
@@ -117,8 +138,8 @@ class Envelope:
         self._metrics.requests.labels(handler, counted, str(status)).inc()
         self._metrics.durations.labels(handler, counted).observe(seconds)
         fields = {
-            "method": method,
-            "path": scope["path"],
+            "method": shortened(method, MAX_LOGGED_CHARS),
+            "path": shortened(scope["path"], MAX_LOGGED_CHARS),
             "status": status,
             "ms": round(seconds * 1000, 1),
             "client": (scope.get("client") or ("-",))[0],
@@ -129,6 +150,28 @@ class Envelope:
         }
         level = logging.DEBUG if scope["path"] in QUIET_PATHS else logging.INFO
         ACCESS.log(level, "request", extra={FIELDS: fields})
+
+
+def _check_head(scope: Scope, headers: Headers) -> None:
+    """Refuse a head that is too large, or that tells the body's length in a way that others might read otherwise.
+
+    Raises:
+        HeadersTooLarge: more lines or bytes than are taken.
+        BadFraming: both a length and chunks, or chunks where there are none.
+    """
+    size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"]) + len(scope["path"])
+    if len(scope["headers"]) > MAX_HEADERS or size > MAX_HEAD_BYTES:
+        raise HeadersTooLarge(
+            f"a request has at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them, its path and query included; "
+            f"got {len(scope['headers'])} and {size}"
+        )
+    if "transfer-encoding" in headers and ("content-length" in headers or scope.get("http_version") == "1.0"):
+        raise BadFraming("Transfer-Encoding stands beside Content-Length, or in HTTP/1.0: send one of them, in HTTP/1.1")
+
+
+def _closes(scope: Scope, headers: Headers) -> bool:
+    """Whether the connection ends with the answer; otherwise the rest of a body is taken in behind it (see ``connection.py``)."""
+    return scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
 
 
 async def _discard(receive: Receive) -> None:

@@ -51,6 +51,26 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class HeadersTooLarge(InvalidRequest):
+    """A request whose head has more lines or bytes than are taken."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class BadFraming(InvalidRequest):
+    """A request that is no HTTP, or whose length is told in two ways."""
+
+    code = "bad_framing"
+
+
+class BodyTimedOut(InvalidRequest):
+    """A head or body that did not come in within its time."""
+
+    code = "body_timed_out"
+    status = 408
+
+
 class UnsupportedMedia(InvalidRequest):
     """A body that is neither JSON nor form nor image."""
 
@@ -158,6 +178,9 @@ REMEDIES: dict[type[Florence2Error], str] = {
     TooManyImages: "Split the request.",
     PromptTooLong: "Shorten the prompt or its text.",
     BodyTooLarge: "Send fewer or smaller images, or URLs.",
+    HeadersTooLarge: "Send fewer and shorter headers, and a shorter query.",
+    BadFraming: "Send `Content-Length` or `Transfer-Encoding: chunked`, not both, and chunks of some size; mend what writes the request.",
+    BodyTimedOut: "Send it faster or smaller, or the image's URL; with the key in the `Authorization` header there is more time.",
     UnsupportedMedia: "Send `Content-Type: application/json`, `multipart/form-data`, or `image/…` with the fields in the query.",
     Unauthorized: "Send a key: `?api_key=`, `Authorization: Bearer`, or `api_key` in the body.",
     NotOffered: "Ask whoever runs the server; the message names the setting.",
@@ -184,23 +207,36 @@ REMEDIES: dict[type[Florence2Error], str] = {
 TABLE: dict[str, type[Florence2Error]] = {kind.code: kind for kind in REMEDIES}
 """Every error by its code."""
 
+MAX_MESSAGE_CHARS = 500
+MAX_FIELD_CHARS = 100
+MAX_DETAILS = 16
 UNAUTHORIZED_MESSAGE = "Unauthorized api_key"  # the words that known clients look for
 INTERNAL_MESSAGE = "Internal error. The request id in the x-request-id header finds it in the server's log."
 
 
 def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
-    """The body that tells a client of an error.
+    """The body that tells a client of an error; whatever the error holds, it stays within some kB.
 
     Args:
         error: any error. What is not the client's to know must not be in its message (see ``for_client``).
         help_root: the address of the page that explains the codes.
     """
-    body: dict[str, Any] = {"message": error.message, "code": error.code, "field": error.field, "help_url": f"{help_root}#{error.code}"}
+    body: dict[str, Any] = {
+        "message": shortened(error.message, MAX_MESSAGE_CHARS),
+        "code": error.code,
+        "field": error.field and shortened(error.field, MAX_FIELD_CHARS),
+        "help_url": f"{help_root}#{error.code}",
+    }
     if isinstance(error, Unauthorized):
         body["status"] = error.status
     if isinstance(error, ValidationFailed):
-        body["detail"] = error.detail
+        body["detail"] = error.detail[:MAX_DETAILS]
     return body
+
+
+def shortened(text: str, max_chars: int) -> str:
+    """A text that fits, its beginning at least."""
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def for_client(error: Exception) -> Florence2Error:

@@ -54,7 +54,9 @@ class Metrics:
         self.engine_s = Histogram(
             "florence2_engine_seconds", "From the engine's queue to the answer.", ["model", "task"], buckets=SECONDS, registry=registry
         )
-        Gauge("florence2_requests_under_way", "Images times prompts waiting or running.", registry=registry).set_function(under_way)
+        Gauge("florence2_requests_under_way", "Images times prompts times beams waiting or running.", registry=registry).set_function(
+            under_way
+        )
         Gauge("florence2_models_loaded", "Loaded models.", registry=registry).set_function(lambda: len(loaded()))
         self.recent = RecentInferences(loaded)
         registry.register(self.recent)

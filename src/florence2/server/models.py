@@ -136,6 +136,14 @@ class Models:
         """The other names of a model."""
         return [name for name, target in FOREIGN_IDS.items() if target == model_id and name not in self._named]
 
+    def beams(self, model_id: str, asked: int | None) -> int:
+        """How many beams a request searches with: as many as asked for, else as its model does by default, if that is known yet."""
+        from florence2.engine.request import MAX_BEAMS  # brings torch, which the server's start need not wait for
+
+        model = self._loaded.get(model_id)
+        default = 1 if model is None else getattr(model.engine, "num_beams", 1)
+        return default if asked is None else min(max(asked, 1), MAX_BEAMS)
+
     async def get(self, name: str, wait_s: float | None = None) -> tuple[LoadedModel, bool]:
         """The model that ``name`` means, loaded if needed, and whether this call had to wait for that.
 

@@ -11,14 +11,16 @@ import asyncio
 import gc
 import socket
 import time
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from florence2.errors import Florence2Error
 from florence2.server.app import create_app
+from florence2.server.connection import BoundedProtocol
 from florence2.server.descriptors import ConnectionBound, raise_file_limit
 from florence2.server.ending import Deadline
 from florence2.server.limits import Admission
@@ -132,6 +134,11 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,  # ours is set up already
         access_log=False,  # it would print keys in queries
         server_header=False,
+        # Not "auto": httptools, where it happens to be installed, takes heads of any size.
+        http=cast(Any, partial(BoundedProtocol, settings=settings)),
+        ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s) - END_S),
     )

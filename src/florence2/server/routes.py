@@ -17,18 +17,21 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from florence2 import __version__
 from florence2.errors import InvalidRequest
-from florence2.schemas import ErrorBody, FailedItem, InferRequest, InferResponse, ModelRequest, Registry, ServerInfo
+from florence2.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo
 from florence2.server import pages
 from florence2.server.answers import Answerer, Outcome, check
 from florence2.server.auth import Keys, check_body
 from florence2.server.errors import ClientLeft, ModelMismatch, NotOffered, TimedOut
+from florence2.server.intake import receive_body
+from florence2.server.json_body import parse_object
 from florence2.server.limits import Admission
 from florence2.server.metrics import Metrics
 from florence2.server.models import Models
-from florence2.server.requests import missing_model, read_body, read_json, validate
+from florence2.server.requests import infer_request, missing_model, read_fields, validate
 from florence2.server.settings import Settings
 
 NAME = "florence2 server"
+MODEL_BODY_BYTES = 2**14  # of the routes that manage models
 
 router = APIRouter()
 Value = TypeVar("Value")
@@ -92,30 +95,27 @@ async def infer_with_path(
 
 
 async def _infer(request: Request, path_model: str | None) -> Response:
-    service, started = service_of(request), request.scope["state"]["started"]
-    with service.admission.place() as place:
+    service, state = service_of(request), request.scope["state"]
+    settings = service.settings
+    with service.admission.enter(state["key_name"]) as entry:
+        body = await receive_body(request, entry, service.keys, settings, settings.max_body_bytes)
         try:
-            fields = await _in_time(read_body(request, service.settings), service.settings.request_timeout_s)
+            fields = await read_fields(request, body, settings)
         except InvalidRequest:
             check_body(request.scope, service.keys, None)  # who has no key is told that first
             raise
+        del body
         key = check_body(request.scope, service.keys, fields.get("api_key"))
-        asked = validate(InferRequest, fields)
+        entry.identify(key)
+        asked = infer_request(fields, settings)
+        del fields
         model_id = _model_id(service.models, path_model, asked.model_id)
-        request.scope["state"]["model"] = model_id
-        place.grow(check(asked, service.settings), key)
-        help_root = request.scope["state"]["help_root"]
-        work = service.answerer.answer(asked, model_id, key=key, help_root=help_root, started=started)
-        outcome = await _unless_left(request, work, service.settings.request_timeout_s)
-    return _written(service, outcome, started)
-
-
-async def _in_time(reading: Coroutine[Any, Any, Value], timeout_s: float) -> Value:
-    """The body, unless it trickles in."""
-    try:
-        return await asyncio.wait_for(reading, timeout_s)
-    except asyncio.TimeoutError:
-        raise TimedOut(f"the body was not there after {timeout_s:g} s") from None
+        state["model"] = model_id
+        num_prompts = check(asked, settings)
+        entry.grow(num_prompts * service.models.beams(model_id, asked.num_beams))
+        work = service.answerer.answer(asked, model_id, key=key, help_root=state["help_root"], started=state["started"])
+        outcome = await _unless_left(request, work, settings.request_timeout_s)
+    return _written(service, outcome, state["started"])
 
 
 def _written(service: Service, outcome: Outcome, started: float) -> Response:
@@ -219,9 +219,14 @@ async def model_clear(request: Request) -> Registry:
 
 async def _model_request(request: Request) -> tuple[Service, ModelRequest]:
     service = service_of(request)
-    fields = await read_json(request)
-    check_body(request.scope, service.keys, fields.get("api_key"))
     _check_management(service)
+    body = await receive_body(request, None, service.keys, service.settings, MODEL_BODY_BYTES)
+    try:
+        fields = parse_object(body)
+    except InvalidRequest:
+        check_body(request.scope, service.keys, None)
+        raise
+    check_body(request.scope, service.keys, fields.get("api_key"))
     return service, validate(ModelRequest, fields)
 
 

@@ -43,8 +43,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "loadable": "named",
         "allow_model_management": False,
         "max_images": 8,
-        "max_requests": 64,
-        "max_requests_per_key": 8,
+        "max_requests": 192,
+        "max_requests_per_key": 24,
         "request_timeout_s": 30.0,
         "drain_delay_s": 5.0,
         "drain_timeout_s": 25.0,
@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     )
     allow_hosts: Names = Field(
         default=[], description="Names by which a server without keys on 127.0.0.1 may be called, beside localhost and addresses."
+    )
+    trusted_proxies: Names = Field(
+        default=[], description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
     request_id_header: str = Field(default="x-request-id", description="The header that carries the request's id, in and out.")
 
@@ -132,8 +135,20 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(
         default=8192, ge=1, description="Longest prompt in characters; the model's own limit in tokens comes on top."
     )
-    max_requests: int = Field(default=128, ge=1, description="Most images times prompts under way at once; more are told to try again.")
+    max_requests: int = Field(
+        default=384, ge=1, description="Most images times prompts times beams under way at once; more are told to try again."
+    )
     max_requests_per_key: int | None = Field(default=None, ge=1, description="The same for the requests of one key.")
+    max_bodies_bytes: int = Field(default=2**30, ge=1, description="Most bytes of request bodies held at once.")
+    max_keyless_bodies: int = Field(
+        default=32, ge=1, description="Where keys are asked for: most bodies read at once whose beginning does not show the key."
+    )
+    header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come in.")
+    body_timeout_s: float = Field(
+        default=20.0, gt=0, description="Longest time for a body to come in; every 16 KiB of it give a second more."
+    )
+    keyless_body_timeout_s: float = Field(default=10.0, gt=0, description="The same, with nothing more, as long as no key is known.")
+    answer_timeout_s: float = Field(default=20.0, gt=0, description="How long a client may read nothing of its answer.")
     max_connections: int = Field(
         default=4096, ge=1, description="Most connections; beyond them, and beyond what the system allows, the longest idle are closed."
     )
@@ -154,7 +169,9 @@ class Settings(BaseSettings):
         description="After that: longest time until the process has ended, requests under way included; never less than 4.",
     )
 
-    @field_validator("allow_origins", "allow_hosts", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before")
+    @field_validator(
+        "allow_origins", "allow_hosts", "trusted_proxies", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         """A list written as one text: JSON, or with commas."""
