@@ -205,3 +205,38 @@ async def test_hosted_services_manage_nothing_for_clients() -> None:
             assert (await client.post(path, json={"model_id": "florence-2-base"})).json()["code"] == "not_offered"
         for path in ("/model/registry", "/metrics"):
             assert (await client.get(path)).status_code == 403
+
+
+@pytest.mark.parametrize("revision", ["a\nforged line", "a b", "x" * 5000, "a\r\nx", "\x1b[31m", "é", "-x", "../../x@y"])
+async def test_revisions_that_are_none(revision: str, caplog: pytest.LogCaptureFixture) -> None:
+    loader = FakeLoader()
+    async with client_of(loader=loader, loadable="any") as client:
+        response = await client.post("/infer/lmm", json=body(model_id=f"owner/name@{revision}"))
+    assert (response.status_code, response.json()["code"]) in ((404, "model_not_found"), (422, "validation_failed"))
+    assert len(response.content) < 2000
+    assert "forged line" not in "".join(record.getMessage() + "\n" for record in caplog.records).split("\n")
+    assert f"owner/name@{revision}" not in loader.sources
+
+
+async def test_revisions_as_people_write_them() -> None:
+    for revision in ("main", "refs/pr/6", "v1.0-rc.1", "0123456789abcdef0123456789abcdef01234567"):
+        assert models_of(loadable="any").canonical(f"owner/name@{revision}") == f"owner/name@{revision}"
+
+
+async def test_what_a_client_made_fail_is_one_line_without_folders(caplog: pytest.LogCaptureFixture) -> None:
+    loader = FakeLoader()
+    loader.failure = DownloadError("the hub is unreachable, and /home/someone/.cache has no copy")
+    async with client_of(loader=loader, loadable="any") as client:
+        response = await client.post("/model/add", json={"model_id": "owner/name"})
+    assert (response.status_code, response.json()["code"]) == (502, "download_failed")
+    assert "/home" not in response.text
+    told = [record for record in caplog.records if "owner/name failed" in record.getMessage()]
+    assert [record.exc_info for record in told] == [None]
+    assert "/home/someone" in told[0].getMessage()
+
+
+async def test_the_description_has_the_errors_of_management() -> None:
+    async with client_of() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    for path in ("/model/add", "/model/remove", "/model/clear"):
+        assert {"401", "403", "404", "422", "502"} <= paths[path]["post"]["responses"].keys()

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -117,7 +118,7 @@ def test_end_waits_for_what_is_under_way() -> None:
 
 
 def test_end_is_bounded() -> None:
-    loose = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
+    loose: dict[str, Any] = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
     server = start_server(drain_timeout_s=1, url_timeout_s=60, **loose)
     answers: list[httpx.Response] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:

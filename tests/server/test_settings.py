@@ -236,3 +236,9 @@ def test_unknown_names() -> None:
 def test_keys_are_not_shown() -> None:
     settings = Settings(api_keys="secret")  # type: ignore[arg-type]
     assert "secret" not in repr(settings) + json.dumps(settings.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("keys", [",", "", " , ,", "\n"])
+def test_keys_that_got_lost_do_not_open_the_server(keys: str) -> None:
+    with pytest.raises(InvalidOption, match="holds no key"):
+        read_settings({"api_keys": keys})

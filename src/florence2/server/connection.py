@@ -127,7 +127,7 @@ class BoundedProtocol(H11Protocol):
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (is_running and cycle.response_started):
-            root = (self._settings.public_url or "").rstrip("/")
+            root = (self._settings.public_url or self._settings.root_path).rstrip("/")
             content = json.dumps(as_json(error, f"{root}/docs/errors")).encode()
             headers = [
                 *self.server_state.default_headers,

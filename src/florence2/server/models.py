@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from florence2.errors import Florence2Error, MissingExtra, ModelNotFound
+from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
 from florence2.results import Result
 from florence2.schemas import LoadedModelEntry, Registry
 from florence2.server.ending import in_thread
@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 MAX_FREE_LOADS = 4  # at once, of models that neither settings nor aliases name
 CLOSE_S = 2.0  # longest wait for engines at the end
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+MAX_ID_CHARS = 256
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 
 
 class AnsweringEngine(Protocol):
@@ -127,8 +129,9 @@ class Models:
         for candidate in (name, FOREIGN_IDS.get(name)):
             if candidate in self._named or (candidate in ALIASES and self._settings.loadable != "named"):
                 return candidate
-        stem = name.partition("@")[0]
-        if self._settings.loadable == "any" and (stem in ALIASES or _HUB_ID.fullmatch(stem)) and not Path(name).exists():
+        stem, _, revision = name.partition("@")
+        is_free = self._settings.loadable == "any" and len(name) <= MAX_ID_CHARS and (stem in ALIASES or _HUB_ID.fullmatch(stem))
+        if is_free and (not revision or _REVISION.fullmatch(revision)) and not Path(name).exists():
             return name
         raise ModelNotFound(self._unknown(name), field="model_id")
 
@@ -241,13 +244,11 @@ class Models:
         try:
             engine = await in_thread("florence2-loader", partial(self._loader, source))
         except Exception as error:
-            logger.exception("loading %s failed", model_id)
-            if (
-                isinstance(error, Florence2Error)
-                and not isinstance(error, MissingExtra)
-                and error.status != 500
-                and self._is_free(model_id)
-            ):
+            is_told = isinstance(error, Florence2Error)
+            logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_told else error)
+            if isinstance(error, DownloadError):  # its words may name folders of this machine
+                raise DownloadError(f"{model_id} can't be downloaded at present; the server's log says why") from error
+            if is_told and not isinstance(error, MissingExtra) and error.status != 500 and self._is_free(model_id):
                 raise
             raise ModelFailed(f"{model_id} can't be loaded: {error}") from error
         model = LoadedModel(model_id, engine, time.perf_counter() - started, listed_as=model_id)

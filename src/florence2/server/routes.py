@@ -79,6 +79,12 @@ INFER_DOCS: dict[str, Any] = {
     "openapi_extra": {"requestBody": {"required": True, "content": pages.infer_body()}},
 }
 
+MANAGEMENT_DOCS: dict[str, Any] = {
+    "tags": ["models"],
+    "response_model": Registry,
+    "responses": {status: {"model": ErrorBody} for status in (401, 403, 404, 408, 413, 422, 500, 502, 503)},
+}
+
 
 @router.post("/infer/lmm", **INFER_DOCS)
 async def infer(request: Request, countinference: bool | None = None, service_secret: str | None = None) -> Response:
@@ -105,15 +111,14 @@ async def _infer(request: Request, path_model: str | None) -> Response:
             check_body(request.scope, service.keys, None)  # who has no key is told that first
             raise
         del body
-        key = check_body(request.scope, service.keys, fields.get("api_key"))
-        entry.identify(key)
+        entry.identify(check_body(request.scope, service.keys, fields.get("api_key")))
         asked = infer_request(fields, settings)
         del fields
         model_id = _model_id(service.models, path_model, asked.model_id)
         state["model"] = model_id
         num_prompts = check(asked, settings)
         entry.grow(num_prompts * service.models.beams(model_id, asked.num_beams))
-        work = service.answerer.answer(asked, model_id, key=key, help_root=state["help_root"], started=state["started"])
+        work = service.answerer.answer(asked, model_id, key=state["key_name"], help_root=state["help_root"], started=state["started"])
         outcome = await _unless_left(request, work, settings.request_timeout_s)
     return _written(service, outcome, state["started"])
 
@@ -192,7 +197,7 @@ async def model_registry(request: Request) -> Registry:
     return service.models.registry()
 
 
-@router.post("/model/add", response_model=Registry, tags=["models"], openapi_extra=pages.json_body(ModelRequest))
+@router.post("/model/add", **MANAGEMENT_DOCS, openapi_extra=pages.json_body(ModelRequest))
 async def model_add(request: Request, countinference: bool | None = None, service_secret: str | None = None) -> Registry:
     """Load a model, if it is not loaded yet."""
     service, asked = await _model_request(request)
@@ -200,7 +205,7 @@ async def model_add(request: Request, countinference: bool | None = None, servic
     return service.models.registry()
 
 
-@router.post("/model/remove", response_model=Registry, tags=["models"], openapi_extra=pages.json_body(ModelRequest))
+@router.post("/model/remove", **MANAGEMENT_DOCS, openapi_extra=pages.json_body(ModelRequest))
 async def model_remove(request: Request) -> Registry:
     """Drop a model, if it is loaded."""
     service, asked = await _model_request(request)
@@ -208,7 +213,7 @@ async def model_remove(request: Request) -> Registry:
     return service.models.registry()
 
 
-@router.post("/model/clear", response_model=Registry, tags=["models"])
+@router.post("/model/clear", **MANAGEMENT_DOCS)
 async def model_clear(request: Request) -> Registry:
     """Drop all models."""
     service = service_of(request)

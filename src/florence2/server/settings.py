@@ -179,6 +179,14 @@ class Settings(BaseSettings):
             return value
         return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
 
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _not_blank(cls, value: object) -> object:
+        """A text of keys has one at least: a server whose keys got lost on the way must not be open to everybody."""
+        if isinstance(value, str) and not value.strip(" ,\t\r\n"):
+            raise ValueError("holds no key; leave it out for a server without keys")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _known_level(cls, value: object) -> object:
