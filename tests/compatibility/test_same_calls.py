@@ -28,7 +28,7 @@ SWITCHES: list[dict[str, str]] = [
     {"BLACKLISTED_DESTINATIONS_FOR_URL_INPUT": "localhost"},
     {"BLACKLISTED_DESTINATIONS_FOR_URL_INPUT": "localhost", "VALIDATE_IMAGE_URL_REDIRECTS": "True"},
     {"ALLOW_URL_TO_NON_GLOBAL_ADDRESSES": "False"},
-    {"MAX_IMAGE_URL_REDIRECTS": "1"},
+    {"MAX_IMAGE_URL_REDIRECTS": "2"},  # an awaited call of theirs follows one fewer, and with 0 any number
 ]
 
 
