@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from florence2.client import InferenceHTTPClient
 from tests.client.stub import Stub, running_stub
+
+Call = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +54,15 @@ def jpeg_bytes(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=95)
     return buffer.getvalue()
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """Calls a method by name, itself or its twin."""
+
+    def run(client: InferenceHTTPClient, name: str, *arguments: Any, **options: Any) -> Any:
+        if request.param == "blocking":
+            return getattr(client, name)(*arguments, **options)
+        return asyncio.run(getattr(client, name + "_async")(*arguments, **options))
+
+    return run

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,23 +38,11 @@ from florence2.client import (
     wire,
 )
 from florence2.server import routes
+from tests.client.conftest import Call
 from tests.client.stub import INFO, REGISTRY, Received, Reply, Stub, caption
 
 KEY = "KEY1234567890"
 FAST = InferenceConfiguration(retry_wait_s=0.0)
-Call = Callable[..., Any]
-
-
-@pytest.fixture(params=["blocking", "awaited"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Calls a method by name, itself or its twin."""
-
-    def run(client: InferenceHTTPClient, name: str, *arguments: Any, **options: Any) -> Any:
-        if request.param == "blocking":
-            return getattr(client, name)(*arguments, **options)
-        return asyncio.run(getattr(client, name + "_async")(*arguments, **options))
-
-    return run
 
 
 def test_a_path_as_the_known_client_sends_it(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path, jpeg_bytes: bytes) -> None:
@@ -325,7 +313,7 @@ def test_a_client_that_is_only_dropped_leaves_nothing_open(stub: Stub, jpeg: Pat
 def test_awaited_and_blocking_methods_are_twins() -> None:
     members = dict(inspect.getmembers(InferenceHTTPClient, inspect.isfunction))
     awaited = [name for name in members if name.endswith("_async")]
-    assert len(awaited) == 6
+    assert len(awaited) == 7
     for name in awaited:
         twin, method = members[name.removesuffix("_async")], members[name]
         assert inspect.signature(twin) == inspect.signature(method)

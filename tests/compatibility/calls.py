@@ -16,21 +16,40 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "florence-2-base"
+HEADER = {"api_key_transport": "header"}
+BOTH = {"api_key_transport": "both"}
+# Management: the method, its arguments and the settings. Keys of the default transport, where the known client sends none, are left out.
+MANAGEMENT: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "list": ("list_loaded_models", (), {}),
+    "list_header": ("list_loaded_models", (), HEADER),
+    "list_both": ("list_loaded_models", (), BOTH),
+    "load": ("load_model", ("some/1", True), {}),
+    "load_header": ("load_model", ("some/1",), HEADER),
+    "load_both": ("load_model", ("some/1",), BOTH),
+    "unload_header": ("unload_model", ("some/1",), HEADER),
+    "unload_both": ("unload_model", ("some/1",), BOTH),
+    "unload_all_header": ("unload_all_models", (), HEADER),
+    "describe": ("get_model_description", ("florence-pretrains/3",), {}),
+    "describe_alias": ("get_model_description", (MODEL,), {}),
+    "describe_another": ("get_model_description", ("some/1",), HEADER),
+    "describe_not_loaded": ("get_model_description", ("some/1", False), BOTH),
+}
 KNOWN_ERRORS = (
     *("HTTPClientError", "HTTPCallErrorError", "HTTPServerConnectionError", "InvalidURLImageInput", "URLAddressNotAllowedError"),
-    *("InvalidInputFormatError", "InvalidParameterError"),
+    *("InvalidInputFormatError", "InvalidParameterError", "ModelNotInitializedError"),
 )
 
 
-def outcome(package: str, server: str, given: Any, options: dict[str, Any], settings: dict[str, Any], is_awaited: bool) -> str:
+def outcome(
+    package: str, server: str, method: str, given: tuple[Any, ...], options: dict[str, Any], settings: dict[str, Any], is_awaited: bool
+) -> str:
     """What one call gives."""
     errors = importlib.import_module("inference_sdk.http.errors" if package == "inference_sdk" else f"{package}.errors")
     library = importlib.import_module(package)
     client = library.InferenceHTTPClient(api_url=server, api_key="KEY1234567890")
     client.configure(library.InferenceConfiguration(**settings))
-    method = client.infer_lmm_async if is_awaited else client.infer_lmm
     try:
-        answer = method(given, **{"model_id": MODEL, "prompt": "<CAPTION>", **options})
+        answer = getattr(client, f"{method}_async" if is_awaited else method)(*given, **options)
         answer = asyncio.run(answer) if is_awaited else answer
         return "ok" if answer else "nothing"
     except errors.HTTPClientError as error:
@@ -48,6 +67,7 @@ def calls(images: str, folder: Path) -> dict[str, tuple[Any, dict[str, Any], dic
         "data_uri": (f"data:image/jpeg;base64,{text}", {}, {}),
         "options": (path, {"prompt": "", "max_new_tokens": 20, "enable_thinking": False, "model_id_in_path": True}, {}),
         "no_batch": ([path, path], {}, {"max_batch_size": 0, "max_concurrent_requests": 0}),
+        "nested": ([[path, [path]], path], {}, {}),
         "batch": ([path, path], {}, {"max_batch_size": 2}),
         "other_models": (path, {}, {"confidence_threshold": 0.5, "visualize_predictions": True, "format": "json"}),
         "preprocessing": (path, {}, {"source": "s", "source_info": "i", "service_secret": "x", "count_inference": True}),
@@ -67,7 +87,11 @@ def main(package: str, server: str, images: str, folder: str) -> None:
     found = {}
     for name, (given, options, settings) in calls(images, Path(folder)).items():
         for way in ("blocking", "awaited"):
-            found[f"{name} {way}"] = outcome(package, server, given, options, settings, way == "awaited")
+            asked = {"model_id": MODEL, "prompt": "<CAPTION>", **options}
+            found[f"{name} {way}"] = outcome(package, server, "infer_lmm", (given,), asked, settings, way == "awaited")
+    for name, (method, arguments, settings) in MANAGEMENT.items():
+        for way in ("blocking", "awaited"):
+            found[f"{name} {way}"] = outcome(package, server, method, arguments, {}, settings, way == "awaited")
     print(json.dumps(found))
 
 

@@ -37,7 +37,8 @@ from florence2.client.errors import (
     WrongClientMode,
     WrongClientModeError,
 )
-from florence2.client.service import InferenceHTTPClient, LmmOptions
+from florence2.client.options import LmmOptions
+from florence2.client.service import InferenceHTTPClient
 
 __all__ = [
     "APIKeyNotProvided",

@@ -7,15 +7,22 @@ older one does not send has its default.
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.client.errors import InvalidParameter, UnexpectedAnswer
 from florence2.client.pictures import Size
 from florence2.results import Kind, Result
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _COORDINATES = ("bboxes", "quad_boxes", "polygons")
+# What the known client makes of these names by itself: a server may list a model under either.
+_RESOLVED = {"florence-2-base": "florence-pretrains/3", "florence-2-large": "florence-pretrains/4"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +59,30 @@ class Answer(Result):
 
 
 @dataclass(frozen=True)
-class ServerInfo:
+class _Described(ABC):
+    """What a server says of itself, as dictionary and JSON, with the names that the known client's entities have."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Of the server's fields."""
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Of the server's JSON."""
+        return cls.from_dict(json.loads(text))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary."""
+        return asdict(self)
+
+    def to_json(self, **options: Any) -> str:
+        """As JSON; ``options`` are those of ``json.dumps``."""
+        return json.dumps(self.to_dict(), **options)
+
+
+@dataclass(frozen=True)
+class ServerInfo(_Described):
     """What a server says about itself."""
 
     name: str
@@ -64,13 +94,9 @@ class ServerInfo:
         """Of the server's JSON; what it leaves out is empty."""
         return cls(*(str(fields.get(name) or "") for name in ("name", "version", "uuid")))
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a dictionary."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class ModelDescription:
+class ModelDescription(_Described):
     """One model that a server has loaded.
 
     Attributes:
@@ -86,6 +112,10 @@ class ModelDescription:
     request_aliases: list[str] = field(default_factory=list)
     request_paths: list[str] = field(default_factory=list)
 
+    def is_called(self, model_id: str) -> bool:
+        """Whether a name is one of the model's."""
+        return any(are_same(model_id, name) for name in (self.model_id, *self.request_aliases))
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelDescription:
         """Of the server's JSON; fields that are not known are left out."""
@@ -99,13 +129,9 @@ class ModelDescription:
             request_paths=list(fields.get("request_paths") or ()),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a dictionary."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class RegisteredModels:
+class RegisteredModels(_Described):
     """The models that a server has loaded."""
 
     models: list[ModelDescription]
@@ -115,9 +141,10 @@ class RegisteredModels:
         """Of the server's JSON."""
         return cls([ModelDescription.from_dict(model) for model in fields["models"]])
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a dictionary."""
-        return asdict(self)
+
+def are_same(model_id: str, other: str) -> bool:
+    """Whether two ids name one model."""
+    return _RESOLVED.get(model_id, model_id) == _RESOLVED.get(other, other)
 
 
 def typed(answer: Mapping[str, Any]) -> Answer | list[Answer]:

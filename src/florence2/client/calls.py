@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from florence2.client import urls, wire
-from florence2.client.answers import RegisteredModels, ServerInfo, scaled_back, scaled_region, typed
+from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, scaled_back, scaled_region, typed
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.connection import Connection, exchange, retried
-from florence2.client.errors import ConnectionFailed, InferenceError, UnexpectedAnswer
+from florence2.client.errors import ConnectionFailed, InferenceError, ModelNotInitializedError, UnexpectedAnswer
 from florence2.client.inputs import Encoded, Source, encode, flattened, identify, is_many
 from florence2.client.wire import Request, Response, Target
 from florence2.url_policy import FetchError
@@ -97,6 +97,21 @@ async def get_models(connection: Connection, target: Target, request: Request) -
         return RegisteredModels.from_dict(fields)
     except (KeyError, TypeError) as error:
         raise UnexpectedAnswer(f"the answer to {request.name} does not list models ({type(error).__name__}: {error})") from error
+
+
+async def describe_model(connection: Connection, target: Target, model_id: str, allow_loading: bool) -> ModelDescription:
+    """What the server says about one model, by any of its names.
+
+    Raises:
+        ModelNotInitializedError: it is not loaded, even after it was to be.
+    """
+    requests = [wire.registry_request(target), *([wire.load_request(target, model_id)] if allow_loading else [])]
+    for request in requests:
+        for model in (await get_models(connection, target, request)).models:
+            if model.is_called(model_id):
+                return model
+    hint = "" if allow_loading else "; allow_loading=True has it loaded"
+    raise ModelNotInitializedError(f"the server does not list a model {model_id!r:.80} among those that are loaded{hint}", field="model_id")
 
 
 async def _infer_group(connection: Connection, call: LmmCall, sources: Sequence[Source]) -> list[Any]:

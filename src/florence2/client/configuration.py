@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import warnings
 from dataclasses import dataclass, field
 from enum import Enum
@@ -68,7 +69,9 @@ class OtherModels:
     allow_reduced_mask_resolution: Any = False
 
     def _warn_of_others(self) -> None:
-        """Say once in a process of each setting that it has no effect."""
+        """Say once in a process of each setting that it has no effect; ``INFERENCE_WARNINGS_DISABLED`` silences it, as it always did."""
+        if os.environ.get("INFERENCE_WARNINGS_DISABLED", "").strip().lower() == "true":
+            return
         plain = OtherModels.__dataclass_fields__
         for name, known in plain.items():
             default = known.default_factory() if callable(known.default_factory) else known.default
@@ -87,7 +90,7 @@ class InferenceConfiguration(OtherModels):
 
     Attributes:
         api_key_transport: ``legacy`` (the default), ``header`` or ``both``.
-        max_concurrent_requests: how many requests of a list are under way at once.
+        max_concurrent_requests: how many requests of a list are under way at once; more than 1000 count as 1000.
         max_batch_size: how many images of a list go into one request; 0 counts as 1. More than one is understood by this project's
             server only.
         client_downsizing_disabled: False has images scaled down before they are sent, and the coordinates of the answer scaled back.
@@ -146,10 +149,10 @@ class InferenceConfiguration(OtherModels):
             raise _invalid("api_key_transport", f"one of {words}", self.api_key_transport)
         object.__setattr__(self, "api_key_transport", self.api_key_transport and ApiKeyTransport(self.api_key_transport))
         self._warn_of_others()
-        for name in ("max_batch_size", "max_concurrent_requests"):  # as the known client counts
+        for name, most in (("max_batch_size", None), ("max_concurrent_requests", _MOST_AT_ONCE)):  # as the known client counts
             value = getattr(self, name)
             if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-                object.__setattr__(self, name, max(1, int(value)))
+                object.__setattr__(self, name, max(1, int(value) if most is None else min(int(value), most)))
         if self.array_channels not in ("bgr", "rgb"):
             raise _invalid("array_channels", "'bgr' or 'rgb'", self.array_channels)
         for name, low, high in _RANGES:
@@ -178,9 +181,10 @@ class InferenceConfiguration(OtherModels):
         return ApiKeyTransport(self.api_key_transport or ApiKeyTransport.LEGACY)
 
 
+_MOST_AT_ONCE = 1000  # threads, at the most, whatever is asked for
 _RANGES = (
-    ("max_concurrent_requests", 1, 1000),
-    ("max_batch_size", 1, 1000),
+    ("max_concurrent_requests", 1, _MOST_AT_ONCE),
+    ("max_batch_size", 1, 2**31),
     ("default_max_input_size", 16, 65_500),
     ("max_image_bytes", 1024, 2**40),
     ("jpeg_quality", 1, 100),

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -157,7 +158,8 @@ class Blocking:
         if min(limit, len(jobs)) < 2:
             return [await job() for job in jobs]
         with ThreadPoolExecutor(min(limit, len(jobs)), thread_name_prefix="florence2-client") as threads:
-            futures = [threads.submit(lambda job=job: run_blocking(job())) for job in jobs]
+            # Each in a copy of the caller's context, as tasks have it: tracing and logging know whose call it is.
+            futures = [threads.submit(copy_context().run, lambda job=job: run_blocking(job())) for job in jobs]
             try:
                 for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()

@@ -165,7 +165,7 @@ class RetryError(Exception):
 
 
 class _Foreign(InferenceError):
-    """An error of what this client does not offer. Its kinds exist for ``except`` clauses and are never raised here."""
+    """An error of the known client's own. All its kinds but the one about models that are not loaded exist for ``except`` clauses alone."""
 
     def __init__(self, message: str = "", **details: Unpack[_Details]) -> None:
         super().__init__(message, **details)
@@ -176,7 +176,10 @@ class InvalidModelIdentifier(_Foreign):
 
 
 class ModelNotInitializedError(_Foreign):
-    """A model that a server does not have, in calls that are not offered."""
+    """A model that ``get_model_description`` asks for is not loaded."""
+
+    code = "model_not_initialized"
+    status = 404
 
 
 class ModelTaskTypeNotSupportedError(_Foreign):

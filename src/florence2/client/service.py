@@ -11,65 +11,30 @@ import difflib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx
 
 from florence2.client import calls, wire
-from florence2.client.answers import RegisteredModels, ServerInfo
+from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, are_same
 from florence2.client.calls import LmmCall, Progress
 from florence2.client.configuration import HTTPClientMode, InferenceConfiguration
 from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, run_blocking
 from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
 from florence2.client.inputs import ImageInputs
+from florence2.client.options import LmmOptions
 from florence2.client.wire import Request, Target
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 T = TypeVar("T")
-Region = str | Sequence[float]
-
 DEFAULT_URL = "http://localhost:9001"
 KEY_VARIABLE = "FLORENCE2_API_KEY"
-
-
-class PromptOptions(TypedDict, total=False):
-    """One of several prompts, where it is more than a string."""
-
-    prompt: str
-    text: str
-    region: Region
-
-
-class LmmOptions(TypedDict, total=False):
-    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it.
-
-    Attributes:
-        text: the text of a task that needs one, apart from its tag.
-        region: x1, y1, x2, y2 in pixels of the image as given, or ``<loc_…>`` tokens.
-        prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
-        num_beams: hypotheses followed at once.
-        no_repeat_ngram_size: no run of so many tokens comes twice; 0 switches it off.
-        scores: True adds scores to found objects.
-        coordinates: ``float`` for unrounded coordinates.
-        raw: True adds the generated text, its tokens and why it ended.
-        allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
-    """
-
-    text: str | None
-    region: Region | None
-    prompts: Sequence[str | PromptOptions] | None
-    num_beams: int | None
-    no_repeat_ngram_size: int | None
-    scores: bool | None
-    coordinates: Literal["int", "float"] | None
-    raw: bool | None
-    allow_unknown_tag: bool | None
 
 
 class InferenceHTTPClient:
@@ -255,6 +220,18 @@ class InferenceHTTPClient:
         """As ``list_loaded_models``, awaited."""
         return await self._await(self._on_models(wire.registry_request))
 
+    def get_model_description(self, model_id: str, allow_loading: bool = True) -> ModelDescription:
+        """What the server says about a model, which it loads first where ``allow_loading`` says so and it is not loaded.
+
+        Raises:
+            ModelNotInitializedError: the server does not list it.
+        """
+        return self._block(partial(calls.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading))
+
+    async def get_model_description_async(self, model_id: str, allow_loading: bool = True) -> ModelDescription:
+        """As ``get_model_description``, awaited."""
+        return await self._await(partial(calls.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading))
+
     def load_model(self, model_id: str, set_as_default: bool = False) -> RegisteredModels:
         """Have the server load a model; ``set_as_default`` selects it.
 
@@ -359,17 +336,21 @@ class InferenceHTTPClient:
         return LmmCall(self._target(), model_id, given, model_id_in_path, on_error, typed, progress, self._own_servers)
 
     def _on_models(self, make_request: Callable[[Target], Request]) -> Callable[[Connection], Coroutine[Any, Any, RegisteredModels]]:
-        target = self._target()
-        if target.mode is HTTPClientMode.V0:
-            raise WrongClientMode("hosted endpoints do not manage models; select_api_v1() if this server does")
+        target = self._managing()
         return partial(calls.get_models, target=target, request=make_request(target))
+
+    def _managing(self) -> Target:
+        """The server as one that manages models."""
+        if self._mode is HTTPClientMode.V0:
+            raise WrongClientMode("hosted endpoints do not manage models; select_api_v1() if this server does")
+        return self._target()
 
     def _loaded(self, models: RegisteredModels, default: str | None) -> RegisteredModels:
         self._selected_model = default or self._selected_model
         return models
 
     def _unloaded(self, models: RegisteredModels, model_id: str | None) -> RegisteredModels:
-        if model_id == self._selected_model:
+        if model_id and self._selected_model and are_same(model_id, self._selected_model):
             self._selected_model = None
         return models
 

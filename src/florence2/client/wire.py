@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,6 +21,7 @@ import numpy as np
 from florence2 import __version__
 from florence2.client.configuration import ApiKeyTransport, HTTPClientMode, InferenceConfiguration
 from florence2.client.errors import CallError, InferenceError, InvalidParameter, UnexpectedAnswer
+from florence2.client.messages import leads_elsewhere, message_of, quoted
 
 # Hosted endpoints, by https only: the key goes into the query. Source: measured at the known client, version 1.8.3.
 HOSTED = frozenset(
@@ -36,7 +36,6 @@ USER_AGENT = f"florence2-client/{__version__}"
 _SAME_AGAIN = frozenset({307, 308})
 _ELSEWHERE = _SAME_AGAIN | {301, 302, 303}
 MAX_REDIRECTS = 5
-_MAX_QUOTED_CHARS = 500
 _ITEM_PREFIX = re.compile(r"^image\[(\d+)\]: ")
 
 
@@ -213,14 +212,14 @@ def read_answer(response: Response, request: Request, target: Target) -> Any:
         CallError: the server says that the call failed.
         UnexpectedAnswer: the call succeeded, with something that is not JSON.
     """
-    if not 200 <= response.status_code < 300:
+    if response.status_code >= 400 or leads_elsewhere(response):
         raise error_of(response, request, target)
     try:
         return json.loads(response.content)
     except ValueError:
         raise UnexpectedAnswer(
             f"the answer to {request.name} is not JSON; is this the address of an inference server? It begins with "
-            f"{_quoted(response.content[:80].decode('utf-8', 'replace'), target)!r}",
+            f"{quoted(response.content[:4000].decode('utf-8', 'replace'), secrets_of(target))[:80]!r}",
             status_code=response.status_code,
             request_id=_request_id(response),
         ) from None
@@ -234,7 +233,7 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
     except ValueError:
         body = None
     fields = body if isinstance(body, dict) else {}
-    said = _quoted(_message_of(body, response), target)
+    said = quoted(message_of(body, response), secrets_of(target))
     code, field = (str(fields[name]) if isinstance(fields.get(name), str) else None for name in ("code", "field"))
     request_id = _request_id(response)
     place = f"{request.name}: HTTP {status}"
@@ -256,7 +255,7 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
 def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
     """The error that stands in one image's place in a list of answers."""
     # The server's index counts within what was sent together; the caller's own is the error's ``index``.
-    said = _ITEM_PREFIX.sub("", _quoted(str(body.get("message") or "this image failed"), target))
+    said = _ITEM_PREFIX.sub("", quoted(str(body.get("message") or "this image failed"), secrets_of(target)))
     code, field = body.get("code"), body.get("field")
     return CallError(
         f"{said} ({', '.join(f'{name} {value}' for name, value in (('code', code), ('field', field)) if value) or 'no details'})",
@@ -293,11 +292,6 @@ def retry_after_of(response: Response) -> float | None:
     except (ValueError, TypeError):
         return None
     return max(0.0, seconds)
-
-
-def without_key(text: str, api_key: str | None) -> str:
-    """A text in which no key can be read."""
-    return text.replace(api_key, "***") if api_key and len(api_key) > 3 else text
 
 
 def _request(
@@ -346,38 +340,10 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def secrets_of(target: Target) -> tuple[str | None, ...]:
+    """What no message may hold."""
+    return target.api_key, target.configuration.service_secret
+
+
 def _request_id(response: Response) -> str | None:
     return response.headers.get("x-request-id") or response.headers.get("execution_id")
-
-
-def _message_of(body: Any, response: Response) -> str:
-    """What a server says of its error, in any of the shapes that there are; never what it quotes of the request."""
-    if 300 <= response.status_code < 400:
-        where = response.headers.get("location", "nowhere").partition("?")[0]
-        return f"the server redirects to {where}, which is not followed with a key; give the right address as api_url"
-    for name in ("message", "detail", "error"):
-        said = body.get(name) if isinstance(body, dict) else None
-        if isinstance(said, str) and said:
-            more = body.get("inner_error_message")
-            return f"{said}. More details: {more}" if more else said
-        if isinstance(said, list) and said:
-            return "; ".join(_part_of(part) for part in said)
-    text = response.content.decode("utf-8", "replace").strip()
-    if text and not isinstance(body, dict) and "html" not in response.headers.get("content-type", ""):
-        return text
-    try:
-        return HTTPStatus(response.status_code).phrase
-    except ValueError:
-        return "no message"
-
-
-def _part_of(part: Any) -> str:
-    """One complaint of a validator: where, and what."""
-    if not isinstance(part, dict):
-        return str(part)
-    return f"{'.'.join(str(step) for step in part.get('loc', ()))}: {part.get('msg', 'not valid')}"
-
-
-def _quoted(text: str, target: Target) -> str:
-    text = without_key(text, target.api_key)
-    return text if len(text) <= _MAX_QUOTED_CHARS else text[: _MAX_QUOTED_CHARS - 1] + "…"
