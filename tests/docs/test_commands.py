@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,9 @@ class Shell:
         deadline = time.monotonic() + RUN_S
         while time.monotonic() < deadline:
             found = re.search(r"https?://127\.0\.0\.1:[1-9]\d*", log.read_text())
-            if found is not None and httpx.get(f"{found[0]}/readiness", trust_env=False).status_code == 200:
-                return
+            with suppress(httpx.TransportError):  # the log names the address a moment before the server listens
+                if found is not None and httpx.get(f"{found[0]}/readiness", trust_env=False).status_code == 200:
+                    return
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
         raise AssertionError(f"not ready within {RUN_S} s:\n{log.read_text()}")
