@@ -34,6 +34,11 @@ LOCATED = {
     "region_mask": "<REGION_TO_SEGMENTATION><loc_110><loc_300><loc_292><loc_480>",
 }
 
+NAMED = {
+    "category": "<REGION_TO_CATEGORY><loc_110><loc_300><loc_292><loc_480>",
+    "description": "<REGION_TO_DESCRIPTION><loc_110><loc_300><loc_292><loc_480>",
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -111,8 +116,7 @@ CASES: dict[str, Case] = {
     "hosted": asked(path, is_hosted=True),
     "hosted_header": asked(path, is_hosted=True, settings={"api_key_transport": "header"}),
     "source": asked(path, settings={"source": "src", "source_info": "info", "service_secret": "shh", "count_inference": False}),
-    "category": asked(path, "<REGION_TO_CATEGORY><loc_110><loc_300><loc_292><loc_480>"),
-    **{name: asked(path, prompt) for name, prompt in LOCATED.items()},
+    **{name: asked(path, prompt) for name, prompt in {**LOCATED, **NAMED}.items()},
     "no_prompt": asked(path, None),
     "text_after_task": asked(path, "<OD>cat"),
     "missing_text": asked(path, "<OPEN_VOCABULARY_DETECTION>"),
@@ -186,7 +190,7 @@ def main(package: str, server: str, folder: str) -> None:
         for name, case in CASES.items()
     }
     if package == "inference_sdk":
-        known["detections"] = {name: detected(known[name]["blocking"]["value"]) for name in LOCATED}
+        known["detections"] = {name: detected(known[name]["blocking"]["value"]) for name in (*LOCATED, *NAMED)}
     print(json.dumps(known))
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.compatibility import session
-from tests.compatibility.session import CASES, LOCATED
+from tests.compatibility.session import CASES, LOCATED, NAMED
 
 pytestmark = pytest.mark.timeout(900)  # the first run installs the client
 
@@ -148,6 +148,14 @@ def test_supervision_reads_our_answers(known: dict[str, Any], name: str) -> None
     for left, top, right, bottom in found["boxes"]:
         assert 0 <= left <= right < 480
         assert 0 <= top <= bottom < 480
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_supervision_reads_the_region_behind_its_name(known: dict[str, Any], name: str) -> None:
+    found = known["detections"][name]
+    assert len(found["labels"]) == 1
+    assert found["labels"][0].endswith("white circle")
+    assert found["boxes"] == [pytest.approx([52.8, 144.0, 140.16, 230.4], abs=1.0)]  # the region that was asked about, of 480 x 480
 
 
 def test_supervision_is_not_given_empty_answers_only(known: dict[str, Any]) -> None:

@@ -263,6 +263,8 @@ def test_new_kinds_are_drawn_where_they_are_asked_for():
         ("synthetic:5?tasks=ODD", "tasks are out of"),
         ("synthetic:5?seed=1000000", "seeds under"),
         ("synthetic:5?objects=3-1", "num_objects"),
+        ("synthetic:5?smallest=0.7", "object_size"),
+        ("synthetic:5?smallest=tiny", "tiny"),
         ("nowhere.jsonl", "there is no data set"),
     ],
 )

@@ -80,6 +80,12 @@ def test_regions_are_right_or_wrong():
     prompt = "<REGION_TO_CATEGORY><loc_1><loc_1><loc_9><loc_9>"
     found = [answered(prompt, "cat", "cat<loc_1><loc_1><loc_9><loc_9>"), answered(prompt, "cat", "cats")]
     assert figures(*found) == {"exact": 0.5}
+    region, other = "<loc_100><loc_100><loc_300><loc_300>", "<loc_100><loc_200><loc_300><loc_300>"
+    taught = [answered(prompt, "cat" + region, text) for text in ("cat" + region, "cat" + other, "cats" + region, "cat")]
+    assert figures(*taught) == pytest.approx({"exact": 0.75, "region_iou": (1 + 0.5 + 1 + 0) / 4})
+    described = figures(answered(prompt.replace("CATEGORY", "DESCRIPTION"), "a red cat" + region, "a red cat" + region))
+    assert (described["exact"], described["phrases"], described["region_iou"]) == (1.0, 1.0, 1.0)
+    assert "region_iou" not in figures(answered(prompt.replace("CATEGORY", "DESCRIPTION"), "a cat", "a cat" + region))
 
 
 def test_reading():

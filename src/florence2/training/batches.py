@@ -7,7 +7,7 @@ it would have seen. Knows the tokenizer and the scenes; nothing of the model or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,17 +107,26 @@ class SceneBatches(Dataset[Batch]):
         batch_images: pictures a batch.
         seed: a stream of its own for each seed; evaluation draws from seeds that no training run uses.
         stages: the curriculum, by pictures seen; the last stage goes on for ever.
+        menu: the questions to a picture, as in ``MENU``.
         resized_rate: share of scenes drawn larger than ``size`` and resized, as pictures of users are.
     """
 
     def __init__(
-        self, tokenizer_folder: str, size: int, batch_images: int, seed: int, stages: Sequence[Stage], resized_rate: float = 0.25
+        self,
+        tokenizer_folder: str,
+        size: int,
+        batch_images: int,
+        seed: int,
+        stages: Sequence[Stage],
+        menu: Sequence[Mapping[str, float]] = MENU,
+        resized_rate: float = 0.25,
     ) -> None:
         self.tokenizer_folder = tokenizer_folder
         self.size = size
         self.batch_images = batch_images
         self.seed = seed
         self.stages = tuple(stages)
+        self.menu = tuple(menu)
         self.resized_rate = resized_rate
         self._tokenizer: Tokenizer | None = None
 
@@ -128,7 +137,7 @@ class SceneBatches(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, number])
         options = self._options(number * self.batch_images)
         scenes = [self._scene(rng, options) for _ in range(self.batch_images)]
-        examples = [(index, example) for index, scene in enumerate(scenes) for example in draw_examples(scene, rng)]
+        examples = [(index, example) for index, scene in enumerate(scenes) for example in draw_examples(scene, rng, self.menu)]
         pixels = np.stack([np.asarray(scene.image.resize((self.size, self.size), Image.Resampling.BICUBIC)) for scene in scenes])
         grids = np.stack([grid_labels(scene, self.size // CELL_PIXELS, options.lexicon) for scene in scenes])
         return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), self._groups(examples), torch.from_numpy(grids))
@@ -149,11 +158,11 @@ class SceneBatches(Dataset[Batch]):
         )
 
 
-def draw_examples(scene: Scene, rng: np.random.Generator) -> list[Example]:
+def draw_examples(scene: Scene, rng: np.random.Generator, menu: Sequence[Mapping[str, float]] = MENU) -> list[Example]:
     """One example from each row of the menu, so far as the scene has one to give."""
     targets = make_targets(scene, rng)
     chosen = []
-    for row in MENU:
+    for row in menu:
         tags = [tag for tag in row if targets[tag]]
         if tags:
             weights = np.array([row[tag] for tag in tags])

@@ -29,7 +29,7 @@ from florence2.training.targets import Example, left_to_right, make_targets
 SYNTHETIC = "synthetic:"
 FIRST_FREE_SEED = 1_000_000
 """Scenes under this seed and those after it are never learnt from."""
-OPTIONS = ("seed", "size", "kinds", "objects", "words", "tasks")
+OPTIONS = ("seed", "size", "kinds", "objects", "smallest", "words", "tasks")
 
 Progress = Callable[[int], None]
 
@@ -103,7 +103,7 @@ def _is_list_of_records(content: Any) -> bool:
 
 
 def parse_synthetic(name: str, *, default_seed: int) -> SyntheticSpec:
-    """``synthetic:COUNT?seed=S&size=P&kinds=A,B&objects=1-8&words=0-2&tasks=OD,OCR`` taken apart.
+    """``synthetic:COUNT?seed=S&size=P&kinds=A,B&objects=1-8&smallest=0.1&words=0-2&tasks=OD,OCR`` taken apart.
 
     Raises:
         DatasetError: an option that there is not, or a value that it can't have.
@@ -123,6 +123,7 @@ def parse_synthetic(name: str, *, default_seed: int) -> SyntheticSpec:
             num_objects=_range(given.get("objects"), WORLD.num_objects),
             num_words=_range(given.get("words"), WORLD.num_words),
             kinds=kinds,
+            object_size=(float(given.get("smallest", WORLD.object_size[0])), WORLD.object_size[1]),
         )
         spec = SyntheticSpec(int(count), int(given.get("seed", default_seed)), int(given.get("size", IMAGE_SIZE)), tags, options)
     except ValueError as error:

@@ -1,15 +1,15 @@
 """The recipe of ``florence-2-demo``: its dimensions, its curriculum and the run that trains it.
 
 ``python -m florence2.training.demo --folder runs/demo`` trains, or goes on training, and writes the finished checkpoint
-folder. The weights that ship with the package were made in two runs, the second with ``--start`` (their card says how). Everything
-that the recipe decides stands here as a constant.
+folder. The weights that ship with the package were made in the four ``RUNS``, each but the first with ``--start`` from the one before
+(their card says how). Everything that the recipe decides stands here as a constant.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.outputs import new_folder
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.batches import Batch, SceneBatches, Stage
+from florence2.training.batches import MENU, Batch, SceneBatches, Stage
 from florence2.training.scenes import LEXICON, SceneOptions
 from florence2.training.supervision import GridSupervision
 from florence2.training.trainer import Trainer, TrainingOptions, initialise
@@ -61,6 +61,36 @@ STAGES = (
 )
 
 
+@dataclass(frozen=True)
+class Run:
+    """What differs from run to run.
+
+    Attributes:
+        stages: the curriculum.
+        menu: the questions to a picture.
+        learning_rate: on its plateau.
+        location_spread: of the targets for places at the start, in bins.
+        is_supervised: whether the tower is supervised directly; the heads for it begin at random.
+    """
+
+    stages: tuple[Stage, ...] = STAGES[-1:]
+    menu: tuple[dict[str, float], ...] = MENU
+    learning_rate: float = 1e-3
+    location_spread: float = 3.0
+    is_supervised: bool = True
+
+
+_REGION_ROW = {"<REGION_TO_CATEGORY>": 0.5, "<REGION_TO_DESCRIPTION>": 0.5}
+RUNS = {
+    "first": Run(STAGES, location_spread=6.0),
+    "second": Run(),
+    # What was new in the answers, the region behind its name, is asked for four times as often.
+    "regions": Run(menu=(*MENU, *(_REGION_ROW,) * 3), learning_rate=8e-4, location_spread=0.6, is_supervised=False),
+    # What the run before it had lost most of, captions, is asked for twice as often.
+    "captions": Run(menu=(*MENU, _REGION_ROW, {"<CAPTION>": 1.0}), learning_rate=3e-4, location_spread=0.6, is_supervised=False),
+}
+
+
 def demo_config(tokenizer: Tokenizer) -> Florence2Config:
     """The demo's dimensions; the vocabulary is the tokenizer's."""
     heads = (1, 2, 4, 8)
@@ -89,12 +119,24 @@ def demo_config(tokenizer: Tokenizer) -> Florence2Config:
 
 
 def train_demo(
-    folder: Path, num_images: int, device: str = "cpu", is_mixed: bool = False, num_workers: int = 1, start: Path | None = None
+    folder: Path,
+    num_images: int,
+    device: str = "cpu",
+    is_mixed: bool = False,
+    num_workers: int = 1,
+    name: str = "first",
+    start: Path | None = None,
 ) -> Trainer:
     """Train or go on training in ``folder`` until ``num_images`` pictures were seen.
 
-    A run that starts from an earlier demo's checkpoint, ``start``, sees the last stage alone, and its targets for places are
-    sharper from the beginning.
+    Args:
+        folder: state and log.
+        num_images: pictures to see in all.
+        device: where to train.
+        is_mixed: products in bfloat16.
+        num_workers: processes that draw scenes.
+        name: which of the ``RUNS``.
+        start: an earlier demo's checkpoint to begin from. None: random weights.
     """
     build_tokenizer(folder / "tokenizer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
@@ -103,13 +145,19 @@ def train_demo(
     initialise(model, first_location_id, SEED)
     if start is not None:
         _begin_from(model, start)
-    supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS))
-    options = TrainingOptions(num_images, first_location_id, is_mixed=is_mixed, decay=0.6)
-    if start is not None:
-        options = replace(options, location_spread=3.0)
+    run = RUNS[name]
+    options = TrainingOptions(
+        num_images,
+        first_location_id,
+        is_mixed=is_mixed,
+        decay=0.6,
+        learning_rate=run.learning_rate,
+        location_spread=run.location_spread,
+    )
+    supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS)) if run.is_supervised else None
     trainer = Trainer(model, options, folder, device, supervision)
-    seed, stages = (SEED, STAGES) if start is None else (SEED + 1, STAGES[-1:])
-    dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, seed, stages)
+    seed = SEED + list(RUNS).index(name)
+    dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, seed, run.stages, run.menu)
     trainer.run(_batches(dataset, trainer.step, num_workers))
     return trainer
 
@@ -146,14 +194,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="where state and log go")
     parser.add_argument("--images", type=int, default=140_000, help="pictures to see in all")
     parser.add_argument("--start", type=Path, help="folder of an earlier demo's checkpoint to begin from")
+    parser.add_argument("--run", choices=RUNS, default="first", help="which of the recipe's runs")
     parser.add_argument("--export", type=Path, default=Path("runs/demo/checkpoint"), help="where the finished checkpoint goes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--mixed", action="store_true", help="bfloat16 products: for processors with AVX512-BF16 or AMX, and GPUs")
     parser.add_argument("--threads", type=int, default=2, help="processor threads for the arithmetic")
     arguments = parser.parse_args()
+    if (arguments.run != "first") != (arguments.start is not None):
+        parser.error("every run but the first begins from a checkpoint: --start, and the first from nothing")
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
-    trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed, start=arguments.start)
+    trainer = train_demo(arguments.folder, arguments.images, arguments.device, arguments.mixed, name=arguments.run, start=arguments.start)
     folder = new_folder(arguments.export)  # never over an earlier one
     export(trainer, folder)
     print(folder)

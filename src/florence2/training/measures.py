@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ MEANINGS: dict[str, str] = {
     "accuracy": "places right at IoU 0.5, among those asked for or answered",
     "mean_iou": "mean IoU with what was asked for",
     "f1": "harmonic mean of recall and precision: text right, IoU at least 0.5",
-    "exact": "answers that are exactly right",
+    "exact": "answers that are exactly right, in their words",
+    "region_iou": "mean IoU of the region behind a category or description with the one that is to stand there",
     "phrases": "answers that name exactly the right things, in any order",
     "cider": "CIDEr-D, 10 is the most",
     "bleu4": "BLEU with up to four words",
@@ -89,10 +91,10 @@ def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
     from pycocoevalcap.cider.cider import Cider
 
     given = {index: [_words(_text(answer))] for index, answer in enumerate(answers)}
-    wanted = {index: [_words(text) for text in answer.record.answers] for index, answer in enumerate(answers)}
+    wanted = {index: [_words(text) for text in _wanted_texts(answer)] for index, answer in enumerate(answers)}
     figures = {
         **exact(answers),
-        "phrases": _share([any(_phrases(_text(one)) == _phrases(text) for text in one.record.answers) for one in answers]),
+        "phrases": _share([any(_phrases(_text(one)) == _phrases(text) for text in _wanted_texts(one)) for one in answers]),
     }
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
     figures["bleu4"] = Measure(float(bleu[3]), len(answers))
@@ -103,7 +105,28 @@ def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
 
 def exact(answers: Sequence[Answered]) -> dict[str, Measure]:
     """`exact`."""
-    return {"exact": _share([_text(answer) in map(str.strip, answer.record.answers) for answer in answers])}
+    return {"exact": _share([_text(answer) in _wanted_texts(answer) for answer in answers])}
+
+
+def category(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`exact`, and `region_iou` where the right answers hold the region again."""
+    return {**exact(answers), **_region_overlap(answers)}
+
+
+def description(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """The figures of captions, and `region_iou` where the right answers hold the region again."""
+    return {**captions(answers), **_region_overlap(answers)}
+
+
+def _region_overlap(answers: Sequence[Answered]) -> dict[str, Measure]:
+    """`region_iou`; an answer without a region of four numbers has none in common with the right one."""
+    overlaps = []
+    for answer in answers:
+        wanted = [region for text in answer.record.answers if (region := _region_bins(text))]
+        found = _region_bins(answer.result.text)
+        if wanted:
+            overlaps.append(float(box_overlaps(wanted, [found]).max()) if found else 0.0)
+    return {"region_iou": _mean(overlaps)} if overlaps else {}
 
 
 def reading(answers: Sequence[Answered]) -> dict[str, Measure]:
@@ -180,8 +203,8 @@ _MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Measure]]] = {
     "<OPEN_VOCABULARY_DETECTION>": grounding,
     "<REFERRING_EXPRESSION_SEGMENTATION>": segmentation,
     "<REGION_TO_SEGMENTATION>": segmentation,
-    "<REGION_TO_CATEGORY>": exact,
-    "<REGION_TO_DESCRIPTION>": captions,
+    "<REGION_TO_CATEGORY>": category,
+    "<REGION_TO_DESCRIPTION>": description,
     "<OCR>": reading,
     "<OCR_WITH_REGION>": printed,
     "<REGION_TO_OCR>": reading,
@@ -346,9 +369,30 @@ def _sides(box: Sequence[float]) -> list[float]:
 
 
 def _text(answer: Answered) -> str:
-    """The words of an answer; published checkpoints write a region's place behind its category."""
-    text = answer.result.text
-    return (text.partition("<loc_")[0] if answer.record.tag in TASKS else text).strip()
+    """The words of an answer."""
+    return _without_region(answer.result.text, answer.record)
+
+
+def _wanted_texts(answer: Answered) -> list[str]:
+    """The words of the right answers."""
+    return [_without_region(text, answer.record) for text in answer.record.answers]
+
+
+def _without_region(text: str, record: Record) -> str:
+    """A text without the region that published checkpoints write behind what they call it."""
+    return text.removesuffix(_region(text)).strip() if record.tag in TASKS else text.strip()
+
+
+def _region_bins(text: str) -> list[int]:
+    """The four bins of a text's region, [] where there are not just four."""
+    bins = [int(number) for number in re.findall(r"<loc_(\d+)>", _region(text))]
+    return bins if len(bins) == 4 else []
+
+
+def _region(text: str) -> str:
+    """The location tokens from the first one on, "" without any."""
+    _, token, rest = text.partition("<loc_")
+    return token + rest
 
 
 def _words(text: str) -> str:

@@ -78,13 +78,14 @@ def make_targets(scene: Scene, rng: np.random.Generator) -> dict[str, list[Examp
         if phrases:
             tag = "<REFERRING_EXPRESSION_SEGMENTATION>"
             examples[tag].append(Example(tag, phrases[int(rng.integers(len(phrases)))], outline))
-        region = _loosened(thing.box, size, rng)
+        region = locations(_loosened(thing.box, size, rng), size)
+        # The published checkpoints write the region again behind what they call it, and clients read it there.
         for tag, answer in (
             ("<REGION_TO_SEGMENTATION>", outline),
-            ("<REGION_TO_CATEGORY>", thing.label),
-            ("<REGION_TO_DESCRIPTION>", _described(thing)),
+            ("<REGION_TO_CATEGORY>", thing.label + region),
+            ("<REGION_TO_DESCRIPTION>", _described(thing) + region),
         ):
-            examples[tag].append(Example(tag, locations(region, size), answer))
+            examples[tag].append(Example(tag, region, answer))
     for word in words:
         region = _loosened(word.box, size, rng)
         examples["<REGION_TO_OCR>"].append(Example("<REGION_TO_OCR>", locations(region, size), word.text))
