@@ -22,6 +22,14 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 needs_libgomp = pytest.mark.skipif(sys.platform != "linux", reason="PyTorch has libgomp on Linux")
+TRAIN = """
+from florence2.cli import main
+try:
+    main(["train", "--data", "synthetic:1", "--output", "/nope/run", "--model", "/nope"])
+except SystemExit:
+    import sys
+    assert "torch" in sys.modules
+"""
 ENGINE = "import os, florence2; florence2.Engine; print({k for k in os.environ if k.startswith('GOMP')} or 'clean')"
 
 
@@ -31,6 +39,7 @@ ENGINE = "import os, florence2; florence2.Engine; print({k for k in os.environ i
     [
         (ENGINE, {}, f"{SPIN} = '{SPIN_COUNT}'"),
         ("from florence2.engine.engine import load", {}, f"{SPIN} = '{SPIN_COUNT}'"),
+        (TRAIN, {}, f"{SPIN} = '{SPIN_COUNT}'"),
         (ENGINE, {SPIN: "77"}, f"{SPIN} = '77'"),
         (ENGINE, {"OMP_WAIT_POLICY": "PASSIVE"}, f"{SPIN} = '0'"),
         (ENGINE, {"OMP_WAIT_POLICY": "ACTIVE"}, "OMP_WAIT_POLICY = 'ACTIVE'"),

@@ -77,6 +77,9 @@ def train(
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
     with _needs("train"):
+        from florence2.engine.threads import import_torch
+
+        import_torch()  # before anything else does: how its threads wait is settled then
         from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run
         from florence2.training.objective import with_room
         from florence2.training.order import split
