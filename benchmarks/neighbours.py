@@ -1,8 +1,8 @@
-"""One answer of ``florence-2-demo`` beside busy neighbours, with libgomp's own spinning and with ours.
+"""One answer of ``florence-2-demo`` beside busy neighbours, with threads as libgomp has them and as ours are.
 
-Two engines in processes of their own answer by turns, in every round and beside every neighbour: one with ``GOMP_SPINCOUNT`` as libgomp
-has it by itself, one with nothing set, which is what users have. Neighbours are other processes: loops that keep one processor busy each,
-and a program that computes with PyTorch on all of them.
+Two engines in processes of their own answer by turns, in every round and beside every neighbour: one with a thread for each processor
+and ``GOMP_SPINCOUNT`` as libgomp has it by itself, one with nothing set, which is what users have. Neighbours are other processes:
+loops that keep one processor busy each, and a program that computes with PyTorch on all of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import report
+from florence2.cores import usable_cores
 from florence2.engine.threads import SPIN_COUNT
 
 LIBGOMPS_OWN = "300000"  # its documented default where no more threads than processors are managed
-ENGINES = {"before": {"GOMP_SPINCOUNT": LIBGOMPS_OWN}, "after": {}}
+ENGINES = {"before": {"GOMP_SPINCOUNT": LIBGOMPS_OWN, "OMP_NUM_THREADS": str(usable_cores())}, "after": {}}
 BUSY = "while True: pass"
 COMPUTING = "import torch\nmatrix = torch.rand(256, 256)\nwhile True: matrix = (matrix @ matrix).clamp(0, 1)"
 NEIGHBOURS: dict[str, list[str]] = {"none": [], "1 loop": [BUSY], "2 loops": [BUSY, BUSY], "PyTorch on all cores": [COMPUTING]}

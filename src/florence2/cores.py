@@ -38,6 +38,26 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
+def busy_seconds(root: Path = Path("/")) -> float | None:
+    """How long the processors that this process may run on have been busy since the machine started, together; None where nobody counts.
+
+    Args:
+        root: as in ``usable_cores``.
+
+    Source: proc_stat(5). Time that a hypervisor took counts as busy.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    allowed = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    try:
+        lines = [line.split() for line in (root / "proc/stat").read_text(encoding="ascii").splitlines() if line.startswith("cpu")]
+        # user, nice, system, (idle, iowait,) irq, softirq, steal
+        ticks = [int(fields[place]) for fields in lines if fields[0] in allowed for place in (1, 2, 3, 6, 7, 8)]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
 def _folders(mount: str, groups: list[str], root: Path) -> Iterator[Path]:
     """The folders of the process's group and of those around it, where ``mount`` is one of the processor's controller.
 

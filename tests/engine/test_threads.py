@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
-from florence2.engine.threads import SPIN, SPIN_COUNT
+from florence2.cores import busy_seconds
+from florence2.engine.threads import SPIN, SPIN_COUNT, FreeCores
 
 # libgomp shows what it has read where it is asked to, when it is loaded.
 ASKED = {"OMP_DISPLAY_ENV": "VERBOSE"}
@@ -80,3 +83,71 @@ def test_no_more_threads_than_processors(before: str, environment: dict[str, str
         second.join()
     """
     assert run(script, **environment).stdout.strip() == str(expected)
+
+
+class Machine:
+    """Four processors, on which this process and others compute."""
+
+    def __init__(self) -> None:
+        self.now = self.own = self.others = 0.0
+
+    def pass_time(self, seconds: float, own: float, others: float) -> None:
+        self.now += seconds
+        self.own += seconds * own
+        self.others += seconds * others
+
+
+def test_threads_follow_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    given = [4]
+    monkeypatch.setattr("torch.get_num_threads", lambda: given[-1])
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    machine = Machine()
+    free = FreeCores(lambda: machine.own + machine.others, lambda: machine.own, lambda: machine.now, num_cores=4)
+    free.fit()
+    for others, expected in ((0.0, 4), (0.3, 4), (1.0, 3), (1.7, 2), (2.0, 2), (4.0, 1), (9.0, 1), (0.1, 4)):
+        machine.pass_time(0.2, own=2.0, others=others)
+        free.fit()
+        assert given[-1] == expected, others
+    machine.pass_time(0.05, own=0.0, others=4.0)  # too short to tell
+    free.fit()
+    assert given[-1] == 4
+    machine.pass_time(60.0, own=0.0, others=-1.0)  # counters of some systems go back
+    free.fit()
+    assert given[-1] == 4
+
+
+def test_threads_stay_where_the_user_has_said_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr("torch.set_num_threads", lambda number: pytest.fail("set"))
+    for environment, busy in (({"OMP_NUM_THREADS": "2"}, lambda: machine.others), ({}, lambda: None)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        free = FreeCores(busy, lambda: 0.0, lambda: machine.now, num_cores=2)
+        for _ in range(3):
+            machine.pass_time(1.0, own=0.0, others=2.0)
+            free.fit()
+
+
+def test_the_kernel_counts_what_is_computed() -> None:
+    before, began = busy_seconds(), time.process_time()
+    if before is None:
+        pytest.skip("no /proc/stat on this system")
+    while time.process_time() - began < 0.5:
+        pass
+    after = busy_seconds()
+    assert after is not None
+    assert after - before >= 0.4
+
+
+def test_processors_that_are_not_this_process_s_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    line = "{name} {user} 0 10 5000 7 3 2 1 0 0\n"
+    content = "".join(line.format(name=f"cpu{number}", user=100 * number) for number in range(4096))
+    (tmp_path / "proc/stat").write_text(line.format(name="cpu", user=10**9) + content + "intr 1 2 3\n")
+    numbers = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if not numbers:
+        pytest.skip("no affinity on this system")
+    assert busy_seconds(tmp_path) == pytest.approx(sum(100 * number + 16 for number in numbers) / os.sysconf("SC_CLK_TCK"))
+    assert busy_seconds(tmp_path / "nothing") is None

@@ -26,7 +26,7 @@ from florence2.engine.recorded import CudaGraphs, RecordedModel
 from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
-from florence2.engine.threads import bound_threads
+from florence2.engine.threads import FreeCores, bound_threads
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.images import ImageInput, read_image
 from florence2.model import kernels
@@ -142,7 +142,8 @@ class Engine:
         self.precision = precision
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
         self._images = EncodedImages(image_cache_bytes)
-        self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass)
+        before_pass = FreeCores().fit if model.device.type == "cpu" else lambda: None
+        self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass, before_pass=before_pass)
         # An engine that nobody holds any more still owes the futures that were taken from it.
         self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
         self._finalizer.atexit = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,13 +28,17 @@ class Scheduler:
         model: what encodes and decodes.
         max_rows: the most rows of a step; at least the most beams of a request.
         images_per_pass: the most images encoded between two steps while others run or wait.
+        before_pass: called in the thread that computes, before each pass.
     """
 
-    def __init__(self, model: Model, *, max_rows: int = 48, images_per_pass: int = 1) -> None:
+    def __init__(
+        self, model: Model, *, max_rows: int = 48, images_per_pass: int = 1, before_pass: Callable[[], None] = lambda: None
+    ) -> None:
         if max_rows < MAX_BEAMS:
             raise ValueError(f"max_rows must be at least {MAX_BEAMS}, the most beams of one request; got {max_rows}")
         self._max_rows = max_rows
         self._images_per_pass = images_per_pass
+        self._before_pass = before_pass
         self._batch = Batch(model, max_rows)
         self._waiting: deque[Request[Any]] = deque()
         self._joining: list[Request[Any]] = []  # taken from the queue, and not yet part of the batch
@@ -128,6 +132,7 @@ class Scheduler:
         Whatever is raised: in this thread neither SystemExit nor KeyboardInterrupt is a wish of anybody's.
         """
         try:
+            self._before_pass()
             self._admit()
             self._batch.step()
         except BaseException as error:

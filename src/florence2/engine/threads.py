@@ -1,20 +1,25 @@
 """How PyTorch shares the machine: how long its threads spin for each other, and how many there are.
 
-Both have to be settled early: libgomp reads how long to spin when it is loaded, so ``import_torch`` runs before anything in this room
-imports PyTorch, and threads take their number when they first compute. What the user has set stays. Knows nothing of models.
+How long is settled early: libgomp reads it when it is loaded, so ``import_torch`` runs before anything in this room imports PyTorch. How
+many follows what others leave: a thread that has to wait for its processor holds up all that wait for it, so ``FreeCores`` looks between
+two passes how many processors are free. What the user has set stays. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 
-from florence2.cores import usable_cores
+from florence2.cores import busy_seconds, usable_cores
 
 SPIN = "GOMP_SPINCOUNT"
 # Rounds that a thread waits for the others before it sleeps. libgomp's own 300,000 are milliseconds in which the thread that is waited for
-# may need the very processor. Measured by benchmarks/neighbours.py.
-SPIN_COUNT = "200"
+# may need the very processor; with a few hundred, a quiet machine takes twice as long to wake them. Measured by benchmarks/neighbours.py.
+SPIN_COUNT = "6000"
+LOOK_S = 0.1  # the kernel counts in hundredths of a second
+THREADS = "OMP_NUM_THREADS"
 CHOSEN_BY_USER = (SPIN, "OMP_WAIT_POLICY")
 
 
@@ -33,5 +38,53 @@ def bound_threads() -> None:
     """Let PyTorch compute with no more threads than there are processors for, unless the user has said how many."""
     import torch
 
-    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > (cores := usable_cores()):
+    if THREADS not in os.environ and torch.get_num_threads() > (cores := usable_cores()):
         torch.set_num_threads(cores)
+
+
+class FreeCores:
+    """Lets PyTorch compute with as many threads as there are processors that nobody else is using, in the thread that calls ``fit``.
+
+    Args:
+        busy: seconds that the process's processors have been busy so far, with whatever; None where that can't be known.
+        own: seconds that this process has computed so far.
+        clock: seconds.
+        num_cores: the processors.
+    """
+
+    def __init__(
+        self,
+        busy: Callable[[], float | None] = busy_seconds,
+        own: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.perf_counter,
+        num_cores: int | None = None,
+    ) -> None:
+        self._busy, self._own, self._clock = busy, own, clock
+        self._num_cores = num_cores or _num_allowed()
+        self._most: int | None = None
+        self._last: tuple[float, float] | None = None
+
+    def fit(self) -> None:
+        """Set the number of threads by what has happened since the last look, unless that was a moment ago."""
+        import torch
+
+        now = self._clock()
+        if self._last is not None and now - self._last[0] < LOOK_S:
+            return
+        busy = self._busy()
+        if busy is None or THREADS in os.environ:
+            return
+        if self._most is None:
+            self._most = torch.get_num_threads()
+        others = busy - self._own()
+        if self._last is not None:
+            share = max(0.0, others - self._last[1]) / (now - self._last[0])
+            wanted = min(self._most, max(1, int(self._num_cores - share + 0.5)))
+            if wanted != torch.get_num_threads():
+                torch.set_num_threads(wanted)
+        self._last = now, others
+
+
+def _num_allowed() -> int:
+    """The processors that this process may run on, quotas aside: those of ``busy_seconds``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
