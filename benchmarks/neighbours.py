@@ -31,7 +31,7 @@ PROMPT = "<OD>"
 # A program of its own, as users write them: nothing here may import PyTorch before the package does.
 ANSWERING = f"""
 import sys, time, florence2
-with florence2.load("florence-2-demo", device="cpu", image_cache_bytes=0) as engine:
+with florence2.load("florence-2-demo", device="cpu", precision=sys.argv[1], image_cache_bytes=0) as engine:
     engine.run({str(IMAGE)!r}, {PROMPT!r})
     for _ in sys.stdin:
         began = time.perf_counter()
@@ -44,21 +44,28 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", type=int, default=15, help="of each engine beside each neighbour")
+    parser.add_argument("--precision", nargs="*", default=["fp32", "bf16"], help="each is measured by itself")
     parser.add_argument("--spin", nargs="*", default=[], metavar="COUNT", help="further spin counts to compare")
     parser.add_argument("--no-write", action="store_true", help="print only")
     arguments = parser.parse_args()
     chosen = {**ENGINES, **{f"spin {count}": {"GOMP_SPINCOUNT": count} for count in arguments.spin}}
-    with ExitStack() as stack:
-        serve = [sys.executable, "-c", ANSWERING]
-        engines = {name: stack.enter_context(_running(serve, **environment)) for name, environment in chosen.items()}
-        figures = {}
-        for name, scripts in NEIGHBOURS.items():
-            figures[name] = _beside(scripts, engines, arguments.answers)
-            print(name, figures[name], flush=True)
+    figures = {precision: _measured(precision, chosen, arguments.answers) for precision in arguments.precision}
     if not arguments.no_write:
         spins = {"before": int(LIBGOMPS_OWN), "after": int(SPIN_COUNT)}
         settings = {"prompt": PROMPT, "image": IMAGE.name, "answers": arguments.answers, "spin_count": spins}
         print(report.write("neighbours", settings, figures))
+
+
+def _measured(precision: str, chosen: dict[str, dict[str, str]], count: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds of an answer of each engine, by the neighbours beside it."""
+    figures = {}
+    with ExitStack() as stack:
+        serve = [sys.executable, "-c", ANSWERING, precision]
+        engines = {name: stack.enter_context(_running(serve, **environment)) for name, environment in chosen.items()}
+        for name, scripts in NEIGHBOURS.items():
+            figures[name] = _beside(scripts, engines, count)
+            print(precision, name, figures[name], flush=True)
+    return figures
 
 
 def _beside(scripts: list[str], engines: dict[str, subprocess.Popen[str]], count: int) -> dict[str, dict[str, float]]:

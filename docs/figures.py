@@ -265,12 +265,14 @@ def neighbours() -> str:
     found = _result("neighbours")
     if found is None:
         return _unmeasured("neighbours")
-    names = list(next(iter(found["figures"].values())))
+    by_precision = found["figures"]
+    names = list(next(iter(next(iter(by_precision.values())).values())))
     rows = [
-        [kind, *(f"{figures[name]['median']:.0f} ({figures[name]['min']:.0f} to {figures[name]['max']:.0f})" for name in names)]
-        for kind, figures in found["figures"].items()
+        [precision, kind, *(f"{figures[name]['median']:.0f} ({figures[name]['min']:.0f} to {figures[name]['max']:.0f})" for name in names)]
+        for precision, kinds in by_precision.items()
+        for kind, figures in kinds.items()
     ]
-    return f"{table(['Neighbours', *(f'{name}: median (range)' for name in names)], rows)}\n\n{_origin('neighbours', found)}"
+    return f"{table(['Precision', 'Neighbours', *(f'{name}: median (range)' for name in names)], rows)}\n\n{_origin('neighbours', found)}"
 
 
 def answers() -> str:

@@ -142,7 +142,8 @@ class Engine:
         self.precision = precision
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
         self._images = EncodedImages(image_cache_bytes)
-        before_pass = FreeCores().fit if model.device.type == "cpu" else lambda: None
+        # Not in bf16: its products are split by the number of threads, so that answers would depend on what else the machine does.
+        before_pass = FreeCores().fit if model.device.type == "cpu" and precision != "bf16" else lambda: None
         self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass, before_pass=before_pass)
         # An engine that nobody holds any more still owes the futures that were taken from it.
         self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
