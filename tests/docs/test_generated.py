@@ -122,7 +122,7 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         "neighbours": (
             '"prompt": "<OD>"',
-            '"1 loop": {"before": {"median": 384.4, "min": 200, "max": 900}, "after": {"median": 146.2, "min": 120, "max": 180}}',
+            '"fp32": {"1 loop": {"before": {"median": 384.4, "min": 200, "max": 900}, "after": {"median": 146.2, "min": 120, "max": 180}}}',
         ),
         "precisions": (
             '"scenes": 9',
@@ -148,7 +148,7 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert figures.compare_short().endswith("P, 2 threads, torch 1, transformers 2; 2026-01-02, `benchmarks/results/compare.json`.")
     assert "| ours auto | 2.0 s | 3.0 s | 500 MiB | 25% |" in figures.processes()
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
-    assert "| 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
+    assert "| fp32 | 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
     assert "| `<OD>` | `ap` | 30 | 0.900 | 0.800 |" in figures.precisions()
     assert "| `<OD>` | 12 | 75% |" in figures.precisions()
     assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in figures.parity_full()
