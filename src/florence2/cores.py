@@ -18,9 +18,14 @@ def usable_cores(root: Path = Path("/")) -> int:
     Args:
         root: where ``proc`` and the control groups are found.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = allowed_cores()
     quota = cpu_quota(root)
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def allowed_cores() -> int:
+    """The processors that this process may run on, quotas aside: those of ``busy_seconds``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

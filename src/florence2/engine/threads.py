@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from florence2.cores import busy_seconds, usable_cores
+from florence2.cores import allowed_cores, busy_seconds, usable_cores
 
 SPIN = "GOMP_SPINCOUNT"
 # Rounds that a thread waits for the others before it sleeps. libgomp's own 300,000 are milliseconds in which the thread that is waited for
@@ -60,7 +60,7 @@ class FreeCores:
         num_cores: int | None = None,
     ) -> None:
         self._busy, self._own, self._clock = busy, own, clock
-        self._num_cores = num_cores or _num_allowed()
+        self._num_cores = num_cores or allowed_cores()
         self._most: int | None = None
         self._last: tuple[float, float] | None = None
 
@@ -69,10 +69,10 @@ class FreeCores:
         import torch
 
         now = self._clock()
-        if self._last is not None and now - self._last[0] < LOOK_S:
+        if THREADS in os.environ or (self._last is not None and now - self._last[0] < LOOK_S):
             return
         busy = self._busy()
-        if busy is None or THREADS in os.environ:
+        if busy is None:
             return
         if self._most is None:
             self._most = torch.get_num_threads()
@@ -83,8 +83,3 @@ class FreeCores:
             if wanted != torch.get_num_threads():
                 torch.set_num_threads(wanted)
         self._last = now, others
-
-
-def _num_allowed() -> int:
-    """The processors that this process may run on, quotas aside: those of ``busy_seconds``."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

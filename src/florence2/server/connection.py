@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from florence2.errors import Florence2Error
 from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, as_json
+from florence2.server.limits import MAX_HEAD_BYTES
 from florence2.server.settings import Settings
 
-MAX_HEAD_BYTES = 32 * 2**10
 # As long as their answer is sent, most clients send on: it is taken in, up to so much.
 LINGER_S = 10.0
 LINGER_BYTES = 200 * 2**20
@@ -127,8 +127,7 @@ class BoundedProtocol(H11Protocol):
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (is_running and cycle.response_started):
-            root = (self._settings.public_url or self._settings.root_path).rstrip("/")
-            content = json.dumps(as_json(error, f"{root}/docs/errors")).encode()
+            content = json.dumps(as_json(error, self._settings.help_root)).encode()
             headers = [
                 *self.server_state.default_headers,
                 (b"content-type", b"application/json"),

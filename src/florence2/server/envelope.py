@@ -32,7 +32,7 @@ from florence2.server.errors import (
     for_client,
     shortened,
 )
-from florence2.server.limits import Admission
+from florence2.server.limits import MAX_HEAD_BYTES, Admission
 from florence2.server.logs import ACCESS, FIELDS
 from florence2.server.metrics import Metrics
 from florence2.server.settings import Settings
@@ -43,7 +43,6 @@ QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for eve
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLOSING = (BadFraming, BodyTimedOut, HeadersTooLarge)
 MAX_HEADERS = 100
-MAX_HEAD_BYTES = 32 * 2**10
 MAX_LOGGED_CHARS = 200
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_PATIENCE_S = 10.0
@@ -73,7 +72,7 @@ class Envelope:
             **scope.get("state", {}),
             "started": time.perf_counter(),
             "request_id": request_id,
-            "help_root": self._root() + "/docs/errors",
+            "help_root": self._settings.help_root,
         }
         scope["state"] = state
         status, is_read = 0, False
@@ -114,12 +113,6 @@ class Envelope:
             await response(scope, receive, with_id)
         finally:
             self._note(scope, status, error)
-
-    def _root(self) -> str:
-        """What stands in front of the server's own paths; what the client calls it by (`Host`) is anybody's to write."""
-        if self._settings.public_url is not None:
-            return self._settings.public_url.rstrip("/")
-        return self._settings.root_path
 
     def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
         """The error as it is sent; the server's own faults are logged with all that is known."""

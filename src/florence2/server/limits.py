@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from florence2.server.errors import Draining, Overloaded
 from florence2.server.settings import Settings
 
+MAX_HEAD_BYTES = 32 * 2**10  # of a request, its path and query included
 FREE_BYTES = 4096
 """So much of a body is read before it counts as one without a key: whoever writes the key first never counts among those."""
 

@@ -169,6 +169,11 @@ class Settings(BaseSettings):
         description="After that: longest time until the process has ended, requests under way included; never less than 4.",
     )
 
+    @property
+    def help_root(self) -> str:
+        """Where clients find the page of errors. Not made of the request's `Host`, which is anybody's to write."""
+        return (self.public_url or self.root_path).rstrip("/") + "/docs/errors"
+
     @field_validator(
         "allow_origins", "allow_hosts", "trusted_proxies", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before"
     )

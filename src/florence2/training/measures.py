@@ -19,6 +19,7 @@ import numpy as np
 
 from florence2.results import Result
 from florence2.tasks.table import TASKS
+from florence2.training.overlaps import LabelledBox, box_overlaps, mask_overlap, match, sides
 from florence2.training.records import Places, Record, places
 
 MIN_OVERLAP = 0.5
@@ -61,7 +62,6 @@ class Answered:
 
 
 Figures = dict[str, dict[str, Measure]]
-LabelledBox = tuple[str, Sequence[float]]
 
 
 def measure(answers: Iterable[Answered]) -> Figures:
@@ -230,17 +230,17 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
     annotations: list[dict[str, Any]] = []
     for index, answer in enumerate(answers, start=1):
         for name, box in _labelled(answer.record.truth):
-            x, y, width, height = _sides(box)
+            x, y, width, height = sides(box)
             entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": [x, y, width, height]}
             annotations.append({**entry, "area": width * height, "iscrowd": 0})
         for name, box in answer.record.ignored:
             if (name := _label(name)) in numbers:
-                entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": _sides(box)}
+                entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": sides(box)}
                 annotations.append({**entry, "area": 1, "iscrowd": 1})
         scores = answer.result.scores or [1.0] * len(answer.result.labels)
         for (name, box), score in zip(_labelled(places(answer.result)), scores, strict=True):
             if name in numbers:
-                found.append({"image_id": index, "category_id": numbers[name], "bbox": _sides(box), "score": score})
+                found.append({"image_id": index, "category_id": numbers[name], "bbox": sides(box), "score": score})
     truth.dataset = {
         "info": {},
         "images": images,
@@ -256,54 +256,6 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
         evaluator.accumulate()
         evaluator.summarize()
     return {"ap": Measure(float(evaluator.stats[0]), total), "ap50": Measure(float(evaluator.stats[1]), total)}
-
-
-def match(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> list[float]:
-    """For each wanted (label, box) its overlap with a found one of the same label, 0 where there is none; a found one counts once."""
-    overlaps = box_overlaps([box for _, box in wanted], [box for _, box in found])
-    for row, (label, _) in enumerate(wanted):
-        overlaps[row, [column for column, (name, _) in enumerate(found) if name != label]] = 0.0
-    matched = [0.0] * len(wanted)
-    while overlaps.size and overlaps.max() > 0:
-        row, column = np.unravel_index(int(overlaps.argmax()), overlaps.shape)
-        matched[int(row)] = float(overlaps[row, column])
-        overlaps[row, :], overlaps[:, column] = 0.0, 0.0
-    return matched
-
-
-def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, are_crowds: bool = False) -> np.ndarray:
-    """Intersection over union of each box x1, y1, x2, y2 of the first with each of the second, ``[first, second]``.
-
-    Where the first are crowds it is, as in COCO, the share of the second that lies within them.
-    """
-    if not first or not second:
-        return np.zeros((len(first), len(second)))
-    sides = [np.array([_sides(box) for box in boxes], dtype=np.float64) for boxes in (second, first)]
-    return np.array(_masks().iou(sides[0], sides[1], [int(are_crowds)] * len(first))).T.copy()
-
-
-def mask_overlap(wanted: Sequence[Sequence[float]], found: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
-    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of `size`.
-
-    Two empty areas are equal.
-    """
-    mask = _masks()
-    masks = []
-    if not any(len(outline) >= 6 for outline in (*wanted, *found)):
-        return 1.0
-    for outlines in (found, wanted):
-        drawn = [list(outline) for outline in outlines if len(outline) >= 6]
-        if not drawn:
-            return 0.0
-        masks.append(mask.merge(mask.frPyObjects(drawn, size[1], size[0])))
-    return float(np.array(mask.iou(masks[:1], masks[1:], [0]))[0, 0])
-
-
-def _masks() -> Any:
-    """Pycocotools' masks; its types leave out arrays and lists of outlines."""
-    from pycocotools import mask
-
-    return mask
 
 
 def _found(
@@ -361,11 +313,6 @@ def _label(label: str) -> str:
 
 def _around(corners: Sequence[float]) -> tuple[float, ...]:
     return min(corners[::2]), min(corners[1::2]), max(corners[::2]), max(corners[1::2])
-
-
-def _sides(box: Sequence[float]) -> list[float]:
-    """x, y, width, height, as COCO has it."""
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
 def _text(answer: Answered) -> str:
