@@ -5,13 +5,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Any Python 3 can read it, so that an old one says what is wrong instead of pip.
+define CHECK_PYTHON
+import sys
+found, oldest = sys.version_info[:3], (3, 11)
+if found < oldest:
+    sys.exit("florence2 needs Python %d.%d or newer, and $(PYTHON) is %d.%d.%d. Name another one: make PYTHON=python3.12 $(or $(MAKECMDGOALS),setup)" % (oldest + found))
+endef
+export CHECK_PYTHON
+
 .PHONY: setup run test lint bench demo docs clean
 
 setup: $(VENV)/all.installed
 
 # Two stamps: running needs no test tools, so a first answer does not wait for them.
 $(VENV)/all.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@$(BIN)/python -c "$$CHECK_PYTHON" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@

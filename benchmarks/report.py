@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pill
 
 def write(name: str, settings: dict[str, Any], figures: Any) -> Path:
     """Write ``results/NAME.json`` and give back its path; what was there is kept as ``NAME-earlier.json``, or with a number."""
-    content = {"measured": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "machine": machine(), "settings": settings, "figures": figures}
+    content = {"measured": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(), "settings": settings, "figures": figures}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     if path.exists():

@@ -327,7 +327,7 @@ def test_a_missing_extra_is_named(images: list[str]) -> None:
     script = f"import sys; sys.modules['torch'] = None; from florence2.cli import main; main(['infer', {images[0]!r}, '--prompt', '<OD>'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "pip install 'florence2[engine]'" in done.stderr
+    assert "pip install 'florence2-engine[engine]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from florence2.version import __version__
+
 if TYPE_CHECKING:
     from florence2 import client, draw, engine, errors, model, results, tasks, training, weights
     from florence2.engine.engine import Engine, load
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from florence2.results import Result
     from florence2.tasks.answer import parse
     from florence2.tasks.tokenizer import Tokenizer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Engine",
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
         from florence2.errors import MissingExtra
 
         raise MissingExtra(
-            f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2[engine]'"
+            f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2-engine[engine]'"
         ) from error
     globals()[name] = value
     return value

@@ -63,7 +63,7 @@ class Fetcher:
         """
         try:
             return await asyncio.wait_for(self._follow(self._policy.checked(url)), self._policy.timeout_s)
-        except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             is_connecting = isinstance(error, httpx.ConnectTimeout) and self._policy.connect_timeout_s
             seconds = self._policy.connect_timeout_s if is_connecting else self._policy.timeout_s
             raise FetchError("time", f"It took longer than {seconds:g} s.") from None
@@ -264,7 +264,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             try:
                 return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:  # noqa: PERF203 - the next address may take it
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 refused = error
         raise refused
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -219,7 +219,7 @@ def test_answer_that_is_no_json() -> None:
 def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert wire.retry_after_of(answered(503, {}, retry_after="7")) == 7.0
     assert wire.retry_after_of(answered(503, {}, retry_after="0.5")) == 0.5
-    in_a_minute = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     waited = wire.retry_after_of(answered(503, {}, retry_after=in_a_minute))
     assert waited is not None
     assert 55 < waited <= 60

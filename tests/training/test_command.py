@@ -178,7 +178,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, words):
     arguments = [sys.executable, "-c", code, *words, "--data", "synthetic:3?tasks=OD&words=0"]
     ended = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert ended.returncode == 1
-    assert f"florence2[{words[0]}]" in ended.stderr
+    assert f"florence2-engine[{words[0]}]" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -50,7 +50,7 @@ def test_the_reference_loads_it_and_says_the_same(model: Florence2, tmp_path: Pa
     assert reference.generation_config.length_penalty == 0.5
     processor = Florence2Processor.from_pretrained(tmp_path)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 90, 3), dtype=np.uint8))
-    inputs = processor(text="<OD>", images=picture, return_tensors="pt")
+    inputs = processor(text="<OD>", images=picture, return_tensors="pt")  # type: ignore[call-arg]
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     prompt = inputs["input_ids"][:, 5:]
     decoder_ids = torch.tensor([[2, 0, 99]])

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import typer
 
-from florence2 import __version__
 from florence2.cli.infer import infer
 from florence2.cli.models import models, pull
 from florence2.console import program
 from florence2.errors import InvalidRequest
 from florence2.server.command import serve
 from florence2.training.command import evaluate, train
+from florence2.version import __version__
 
 # Without rich, help is plain text and comes in half the time.
 app = typer.Typer(

@@ -18,7 +18,7 @@ from florence2.client.pictures import Size
 from florence2.results import Kind, Result
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _COORDINATES = ("bboxes", "quad_boxes", "polygons")
 # What the known client makes of these names by itself: a server may list a model under either.

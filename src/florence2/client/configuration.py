@@ -17,14 +17,14 @@ from typing import Any, Literal
 from florence2.client.errors import InferenceSDKGuidanceWarning, InvalidParameter
 
 
-class HTTPClientMode(str, Enum):
+class HTTPClientMode(str, Enum):  # noqa: UP042 - its text is that of inference-sdk
     """How the key travels: ``v0`` for the hosted endpoints (query), ``v1`` for all others (body)."""
 
     V0 = "v0"
     V1 = "v1"
 
 
-class ApiKeyTransport(str, Enum):
+class ApiKeyTransport(str, Enum):  # noqa: UP042 - its text is that of inference-sdk
     """Which way the key goes: the mode's own place, a ``Bearer`` header, or both."""
 
     LEGACY = "legacy"
@@ -32,7 +32,7 @@ class ApiKeyTransport(str, Enum):
     HEADER = "header"
 
 
-class VisualisationResponseFormat(str, Enum):
+class VisualisationResponseFormat(str, Enum):  # noqa: UP042 - its text is that of inference-sdk
     """How pictures with drawings come back from other kinds of models."""
 
     BASE64 = "base64"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypedDict
 from florence2.errors import Florence2Error, InvalidImage, InvalidOption
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack
 
 
 class _Details(TypedDict, total=False):

@@ -30,7 +30,7 @@ from florence2.client.options import LmmOptions
 from florence2.client.wire import Request, Target
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self, Unpack
 
 T = TypeVar("T")
 DEFAULT_URL = "http://localhost:9001"

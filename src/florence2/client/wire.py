@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpx
 import numpy as np
 
-from florence2 import __version__
 from florence2.client.configuration import ApiKeyTransport, HTTPClientMode, InferenceConfiguration
 from florence2.client.errors import CallError, InferenceError, InvalidParameter, UnexpectedAnswer
 from florence2.client.messages import leads_elsewhere, message_of, quoted
+from florence2.version import __version__
 
 # Hosted endpoints, by https only: the key goes into the query. Source: measured at the known client, version 1.8.3.
 HOSTED = frozenset(

@@ -39,7 +39,7 @@ from florence2.weights import load_model, read_checkpoint, resolve
 from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack
 
     from florence2.results import Result
     from florence2.weights.checkpoint import Checkpoint

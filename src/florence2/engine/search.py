@@ -251,7 +251,7 @@ class BeamSearch:
         self._last: list[_Token | None] = [None] * num_beams
         self._ngrams = [NGrams(no_repeat_ngram_size, special.start) for _ in range(num_beams)]
         # All rows begin alike, so only the first may have children at the first step.
-        self._scores = np.full(num_beams, FLOOR, dtype=np.float32)
+        self._scores: NDArray[np.float32] = np.full(num_beams, FLOOR, dtype=np.float32)
         self._scores[0] = 0.0
         self._finished: list[tuple[float, _Token, FinishReason]] = []  # score, last token, finish reason; best first
 
@@ -288,7 +288,7 @@ class BeamSearch:
             self._finish(reached)
             return
         self._last = [self._extended(reached, place) for place in chosen]
-        self._scores = running_scores[chosen]
+        self._scores = running_scores[chosen].astype(np.float32, copy=False)
         self.parents = [reached.rows[place] for place in chosen]
         self.tokens = [reached.tokens[place] for place in chosen]
         self._ngrams = _continue_ngrams(self._ngrams, self.parents, self.tokens)

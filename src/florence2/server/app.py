@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
-from florence2 import __version__
 from florence2.errors import Florence2Error, InvalidRequest
 from florence2.server.answers import Answerer
 from florence2.server.auth import Gate, Keys
@@ -36,6 +35,7 @@ from florence2.server.requests import failed_validation
 from florence2.server.root_path import RootPath
 from florence2.server.routes import NAME, Service, router
 from florence2.server.settings import Settings
+from florence2.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ def serve(
         if (error.name or "").partition(".")[0] not in PACKAGES:
             raise
         raise MissingExtra(
-            f"florence2 serve needs the extra 'server' ({error.name} is missing): pip install 'florence2[server]'"
+            f"florence2 serve needs the extra 'server' ({error.name} is missing): pip install 'florence2-engine[server]'"
         ) from error
 
     flags: dict[str, Any] = {

@@ -5,11 +5,12 @@ In: a URL. Out: bytes. What may be fetched and how is decided in ``florence2.url
 
 from __future__ import annotations
 
-from florence2 import __version__, url_fetch
+from florence2 import url_fetch
 from florence2.errors import InvalidImage
 from florence2.server.errors import ImageTooLarge
 from florence2.server.settings import Settings
 from florence2.url_policy import FetchError, FetchPolicy, Rule, hosts
+from florence2.version import __version__
 
 CAUSE = "Could not load input image. Cause: "
 NOT_DECODED = "Data pointed by URL could not be decoded into image."

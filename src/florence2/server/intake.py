@@ -69,7 +69,7 @@ async def _in_time(request: Request, settings: Settings, received: int) -> Messa
     left = request.scope["state"]["started"] + allowed - time.perf_counter()
     try:
         return await asyncio.wait_for(request.receive(), max(0.0, left))
-    except asyncio.TimeoutError:
+    except TimeoutError:
         told = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
         raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{told}") from None
 

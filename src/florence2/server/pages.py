@@ -15,9 +15,9 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from florence2 import __version__
 from florence2.schemas import InferRequest
 from florence2.server.errors import rows
+from florence2.version import __version__
 
 ASSETS = "/docs/assets"
 POLICY = (

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from florence2 import __version__
 from florence2.errors import InvalidRequest
 from florence2.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo
 from florence2.server import pages
@@ -29,6 +28,7 @@ from florence2.server.metrics import Metrics
 from florence2.server.models import Models
 from florence2.server.requests import infer_request, missing_model, read_fields, validate
 from florence2.server.settings import Settings
+from florence2.version import __version__
 
 NAME = "florence2 server"
 MODEL_BODY_BYTES = 2**14  # of the routes that manage models

@@ -155,7 +155,7 @@ def _import_library() -> None:
     try:
         import tokenizers  # noqa: F401
     except ImportError as error:
-        raise MissingExtra("tokenizing needs the extra 'engine': pip install 'florence2[engine]'") from error
+        raise MissingExtra("tokenizing needs the extra 'engine': pip install 'florence2-engine[engine]'") from error
 
 
 def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:

@@ -208,7 +208,7 @@ def _needs(extra: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] == "florence2":
             raise
         raise MissingExtra(
-            f"florence2 {extra} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2[{extra}]'"
+            f"florence2 {extra} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2-engine[{extra}]'"
         ) from error
 
 

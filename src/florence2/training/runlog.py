@@ -79,7 +79,9 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtra("the loss plot needs the extra 'train' (matplotlib is missing): pip install 'florence2[train]'") from error
+        raise MissingExtra(
+            "the loss plot needs the extra 'train' (matplotlib is missing): pip install 'florence2-engine[train]'"
+        ) from error
     return Figure
 
 
@@ -87,5 +89,5 @@ def _tensorboard(folder: Path, num_steps: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingExtra("--tensorboard needs the extra 'tensorboard': pip install 'florence2[tensorboard]'") from error
+        raise MissingExtra("--tensorboard needs the extra 'tensorboard': pip install 'florence2-engine[tensorboard]'") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps + 1)

@@ -44,7 +44,7 @@ def build_tokenizer(folder: str | Path) -> int:
         from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
         from tokenizers import Tokenizer as Backend
     except ImportError as error:
-        raise MissingExtra("building a tokenizer needs the tokenizers package: install florence2[train]") from error
+        raise MissingExtra("building a tokenizer needs the tokenizers package: pip install 'florence2-engine[train]'") from error
     tokenizer = Backend(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

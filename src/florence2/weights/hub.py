@@ -95,7 +95,7 @@ def _target(repository: str, revision: str) -> _Target:
     try:
         from huggingface_hub import constants
     except ImportError as error:
-        raise MissingExtra("Downloading models needs huggingface_hub, which is not installed: pip install 'florence2[engine]'") from error
+        raise MissingExtra("Downloading models needs huggingface_hub, which is missing: pip install 'florence2-engine[engine]'") from error
     # The client reads these variables once, when it is imported; reading them here lets a program set them later.
     home = os.environ.get("HF_HOME")
     cache = os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
