@@ -11,20 +11,19 @@ import asyncio
 import ipaddress
 import re
 import socket
-import ssl
 import threading
 import warnings
 import zlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import suppress
-from functools import lru_cache
+from contextlib import aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
 from florence2 import url_policy
+from florence2.certificates import certificate_hint, certificates
 from florence2.errors import InvalidOption
 from florence2.proxies import Proxy, proxy_for
 from florence2.url_policy import FetchError, FetchPolicy
@@ -47,10 +46,10 @@ class Fetcher:
 
     def __init__(self, policy: FetchPolicy, user_agent: str) -> None:
         self._policy = policy
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             transport=_Route(policy),
             trust_env=False,  # no .netrc either: its passwords are not for whoever names a host
-            timeout=httpx.Timeout(policy.timeout_s, connect=policy.connect_timeout_s or policy.timeout_s),
+            timeout=httpx2.Timeout(policy.timeout_s, connect=policy.connect_timeout_s or policy.timeout_s),
             cookies=no_cookies(),
             headers={"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
         )
@@ -63,20 +62,21 @@ class Fetcher:
         """
         try:
             return await asyncio.wait_for(self._follow(self._policy.checked(url)), self._policy.timeout_s)
-        except (TimeoutError, httpx.TimeoutException) as error:
-            is_connecting = isinstance(error, httpx.ConnectTimeout) and self._policy.connect_timeout_s
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            is_connecting = isinstance(error, httpx2.ConnectTimeout) and self._policy.connect_timeout_s
             seconds = self._policy.connect_timeout_s if is_connecting else self._policy.timeout_s
             raise FetchError("time", f"It took longer than {seconds:g} s.") from None
-        except httpx.RemoteProtocolError:  # of httpx itself, which reads where a redirect leads
+        except httpx2.RemoteProtocolError:  # of httpx2 itself before 2.16, which reads where a redirect leads
             raise FetchError("content", "The host redirects to what is no URL.") from None
-        except httpx.TransportError as error:
-            raise FetchError("connection", f"The host could not be reached ({str(error)[:200] or type(error).__name__}).") from None
+        except httpx2.TransportError as error:
+            reasons = (str(error)[:200] or type(error).__name__, certificate_hint(error))
+            raise FetchError("connection", f"The host could not be reached ({'; '.join(filter(None, reasons))}).") from None
 
     async def close(self) -> None:
         """Close what is open."""
         await self._client.aclose()
 
-    async def _follow(self, url: httpx.URL) -> bytes:
+    async def _follow(self, url: httpx2.URL) -> bytes:
         """Go where the redirects lead, checking each."""
         for _ in range(self._policy.max_redirects + 1):
             async with self._client.stream("GET", url) as response:
@@ -85,7 +85,7 @@ class Fetcher:
                 url = self._policy.redirected(url, response.headers["location"])
         raise FetchError("redirects", f"There are more than {self._policy.max_redirects} redirects.")
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx2.Response) -> bytes:
         """The body of an answer, as long as it is a whole one and not too large."""
         _check_status(response)
         body = _Body(response.headers.get("content-encoding", ""), self._policy.max_bytes)
@@ -97,9 +97,9 @@ class Fetcher:
             async for chunk in response.aiter_raw():
                 num_bytes += len(chunk)
                 body.feed(chunk)
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise
-        except httpx.TransportError:
+        except httpx2.TransportError:
             of_all = f" of {announced}" if announced.isdecimal() else ""
             raise FetchError("connection", f"The host broke off after {num_bytes}{of_all} bytes.") from None
         data = body.finish()
@@ -138,16 +138,6 @@ def no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
-@lru_cache(maxsize=2)
-def certificates(trust_env: bool) -> ssl.SSLContext:
-    """What hosts are checked by; reading it takes longer than many a call.
-
-    Args:
-        trust_env: whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are looked at.
-    """
-    return httpx.create_ssl_context(trust_env=trust_env)
-
-
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What a coroutine gives, in a loop of its own.
 
@@ -172,7 +162,7 @@ def _caught(coroutine: Coroutine[Any, Any, T]) -> T | BaseException:
         return error
 
 
-def _check_status(response: httpx.Response) -> None:
+def _check_status(response: httpx2.Response) -> None:
     """Refuse what is no success, and what is only a part."""
     status = response.status_code
     if not 200 <= status < 300:
@@ -235,12 +225,12 @@ def _decompressor(coding: str | None, start: bytes) -> Any:
     return None
 
 
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
+class _CheckedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to addresses that were resolved and checked here, and to nothing else."""
 
     def __init__(self, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._backend: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # type: ignore[assignment]
+        self._backend: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()  # type: ignore[assignment]
 
     async def connect_tcp(
         self,
@@ -249,28 +239,28 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> httpcore2.AsyncNetworkStream:
         """A connection to the first of the host's addresses that takes one."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise httpcore.ConnectError("its name is not known") from None
+            raise httpcore2.ConnectError("its name is not known") from None
         addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
         if not self._allow_private:
             addresses = [address for address in addresses if url_policy.is_public(ipaddress.ip_address(address))]
         if not addresses:
             raise _not_public()
-        refused: Exception = httpcore.ConnectError(host)
+        refused: Exception = httpcore2.ConnectError(host)
         for address in addresses:
             try:
                 return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 refused = error
         raise refused
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> httpcore2.AsyncNetworkStream:
         """Never."""
         raise _not_public()
 
@@ -279,43 +269,43 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class _Route(httpx.AsyncBaseTransport):
+class _Route(httpx2.AsyncBaseTransport):
     """Sends each request to a checked address, or by the proxy that the policy lets stand in between."""
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy
         # No connection is kept: the next fetch may be from another network's view of the same name.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=certificates(policy.by_proxy),
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=certificates(),
             network_backend=_CheckedBackend(policy.allow_private),
             max_keepalive_connections=0,
             # Requests under way are bounded already; a bound here would let slow hosts hold up the fetches from others.
             max_connections=None,
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
         proxy = self._proxy(request.url) if self._policy.by_proxy else None
         if proxy is not None:
             return await self._by_proxy(request, proxy)
-        url = httpcore.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
+        url = httpcore2.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
         try:
             response = await self._pool.handle_async_request(
-                httpcore.Request(request.method, url, headers=request.headers.raw, content=b"", extensions=request.extensions)
+                httpcore2.Request(request.method, url, headers=request.headers.raw, content=b"", extensions=request.extensions)
             )
-        except httpcore.ConnectTimeout as error:
-            raise httpx.ConnectTimeout(str(error), request=request) from error
-        except httpcore.TimeoutException as error:
-            raise httpx.TimeoutException(str(error), request=request) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-            raise httpx.TransportError(str(error), request=request) from error
-        return httpx.Response(response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions)
+        except httpcore2.ConnectTimeout as error:
+            raise httpx2.ConnectTimeout(str(error), request=request) from error
+        except httpcore2.TimeoutException as error:
+            raise httpx2.TimeoutException(str(error), request=request) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
+            raise httpx2.TransportError(str(error), request=request) from error
+        return httpx2.Response(response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions)
 
     async def aclose(self) -> None:
         """Close the pool."""
         await self._pool.aclose()
 
-    def _proxy(self, url: httpx.URL) -> Proxy | None:
+    def _proxy(self, url: httpx2.URL) -> Proxy | None:
         try:
             proxy = proxy_for(str(url))
         except InvalidOption as error:
@@ -329,32 +319,33 @@ class _Route(httpx.AsyncBaseTransport):
             )
         return proxy
 
-    async def _by_proxy(self, request: httpx.Request, proxy: Proxy) -> httpx.Response:
-        transport = httpx.AsyncHTTPTransport(
-            verify=certificates(True), trust_env=False, proxy=httpx.Proxy(proxy.url), limits=httpx.Limits(max_keepalive_connections=0)
+    async def _by_proxy(self, request: httpx2.Request, proxy: Proxy) -> httpx2.Response:
+        transport = httpx2.AsyncHTTPTransport(
+            verify=certificates(), trust_env=False, proxy=httpx2.Proxy(proxy.url), limits=httpx2.Limits(max_keepalive_connections=0)
         )
         try:
             return await transport.handle_async_request(request)
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise
-        except httpx.TransportError as error:
-            raise httpx.TransportError(f"by the proxy {proxy}: {str(error) or type(error).__name__}") from error
+        except httpx2.TransportError as error:
+            raise httpx2.TransportError(f"by the proxy {proxy}: {str(error) or type(error).__name__}") from error
 
 
-class _Stream(httpx.AsyncByteStream):
+class _Stream(httpx2.AsyncByteStream):
     """An answer's body as it comes in."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: httpcore2.Response) -> None:
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._response.aiter_stream():
-                yield chunk
-        except httpcore.TimeoutException as error:
-            raise httpx.TimeoutException(str(error)) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise httpx.TransportError(str(error)) from error
+            async with aclosing(self._response.aiter_stream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except httpcore2.TimeoutException as error:
+            raise httpx2.TimeoutException(str(error)) from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+            raise httpx2.TransportError(str(error)) from error
 
     async def aclose(self) -> None:
         """Give the connection back."""

@@ -1,6 +1,6 @@
 """Which URLs of images may be fetched, told by their text; and which addresses are on the public internet.
 
-In: what somebody gave as a URL. Out: an ``httpx.URL`` that keeps to a ``FetchPolicy``, or a ``FetchError`` that names the rule. The same
+In: what somebody gave as a URL. Out: an ``httpx2.URL`` that keeps to a ``FetchPolicy``, or a ``FetchError`` that names the rule. The same
 for the server, which fetches for its clients, and for the client. Knows nothing of connections or images.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import httpx
+import httpx2
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Rule = Literal[
@@ -89,7 +89,7 @@ class FetchPolicy:
     connect_timeout_s: float | None = None
     by_proxy: bool = False
 
-    def checked(self, value: object) -> httpx.URL:
+    def checked(self, value: object) -> httpx2.URL:
         """A URL that may be fetched, as far as that can be told without resolving its host.
 
         Raises:
@@ -112,7 +112,7 @@ class FetchPolicy:
             raise FetchError("deny_list", "Its host is among those that may not be reached.")
         return url
 
-    def redirected(self, url: httpx.URL, location: str) -> httpx.URL:
+    def redirected(self, url: httpx2.URL, location: str) -> httpx2.URL:
         """Where a redirect leads, if it may.
 
         Raises:
@@ -120,7 +120,7 @@ class FetchPolicy:
         """
         try:
             target = url.join(location.strip())
-        except (httpx.InvalidURL, ValueError):
+        except (httpx2.InvalidURL, ValueError):
             raise FetchError("content", "The host redirects to what is no URL.") from None
         if self.check_redirects:
             return self.checked(str(target))
@@ -135,7 +135,7 @@ def hosts(names: Iterable[str]) -> frozenset[str]:
     return frozenset(_canonical(name.strip()) for name in names)
 
 
-def parse_url(value: object) -> httpx.URL:
+def parse_url(value: object) -> httpx2.URL:
     """A URL with a scheme and, where that needs one, a host. Spaces and characters beyond ASCII are taken and escaped.
 
     Raises:
@@ -150,17 +150,17 @@ def parse_url(value: object) -> httpx.URL:
     if authority and re.search(r"[\s\\]", authority[1]):
         raise FetchError("invalid", "Expected https://host/path, got a space or backslash in the host.")
     try:
-        url = httpx.URL(text)
+        url = httpx2.URL(text)
         # Asking for the host decodes it, which fails for names that are no names.
         is_whole = bool(url.scheme) and (url.scheme not in ("http", "https") or bool(url.host))
-    except (httpx.InvalidURL, ValueError, TypeError):
+    except (httpx2.InvalidURL, ValueError, TypeError):
         raise FetchError("invalid", "Expected https://host/path.") from None
     if not is_whole or url.port == 0 or (url.port or 0) > 65535:
         raise FetchError("invalid", "Expected https://host/path.")
     return url
 
 
-def canonical_host(url: httpx.URL) -> str:
+def canonical_host(url: httpx2.URL) -> str:
     """A URL's host in one way of writing: lower case, ASCII, no dot at the end, IPv4 in four decimal parts."""
     host = url.raw_host.decode("ascii").lower().rstrip(".").strip("[]")
     last = host.rpartition(".")[2]
@@ -198,6 +198,6 @@ def is_public(address: Address) -> bool:
 def _canonical(name: str) -> str:
     bracketed = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
     try:
-        return canonical_host(httpx.URL(f"https://{bracketed}/"))
-    except (httpx.InvalidURL, ValueError):
+        return canonical_host(httpx2.URL(f"https://{bracketed}/"))
+    except (httpx2.InvalidURL, ValueError):
         return name.lower()

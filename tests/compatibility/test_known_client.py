@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.compatibility import session
@@ -38,7 +38,7 @@ BETTER = {"list_of_one", "missing_file", "info", "unload_legacy"}
 
 def run_session(python: Path | str, package: str, server: str, folder: Path) -> dict[str, Any]:
     """What each case gives, on a server that has no model loaded yet."""
-    httpx.post(f"{server}/model/clear?api_key={session.KEY}").raise_for_status()
+    httpx2.post(f"{server}/model/clear?api_key={session.KEY}").raise_for_status()
     environment = {**os.environ, "INFERENCE_WARNINGS_DISABLED": "true", "no_proxy": "127.0.0.1"}
     command = [str(python), session.__file__, package, server, str(folder)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)

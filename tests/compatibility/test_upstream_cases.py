@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,9 +21,9 @@ BOXES = {"white circle": (91, 134, 171, 213), "yellow star": (105, 1, 289, 166),
 REGION = BOXES["white circle"]
 
 
-def asked(server: str, path: str = "/infer/lmm", headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+def asked(server: str, path: str = "/infer/lmm", headers: dict[str, str] | None = None, **fields: Any) -> httpx2.Response:
     body = {"prompt": "<CAPTION>", "model_id": "florence-2-base", **fields}
-    return httpx.post(server + path, json=body, headers=headers, timeout=60)
+    return httpx2.post(server + path, json=body, headers=headers, timeout=60)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def image(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def _cleared(server: str) -> None:
-    assert httpx.post(f"{server}/model/clear?api_key={KEY}").status_code == 200
+    assert httpx2.post(f"{server}/model/clear?api_key={KEY}").status_code == 200
 
 
 @pytest.mark.usefixtures("_cleared")
@@ -69,12 +69,12 @@ def test_key_precedence_is_query_then_bearer_then_body(server: str, image: dict[
 
 
 def test_closed_and_open_paths(server: str) -> None:
-    refused = httpx.get(f"{server}/model/registry")
+    refused = httpx2.get(f"{server}/model/registry")
     assert refused.status_code == 401
     assert {"status": 401, "message": "Unauthorized api_key"}.items() <= refused.json().items()
     for path in ("/", "/info", "/healthz", "/readiness", "/docs"):
-        assert httpx.get(server + path).status_code == 200
-    injected = httpx.get(f"{server}/model/registry", headers={"Host": "localhost/docs?x="})
+        assert httpx2.get(server + path).status_code == 200
+    injected = httpx2.get(f"{server}/model/registry", headers={"Host": "localhost/docs?x="})
     assert injected.status_code == 401
 
 

@@ -24,7 +24,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 import typer
@@ -195,8 +195,8 @@ class Shell:
         deadline = time.monotonic() + RUN_S
         while time.monotonic() < deadline:
             found = re.search(r"https?://127\.0\.0\.1:[1-9]\d*", log.read_text())
-            with suppress(httpx.TransportError):  # the log names the address a moment before the server listens
-                if found is not None and httpx.get(f"{found[0]}/readiness", trust_env=False).status_code == 200:
+            with suppress(httpx2.TransportError):  # the log names the address a moment before the server listens
+                if found is not None and httpx2.get(f"{found[0]}/readiness", trust_env=False).status_code == 200:
                     return
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)

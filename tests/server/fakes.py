@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 from PIL import Image
 
 from florence2.engine.request import GenerationOptions
@@ -110,11 +110,11 @@ def answer_to(prompt: Prompt, size: tuple[int, int], scores: bool) -> Result:
 
 
 @asynccontextmanager
-async def client_of(engine: FakeEngine | None = None, loader: Loader | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(engine: FakeEngine | None = None, loader: Loader | None = None, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of an application around a fake engine, from start to end of its life."""
     app = create_app(Settings(**settings), engine=engine if engine or loader else FakeEngine(), loader=loader)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
         client.app = app  # type: ignore[attr-defined]
         yield client
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.checkpoints import write_checkpoint
 
@@ -72,7 +72,7 @@ class Server:
 
     def wait_until_it_listens(self, timeout_s: float = START_S) -> None:
         deadline = time.monotonic() + timeout_s
-        address = httpx.URL(self.url)
+        address = httpx2.URL(self.url)
         while True:
             with suppress(OSError), socket.create_connection((address.host, address.port or 80), timeout=1):
                 return
@@ -82,7 +82,7 @@ class Server:
 
     def wait_until_ready(self, timeout_s: float = START_S) -> None:
         deadline = time.monotonic() + timeout_s
-        while httpx.get(f"{self.url}/readiness").status_code != 200:
+        while httpx2.get(f"{self.url}/readiness").status_code != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the server did not become ready:\n{self.log}")
             time.sleep(0.02)

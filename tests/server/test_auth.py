@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
@@ -24,7 +24,7 @@ def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:
     return {"Authorization": f"{scheme} {key}"}
 
 
-async def status(client: httpx.AsyncClient, *, query: str | None = None, header: dict[str, str] | None = None, **fields: Any) -> int:
+async def status(client: httpx2.AsyncClient, *, query: str | None = None, header: dict[str, str] | None = None, **fields: Any) -> int:
     params = {} if query is None else {"api_key": query}
     return (await client.post("/infer/lmm", json=body(**fields), params=params, headers=header)).status_code
 
@@ -89,7 +89,7 @@ async def test_tricks_with_paths(path: str) -> None:
     async with client_of(api_keys=GOOD) as client:
         transport = client._transport
         scope_path = path.partition("?")[0]
-        request = httpx.Request("GET", httpx.URL("http://server").copy_with(raw_path=path.encode()), headers={"Host": "server/info?"})
+        request = httpx2.Request("GET", httpx2.URL("http://server").copy_with(raw_path=path.encode()), headers={"Host": "server/info?"})
         response = await transport.handle_async_request(request)
     assert response.status_code == 401, scope_path
 

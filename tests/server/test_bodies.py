@@ -8,7 +8,7 @@ import time
 import tracemalloc
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from florence2.server.json_body import MAX_STRUCTURE, parse_object, shown_key
@@ -70,7 +70,7 @@ COSTLY = {
 }
 
 
-async def stall_during(call: Any) -> tuple[httpx.Response, float]:
+async def stall_during(call: Any) -> tuple[httpx2.Response, float]:
     """The answer, and the longest time in which the event loop did nothing else."""
     longest, task = 0.0, asyncio.ensure_future(call)
     while not task.done():

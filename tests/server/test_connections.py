@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from florence2.server.log_writer import QueuedHandler
@@ -25,7 +25,7 @@ LIMIT = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({}, {}))"
 )
 def test_idle_connections(soft: int, hard: int, count: int, settings: dict[str, Any]) -> None:
     server = start_server(prelude=LIMIT.format(soft, hard), **settings)
-    address = httpx.URL(server.url)
+    address = httpx2.URL(server.url)
     try:
         with ExitStack() as stack:
             for number in range(count):
@@ -33,7 +33,7 @@ def test_idle_connections(soft: int, hard: int, count: int, settings: dict[str, 
                     time.sleep(0.3)
                 stack.enter_context(socket.create_connection((address.host, address.port or 80), timeout=10))
             for _ in range(5):
-                assert httpx.get(f"{server.url}/healthz", timeout=10).status_code == 200
+                assert httpx2.get(f"{server.url}/healthz", timeout=10).status_code == 200
                 time.sleep(0.2)
     finally:
         assert server.stop() == 0
@@ -45,7 +45,7 @@ def test_log_that_nobody_reads() -> None:
         port = free.getsockname()[1]
     server = start_server(stderr=writing, port=port)
     try:
-        with httpx.Client(base_url=server.url, timeout=10) as client:
+        with httpx2.Client(base_url=server.url, timeout=10) as client:
             for _ in range(1500):
                 assert client.get("/info").status_code == 200
     finally:

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -187,11 +187,11 @@ def test_slow_pictures_hold_neither_health_nor_the_end() -> None:
     try:
         slow = many_scans(encoded(photo(4000, 3000), "JPEG", progressive=True), 3)  # seconds of work
         content = {"model_id": "florence-2-base", "prompt": "<OD>", "image": field(slow)}
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx2.Client(base_url=server.url, timeout=60) as client:
 
             def ask() -> None:
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.post(f"{server.url}/infer/lmm", json=content, timeout=60)
+                with contextlib.suppress(httpx2.HTTPError):
+                    httpx2.post(f"{server.url}/infer/lmm", json=content, timeout=60)
 
             threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
             for thread in threads:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import httpx
+import httpx2
 import pytest
 
 from tests.server.fakes import body
@@ -33,8 +33,8 @@ def ends(server: Server, *, times: int = 1) -> float:
 
 def ask(server: Server, model_id: str, timeout_s: float = 60) -> int:
     """The status of an answer; 0 where there was none."""
-    with suppress(httpx.HTTPError):
-        return httpx.post(f"{server.url}/infer/lmm", json=body(model_id=model_id), timeout=timeout_s).status_code
+    with suppress(httpx2.HTTPError):
+        return httpx2.post(f"{server.url}/infer/lmm", json=body(model_id=model_id), timeout=timeout_s).status_code
     return 0
 
 
@@ -100,7 +100,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 def test_clients_that_do_not_read_hold_nobody() -> None:
     server = start_server(drain_timeout_s=60)
-    address = httpx.URL(server.url)
+    address = httpx2.URL(server.url)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((address.host, address.port or 80))

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import logging
 
-import httpx
+import httpx2
 import pytest
 
 from florence2.server.auth import Keys
@@ -41,8 +41,8 @@ async def test_deep_region_in_a_form() -> None:
 
 async def test_no_cookie_is_kept() -> None:
     fetcher = Fetcher(Settings())
-    request = httpx.Request("GET", "https://a.example/x")
-    fetcher._fetcher._client.cookies.extract_cookies(httpx.Response(200, headers={"set-cookie": "track=1"}, request=request))
+    request = httpx2.Request("GET", "https://a.example/x")
+    fetcher._fetcher._client.cookies.extract_cookies(httpx2.Response(200, headers={"set-cookie": "track=1"}, request=request))
     assert not fetcher._fetcher._client.cookies
     await fetcher.close()
 

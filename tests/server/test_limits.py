@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from florence2.server.errors import Overloaded
@@ -53,7 +53,7 @@ async def test_body_that_trickles_in() -> None:
         await asyncio.sleep(60)
 
     async with client_of(request_timeout_s=0.1) as client:
-        client.timeout = httpx.Timeout(10)
+        client.timeout = httpx2.Timeout(10)
         headers = {"Content-Type": "application/json"}
         call = asyncio.create_task(client.post("/infer/lmm", content=slowly(), headers=headers))
         admission = client.app.state.service.admission  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ async def test_time_limit() -> None:
     assert all(future.cancelled() for future in engine.futures)
 
 
-async def leave_when(client: httpx.AsyncClient, content: bytes, condition: Any) -> list[dict[str, Any]]:
+async def leave_when(client: httpx2.AsyncClient, content: bytes, condition: Any) -> list[dict[str, Any]]:
     """Send a request, and close the connection once ``condition`` holds; what was answered."""
     sent: list[dict[str, Any]] = []
     messages = [{"type": "http.request", "body": content, "more_body": False}]
@@ -161,7 +161,7 @@ async def leave_when(client: httpx.AsyncClient, content: bytes, condition: Any) 
 async def test_who_leaves_frees_the_engine() -> None:
     engine = FakeEngine()
     engine.hold = True
-    content = httpx.Request("POST", "http://x", json=body(image=[image_field()] * 3)).content
+    content = httpx2.Request("POST", "http://x", json=body(image=[image_field()] * 3)).content
     async with client_of(engine) as client:
         sent = await leave_when(client, content, lambda: len(engine.futures) == 3)
         await until(lambda: all(future.cancelled() for future in engine.futures))
@@ -185,7 +185,7 @@ async def test_who_leaves_while_the_image_is_decoded_frees_the_engine_too(monkey
     engine = FakeEngine()
     engine.hold = True
     async with client_of(engine) as client:
-        await leave_when(client, httpx.Request("POST", "http://x", json=body()).content, is_decoding.is_set)
+        await leave_when(client, httpx2.Request("POST", "http://x", json=body()).content, is_decoding.is_set)
         may_go_on.set()
         await until(lambda: engine.futures and engine.futures[0].cancelled())
 

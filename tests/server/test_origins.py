@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.server.fakes import body, client_of
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 OWN = "127.0.0.1:9001"
 
 
-async def asked(path: str = "/infer/lmm", *, headers: dict[str, str], method: str = "POST", **settings: Any) -> httpx.Response:
+async def asked(path: str = "/infer/lmm", *, headers: dict[str, str], method: str = "POST", **settings: Any) -> httpx2.Response:
     """What the server says to a request with these headers."""
     async with client_of(**settings) as client:
         content = body() if path == "/infer/lmm" else {}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.server.fakes import body, image_bytes
@@ -31,8 +31,8 @@ def server() -> Iterator[Server]:
     assert server.stop() == 0
 
 
-def post(url: str, **fields: object) -> httpx.Response:
-    return httpx.post(f"{url}/infer/lmm", json=body(api_key="process-key", **fields), timeout=60)
+def post(url: str, **fields: object) -> httpx2.Response:
+    return httpx2.post(f"{url}/infer/lmm", json=body(api_key="process-key", **fields), timeout=60)
 
 
 def test_answers_of_a_real_model(server: Server) -> None:
@@ -67,13 +67,13 @@ def test_prompt_that_is_too_long_in_tokens(server: Server) -> None:
 
 def test_large_body_gets_its_answer(server: Server) -> None:
     headers = {"Content-Type": "application/json", "Authorization": "Bearer process-key"}
-    announced = httpx.post(f"{server.url}/infer/lmm", content=b" " * BIG, headers=headers, timeout=60)
-    streamed = httpx.post(f"{server.url}/infer/lmm", content=(b" " * 2**20 for _ in range(30)), headers=headers, timeout=60)
+    announced = httpx2.post(f"{server.url}/infer/lmm", content=b" " * BIG, headers=headers, timeout=60)
+    streamed = httpx2.post(f"{server.url}/infer/lmm", content=(b" " * 2**20 for _ in range(30)), headers=headers, timeout=60)
     assert announced.status_code == streamed.status_code == 413
 
 
 def test_wrong_key_is_told_before_the_body_is_read(server: Server) -> None:
-    with socket.create_connection(httpx.URL(server.url).netloc.decode().rsplit(":")) as connection:  # type: ignore[arg-type]
+    with socket.create_connection(httpx2.URL(server.url).netloc.decode().rsplit(":")) as connection:  # type: ignore[arg-type]
         head = f"POST /infer/lmm?api_key=wrong HTTP/1.1\r\nHost: x\r\nContent-Length: {BIG}\r\nExpect: 100-continue\r\n\r\n"
         connection.sendall(head.encode())
         connection.settimeout(20)
@@ -81,7 +81,7 @@ def test_wrong_key_is_told_before_the_body_is_read(server: Server) -> None:
 
 
 def test_log_is_json_without_keys(server: Server) -> None:
-    httpx.get(f"{server.url}/info", params={"api_key": "process-key"})
+    httpx2.get(f"{server.url}/info", params={"api_key": "process-key"})
     post(server.url)
     server.wait_for(r'"path": "/info"', 10)
     for line in server.log.splitlines():
@@ -91,22 +91,22 @@ def test_log_is_json_without_keys(server: Server) -> None:
 
 def test_end_waits_for_what_is_under_way() -> None:
     server = start_server(drain_delay_s=1.0, wait_until_ready=False)
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     # Under way when the signal comes: many images, many beams, and the model is not even loaded.
     images = [{"type": "base64", "value": base64.b64encode(image_bytes((64 + index, 48))).decode()} for index in range(16)]
     caller = threading.Thread(target=lambda: answers.append(post(server.url, image=images, num_beams=8, max_new_tokens=100)))
     caller.start()
     try:
         deadline = time.monotonic() + 30
-        while "requests_under_way 128" not in httpx.get(f"{server.url}/metrics").text:
+        while "requests_under_way 128" not in httpx2.get(f"{server.url}/metrics").text:
             assert time.monotonic() < deadline
             assert not answers, answers[0].text
         server.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 30
-        while (state := httpx.get(f"{server.url}/readiness")).json()["reason"] != "draining":
+        while (state := httpx2.get(f"{server.url}/readiness")).json()["reason"] != "draining":
             assert time.monotonic() < deadline
         assert state.status_code == 503
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert httpx2.get(f"{server.url}/healthz").status_code == 200
         refused = post(server.url)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     finally:
@@ -120,7 +120,7 @@ def test_end_waits_for_what_is_under_way() -> None:
 def test_end_is_bounded() -> None:
     loose: dict[str, Any] = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
     server = start_server(drain_timeout_s=1, url_timeout_s=60, **loose)
-    answers: list[httpx.Response] = []
+    answers: list[httpx2.Response] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.listen()
         image = {"type": "url", "value": f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"}

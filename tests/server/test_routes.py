@@ -7,7 +7,7 @@ import base64
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field, rotated_jpeg
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 CAPTION = "What does the image describe?"
 
 
-async def post(client: httpx.AsyncClient, path: str = "/infer/lmm", **fields: Any) -> httpx.Response:
+async def post(client: httpx2.AsyncClient, path: str = "/infer/lmm", **fields: Any) -> httpx2.Response:
     return await client.post(f"http://server{path}", json=body(**fields))
 
 
@@ -103,7 +103,7 @@ async def test_no_limit_of_its_own_on_tokens() -> None:
 async def test_charset_in_the_content_type() -> None:
     async with client_of() as client:
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        response = await client.post("/infer/lmm", content=httpx.Request("POST", "http://x", json=body()).content, headers=headers)
+        response = await client.post("/infer/lmm", content=httpx2.Request("POST", "http://x", json=body()).content, headers=headers)
     assert response.status_code == 200
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.server.fakes import body
@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 
 
 def connect(server: Server) -> socket.socket:
-    url = httpx.URL(server.url)
+    url = httpx2.URL(server.url)
     connection = socket.create_connection((url.host, url.port or 80), timeout=20)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
@@ -78,7 +78,7 @@ def is_closed(connection: socket.socket, within_s: float = LATEST_S) -> bool:
         return False
 
 
-def ask(server: Server, *, late: bool = False, header: bool = False, key: str = KEYS[0]) -> httpx.Response:
+def ask(server: Server, *, late: bool = False, header: bool = False, key: str = KEYS[0]) -> httpx2.Response:
     """A customer's request. ``late``: the key stands behind the image."""
     fields = body(api_key=key, max_new_tokens=4, num_beams=1)
     fields["image"]["value"] += "\n" * 10_000
@@ -87,12 +87,12 @@ def ask(server: Server, *, late: bool = False, header: bool = False, key: str = 
     if late:
         fields["api_key"] = key
     headers = {"Authorization": f"Bearer {key}"} if header else {}
-    return httpx.post(f"{server.url}/infer/lmm", json=fields, headers=headers, timeout=30)
+    return httpx2.post(f"{server.url}/infer/lmm", json=fields, headers=headers, timeout=30)
 
 
 def is_healthy(server: Server) -> bool:
     began = time.monotonic()
-    return httpx.get(f"{server.url}/healthz").status_code == 200 and time.monotonic() - began < 2
+    return httpx2.get(f"{server.url}/healthz").status_code == 200 and time.monotonic() - began < 2
 
 
 HALF = b'{"model_id": "florence-2-base", "prompt": "<OD>", "image": {"type": "base64", "value": "' + b"A" * 20_000
@@ -327,7 +327,7 @@ def test_a_client_that_waits_to_be_told_to_go_on(server: Server) -> None:
 
 def test_addresses_that_others_claim_are_not_believed(server: Server) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
-    told = httpx.get(f"{server.url}/no/such/path", headers={**headers, "Authorization": f"Bearer {KEYS[0]}"}).json()
+    told = httpx2.get(f"{server.url}/no/such/path", headers={**headers, "Authorization": f"Bearer {KEYS[0]}"}).json()
     server.wait_for("path=/no/such/path", 10)
     assert "203.0.113.9" not in server.log
     assert "https://" not in told["help_url"]
@@ -336,7 +336,7 @@ def test_addresses_that_others_claim_are_not_believed(server: Server) -> None:
 def test_addresses_that_named_proxies_tell_are_believed() -> None:
     server = start_server(trusted_proxies=["127.0.0.0/8"])
     try:
-        httpx.get(f"{server.url}/info", headers={"X-Forwarded-For": "203.0.113.9"})
+        httpx2.get(f"{server.url}/info", headers={"X-Forwarded-For": "203.0.113.9"})
         assert "client=203.0.113.9" in server.wait_for("path=/info.*", 10).group(0)
     finally:
         assert server.stop() == 0

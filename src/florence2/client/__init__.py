@@ -1,7 +1,7 @@
 """The SDK: call a Florence-2 server, this project's or any with the same interface.
 
 ``InferenceHTTPClient`` has the constructor and the methods of the client that such servers' users know, so that changing the import is
-enough. Comes with the plain installation: httpx, Pillow and numpy, no torch. Errors are in ``florence2.client.errors``.
+enough. Comes with the plain installation: httpx2, Pillow and numpy, no torch. Errors are in ``florence2.client.errors``.
 """
 
 from __future__ import annotations

@@ -15,14 +15,15 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-import httpx
+import httpx2
 
+from florence2.certificates import certificate_hint, certificates
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import CallTimeout, ConnectionFailed, InferenceError, InvalidParameter, UnexpectedAnswer
 from florence2.client.wire import MAX_REDIRECTS, RETRYABLE, USER_AGENT, Request, Response, redirected, retry_after_of
 from florence2.errors import InvalidOption
 from florence2.proxies import Proxy, proxy_for
-from florence2.url_fetch import Fetcher, certificates, fetch_blocking, no_cookies
+from florence2.url_fetch import Fetcher, fetch_blocking, no_cookies
 from florence2.url_policy import FetchPolicy
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ class Blocking:
         sleep: what waits; another in tests.
     """
 
-    def __init__(self, http: httpx.Client, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, http: httpx2.Client, sleep: Callable[[float], None] = time.sleep) -> None:
         self._http = http
         self._sleep = sleep
 
@@ -136,7 +137,7 @@ class Blocking:
                 for chunk in answer.iter_bytes():
                     content += chunk
                 return _response(answer, content)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _translated(error, request) from error
         except InvalidOption as error:  # a proxy of the environment that is none
             raise InvalidParameter(error.message, field=error.field) from None
@@ -175,7 +176,7 @@ class Awaiting:
         http: the client whose connections are used.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
 
     async def send(self, request: Request) -> Response:
@@ -186,7 +187,7 @@ class Awaiting:
                 async for chunk in answer.aiter_bytes():
                     content += chunk
                 return _response(answer, content)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _translated(error, request) from error
         except InvalidOption as error:  # a proxy of the environment that is none
             raise InvalidParameter(error.message, field=error.field) from None
@@ -224,28 +225,28 @@ class Awaiting:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def blocking_client() -> httpx.Client:
+def blocking_client() -> httpx2.Client:
     """A client whose requests go by the environment's proxies; how many are under way is bounded elsewhere."""
-    return httpx.Client(transport=_Route(), trust_env=False, cookies=no_cookies())
+    return httpx2.Client(transport=_Route(), trust_env=False, cookies=no_cookies())
 
 
-def awaiting_client() -> httpx.AsyncClient:
+def awaiting_client() -> httpx2.AsyncClient:
     """As ``blocking_client``, awaited."""
-    return httpx.AsyncClient(transport=_AsyncRoute(), trust_env=False, cookies=no_cookies())
+    return httpx2.AsyncClient(transport=_AsyncRoute(), trust_env=False, cookies=no_cookies())
 
 
-class _Route(httpx.BaseTransport):
+class _Route(httpx2.BaseTransport):
     """Sends each request directly or by the proxy that the environment names for its address."""
 
     def __init__(self) -> None:
-        self._ways: dict[str | None, httpx.HTTPTransport] = {}
+        self._ways: dict[str | None, httpx2.HTTPTransport] = {}
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
         proxy = proxy_for(str(request.url))
         key = proxy.url if proxy else None
         if key not in self._ways:
-            self._ways[key] = httpx.HTTPTransport(**_transport_settings(proxy))
+            self._ways[key] = httpx2.HTTPTransport(**_transport_settings(proxy))
         return self._ways[key].handle_request(request)
 
     def close(self) -> None:
@@ -254,18 +255,18 @@ class _Route(httpx.BaseTransport):
             way.close()
 
 
-class _AsyncRoute(httpx.AsyncBaseTransport):
+class _AsyncRoute(httpx2.AsyncBaseTransport):
     """As ``_Route``, awaited."""
 
     def __init__(self) -> None:
-        self._ways: dict[str | None, httpx.AsyncHTTPTransport] = {}
+        self._ways: dict[str | None, httpx2.AsyncHTTPTransport] = {}
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
         proxy = proxy_for(str(request.url))
         key = proxy.url if proxy else None
         if key not in self._ways:
-            self._ways[key] = httpx.AsyncHTTPTransport(**_transport_settings(proxy))
+            self._ways[key] = httpx2.AsyncHTTPTransport(**_transport_settings(proxy))
         return await self._ways[key].handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -275,12 +276,12 @@ class _AsyncRoute(httpx.AsyncBaseTransport):
 
 
 def _transport_settings(proxy: Proxy | None) -> dict[str, Any]:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
     return {
-        "verify": certificates(True),
+        "verify": certificates(),
         "trust_env": False,
         "limits": limits,
-        "proxy": httpx.Proxy(proxy.url) if proxy else None,
+        "proxy": httpx2.Proxy(proxy.url) if proxy else None,
     }
 
 
@@ -290,33 +291,35 @@ def _arguments(request: Request) -> dict[str, Any]:
         "url": request.url,
         "headers": dict(request.headers),
         "content": request.content,
-        "timeout": httpx.Timeout(request.timeout_s, connect=request.connect_timeout_s),
+        "timeout": httpx2.Timeout(request.timeout_s, connect=request.connect_timeout_s),
         "follow_redirects": False,
     }
 
 
-def _response(answer: httpx.Response, content: bytearray) -> Response:
+def _response(answer: httpx2.Response, content: bytearray) -> Response:
     return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(content))
 
 
-def _translated(error: httpx.HTTPError | httpx.InvalidURL, request: Request) -> InferenceError:
-    """The client's own error for one of httpx."""
+def _translated(error: httpx2.HTTPError | httpx2.InvalidURL, request: Request) -> InferenceError:
+    """The client's own error for one of httpx2."""
     reason = str(error) or type(error).__name__
-    proxy = proxy_for(request.url) if isinstance(error, httpx.TransportError) else None
-    if proxy is not None and isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
+    proxy = proxy_for(request.url) if isinstance(error, httpx2.TransportError) else None
+    if proxy is not None and isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
         return ConnectionFailed(
-            f"no connection for {request.name} to {_host(request)} by the proxy {proxy}: {reason}; does the proxy run and reach it? "
-            "NO_PROXY names hosts that are reached without one"
+            f"no connection for {request.name} to {_host(request)} by the proxy {proxy}: {reason}; "
+            f"{certificate_hint(error) or 'does the proxy run and reach it? NO_PROXY names hosts that are reached without one'}"
         )
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-        return ConnectionFailed(f"no connection for {request.name} at {_host(request)}: {reason}; is the server running?")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+        return ConnectionFailed(
+            f"no connection for {request.name} at {_host(request)}: {reason}; {certificate_hint(error) or 'is the server running?'}"
+        )
+    if isinstance(error, httpx2.TimeoutException):
         by = f" (by the proxy {proxy})" if proxy else ""
         return CallTimeout(f"{request.name} was silent for longer than {request.timeout_s} s{by}; timeout_s sets how long")
-    if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
+    if isinstance(error, (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)):
         by = f" by the proxy {proxy}" if proxy else ""
         return ConnectionFailed(f"the connection to {_host(request)}{by} broke off during {request.name}: {reason}")
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
         # Not the reason: it may quote a header, and with it the key.
         return InvalidParameter(f"{request.name} can't be sent: its address or one of its headers is malformed")
     return UnexpectedAnswer(f"the answer to {request.name} can't be read: {reason}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import httpx
+import httpx2
 
 from florence2.client import calls, wire
 from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, are_same
@@ -62,7 +62,7 @@ class InferenceHTTPClient:
         self._selected_model: str | None = None
         self._own_servers: dict[str, bool] = {}
         self._lock = threading.Lock()
-        self._http: httpx.Client | None = None
+        self._http: httpx2.Client | None = None
         self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
 
     @classmethod
@@ -374,5 +374,5 @@ class InferenceHTTPClient:
 class _Kept:
     """Connections of one event loop, shared by the ``async with`` blocks that are open in it."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     num_blocks: int = 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
+import httpx2
 import numpy as np
 
 from florence2.client.configuration import ApiKeyTransport, HTTPClientMode, InferenceConfiguration
@@ -190,9 +190,9 @@ def redirected(request: Request, response: Response) -> Request | None:
     if response.status_code not in followed or not response.headers.get("location"):
         return None
     try:
-        there = httpx.URL(request.url).join(response.headers["location"])
-        here = httpx.URL(request.url)
-    except (httpx.InvalidURL, ValueError):
+        there = httpx2.URL(request.url).join(response.headers["location"])
+        here = httpx2.URL(request.url)
+    except (httpx2.InvalidURL, ValueError):
         return None
     ports = {"http": 80, "https": 443}
     here_port, there_port = (url.port or ports.get(url.scheme) for url in (here, there))

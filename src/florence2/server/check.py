@@ -13,7 +13,7 @@ import json
 import time
 from typing import Any
 
-import httpx
+import httpx2
 from PIL import Image, ImageDraw
 
 from florence2.errors import InvalidOption
@@ -53,14 +53,14 @@ async def _ask_all(settings: Settings) -> int:
         for model in service.models.loaded:
             print(f"{model.id} on {getattr(model.engine, 'device', '?')} in {getattr(model.engine, 'precision', '?')}")
         query = {} if service.keys.first is None else {"api_key": service.keys.first}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
             return sum([await _ask(client, model.id, tag) for model in service.models.loaded for tag in TASKS])
     finally:
         await service.models.close(cancel=True)
         await service.answerer.close()
 
 
-async def _ask(client: httpx.AsyncClient, model_id: str, tag: str) -> bool:
+async def _ask(client: httpx2.AsyncClient, model_id: str, tag: str) -> bool:
     """Ask one question and print the answer; whether it failed."""
     body = {"model_id": model_id, "prompt": tag, "image": {"type": "base64", "value": _picture()}, "max_new_tokens": MAX_TOKENS}
     began = time.perf_counter()

@@ -63,8 +63,8 @@ def set_up(level: str, as_json: bool) -> None:
     logging.captureWarnings(True)
     # It would print queries, and with them keys.
     logging.getLogger("uvicorn.access").disabled = True
-    # httpx tells of each URL that it fetches, and those may be signed.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # httpx2 tells of each URL that it fetches, and those may be signed.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def flush() -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from florence2.certificates import certificate_hint
 from florence2.errors import DownloadError, Florence2Error, InvalidOption, MissingExtra, ModelNotFound
 from florence2.proxies import environment_for, proxy_for
 from florence2.weights.cache import check_writable, homeless, is_whole, unwritable
@@ -365,9 +366,11 @@ def _translated(target: _Target) -> Iterator[None]:
 def _unreachable(target: _Target, error: Exception) -> DownloadError:
     proxy = proxy_for(target.endpoint)
     by, check = (f" by the proxy {proxy}", "that proxy") if proxy else ("", "proxy")
+    hint = certificate_hint(error)
+    advice = f"{hint[0].upper()}{hint[1:]}" if hint else f"Check the network, {check} and HF_ENDPOINT"
     return DownloadError(
-        f"{target.label} could not be fetched from {target.endpoint}{by} ({type(error).__name__}: {str(error)[:160]}). Check the network, "
-        f"{check} and HF_ENDPOINT, then try again: what has arrived is kept and the download goes on from there.",
+        f"{target.label} could not be fetched from {target.endpoint}{by} ({type(error).__name__}: {str(error)[:120]}). {advice}, "
+        "then try again: what has arrived is kept and the download goes on from there.",
         field="model",
     )
 
