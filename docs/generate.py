@@ -14,6 +14,7 @@ import configparser
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "florence2"
 
 _BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end generated -->)", re.DOTALL)
+EVERYWHERE = ("quiet", "verbose")  # options of every command, described once
 _OPENING, _CLOSING = "<!-- generated: ", "<!-- end generated -->"
 
 
@@ -175,26 +177,32 @@ def commands() -> str:
     group: Any = typer.main.get_command(app)
     sections = []
     for name, command in (("florence2", group), *((f"florence2 {name}", command) for name, command in group.commands.items())):
-        needed = (_name(param) for param in command.params if param.required)
+        needed = (_name(param, short=False) for param in command.params if param.required)
         call = " ".join([name, *needed]) if command is not group else f"{name} COMMAND"
-        sections.append(f"## {name}\n\n```\n{call}\n```\n\n{prose(command.help)}\n\n{_parameters(command)}".rstrip())
+        _, _, examples = (command.epilog or "").partition("Examples:\n")
+        calls = f"```\n{textwrap.dedent(examples)}\n```\n\n" if examples else ""
+        sections.append(f"## {name}\n\n```\n{call}\n```\n\n{prose(command.help)}\n\n{calls}{_parameters(command)}".rstrip())
     return "\n\n".join(sections)
 
 
 def _parameters(command: Any) -> str:
     rows = []
     for param in command.params:
-        default = "required" if param.required else "" if param.default in (None, False, ()) else f"`{param.default}`"
+        if param.name in EVERYWHERE and command.name != "florence2":
+            continue
+        shown = param.show_default if isinstance(getattr(param, "show_default", None), str) else param.default
+        default = "required" if param.required else "" if shown in (None, False, ()) else f"`{shown}`"
         rows.append((f"`{_name(param)}`", default, prose(param.help or "")))
     return table(("Argument or option", "Default", "Meaning"), rows) if rows else ""
 
 
-def _name(param: Any) -> str:
-    """How a parameter is written, with a word for its value where it takes one."""
+def _name(param: Any, *, short: bool = True) -> str:
+    """How a parameter is written, with a word for its value where it takes one; with its short form or without."""
     word = param.metavar or param.name.upper()
     if param.param_type_name == "argument":
         return word
-    return ", ".join([*param.opts, *param.secondary_opts]) + ("" if param.is_flag else f" {word}")
+    names = [*param.opts, *param.secondary_opts] if short else [max(param.opts, key=len)]
+    return ", ".join(names) + ("" if param.is_flag else f" {word}")
 
 
 # Blocks: how the package is built

@@ -44,7 +44,8 @@ def images(tmp_path: Path) -> list[str]:
 
 def command(*words: str, redirect: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     shell = f'exec "$0" "$@" {redirect}'
-    program = ["bash", "-c", shell, sys.executable, "-c", PROGRAM, *words]
+    model = ("--model", "florence-2-demo") if "infer" in words else ()
+    program = ["bash", "-c", shell, sys.executable, "-c", PROGRAM, *words, *model]
     return subprocess.run(program, capture_output=True, timeout=60, check=False, env={**os.environ, **environment})
 
 

@@ -1,7 +1,8 @@
 """Standard output and standard error, whatever they are: a terminal, a pipe that was closed, a full disk, another encoding.
 
 In: lines for people, and values for programs. Out: text that the stream can hold; nothing that is printed ends a program
-with a traceback. Every command of this package runs inside ``program``. Knows nothing of models or images.
+with a traceback. Every command of this package runs inside ``program``, and how much is told there is said by ``-q`` and ``-v``.
+Knows nothing of models or images.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,20 +25,31 @@ from florence2.errors import DatasetError, Florence2Error, InvalidRequest, Model
 LONGEST_LINE = 500  # of an error; what is longer loses its middle
 # What would move the cursor or begin a line, and bytes of a file's name that are no UTF-8.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# What the library's messages call a thing → what it is called on the command line.
-_FLAGS = {
-    "num_beams": "--beams",
-    "max_new_tokens": "--max-new-tokens",
-    "no_repeat_ngram_size": "--no-repeat-ngram-size",
-    "region=(x1, y1, x2, y2)": "--region x1,y1,x2,y2",
-    "allow_unknown_tag=True": "--allow-unknown-tag",
-    "batch_size": "--batch-size",
-    "learning_rate": "--learning-rate",
-    "weight_decay": "--weight-decay",
-}
-_FLAG = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?!\w)" for name in _FLAGS))
+# What the library's messages call a thing that the command line calls otherwise; all else goes by the options of the command that runs.
+_SYNONYMS = {"num_beams": "beams", "region=(x1, y1, x2, y2)": "region"}
+_VALUES = {"region=(x1, y1, x2, y2)": " x1,y1,x2,y2"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_APART = r"(?<![\w./?&-])"  # not within a path, an option or the words behind a data set's name
+_DUMB = {"dumb", "unknown"}
 _WRITE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
+
+
+@dataclass
+class _Manner:
+    """How this process speaks.
+
+    Attributes:
+        is_quiet: errors alone are told (``-q``).
+        is_verbose: what the library logs is told as well (``-v``).
+        flags: the options of the command that runs, by the names of their parameters.
+    """
+
+    is_quiet: bool = False
+    is_verbose: bool = False
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+manner = _Manner()
 
 
 @contextmanager
@@ -47,9 +61,11 @@ def program() -> Iterator[None]:
     """
     _open_streams()
     code: int | str | None = 0
+    manner.__init__()
     try:
         _check_current_folder()
-        yield
+        with _library_heard():
+            yield
     except SystemExit as left:
         code = left.code
     except Florence2Error as error:
@@ -74,8 +90,32 @@ def complain(error: Florence2Error, path: Path | None = None) -> None:
     """One line on standard error; a data set has one for each thing that is wrong with it."""
     for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
         is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
-        flagged = _FLAG.sub(lambda found: _FLAGS[found[0]], line)
-        say(f"florence2: {'' if is_named else f'{path}: '}{flagged}")
+        say(f"florence2: {'' if is_named else f'{path}: '}{in_flags(line, error.field)}")
+
+
+def in_flags(message: str, about: str | None = None) -> str:
+    """A message in the words of the command line: what the library calls ``num_beams`` is ``--beams`` there.
+
+    Args:
+        message: the library's.
+        about: the field that is at fault; where the message begins with its name, that is meant.
+    """
+    names = {**manner.flags, **{word: manner.flags[name] for word, name in _SYNONYMS.items() if name in manner.flags}}
+    for name in sorted(names, key=len, reverse=True):
+        word, flag = re.escape(name), names[name] + _VALUES.get(name, "")
+        if "=" in name or "_" in name:
+            message = re.sub(rf"{_APART}{word}(=True)?(?![\w/]|\.\w)", flag, message)
+        else:  # a word that sentences may hold as well
+            message = re.sub(rf"{_APART}{word}=(True\b)?|(?<=\bleave ){word}(?= out\b)", flag, message)
+        if name == about:
+            message = re.sub(rf"^{word}(?= (must|is|was|goes|holds|takes|needs)\b)", flag, message)
+    return message
+
+
+def notify(line: str) -> None:
+    """What people may want to know, on standard error; nothing where they asked for quiet."""
+    if not manner.is_quiet:
+        say(line)
 
 
 def say(line: str) -> None:
@@ -113,6 +153,42 @@ def print_path(path: Path) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def is_interactive(stream: TextIO) -> bool:
+    """Whether somebody sits before the stream, at a terminal that can move its cursor: the place for progress bars."""
+    try:
+        return stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
+    except ValueError:  # it was closed
+        return False
+
+
+class _Told(logging.Handler):
+    """What the library logs, as lines of this program: warnings, and how a download goes where no bar shows it; with ``-v`` all of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is told."""
+        is_download = record.name == "florence2.weights.hub" and not is_interactive(sys.stderr)
+        least = logging.ERROR if manner.is_quiet else logging.INFO if manner.is_verbose or is_download else logging.WARNING
+        return record.levelno >= least
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it."""
+        say(f"florence2: {record.getMessage()}")
+
+
+@contextmanager
+def _library_heard() -> Iterator[None]:
+    """Let the library's log come out in this program's manner, unless a command sends it elsewhere."""
+    logger, handler = logging.getLogger("florence2"), _Told()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _escaped(character: str) -> str:

@@ -49,7 +49,9 @@ def test_an_adapter_comes_out_and_answers(base, data, tmp_path, capsys):
 
 def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
     data, known = "synthetic:4?seed=1&kinds=arrow&tasks=OD", "synthetic:2?seed=2&tasks=CAPTION"
-    assert command("train", "--data", data, "--rehearse", known, "--output", tmp_path, *SMALL, "--freeze-vision") == 0
+    assert (
+        command("train", "-m", "florence-2-demo", "--data", data, "--rehearse", known, "--output", tmp_path, *SMALL, "--freeze-vision") == 0
+    )
     told = capsys.readouterr().err
     assert "on language," in told
     assert re.search(r"learn from 5 records \([12] of them rehearsed\), 1 are held out", told)
@@ -59,7 +61,7 @@ def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
 def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path, capsys):
     lines = [{"image": f"{number}.png", "prompt": prompt} for number in range(2) for prompt in ("<OD>", "<CAPTION>")]
     kept = write_jsonl(data.parent / "kept.jsonl", [*lines, {**lines[0], "answer": "cat<loc_1><loc_2><loc_3><loc_4>"}])
-    words = ("train", "--data", data, "--output", tmp_path / "run", *SMALL)
+    words = ("train", "-m", "florence-2-demo", "--data", data, "--output", tmp_path / "run", *SMALL)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("florence2.training.finetune.FineTuner.run", lambda self, learnt, held_out, tell: seen.extend(learnt + held_out))
@@ -72,7 +74,7 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
     kept.write_text(kept.read_text() + json.dumps({"image": "1.png", "prompt": "why " * 1000}) + "\n")
     assert command(*words, "--rehearse", kept) == 2
     assert "room" in capsys.readouterr().err
-    assert command("train", "--data", kept, "--output", tmp_path / "run", *SMALL) == 2
+    assert command("train", "-m", "florence-2-demo", "--data", kept, "--output", tmp_path / "run", *SMALL) == 2
     assert "kept.jsonl:1: expected answer" in capsys.readouterr().err
 
 
@@ -126,7 +128,21 @@ def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys)
 
 def test_all_data_sets_are_looked_at_before_anything_is_told(data, tmp_path, capsys):
     sets = [write_jsonl(data.parent / f"{name}.jsonl", [{"image": f"{name}.png", "prompt": "<OD>", "answer": ""}]) for name in "abc"]
-    words = ("train", "--data", data, "--data", sets[0], "--rehearse", sets[1], "--validation", sets[2], "--output", tmp_path / "run")
+    words = (
+        "train",
+        "-m",
+        "florence-2-demo",
+        "--data",
+        data,
+        "--data",
+        sets[0],
+        "--rehearse",
+        sets[1],
+        "--validation",
+        sets[2],
+        "--output",
+        tmp_path / "run",
+    )
     assert command(*words) == 2
     told = capsys.readouterr().err
     assert [f"{name}.jsonl:1: there is no file" in told for name in "abc"] == [True] * 3
@@ -167,12 +183,14 @@ def test_a_run_that_is_stopped_has_lost_nothing(base, data, tmp_path, number):
     ],
 )
 def test_mistakes_are_told(tmp_path, capsys, words, message):
-    assert command("train", "--output", tmp_path / "run", *words) == 2
+    assert command("train", "-m", "florence-2-demo", "--output", tmp_path / "run", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
-@pytest.mark.parametrize(("hidden", "words"), [("pycocotools", ("evaluate",)), ("matplotlib", ("train", "--output", "run"))])
+@pytest.mark.parametrize(
+    ("hidden", "words"), [("pycocotools", ("evaluate",)), ("matplotlib", ("train", "-m", "florence-2-demo", "-o", "run"))]
+)
 def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, words):
     code = f"import sys; sys.modules[{hidden!r}] = None; from florence2.cli import main; main(sys.argv[1:])"
     arguments = [sys.executable, "-c", code, *words, "--data", "synthetic:3?tasks=OD&words=0"]

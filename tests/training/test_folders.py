@@ -99,7 +99,7 @@ def seen(monkeypatch):
 
 def test_training_takes_train_and_holds_out_valid(tmp_path, seen, capsys):
     maestro(tmp_path / "set", ["train", "valid", "test"])
-    words = ("train", "--data", tmp_path / "set", "--output", tmp_path / "run", "--precision", "fp32")
+    words = ("train", "-m", "florence-2-demo", "--data", tmp_path / "set", "--output", tmp_path / "run", "--precision", "fp32")
     assert command(*words) == 0
     assert [[record.where for record in records] for records in seen.values()] == [
         [f"{tmp_path}/set/{part}/annotations.jsonl:1"] for part in ("train", "valid")
@@ -118,5 +118,5 @@ def test_training_takes_train_and_holds_out_valid(tmp_path, seen, capsys):
 def test_pictures_of_both_parts_are_told(tmp_path, capsys):
     maestro(tmp_path, ["train", "valid"])
     write_jsonl(tmp_path / "valid" / "annotations.jsonl", [{**LINE, "image": "../valid/../train/0.png"}])
-    assert command("train", "--data", tmp_path, "--output", tmp_path / "run") == 2
+    assert command("train", "-m", "florence-2-demo", "--data", tmp_path, "--output", tmp_path / "run") == 2
     assert "1 images are in what is learnt and in what is held out" in capsys.readouterr().err

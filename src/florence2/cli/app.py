@@ -14,10 +14,13 @@ from typing import Annotated
 
 import typer
 
+from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer import infer
 from florence2.cli.models import models, pull
+from florence2.cli.usage import UsageError, as_ours
 from florence2.console import program
 from florence2.errors import InvalidRequest
+from florence2.flags import Quiet, Verbose, with_manner
 from florence2.server.command import serve
 from florence2.training.command import evaluate, train
 from florence2.version import __version__
@@ -26,8 +29,8 @@ from florence2.version import __version__
 app = typer.Typer(
     name="florence2",
     help="Florence-2 on your own machines: captions, boxes, masks and text of images.",
-    no_args_is_help=True,
-    add_completion=False,
+    epilog="florence2 COMMAND --help says more about one of them.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -38,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     with program():
         _refuse_empty(words)
-        app(args=words, prog_name="florence2")
+        try:
+            code = app(args=words, prog_name="florence2", standalone_mode=False)
+        except UsageError as error:
+            raise as_ours(error, typer.main.get_command(app), words) from error
+        sys.exit(code)
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -49,7 +56,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
     """
     for before, word in pairwise(("", *words)):
         if not word.strip() or (word.endswith("=") and word.startswith("--")):
-            name = word[:-1] if word.strip() else before if before.startswith("--") else "an argument"
+            name = word[:-1] if word.strip() else before if before.startswith("-") else "an argument"
             raise InvalidRequest(f"{name} is empty; is a variable of the shell not set?")
 
 
@@ -59,14 +66,20 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _global_options(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", "-V", help="Print the version and leave.", is_eager=True, callback=_print_version)
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """What stands before a command."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 for command in (infer, models, pull, serve, train, evaluate):
-    app.command()(command)
+    app.command(epilog=EXAMPLES[command.__name__])(with_manner(command))

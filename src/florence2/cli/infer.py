@@ -17,6 +17,7 @@ import typer
 
 from florence2.console import complain, exit_code, json_line, name_of, shown
 from florence2.errors import Florence2Error, InvalidImage, InvalidRegion, InvalidRequest, OutOfMemory
+from florence2.flags import Adapter, Device, Model, Precision, chosen_model
 from florence2.outputs import NewFiles
 
 if TYPE_CHECKING:
@@ -25,28 +26,29 @@ if TYPE_CHECKING:
     from florence2.engine.engine import Engine
     from florence2.results import Result
 
-DEFAULT_MODEL = "florence-2-demo"
 IMAGES_AHEAD = 8  # decoded and queued before the oldest answer is printed
 
 
 def infer(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    prompt: Annotated[str, typer.Option(help='A task such as "<OD>" or "<CAPTION>", or a free text.')],
-    model: Annotated[str, typer.Option(help="An alias (see florence2 models), alias@revision, hub id or folder.")] = DEFAULT_MODEL,
-    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter to merge: folder or hub id. May be repeated.")] = None,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help='A task such as "<OD>" or "<CAPTION>", or a free text.')],
+    model: Model = None,
+    adapter: Adapter = None,
     text: Annotated[str | None, typer.Option(help="The text of a task that needs one.")] = None,
     region: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="The region of a task that needs one, in pixels.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each image with its answer drawn on it to this folder.")] = None,
-    beams: Annotated[int | None, typer.Option(help="Beams of the search; 1 is greedy and fastest. Default: the checkpoint's.")] = None,
+    beams: Annotated[
+        int | None, typer.Option("--beams", "-b", help="Beams of the search; 1 is greedy and fastest. Default: the checkpoint's.")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens. Default: the checkpoint's.")] = None,
     no_repeat_ngram_size: Annotated[
         int | None, typer.Option(help="No run of so many tokens comes twice; 0 for long lists. Default: the checkpoint's.")
     ] = None,
     scores: Annotated[bool, typer.Option("--scores", help="Add a score to every object.")] = False,
     allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help="Let a fine-tuned checkpoint's own tag pass.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Answer a prompt about each of some images."""
     from florence2 import load
@@ -63,7 +65,7 @@ def infer(
     _check_prompt(prompt, options)
     drawer = None if draw is None else Drawer(draw)
     failed: Florence2Error | None = None
-    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine:
+    with load(chosen_model(model), device=device, precision=precision, adapters=adapter or ()) as engine:
         for path, picture, answer in _answers(engine, images, prompt, options, keep_pictures=drawer is not None):
             drawing = None
             if isinstance(answer, Florence2Error):

@@ -15,7 +15,7 @@ from florence2.errors import ModelNotFound
 
 
 def models() -> None:
-    """List the known checkpoints, where they come from, and which are on this machine."""
+    """List the known checkpoints, and which of them are here."""
     from florence2.weights import ALIASES
 
     rows = [("ALIAS", "PARAMETERS", "FROM", "HERE", "")]
@@ -31,7 +31,7 @@ def models() -> None:
 def pull(
     name: Annotated[str, typer.Argument(metavar="ALIAS", help="An alias, alias@revision or hub id.")],
 ) -> None:
-    """Download a checkpoint, so that it is there when it is needed."""
+    """Download a checkpoint, to have it when it is needed."""
     from florence2.weights import resolve
 
     print_path(resolve(name))

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from florence2.console import say
+from florence2.console import manner, notify
 from florence2.errors import MissingExtra
+from florence2.flags import DEVICES, PRECISIONS, model_option, one_of
 
 PACKAGES = frozenset(
     {
@@ -24,26 +25,35 @@ PACKAGES = frozenset(
 
 def serve(
     model: Annotated[
-        list[str] | None, typer.Option(help="Loaded before the server is ready: alias, hub id, folder, or NAME=FOLDER. May be repeated.")
+        list[str] | None, model_option("Loaded before the server is ready: alias, hub id, folder, or NAME=FOLDER. May be repeated.")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Defaults to start from: local, dedicated or hosted.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Defaults to start from: local, dedicated or hosted.", autocompletion=one_of("local", "dedicated", "hosted")),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1, or the profile's.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on. Default: 9001.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with settings.")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-P", help="The port to listen on. Default: 9001.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file with settings.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
     root_path: Annotated[
         str | None, typer.Option(metavar="PATH", help="The path below which a proxy offers the server, such as /florence2.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.", autocompletion=DEVICES)] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).", autocompletion=PRECISIONS)] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            help="debug, info, warning, error. Default: info; warning with --quiet, debug with --verbose.",
+            autocompletion=one_of("debug", "info", "warning", "error"),
+        ),
+    ] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json/--log-text", help="One JSON object a line, or text for people.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of docs/server.md. May be repeated.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Show the settings, load, answer one image per task, and leave.")] = False,
 ) -> None:
-    """Serve models over HTTP, as a drop-in for Roboflow's /infer/lmm."""
+    """Serve models over HTTP, a drop-in for Roboflow's /infer/lmm."""
     try:
         from florence2.server.check import run_check
         from florence2.server.logs import set_up
@@ -62,9 +72,11 @@ def serve(
         **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
     }
     settings = read_settings(flags)
+    if "log_level" not in settings.model_fields_set and (manner.is_quiet or manner.is_verbose):
+        settings = settings.model_copy(update={"log_level": "warning" if manner.is_quiet else "debug"})
     set_up(settings.log_level, settings.log_json)
     for line in notices(os.environ, settings):
-        say(f"florence2: {line}")
+        notify(f"florence2: {line}")
     if check:
         run_check(settings)
     else:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from florence2.console import print_path, say
+from florence2.console import notify, print_path, say
 from florence2.errors import InvalidOption, MissingExtra
+from florence2.flags import Adapter, Device, Model, Precision, chosen_model, model_option, one_of
 from florence2.outputs import check_new, write_new
 from florence2.training.progress import bar
 
@@ -38,21 +39,27 @@ _OWN_TAGS = "Let prompts pass that begin with a tag of your own."
 
 
 def train(
-    data: Annotated[list[str], typer.Option(metavar="DATA", help=f"What is learnt. {_DATA} May be repeated.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: state, log, loss plot, and what comes out.")],
+    data: Annotated[list[str], typer.Option("--data", "-d", metavar="DATA", help=f"What is learnt. {_DATA} May be repeated.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The run's folder: state, log, loss plot, and what comes out.")
+    ],
+    model: Annotated[str, model_option("Where to begin: alias, alias@revision, hub id or folder.")],
     rehearse: Annotated[list[str] | None, typer.Option(metavar="DATA", help=_REHEARSE)] = None,
-    model: Annotated[str, typer.Option(help="Where to begin: alias, alias@revision, hub id or folder.")] = "florence-2-demo",
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
+    images: Annotated[Path | None, typer.Option("--images", "-i", metavar="DIR", help=_IMAGES)] = None,
     validation: Annotated[
         str | None, typer.Option(metavar="DATA", help="What the validation loss is measured on. Default: a folder's valid, or a share.")
     ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the images held out for it, 0 for none.")] = 0.1,
-    prompt: Annotated[str, typer.Option(help=_PROMPT)] = "<OD>",
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT)] = "<OD>",
     allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images of each data set.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many images of each data set.")] = None,
     method: Annotated[
-        str, typer.Option(help="lora: low-rank updates, saved as an adapter. full: all weights, saved as a checkpoint.")
+        str,
+        typer.Option(
+            help="lora: low-rank updates, saved as an adapter. full: all weights, saved as a checkpoint.",
+            autocompletion=one_of("lora", "full"),
+        ),
     ] = "lora",
     freeze_vision: Annotated[
         bool, typer.Option("--freeze-vision", help="Leave the vision tower as it is: faster, and less memory.")
@@ -60,7 +67,7 @@ def train(
     rank: Annotated[int, typer.Option(help="Rank of the low-rank updates.")] = 16,
     alpha: Annotated[float, typer.Option(help="The updates are scaled by alpha / rank.")] = 32.0,
     merge: Annotated[bool, typer.Option("--merge", help="Save a whole checkpoint beside the adapter.")] = False,
-    epochs: Annotated[int, typer.Option(help="How often each record is seen.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", "-e", help="How often each record is seen.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Records whose gradients are computed together.")] = 8,
     accumulate: Annotated[int, typer.Option(help="Such batches in one step: a larger batch in the same memory.")] = 1,
     learning_rate: Annotated[float | None, typer.Option(help="Default: 5e-4 with LoRA, 1e-5 without.")] = None,
@@ -69,8 +76,10 @@ def train(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="A third more time for a fraction of the memory.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 (products in bf16; weights stay fp32).")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 (products in bf16; weights stay fp32).", autocompletion=one_of("auto", "fp32", "bf16"))
+    ] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the order of records, the updates and the share held out.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
@@ -121,7 +130,7 @@ def train(
     if held_out:
         held_out = _sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
     tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
-    say(_summary(model, options, learnt, held_out, tuner.num_learning))
+    notify(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
         with _stopped_between_steps() as is_to_stop, bar("steps") as move:
             outcome = tuner.run(learnt, held_out, tell=_teller(move, tuner, is_to_stop))
@@ -133,21 +142,21 @@ def train(
 
 
 def evaluate(
-    data: Annotated[str, typer.Option(metavar="DATA", help=_DATA)],
-    model: Annotated[str, typer.Option(help="Alias, alias@revision, hub id or folder; an adapter's folder as well.")] = "florence-2-demo",
-    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter to merge: folder or hub id. May be repeated.")] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help=_IMAGES)] = None,
-    prompt: Annotated[str, typer.Option(help=_PROMPT)] = "<OD>",
+    data: Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=_DATA)],
+    model: Model = None,
+    adapter: Adapter = None,
+    images: Annotated[Path | None, typer.Option("--images", "-i", metavar="DIR", help=_IMAGES)] = None,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT)] = "<OD>",
     allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
-    beams: Annotated[int | None, typer.Option(help="Beams of the search; 1 is greedy. Default: the checkpoint's.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many images.")] = None,
+    beams: Annotated[int | None, typer.Option("--beams", "-b", help="Beams of the search; 1 is greedy. Default: the checkpoint's.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens. Default: the checkpoint's.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.")] = "auto",
+    precision: Precision = "auto",
+    device: Device = "auto",
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
 ) -> None:
-    """Measure a model on a data set, by the figures of each task in it."""
+    """Measure a model on a data set, by the figures of each task."""
     with _needs("evaluate"):
         from florence2 import load
         from florence2.training.evaluation import check
@@ -159,6 +168,7 @@ def evaluate(
         check_new(output, "output")
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = _sound(_read(data, **reading), skip_bad)
+    model = chosen_model(model)
     with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, bar("answers") as move:
         records = _sound(check(engine, records, data), skip_bad)
         figures = measure(
@@ -180,7 +190,7 @@ def evaluate(
         content = {"settings": settings, "figures": as_json(figures)}
         written = write_new(output, json.dumps(content, indent=1) + "\n")
         if written != output:
-            say(f"{output} came to be while this ran; the figures are in {written}")
+            notify(f"{output} came to be while this ran; the figures are in {written}")
 
 
 def table(figures: Figures) -> Iterator[str]:
@@ -251,10 +261,10 @@ def _sound(found: DataSet, skip_bad: bool) -> list[Record]:
     records = found.sound(skip_bad=skip_bad)
     if found.problems:
         for problem in found.problems:
-            say(str(problem))
-        say(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
+            notify(str(problem))
+        notify(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
     for what, count in found.notices.items():
-        say(f"{found.name}: {count} {what}")
+        notify(f"{found.name}: {count} {what}")
     return records
 
 
@@ -266,7 +276,7 @@ def _held_out(data: Sequence[str], validation: str | None) -> list[str]:
         return [file_of(validation, (VALID, TEST))]
     found = [file for name in data if (file := part_of(name, VALID)) is not None]
     if found:
-        say(f"the validation loss is measured on {', '.join(found)}")
+        notify(f"the validation loss is measured on {', '.join(found)}")
     return found
 
 

@@ -5,16 +5,17 @@ In: a count, now and then. Out: lines on standard error. Knows nothing of what i
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from florence2.console import say
+from florence2.console import is_interactive, manner, notify
 
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
-    """A progress bar on standard error; where that is no terminal, a line every ten seconds.
+    """A progress bar on standard error; where that is no terminal, a line every ten seconds; nothing where quiet was asked for.
 
     Args:
         what: what is counted.
@@ -22,15 +23,14 @@ def bar(what: str) -> Iterator[Callable[[int, int | None, str], None]]:
     Yields:
         What is to be called with how many there were so far, how many there will be (None where that is not known), and a note.
     """
+    if manner.is_quiet or not is_interactive(sys.stderr):
+        yield _every_ten_seconds(what)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _every_ten_seconds(what)
-        return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None, note="")
         yield lambda number, total, note: progress.update(task, completed=number, total=total, note=note)
 
@@ -42,6 +42,6 @@ def _every_ten_seconds(what: str) -> Callable[[int, int | None, str], None]:
         nonlocal last
         if time.monotonic() - last >= 10:
             last = time.monotonic()
-            say(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
+            notify(f"{what} {number}{'' if total is None else f'/{total}'}  {note}".rstrip())
 
     return move

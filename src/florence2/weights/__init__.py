@@ -1,7 +1,7 @@
 """Checkpoints: from a name to a folder, from a folder to a model.
 
-The only room that touches the hub, the disk and safetensors. ``resolve`` and ``ALIASES`` are ready at once; the rest needs
-torch and is loaded when it is first asked for.
+The only room that touches the hub, the disk and safetensors. ``ALIASES`` are ready at once; the rest is loaded when it is first
+asked for: ``resolve`` needs no torch.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from florence2.weights.aliases import ALIASES, Alias
-from florence2.weights.source import resolve
 
 if TYPE_CHECKING:
     from florence2.weights.checkpoint import Checkpoint, read_checkpoint
     from florence2.weights.defaults import GenerationDefaults, ImageSettings
     from florence2.weights.load import load_model
     from florence2.weights.save import save_native
+    from florence2.weights.source import resolve
 
 __all__ = [
     "ALIASES",
@@ -36,6 +36,7 @@ _LAZY = {
     "GenerationDefaults": "defaults",
     "ImageSettings": "defaults",
     "load_model": "load",
+    "resolve": "source",
     "save_native": "save",
 }
 

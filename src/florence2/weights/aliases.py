@@ -1,6 +1,7 @@
 """The short names of published checkpoints, and where each one comes from.
 
-Data only: a table from alias to hub repository, or to the folder inside this package. Knows nothing of downloading.
+Data only: a table from alias to hub repository, or to the folder inside this package, and which of them answers where nobody chose
+one. Knows nothing of downloading.
 """
 
 from __future__ import annotations
@@ -37,3 +38,10 @@ ALIASES: dict[str, Alias] = {
         Alias("florence-2-large-ft", "florence-community/Florence-2-large-ft", "770 M", "fine-tuned on downstream tasks"),
     )
 }
+
+DEMO = "florence-2-demo"
+"""The model that answers where nobody chose one: it needs no download."""
+
+DEMO_IS = "a small model that knows drawn shapes and words, not photographs"
+REAL = "florence-2-base"
+"""The smallest model that knows photographs."""
