@@ -45,7 +45,7 @@ def test_parse_and_expand_prompt() -> None:
     assert florence2.tasks.expand_prompt("<OD>") == "Locate the objects with category name in the image."
 
 
-@pytest.mark.parametrize("package", ["torch", "safetensors", "jaxtyping"])
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
 def test_a_light_install_says_which_extra_is_missing(package: str) -> None:
     script = f"""
         import sys

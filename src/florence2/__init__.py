@@ -48,7 +48,7 @@ _MODULE_OF = {
 }
 _MODULES = frozenset({"client", "draw", "engine", "errors", "model", "results", "tasks", "training", "weights"})
 # What the extra brings: import name of each of its packages.
-_ENGINE_PACKAGES = frozenset({"huggingface_hub", "jaxtyping", "safetensors", "tokenizers", "torch"})
+_ENGINE_PACKAGES = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from florence2.model import kernels
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 
 class Seen:

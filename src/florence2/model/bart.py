@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from florence2.model.attention import Seen, attend
 from florence2.model.cache import Step
 from florence2.model.config import TextConfig
 from florence2.model.linear import Linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 POSITION_OFFSET = 2
 

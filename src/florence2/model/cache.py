@@ -18,15 +18,17 @@ import math
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from florence2.model.attention import Seen
 from florence2.model.config import TextConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 DEVICE_POSITIONS = 1024  # large models know 4,096, for which 48 rows would take twenty gigabytes of a GPU
 

@@ -10,15 +10,18 @@ implementation. Knows nothing of text, positions or files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from florence2.model.attention import attend
 from florence2.model.config import VisionConfig
 from florence2.model.linear import Linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # How many positions of a map go through a layer together. A stage's widest tensors then stay in the processor's caches, and in memory
 # that the allocator hands out again; whole, the first stage's would be fetched from the system, page by page, at each use.

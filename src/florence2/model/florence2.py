@@ -9,9 +9,9 @@ layout without their ``model.`` prefix. Knows nothing of files, text or search.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from florence2.model.bart import Bart, EncodedPrompts
@@ -19,6 +19,9 @@ from florence2.model.cache import DecoderCache, Step
 from florence2.model.config import Florence2Config
 from florence2.model.davit import DaViT
 from florence2.model.projector import Projector
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class Florence2(nn.Module):

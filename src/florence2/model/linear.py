@@ -6,9 +6,13 @@ it (``florence2.model.packed``); here they are what they say, in plain PyTorch, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Linear(nn.Linear):

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from florence2.model import kernels
@@ -23,6 +23,9 @@ from florence2.model.bart import Attention
 from florence2.model.florence2 import Florence2
 from florence2.model.largest import largest
 from florence2.model.linear import Linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 ReadTensor = Callable[[str], Tensor]
 

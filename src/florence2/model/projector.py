@@ -8,13 +8,16 @@ them, projects and normalises. Source: Florence-2 (arXiv 2311.06242), feature so
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from florence2.model.config import VisionConfig
 from florence2.model.linear import Linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class PositionEmbedding2D(nn.Module):

@@ -8,14 +8,17 @@ fourth, the encoder's, which it never reads: prompts are embedded with the share
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from florence2.model.bart import Bart
 from florence2.model.config import TextConfig
 from florence2.model.linear import Linear
 from florence2.weights.names import DECODER_TABLE, HEAD
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class UntiedBart(Bart):
