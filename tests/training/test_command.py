@@ -188,19 +188,37 @@ def test_mistakes_are_told(tmp_path, capsys, words, message):
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
-@pytest.mark.parametrize(
-    ("hidden", "words"), [("pycocotools", ("evaluate",)), ("matplotlib", ("train", "-m", "florence-2-demo", "-o", "run"))]
-)
-def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, words):
+def without(hidden, *words, folder):
     code = f"import sys; sys.modules[{hidden!r}] = None; from florence2.cli import main; main(sys.argv[1:])"
-    arguments = [sys.executable, "-c", code, *words, "--data", "synthetic:3?tasks=OD&words=0"]
-    ended = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
+    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=folder, check=False)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "extra", "words"),
+    [
+        ("pycocotools", "evaluate", ("evaluate", "--data", "synthetic:3?tasks=OD&words=0")),
+        ("matplotlib", "synthetic", ("evaluate", "--data", "synthetic:3?tasks=OCR")),
+        ("matplotlib", "synthetic", ("train", "-m", "florence-2-demo", "-o", "run", "--data", "synthetic:3?tasks=OCR")),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, extra, words):
+    ended = without(hidden, *words, folder=tmp_path)
     assert ended.returncode == 1
-    assert f"florence2-engine[{words[0]}]" in ended.stderr
+    assert f"florence2-engine[{extra}]" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("taken", ["log.jsonl", "loss.png", "adapter/adapter_config.json", "checkpoint/config.json"])
+def test_training_and_evaluation_need_no_matplotlib(base, data, tmp_path):
+    trained = without("matplotlib", "train", "--model", base, "--data", data, "--output", "run", *SMALL, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "polyline" in (tmp_path / "run" / "loss.svg").read_text()
+    assert (tmp_path / "run" / "log.jsonl").read_text().count('"loss"') > 0
+    asked = ("evaluate", "--model", base, "--data", data)
+    measured = without("matplotlib", *asked, folder=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+
+
+@pytest.mark.parametrize("taken", ["log.jsonl", "loss.svg", "adapter/adapter_config.json", "checkpoint/config.json"])
 def test_a_run_writes_over_nothing(base, data, tmp_path, capsys, taken):
     mine = tmp_path / "run" / taken
     mine.parent.mkdir(parents=True)

@@ -77,5 +77,5 @@ def _fonts_folder() -> Path:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingExtra("printed words need the fonts that come with matplotlib: pip install 'florence2-engine[train]'") from error
+        raise MissingExtra("printed words need the fonts that come with matplotlib: pip install 'florence2-engine[synthetic]'") from error
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"

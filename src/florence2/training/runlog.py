@@ -1,6 +1,6 @@
 """What a training run tells: a line of JSON for every few steps, a picture of the loss, and TensorBoard's files where they are wanted.
 
-In: figures by step. Out: ``log.jsonl`` and ``loss.png`` in the run's folder. A run that goes on appends to what it told before.
+In: figures by step. Out: ``log.jsonl`` and ``loss.svg`` in the run's folder. A run that goes on appends to what it told before.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from florence2.errors import MissingExtra
+from florence2.training.plot import loss_plot
 
-LOG, PLOT = "log.jsonl", "loss.png"
+LOG, PLOT = "log.jsonl", "loss.svg"
 
 
 class RunLog:
@@ -23,11 +24,10 @@ class RunLog:
         tensorboard: write TensorBoard's files as well.
 
     Raises:
-        MissingExtra: what draws, or TensorBoard where it is wanted, is not installed.
+        MissingExtra: TensorBoard is wanted and not installed.
     """
 
     def __init__(self, folder: Path, num_steps: int = 0, *, tensorboard: bool = False) -> None:
-        _figure_class()  # before anything is computed
         self._folder = folder
         self.lines = [line for line in read_log(folder) if line["step"] <= num_steps]
         (folder / LOG).write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
@@ -45,7 +45,9 @@ class RunLog:
 
     def plot(self) -> None:
         """Draw the curves so far; nothing where there is no point yet."""
-        plot_losses(self.lines, self._folder / PLOT)
+        picture = loss_plot(self.lines)
+        if picture is not None:
+            (self._folder / PLOT).write_text(picture, encoding="utf-8")
 
     def close(self) -> None:
         """Draw a last time and let TensorBoard's files go."""
@@ -58,31 +60,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log; none where there is no log."""
     path = folder / LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
-def plot_losses(lines: list[dict[str, Any]], path: Path) -> None:
-    """Draw loss and validation loss over steps."""
-    if not lines:
-        return
-    figure = _figure_class()(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="loss a token", yscale="log")
-    for name, style in (("loss", "-"), ("validation", "o-")):
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, label=name, markersize=4)
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            "the loss plot needs the extra 'train' (matplotlib is missing): pip install 'florence2-engine[train]'"
-        ) from error
-    return Figure
 
 
 def _tensorboard(folder: Path, num_steps: int) -> Any:
