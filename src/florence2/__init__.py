@@ -51,28 +51,30 @@ _MODULES = frozenset({"client", "draw", "engine", "errors", "model", "results", 
 _ENGINE_PACKAGES = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, on its first use.
+if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
 
-    Raises:
-        MissingExtra: it needs a package that is not installed.
-    """
-    if name not in _MODULE_OF and name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
-        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _ENGINE_PACKAGES:
-            raise
-        from florence2.errors import MissingExtra
+    def __getattr__(name: str) -> Any:
+        """A public name, on its first use.
 
-        raise MissingExtra(
-            f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2-engine[engine]'"
-        ) from error
-    globals()[name] = value
-    return value
+        Raises:
+            MissingExtra: it needs a package that is not installed.
+        """
+        if name not in _MODULE_OF and name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            if name in _MODULES:
+                return importlib.import_module(f"{__name__}.{name}")
+            value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _ENGINE_PACKAGES:
+                raise
+            from florence2.errors import MissingExtra
+
+            raise MissingExtra(
+                f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2-engine[engine]'"
+            ) from error
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -37,7 +37,7 @@ from florence2.client.errors import (
     WrongClientMode,
     WrongClientModeError,
 )
-from florence2.client.options import LmmOptions
+from florence2.client.options import LmmOptions, PromptOptions
 from florence2.client.service import InferenceHTTPClient
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "ModelNotSelected",
     "ModelNotSelectedError",
     "ModelTaskTypeNotSupportedError",
+    "PromptOptions",
     "RegisteredModels",
     "RetryError",
     "ServerInfo",

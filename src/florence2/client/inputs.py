@@ -25,7 +25,8 @@ from florence2.client.errors import InvalidInput
 from florence2.client.pictures import Size
 from florence2.images import ImageInput, kind_of, shown
 
-ImageInputs = ImageInput | Sequence[Any]
+ImageList = list[Any] | tuple[Any, ...]
+ImageInputs = ImageInput | ImageList
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")

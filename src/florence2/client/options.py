@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 Region = str | Sequence[float]
+OnError = Literal["fail", "item"]
 
 
 class PromptOptions(TypedDict, total=False):
@@ -20,27 +21,35 @@ class PromptOptions(TypedDict, total=False):
     region: Region
 
 
-class LmmOptions(TypedDict, total=False):
-    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it.
+Prompts = Sequence[str | PromptOptions]
 
-    Attributes:
-        text: the text of a task that needs one, apart from its tag.
-        region: x1, y1, x2, y2 in pixels of the image as given, or ``<loc_…>`` tokens.
-        prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
-        num_beams: hypotheses followed at once.
-        no_repeat_ngram_size: no run of so many tokens comes twice; 0 switches it off.
-        scores: True adds scores to found objects.
-        coordinates: ``float`` for unrounded coordinates.
-        raw: True adds the generated text, its tokens and why it ended.
-        allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
-    """
+
+class LmmFields(TypedDict, total=False):
+    """``LmmOptions`` without ``prompts``, on which the type of the result depends."""
 
     text: str | None
     region: Region | None
-    prompts: Sequence[str | PromptOptions] | None
     num_beams: int | None
     no_repeat_ngram_size: int | None
     scores: bool | None
     coordinates: Literal["int", "float"] | None
     raw: bool | None
     allow_unknown_tag: bool | None
+
+
+class LmmOptions(LmmFields, total=False):
+    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it.
+
+    Attributes:
+        text: the text of a task that needs one, apart from its tag.
+        region: x1, y1, x2, y2 in pixels of the image as given, or ``<loc_…>`` tokens.
+        num_beams: hypotheses followed at once.
+        no_repeat_ngram_size: no run of so many tokens comes twice; 0 switches it off.
+        scores: True adds scores to found objects.
+        coordinates: ``float`` for unrounded coordinates.
+        raw: True adds the generated text, its tokens and why it ended.
+        allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
+        prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
+    """
+
+    prompts: Prompts | None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -26,18 +26,20 @@ from florence2.client.configuration import HTTPClientMode, InferenceConfiguratio
 from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, run_blocking
 from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
 from florence2.client.inputs import ImageInputs
-from florence2.client.options import LmmOptions
+from florence2.client.lmm_awaited import AwaitedLmm
+from florence2.client.lmm_blocking import BlockingLmm
+from florence2.client.options import LmmOptions, OnError
 from florence2.client.wire import Request, Target
 
 if TYPE_CHECKING:
-    from typing import Self, Unpack
+    from typing import Self
 
 T = TypeVar("T")
 DEFAULT_URL = "http://localhost:9001"
 KEY_VARIABLE = "FLORENCE2_API_KEY"
 
 
-class InferenceHTTPClient:
+class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
     """A client of a Florence-2 server: this project's, or any with the same interface.
 
     May be used by several threads and tasks at once. ``with client:`` or ``close`` ends its connections; ``async with client:``
@@ -139,70 +141,6 @@ class InferenceHTTPClient:
             yield self.select_model(model_id)
         finally:
             self._selected_model = before
-
-    def infer_lmm(
-        self,
-        inference_input: ImageInputs,
-        model_id: str | None = None,
-        prompt: str | None = None,
-        model_id_in_path: bool = False,
-        max_new_tokens: int | None = None,
-        enable_thinking: bool | None = None,
-        *,
-        on_error: Literal["fail", "item"] = "fail",
-        typed: bool = False,
-        progress: Progress = False,
-        **options: Unpack[LmmOptions],
-    ) -> Any:
-        """What the model says about an image, or about each image of a list.
-
-        Args:
-            inference_input: a path, URL, base64 text or data URI, bytes of an image file, Pillow image (any mode), numpy array
-                (uint8, BGR unless the configuration says RGB), or a list of such.
-            model_id: the model; left out, the selected one.
-            prompt: a task's tag with what belongs to it, or free text.
-            model_id_in_path: name the model in the path as well.
-            max_new_tokens: the longest answer in tokens.
-            enable_thinking: passed on; Florence-2 does not heed it.
-            on_error: with a list, ``fail`` raises the first error, ``item`` puts each error in its image's place.
-            typed: give ``Answer`` objects instead of the server's JSON.
-            progress: with a list, True shows a bar, a function is called with the images done and all images.
-            options: see ``LmmOptions``.
-
-        Returns:
-            The server's JSON, ``{"inference_id", "time", "image", "response"}``; a list, always a list, for a list.
-
-        Raises:
-            InvalidInput: something that is no image; said before anything is sent where that can be known.
-            InvalidParameter: an option that is not known.
-            ModelNotSelected: no model named and none selected.
-            CallError: the server answered with an error.
-            ConnectionFailed: no answer came.
-            CallTimeout: it took too long.
-            UnexpectedAnswer: it was no answer of such a server.
-        """
-        fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
-        return self._block(partial(calls.infer, call=call, given=inference_input))
-
-    async def infer_lmm_async(
-        self,
-        inference_input: ImageInputs,
-        model_id: str | None = None,
-        prompt: str | None = None,
-        model_id_in_path: bool = False,
-        max_new_tokens: int | None = None,
-        enable_thinking: bool | None = None,
-        *,
-        on_error: Literal["fail", "item"] = "fail",
-        typed: bool = False,
-        progress: Progress = False,
-        **options: Unpack[LmmOptions],
-    ) -> Any:
-        """As ``infer_lmm``, awaited."""
-        fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
-        return await self._await(partial(calls.infer, call=call, given=inference_input))
 
     def get_server_info(self) -> ServerInfo:
         """The server's name, version and id; asked without the key."""
@@ -318,7 +256,7 @@ class InferenceHTTPClient:
         model_id: str | None,
         fields: dict[str, Any],
         model_id_in_path: bool,
-        on_error: Literal["fail", "item"],
+        on_error: OnError,
         typed: bool,
         progress: Progress,
     ) -> LmmCall:
@@ -334,6 +272,12 @@ class InferenceHTTPClient:
             raise ModelNotSelected("name a model with model_id=, or choose one with select_model", field="model_id")
         given = {name: value for name, value in fields.items() if value is not None}
         return LmmCall(self._target(), model_id, given, model_id_in_path, on_error, typed, progress, self._own_servers)
+
+    def _answer(self, call: LmmCall, given: ImageInputs) -> Any:
+        return self._block(partial(calls.infer, call=call, given=given))
+
+    async def _answered(self, call: LmmCall, given: ImageInputs) -> Any:
+        return await self._await(partial(calls.infer, call=call, given=given))
 
     def _on_models(self, make_request: Callable[[Target], Request]) -> Callable[[Connection], Coroutine[Any, Any, RegisteredModels]]:
         target = self._managing()

@@ -19,8 +19,10 @@ __all__ = ["Settings", "create_app"]
 _MODULE_OF = {"create_app": "florence2.server.app", "Settings": "florence2.server.settings"}
 
 
-def __getattr__(name: str) -> Any:
-    # The command line imports this room to know its command; it must not pay for what only a running server needs.
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
+
+    def __getattr__(name: str) -> Any:
+        # The command line imports this room to know its command; it must not pay for what only a running server needs.
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)

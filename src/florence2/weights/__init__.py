@@ -41,7 +41,9 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"florence2.weights.{_LAZY[name]}"), name)
+if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"florence2.weights.{_LAZY[name]}"), name)
