@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 import florence2
+from florence2.engine import engine as engine_module
 from florence2.engine.engine import Engine
 from florence2.errors import (
     EngineClosed,
@@ -316,3 +318,13 @@ def test_the_length_of_a_prompt_is_told_without_an_image(engine: Engine) -> None
     engine.check_length("<REGION_TO_OCR>", region=(0, 0, 50, 50))
     with pytest.raises(PromptTooLong):
         engine.check_length("<OPEN_VOCABULARY_DETECTION>", text="word " * 5000)
+
+
+def test_the_demo_says_what_it_is_where_no_model_was_named(caplog: pytest.LogCaptureFixture) -> None:
+    engine_module._tell_of_demo.cache_clear()
+    for name in (None, None, "florence-2-demo"):
+        with florence2.load(*(() if name is None else (name,)), device="cpu"):
+            pass
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.name.split(".")[0] for record in told] == ["florence2"]
+    assert 'not photographs; load("florence-2-base")' in told[0].getMessage()

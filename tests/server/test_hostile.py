@@ -14,7 +14,7 @@ from florence2.server.auth import Keys
 from florence2.server.check import run_check
 from florence2.server.fetch import Fetcher
 from florence2.server.logs import FIELDS, TextFormatter
-from florence2.server.settings import Settings
+from florence2.server.settings import Settings, differing
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
 
@@ -116,11 +116,12 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
     (tmp_path / "keys").write_text(SECRET + "\n", encoding="utf-8")
     settings = Settings(api_keys_file=tmp_path / "keys")
     assert Keys(settings).first == SECRET
-    run_check(settings)
+    run_check(settings, differing(settings, {}))
     shown = capsys.readouterr().out
     assert "all is well" in shown
     assert SECRET not in shown
     assert "florence-2-demo on cpu in " in shown
+    assert "not photographs; --model florence-2-base" in shown
 
 
 def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from florence2.errors import DownloadError, ModelNotFound
+from florence2.errors import DownloadError, InvalidOption, ModelNotFound
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.models import Models
 from florence2.server.settings import Settings
@@ -29,8 +30,8 @@ class FakeLoader:
         self.may_go_on.set()
         self.failure: Exception | None = None
 
-    def __call__(self, source: str) -> FakeEngine:
-        self.sources.append(source)
+    def __call__(self, source: str, adapters: Sequence[str] = ()) -> FakeEngine:
+        self.sources.append(source if not adapters else f"{source} + {' + '.join(adapters)}")
         assert self.may_go_on.wait(10)
         if self.failure is not None:
             raise self.failure
@@ -240,3 +241,32 @@ async def test_the_description_has_the_errors_of_management() -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
     for path in ("/model/add", "/model/remove", "/model/clear"):
         assert {"401", "403", "404", "422", "502"} <= paths[path]["post"]["responses"].keys()
+
+
+async def test_adapters_are_merged_into_the_model_that_they_are_for() -> None:
+    loader = FakeLoader()
+    models = models_of(loader, model=["florence-2-base"], adapter=["owner/cats", "florence-2-base=owner/dogs"])
+    await models.preload()
+    await models.get("florence-2-large")
+    assert loader.sources == ["florence-2-base + owner/cats + owner/dogs", "florence-2-large"]
+    loader = FakeLoader()
+    models = models_of(loader, model=["plain=florence-2-base", "cats=florence-2-base"], adapter=["cats=owner/cats"])
+    await models.preload()
+    assert loader.sources == ["florence-2-base", "florence-2-base + owner/cats"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model": ["florence-2-base", "florence-2-large"], "adapter": ["owner/cats"]}, "could be for florence-2-base or florence-2-large"),
+        ({"model": ["florence-2-base"], "adapter": ["cats=owner/cats"]}, "is for 'cats', and there is florence-2-base"),
+        ({"model": [], "adapter": ["owner/cats"]}, "could be for no model at the start"),
+    ],
+)
+def test_adapters_of_no_model_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidOption, match=told):
+        models_of(**settings)
+
+
+def test_a_source_that_is_a_path_goes_by_its_whole_name() -> None:
+    assert models_of(model=["/no/such/folder"]).canonical("/no/such/folder") == "/no/such/folder"

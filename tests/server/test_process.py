@@ -151,11 +151,78 @@ def test_check_says_what_holds_and_asks_every_task() -> None:
     models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
     done = run("--check", "--port", "0", "--set", f"models={models}", FLORENCE2_API_KEYS="check-key")
     assert done.returncode == 0, done.stderr
-    assert "port = 0\n" in done.stdout
-    assert "host = " in done.stdout
-    assert len(re.findall(r"^florence-2-demo <\w+> \d", done.stdout, re.MULTILINE)) == 15
-    assert done.stdout.endswith("all is well\n")
-    assert "check-key" not in done.stdout + done.stderr
+    assert "  port = 0  (--port)\n" in done.stdout
+    assert '  api_keys = "1 of them"  (FLORENCE2_API_KEYS in the environment)\n' in done.stdout
+    assert "host = " not in done.stdout  # as it is by default
+    assert len(re.findall(r"^  <\w+> +\d+\.\d\d s  .", done.stdout, re.MULTILINE)) == 15
+    assert done.stdout.endswith("all is well: 15 answers of 1 model\n")
+    assert "check-key" not in done.stdout
+    assert done.stderr == ""  # no line of the log
+
+
+def test_check_reports_every_model_and_what_is_wrong_with_it() -> None:
+    models = json.dumps({"mine": str(tiny_checkpoint())})
+    words = ("--check", "--model", "/no/such/folder", "--model", "mine", "--set", f"models={models}")
+    done = run(*words, FLORENCE2_PROT="1")
+    assert (done.returncode, done.stderr) == (1, "florence2: the check found 1 fault; the report says where\n")
+    assert "no such setting: FLORENCE2_PROT (did you mean port?)" in done.stdout
+    assert "/no/such/folder FAILED: There is no folder /no/such/folder" in done.stdout
+    assert len(re.findall(r"^  <\w+> +\d", done.stdout, re.MULTILINE)) == 15
+    done = run(*words, "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"], [model["id"] for model in report["models"]]) == (1, False, ["/no/such/folder", "mine"])
+    assert "There is no folder" in report["models"][0]["error"]
+    assert len(report["models"][1]["tasks"]) == 15
+    assert all(task["error"] is None and task["seconds"] > 0 for task in report["models"][1]["tasks"])
+
+
+def test_check_tells_why_a_download_failed() -> None:
+    done = run("--check", "--model", "florence-2-base", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_CACHE="/tmp/none", HF_HUB_OFFLINE="0")
+    assert done.returncode == 1
+    assert re.search(r"^florence-2-base FAILED: .* could not be fetched .*HF_ENDPOINT, then try again", done.stdout, re.MULTILINE)
+    assert done.stderr.startswith("florence2: the check found 1 fault")
+
+
+def test_json_without_check_is_a_mistake() -> None:
+    done = run("--json")
+    assert (done.returncode, done.stderr) == (2, "florence2: --json goes with --check; the log is JSON with --log-json\n")
+
+
+def test_the_log_says_what_answers_where_no_model_was_named() -> None:
+    command = [sys.executable, "-m", "florence2.server", "--port", "0"]
+    for words, is_told in (((), True), (("--model", "florence-2-demo"), False), (("-q",), False)):
+        names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+        server = Server(subprocess.Popen([*command, *words], env=names, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
+        if words == ("-q",):
+            time.sleep(8)
+        else:
+            server.wait_for("ready: florence-2-demo")
+        assert server.stop() == 0
+        assert ("only requests for florence-2-demo reach it" in server.log) == is_told
+        assert ("--model florence-2-base at the start" in server.log) == is_told
+        assert "try: curl" not in server.log  # that is for terminals
+
+
+def test_a_terminal_is_told_the_call_to_begin_with() -> None:
+    ours, its = os.openpty()
+    command = [sys.executable, "-m", "florence2.server", "--port", "0"]
+    names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+    models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
+    process = subprocess.Popen([*command, "--set", f"models={models}"], env={**names, "TERM": "xterm"}, stderr=its, stdout=its)
+    os.close(its)
+    seen = b""
+    try:
+        while b"prompt=<CAPTION>'" not in seen:
+            seen += os.read(ours, 4096)
+    finally:
+        process.terminate()
+        process.wait(30)
+        os.close(ours)
+    port = re.search(rb"running on http://127.0.0.1:(\d+)", seen)
+    assert port is not None
+    url = f"http://localhost:{port[1].decode()}"
+    told = f"open {url} or try: curl {url}/infer/lmm/florence-2-demo -F image=@photo.jpg --form-string 'prompt=<CAPTION>'"
+    assert told.encode() in seen
 
 
 def test_model_that_is_not_there_ends_the_server() -> None:

@@ -404,3 +404,35 @@ async def test_base64_without_ceremony() -> None:
     async with client_of() as client:
         response = await post(client, image={"type": "BASE64", "value": f"data:image/png;base64,{value}", "extra": 1})
     assert response.status_code == 200
+
+
+async def test_the_landing_says_what_answers_where_no_model_was_named() -> None:
+    for settings, is_told in (({}, True), ({"model": ["florence-2-demo"]}, False), ({"model": ["florence-2-base"]}, False)):
+        async with client_of(**settings) as client:
+            page = await client.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+            content = (await client.get("/", headers={"accept": "application/json"})).json()
+            assert (await client.get("/")).headers["content-type"].startswith("text/html")
+        assert ("knows drawn shapes and words, not photographs" in page.text) == is_told
+        assert ("--model florence-2-base" in (content["notice"] or "")) == is_told
+        assert ("only requests for florence-2-demo reach it" in page.text) == is_told
+        assert content["models"][0] == settings.get("model", ["florence-2-demo"])[0]
+        assert content["links"] == {"routes": "/docs", "errors": "/docs/errors", "readiness": "/readiness"}
+
+
+async def test_base_is_never_answered_by_the_demo() -> None:
+    asked: list[str] = []
+
+    def load(source: str) -> FakeEngine:
+        asked.append(source)
+        return FakeEngine()
+
+    async with client_of(loader=load) as client:
+        for name in ("florence-2-base", "florence-pretrains/1", "florence-2-demo"):
+            response = await post(client, model_id=name)
+            assert (response.status_code, response.headers["x-model-id"]) == (
+                200,
+                "florence-2-demo" if "demo" in name else "florence-2-base",
+            )
+    assert sorted(asked) == ["florence-2-base", "florence-2-demo"]
+    async with client_of(loader=load) as client:
+        assert (await post(client, model_id=None)).status_code == 422

@@ -12,7 +12,7 @@ import pytest
 
 from florence2.errors import InvalidOption
 from florence2.server.command import serve
-from florence2.server.settings import FLAGS, PROFILES, Settings, notices, parse_assignments, read_settings
+from florence2.server.settings import FLAGS, PROFILES, Settings, differing, notices, parse_assignments, read_settings
 from florence2.server.sources import FOREIGN_NAMES
 
 
@@ -112,9 +112,9 @@ def test_profiles_that_need_keys(profile: str, tmp_path: Path) -> None:
         ({"ssl_certfile": "a.pem"}, "ssl_keyfile"),
         ({"loadable": "named", "model": []}, "no model"),
         ({"config": "/nope.toml"}, "no settings file"),
-        ({"port": "x"}, "port (--port): "),
+        ({"port": "x"}, "--port: "),
         ({"max_images": 0}, "max_images (--set max_images): "),
-        ({"root_path": "/a b"}, "root_path (--root-path): expected a path such as /florence2"),
+        ({"root_path": "/a b"}, "--root-path: expected a path such as /florence2"),
     ],
 )
 def test_mistakes(flags: dict[str, Any], words: str) -> None:
@@ -209,7 +209,7 @@ def test_levels_of_the_log(given: str, level: str) -> None:
 
 
 def test_flags_are_those_of_the_command() -> None:
-    assert set(inspect.signature(serve).parameters) - {"set_", "check"} == FLAGS
+    assert set(inspect.signature(serve).parameters) - {"set_", "check", "as_json"} == FLAGS
 
 
 @pytest.mark.parametrize(("given", "path"), [("", ""), ("/", ""), ("florence2/", "/florence2"), ("/a/b/", "/a/b")])
@@ -242,3 +242,28 @@ def test_keys_are_not_shown() -> None:
 def test_keys_that_got_lost_do_not_open_the_server(keys: str) -> None:
     with pytest.raises(InvalidOption, match="holds no key"):
         read_settings({"api_keys": keys})
+
+
+def test_what_differs_says_where_it_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "florence2.toml"
+    file.write_text('# mine\nmax_images = 11\napi_keys = ["a-long-key"]\n', encoding="utf-8")
+    monkeypatch.setenv("FLORENCE2_MODEL", "florence-2-base")
+    flags = {"config": file, "port": 9001, "profile": "dedicated", "adapter": ["owner/cats"]}
+    found = differing(read_settings(flags), flags)
+    assert "port" not in found  # as it is by default
+    assert found["max_images"] == (11, f"{file}, line 2")
+    assert found["api_keys"] == ("1 of them", f"{file}, line 3")
+    assert found["model"] == (["florence-2-base"], "FLORENCE2_MODEL in the environment")
+    assert found["adapter"] == (["owner/cats"], "--adapter")
+    assert found["request_timeout_s"] == (120.0, "profile dedicated")
+
+
+def test_the_demo_is_unasked_where_no_source_names_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "florence2.toml"
+    file.write_text('model = ["florence-2-demo"]\n', encoding="utf-8")
+    assert read_settings({}).is_demo_unasked
+    assert read_settings({"port": 1, "profile": "local"}).is_demo_unasked
+    for flags in ({"config": file}, {"model": ["florence-2-demo"]}, {"models": {"florence-2-demo": "/mine"}}, {"model": []}):
+        assert not read_settings(flags).is_demo_unasked
+    monkeypatch.setenv("FLORENCE2_MODEL", "florence-2-demo")
+    assert not read_settings({}).is_demo_unasked

@@ -6,11 +6,12 @@ reaches the scheduler is sound. Answers come back by futures. Knows nothing of H
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +37,7 @@ from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve
+from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from florence2.results import Result
     from florence2.weights.checkpoint import Checkpoint
 
-DEFAULT_MODEL = "florence-2-demo"
+logger = logging.getLogger(__name__)
+
 DEFAULT_MAX_ROWS = 48
 DEFAULT_IMAGE_CACHE_BYTES = 134217728
 # A CPU is busy with one image; a GPU takes several in little more than the time of one.
@@ -53,7 +56,7 @@ DEFAULT_IMAGES_PER_PASS = 8
 
 
 def load(
-    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    name: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "auto",
     precision: str = "auto",
@@ -64,7 +67,8 @@ def load(
     """An engine with a checkpoint, ready to answer.
 
     Args:
-        name: an alias such as "florence-2-base", "alias@revision", a hub id, or a folder.
+        name: an alias such as "florence-2-base", "alias@revision", a hub id, or a folder. None is "florence-2-demo", which knows drawn
+            shapes and no photographs; a warning in the log says so, once a process.
         device: "auto" (cuda, else mps, else cpu) or a device's name.
         precision: "auto", "fp32", "bf16", "fp16", or "int8" on a CPU. "auto" is bf16 where the processor or GPU has instructions for
             it, fp16 on other GPUs, and fp32 elsewhere.
@@ -79,8 +83,17 @@ def load(
         CheckpointError: the folder's files are damaged, incomplete or foreign.
         InvalidOption: no such device or precision, or a number out of range.
     """
+    if name is None:
+        _tell_of_demo()
+        name = DEMO
     options = {"device": device, "precision": precision, "adapters": adapters, "max_rows": max_rows, "image_cache_bytes": image_cache_bytes}
     return Loading(partial(load_here, name, **options)).result()
+
+
+@cache
+def _tell_of_demo() -> None:
+    """Say once what answers where nobody chose a model."""
+    logger.warning('load() without a name is %s, %s; load("%s") is for those', DEMO, DEMO_IS, REAL)
 
 
 def load_here(
@@ -108,6 +121,7 @@ def load_here(
     if packing is None and not numbers.is_exact:
         refine_head(model)
     give_back_memory()
+    logger.info("%s from %s on %s in %s", name, checkpoint.folder, place, numbers.name)
     runner: Model = model
     if place.type == "cuda":
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)

@@ -140,6 +140,8 @@ async def _preload(service: Service, on_ready: Callable[[], None], on_failure: C
     else:
         on_ready()
         logger.info("ready: %s", ", ".join(model.id for model in service.models.loaded))
+        if service.notice is not None:
+            logger.info(service.notice)
 
 
 async def _raise_own(_: HTTPConnection, error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from florence2.console import manner, notify
-from florence2.errors import MissingExtra
+from florence2.errors import InvalidOption, MissingExtra
 from florence2.flags import DEVICES, PRECISIONS, model_option, one_of
 
 PACKAGES = frozenset(
@@ -26,6 +26,12 @@ PACKAGES = frozenset(
 def serve(
     model: Annotated[
         list[str] | None, model_option("Loaded before the server is ready: alias, hub id, folder, or NAME=FOLDER. May be repeated.")
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter", "-a", help="A LoRA adapter to merge into the model, or NAME=ADAPTER into one of several. May be repeated."
+        ),
     ] = None,
     profile: Annotated[
         str | None,
@@ -51,14 +57,15 @@ def serve(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of docs/server.md. May be repeated.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Show the settings, load, answer one image per task, and leave.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Load, answer one image per task, report, and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: the report as JSON.")] = False,
 ) -> None:
     """Serve models over HTTP, a drop-in for Roboflow's /infer/lmm."""
     try:
         from florence2.server.check import run_check
         from florence2.server.logs import set_up
         from florence2.server.process import serve as run
-        from florence2.server.settings import notices, parse_assignments, read_settings
+        from florence2.server.settings import differing, notices, parse_assignments, read_settings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in PACKAGES:
             raise
@@ -68,19 +75,23 @@ def serve(
 
     flags: dict[str, Any] = {
         **parse_assignments(set_ or ()),
-        **_given(model=model, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
+        **_given(model=model, adapter=adapter, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
         **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
     }
     settings = read_settings(flags)
     if "log_level" not in settings.model_fields_set and (manner.is_quiet or manner.is_verbose):
         settings = settings.model_copy(update={"log_level": "warning" if manner.is_quiet else "debug"})
-    set_up(settings.log_level, settings.log_json)
-    for line in notices(os.environ, settings):
-        notify(f"florence2: {line}")
+    if as_json and not check:
+        raise InvalidOption("--json goes with --check; the log is JSON with --log-json", field="as_json")
+    # A report stands alone: what the log would say of a failure is in it.
+    set_up("critical" if check and not manner.is_verbose else settings.log_level, settings.log_json)
+    unread = notices(os.environ, settings)
     if check:
-        run_check(settings)
-    else:
-        run(settings)
+        run_check(settings, differing(settings, flags), unread, as_json=as_json)
+        return
+    for line in unread:
+        notify(f"florence2: {line}")
+    run(settings)
 
 
 def _given(**flags: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Runs in threads of the event loop's pool. Knows nothing of requests or of which 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class EngineLoader:
         self._is_stopped = False
         self._lock = threading.Lock()
 
-    def __call__(self, source: str) -> Engine:
+    def __call__(self, source: str, adapters: Sequence[str] = ()) -> Engine:
         """The engine, which has answered once.
 
         Raises:
@@ -39,7 +40,12 @@ class EngineLoader:
 
         settings = self._settings
         work = partial(
-            load_here, source, device=settings.device, precision=settings.precision, image_cache_bytes=settings.image_cache_bytes
+            load_here,
+            source,
+            device=settings.device,
+            precision=settings.precision,
+            adapters=adapters,
+            image_cache_bytes=settings.image_cache_bytes,
         )
         loading = Loading(work)
         with self._lock:

@@ -23,7 +23,7 @@ from florence2.results import Result
 from florence2.schemas import LoadedModelEntry, Registry
 from florence2.server.ending import in_thread
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
-from florence2.server.naming import FOREIGN_IDS, name_models
+from florence2.server.naming import FOREIGN_IDS, name_adapters, name_models
 from florence2.server.settings import Settings
 from florence2.weights.aliases import ALIASES
 
@@ -57,7 +57,8 @@ class AnsweringEngine(Protocol):
         ...
 
 
-Loader = Callable[[str], AnsweringEngine]
+Loader = Callable[..., AnsweringEngine]
+"""Makes an engine of a source; where adapters are to be merged, they come as ``adapters``."""
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Models:
         stop_loading: ends what the loader is doing.
 
     Raises:
-        InvalidOption: two models have one name.
+        InvalidOption: two models have one name, or an adapter belongs to none.
     """
 
     def __init__(self, settings: Settings, loader: Loader, *, stop_loading: Callable[[], None] = lambda: None) -> None:
@@ -98,6 +99,7 @@ class Models:
         at_start = name_models(settings.model, settings.models)
         self._named = {**settings.models, **at_start}
         self._pinned = list(at_start)
+        self._adapters = name_adapters(settings.adapter, at_start)
         self._loaded: dict[str, LoadedModel] = {}
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -108,6 +110,11 @@ class Models:
     def loaded(self) -> list[LoadedModel]:
         """Those that are ready, in the order of loading."""
         return list(self._loaded.values())
+
+    @property
+    def at_start(self) -> list[str]:
+        """The ids of those that the settings name, in their order."""
+        return list(self._pinned)
 
     @property
     def is_preloaded(self) -> bool:
@@ -125,8 +132,8 @@ class Models:
         Raises:
             ModelNotFound: no such model here, or not one that a request may load.
         """
-        name = name.strip("/")
-        for candidate in (name, FOREIGN_IDS.get(name)):
+        whole, name = name, name.strip("/")
+        for candidate in (whole, name, FOREIGN_IDS.get(name)):
             if candidate in self._named or (candidate in ALIASES and self._settings.loadable != "named"):
                 return candidate
         stem, _, revision = name.partition("@")
@@ -240,9 +247,11 @@ class Models:
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
         source = self._named.get(model_id, model_id)
-        logger.info("loading %s%s", model_id, "" if source == model_id else f" from {source}")
+        adapters = self._adapters.get(model_id)
+        merged = f" with {', '.join(adapters)}" if adapters else ""
+        logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)
         try:
-            engine = await in_thread("florence2-loader", partial(self._loader, source))
+            engine = await in_thread("florence2-loader", partial(self._loader, source, **({"adapters": adapters} if adapters else {})))
         except Exception as error:
             is_told = isinstance(error, Florence2Error)
             logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_told else error)

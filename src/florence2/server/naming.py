@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from florence2.errors import InvalidOption
@@ -49,6 +49,33 @@ def name_models(sources: Sequence[str], models: Mapping[str, str]) -> dict[str, 
     chosen = dict.fromkeys(short[_absolute(one)] if _is_unnamed_folder(one, models) else _split(one)[0] for one in sources)
     folders = {name: folder for folder, name in short.items()}
     return {name: named[name] if name in named else folders[name] for name in chosen}
+
+
+def name_adapters(adapters: Sequence[str], models: Mapping[str, str]) -> dict[str, list[str]]:
+    """The adapters of each model that is loaded at the start, in their order.
+
+    Args:
+        adapters: what the setting ``adapter`` lists: folders and hub ids, each with ``NAME=`` in front where there are several models.
+        models: as ``name_models`` gave them.
+
+    Raises:
+        InvalidOption: an adapter of no model, or it is not said of which.
+    """
+    found: dict[str, list[str]] = {}
+    for one in adapters:
+        name, equals, source = one.partition("=")
+        if not equals or _is_folder(one):
+            if len(models) != 1:
+                raise InvalidOption(f"the adapter {one} could be for {_listed(models)}; say for which: NAME={one}", field="adapter")
+            name, source = next(iter(models)), one
+        elif name not in models:
+            raise InvalidOption(f"the adapter {one} is for {name!r}, and there is {_listed(models)}", field="adapter")
+        found.setdefault(name, []).append(source)
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " or ".join(names) or "no model at the start"
 
 
 def _given(sources: Sequence[str], models: Mapping[str, str]) -> list[tuple[str, str]]:

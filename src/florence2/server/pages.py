@@ -27,19 +27,20 @@ POLICY = (
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "pre{background:#f4f4f4;padding:1rem;overflow:auto}td,th{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top}"
-    ":target{background:#fff3c4}"
+    ":target,.notice{background:#fff3c4}.notice{padding:.5rem 1rem}"
 )
 EXAMPLE = """curl {root}/infer/lmm -H 'Content-Type: application/json' -d '{{
   "model_id": "{model}", "prompt": "<CAPTION>",
   "image": {{"type": "base64", "value": "'$(base64 -w0 scene.png)'"}}}}'"""
 
 
-def landing(models: Sequence[str], root: str) -> str:
-    """The page at ``/``; ``root`` is the path below which the server is offered."""
+def landing(models: Sequence[str], root: str, notice: str | None = None) -> str:
+    """The page at ``/``; ``root`` is the path below which the server is offered, ``notice`` what is to be known of its model."""
     example = EXAMPLE.format(root=f"http://localhost:9001{root}", model=models[0] if models else "florence-2-base")
     return _page(
         "florence2",
         f"<h1>florence2 {__version__}</h1><p>Captions, boxes, masks and text of images.</p>"
+        f"{'' if notice is None else f'<p class=notice>{html.escape(notice[:1].upper() + notice[1:])}.</p>'}"
         f"<p>Models: {html.escape(', '.join(models))}</p><pre>{html.escape(example)}</pre>"
         f'<p><a href="{root}/docs">All routes</a> · <a href="{root}/docs/errors">Errors</a> · <a href="{root}/readiness">Ready?</a></p>',
     )

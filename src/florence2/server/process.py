@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -18,6 +20,7 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
+from florence2.console import is_interactive, manner, say
 from florence2.errors import Florence2Error
 from florence2.server.app import create_app
 from florence2.server.connection import BoundedProtocol
@@ -61,6 +64,12 @@ class DrainingServer(uvicorn.Server):
         self._closes_at = time.monotonic() + self._delay_s
         self.deadline.within(self._delay_s + self._longest_s)
 
+    @property
+    def port(self) -> int | None:
+        """Where it listens, once it does."""
+        sockets = [one for server in getattr(self, "servers", ()) for one in server.sockets]
+        return sockets[0].getsockname()[1] if sockets else None
+
     async def on_tick(self, counter: int) -> bool:
         """Look whether the pause is over, and at the number of connections."""
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
@@ -103,7 +112,13 @@ def serve(settings: Settings) -> None:
         servers[0].deadline.exit_code = 1
         servers[0].should_exit = True
 
-    app = create_app(settings, on_ready=_settle_memory, on_failure=fail)
+    def ready() -> None:
+        _settle_memory()
+        if is_interactive(sys.stderr) and not manner.is_quiet and not settings.log_json:
+            flush()
+            say(_first_call(settings, servers[0].port, app.state.service.models.known))
+
+    app = create_app(settings, on_ready=ready, on_failure=fail)
     server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s, settings.max_connections)
     servers.append(server)
     try:
@@ -115,6 +130,14 @@ def serve(settings: Settings) -> None:
     flush()
     if failures or not server.started:
         raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
+
+
+def _first_call(settings: Settings, port: int | None, models: Sequence[str]) -> str:
+    """A line to copy: the call that shows that the server answers."""
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
+    address = f"{'https' if settings.ssl_certfile else 'http'}://{host}:{port or settings.port}{settings.root_path}"
+    key = " -F api_key=KEY" if settings.api_keys or settings.api_keys_file else ""
+    return f"open {address} or try: curl {address}/infer/lmm/{models[0]} -F image=@photo.jpg --form-string 'prompt=<CAPTION>'{key}"
 
 
 def _settle_memory() -> None:

@@ -29,6 +29,7 @@ from florence2.server.models import Models
 from florence2.server.requests import infer_request, missing_model, read_fields, validate
 from florence2.server.settings import Settings
 from florence2.version import __version__
+from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 
 NAME = "florence2 server"
 MODEL_BODY_BYTES = 2**14  # of the routes that manage models
@@ -56,6 +57,14 @@ class Service:
     uuid: str
     cold_starts: int = 0
     failure: str | None = None
+
+    @property
+    def notice(self) -> str | None:
+        """What is to be known of the model that was loaded because nobody named one."""
+        if not self.settings.is_demo_unasked:
+            return None
+        real = "" if self.settings.loadable == "named" else f"; {REAL} answers by its own name, and is downloaded at its first request"
+        return f"no --model is given, so {DEMO} is loaded, {DEMO_IS}; only requests for {DEMO} reach it{real} (--model {REAL} at the start)"
 
     @property
     def is_ready(self) -> bool:
@@ -241,10 +250,16 @@ def _check_management(service: Service) -> None:
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def landing(request: Request) -> HTMLResponse:
-    """A page for people who open the address in a browser."""
+async def landing(request: Request) -> Response:
+    """A page for people who open the address in a browser; the same as JSON for programs that ask for it."""
     service = service_of(request)
-    return HTMLResponse(pages.landing(service.models.known, service.settings.root_path))
+    models, root, accepted = service.models.known, service.settings.root_path, request.headers.get("accept", "")
+    vary = {"vary": "Accept"}
+    if "application/json" in accepted and "text/html" not in accepted:
+        links = {name: f"{root}/{path}" for name, path in (("routes", "docs"), ("errors", "docs/errors"), ("readiness", "readiness"))}
+        content = {"name": NAME, "version": __version__, "models": models, "notice": service.notice, "links": links}
+        return JSONResponse(content, headers=vary)
+    return HTMLResponse(pages.landing(models, root, service.notice), headers=vary)
 
 
 @router.get("/info", response_model=ServerInfo, tags=["server"])

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
 from florence2.server import sources
+from florence2.weights.aliases import DEMO
 
 Names = Annotated[list[str], NoDecode]
 Profile = Literal["local", "dedicated", "hosted"]
@@ -55,7 +56,10 @@ PROFILES: dict[str, dict[str, Any]] = {
 
 # Settings that the command line has a flag of their own for; the others go by --set.
 FLAGS = frozenset(
-    {"model", "profile", "host", "port", "config", "api_keys_file", "root_path", "device", "precision", "log_level", "log_json"}
+    {
+        *("model", "adapter", "profile", "host", "port", "config", "api_keys_file", "root_path"),
+        *("device", "precision", "log_level", "log_json"),
+    }
 )
 _LEVELS = {"warn": "warning", "fatal": "critical", "10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"}
 
@@ -99,8 +103,12 @@ class Settings(BaseSettings):
     allow_key_in_header: bool = Field(default=True, description="Accept a key as Authorization: Bearer.")
 
     model: Names = Field(
-        default=["florence-2-demo"],
+        default=[DEMO],
         description="Models loaded before the server is ready: alias, alias@revision, hub id or folder, or NAME= and one of these.",
+    )
+    adapter: Names = Field(
+        default=[],
+        description="LoRA adapters merged into the model of `model`: folder or hub id; NAME= in front says into which of several.",
     )
     models: dict[str, str] = Field(default={}, description="Names of your own, and what each means: alias, hub id or folder.")
     loadable: Literal["named", "aliases", "any"] = Field(
@@ -170,12 +178,17 @@ class Settings(BaseSettings):
     )
 
     @property
+    def is_demo_unasked(self) -> bool:
+        """Whether the demo is loaded because nobody said what is to be."""
+        return "model" not in self.model_fields_set and self.model == [DEMO] and DEMO not in self.models
+
+    @property
     def help_root(self) -> str:
         """Where clients find the page of errors. Not made of the request's `Host`, which is anybody's to write."""
         return (self.public_url or self.root_path).rstrip("/") + "/docs/errors"
 
     @field_validator(
-        "allow_origins", "allow_hosts", "trusted_proxies", "model", "url_allow_list", "url_deny_list", "api_keys", mode="before"
+        "allow_origins", "allow_hosts", "trusted_proxies", "model", "adapter", "url_allow_list", "url_deny_list", "api_keys", mode="before"
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -291,6 +304,19 @@ def notices(environment: Mapping[str, str], settings: Settings) -> list[str]:
     return lines
 
 
+def differing(settings: Settings, flags: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """The settings that are not as they are by default: each with its value, keys counted only, and where it was set."""
+    found: dict[str, tuple[Any, str]] = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if value == field.default:
+            continue
+        one = _where(name, flags)
+        shown = f"{len(value)} of them" if name == "api_keys" else settings.model_dump(mode="json", include={name})[name]
+        found[name] = shown, one.place if one else f"profile {settings.profile}"
+    return found
+
+
 def settings_table() -> str:
     """All settings, as Markdown for the documentation."""
     foreign: dict[str, list[str]] = {}
@@ -323,6 +349,8 @@ def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, A
     place = f" ({one.place})" if one else ""
     if name not in Settings.model_fields:
         return f"unknown setting {name!r}{place}{_closest(name)}"
+    if one is not None and one.place == f"--{name.replace('_', '-')}":
+        return f"{one.place}: {message}"
     return f"{name}{place}: {message}"  # never the value, which may be a key in the wrong place
 
 
