@@ -177,9 +177,10 @@ def commands() -> str:
     group: Any = typer.main.get_command(app)
     sections = []
     for name, command in (("florence2", group), *((f"florence2 {name}", command) for name, command in group.commands.items())):
-        needed = (_name(param, short=False) for param in command.params if param.required)
+        needed = (_name(param, short=False) for param in command.params if param.required or param.param_type_name == "argument")
         call = " ".join([name, *needed]) if command is not group else f"{name} COMMAND"
         _, _, examples = (command.epilog or "").partition("Examples:\n")
+        examples = examples.partition("\n\n")[0]
         calls = f"```\n{textwrap.dedent(examples)}\n```\n\n" if examples else ""
         sections.append(f"## {name}\n\n```\n{call}\n```\n\n{prose(command.help)}\n\n{calls}{_parameters(command)}".rstrip())
     return "\n\n".join(sections)

@@ -23,10 +23,10 @@ from florence2.results import Result
 class Engine:
     def __enter__(self): return self
     def __exit__(self, *_): pass
-    def submit(self, picture, prompt, **_):
+    def submit_many(self, picture, prompts, **_):
         future = Future()
         future.set_result(Result("<OD>", "boxes", picture.size, "", "", boxes=[[1, 2, 3, 4]], labels=[{LABEL!a}]))
-        return future
+        return [future for _ in prompts]
 
 florence2.load = lambda *_, **__: Engine()
 from florence2.cli import main

@@ -86,7 +86,7 @@ def exit_code(error: Florence2Error) -> int:
     return 2 if isinstance(error, (InvalidRequest, ModelNotFound)) else 1
 
 
-def complain(error: Florence2Error, path: Path | None = None) -> None:
+def complain(error: Florence2Error, path: Path | str | None = None) -> None:
     """One line on standard error; a data set has one for each thing that is wrong with it."""
     for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
         is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
@@ -139,7 +139,7 @@ def json_line(value: Any) -> str:
     return line if is_utf8 and not _UNSHOWABLE.search(line) else json.dumps(value)
 
 
-def name_of(path: Path) -> str:
+def name_of(path: Path | str) -> str:
     """A path as text for programs: as UTF-8 where the locale reads it as something else."""
     text = str(path)
     return text if not _SURROGATE.search(text) else os.fsencode(text).decode("utf-8", "surrogateescape")

@@ -45,7 +45,7 @@ NOT_RUN = {
 }
 PAGES_NOT_RUN = {"docs/fine-tune.md": "trains for minutes; run in small by test_fine_tune.py"}
 # Shell words that need no explanation beside the programs under test.
-PLAIN = {"export", "cd", "mkdir", "printf", "echo", "cat", "jq", "base64", "cp", "for", "curl", "florence2"}
+PLAIN = {"export", "cd", "find", "mkdir", "printf", "echo", "cat", "jq", "base64", "cp", "for", "curl", "florence2"}
 
 PHOTO_BYTES = (2_800_000, 3_600_000)
 RUN_S = 120.0

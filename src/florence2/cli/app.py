@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from florence2.cli.examples import EXAMPLES
-from florence2.cli.infer import infer
+from florence2.cli.infer import InOrder, infer
 from florence2.cli.models import models, pull
 from florence2.cli.usage import UsageError, as_ours
 from florence2.console import program
@@ -82,4 +82,4 @@ def _global_options(
 
 
 for command in (infer, models, pull, serve, train, evaluate):
-    app.command(epilog=EXAMPLES[command.__name__])(with_manner(command))
+    app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_manner(command))

@@ -1,12 +1,16 @@
-"""What the help of each command ends with: calls that work as they stand. Knows nothing of the options themselves."""
+"""What the help of each command ends with: calls that work as they stand, and the tasks. Knows nothing of the options themselves."""
 
 from __future__ import annotations
 
+from florence2.tasks.table import TASKS
+
 _CALLS: dict[str, tuple[str, ...]] = {
     "infer": (
-        "florence2 infer photo.jpg -m florence-2-base -p '<CAPTION>'",
-        "florence2 infer *.jpg -m florence-2-base -p '<OD>' --draw out",
-        "florence2 infer page.png -m florence-2-base -p '<OCR>' --json",
+        "florence2 infer photo.jpg -m florence-2-base -t caption",
+        "florence2 infer photos/ -m florence-2-base -t od -t ocr-with-region --draw out",
+        "florence2 infer photo.jpg -m florence-2-base -t open-vocabulary-detection --text 'a red car'",
+        "florence2 infer page.png -m florence-2-base -t region-to-ocr --region 20,20,320,120 --json",
+        "florence2 infer --list names.txt -m florence-2-base -t caption -t od --json",
     ),
     "models": ("florence2 models",),
     "pull": ("florence2 pull florence-2-base", "florence2 pull microsoft/Florence-2-large-ft@main"),
@@ -28,3 +32,14 @@ _CALLS: dict[str, tuple[str, ...]] = {
 
 # The sign keeps the lines as they are.
 EXAMPLES = {name: "\b\nExamples:\n" + "\n".join(f"  {call}" for call in calls) for name, calls in _CALLS.items()}
+
+
+def _task_list() -> str:
+    """The tasks by the names that ``--task`` takes, with what each needs and gives."""
+    rows = [("Tasks", "need", "answer with")]
+    rows += [(f"  {task.name}", f"--{task.needs}" if task.needs else "", task.kind.replace("_", " ")) for task in TASKS.values()]
+    return "\b\n" + "\n".join(f"{name:<36}{need:<10}{answer}".rstrip() for name, need, answer in rows)
+
+
+_CLASSES = '--text "car<and>dog" asks for both classes in one question; --text car --text dog is a question for each.'
+EXAMPLES["infer"] = "\n\n".join((EXAMPLES["infer"], _task_list(), _CLASSES))

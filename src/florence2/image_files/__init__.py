@@ -2,12 +2,13 @@
 
 ``inspect`` gives a ``Structure``: the format by the bytes, the size, the EXIF orientation, what decoding will cost, and the same
 picture without the parts that have no part in its pixels (texts, colour profiles, further frames, fill bytes). What no sound
-picture needs is refused here, by counting. ``describe`` names content that is not read. Knows nothing of Pillow.
+picture needs is refused here, by counting. ``is_read`` looks at the first bytes alone, ``describe`` names what is not read. Knows
+nothing of Pillow.
 """
 
 from __future__ import annotations
 
-from florence2.image_files.detect import FORMATS, READ_FORMATS, describe, inspect
+from florence2.image_files.detect import FORMATS, READ_FORMATS, describe, inspect, is_read
 from florence2.image_files.structure import MAX_PIXELS, Structure
 
-__all__ = ["FORMATS", "MAX_PIXELS", "READ_FORMATS", "Structure", "describe", "inspect"]
+__all__ = ["FORMATS", "MAX_PIXELS", "READ_FORMATS", "Structure", "describe", "inspect", "is_read"]

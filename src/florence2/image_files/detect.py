@@ -78,6 +78,11 @@ def inspect(data: bytes) -> Structure | None:
     return None
 
 
+def is_read(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, 64 or more of them, has one of the formats that are read."""
+    return any(pattern.match(start) for pattern, _ in _READERS.values())
+
+
 def describe(data: bytes) -> str:
     """What content that is not read is, and what to do with it."""
     for pattern, what, advice in _KINDS:

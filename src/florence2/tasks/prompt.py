@@ -8,18 +8,16 @@ tasks and no token ids.
 from __future__ import annotations
 
 import difflib
-import html
 import math
 import numbers
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from florence2.errors import InvalidPrompt, InvalidRegion, UnknownTask
 from florence2.results import Kind
 from florence2.tasks.coordinates import check_image_size, quantize
+from florence2.tasks.naming import TAG_LIKE, meant_tag, tag_named
 from florence2.tasks.table import TASKS, Task
 from florence2.tasks.vocabulary import ADDED_TOKENS, STRUCTURAL, location_token
 
@@ -28,10 +26,6 @@ Region = str | Sequence[float]
 # An image size that every region fits into, for checking a prompt before its image is there.
 ENDLESS = (10**9, 10**9)
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
-_TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
-# What a page, a shell or a copied text makes of the brackets.
-_OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
-_NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
 _LONGEST_TAG = 20  # in a message, which lists all tags besides
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
 
@@ -159,12 +153,12 @@ def _check_text(value: object, field: str) -> None:
 
 
 def _free_prompt(prompt: str, text: str | None, region: Region | None, allow_unknown_tag: bool) -> Prompt:
-    match = _TAG_LIKE.match(prompt)
+    match = TAG_LIKE.match(prompt)
     if match and not allow_unknown_tag:
         found, name = match.groups()
-        if _tag_named(name) in TASKS or found not in _FREE_TOKENS:
+        if tag_named(name) in TASKS or found not in _FREE_TOKENS:
             raise _unknown_task(found, name)
-    meant = None if allow_unknown_tag else _meant_tag(prompt)
+    meant = None if allow_unknown_tag else meant_tag(prompt)
     if meant is not None:
         raise UnknownTask(
             f"the prompt {shortened(prompt)} is not a task tag, but reads like one; did you mean {meant}? As free text it passes with "
@@ -181,29 +175,12 @@ def _free_prompt(prompt: str, text: str | None, region: Region | None, allow_unk
     return Prompt(prompt.split(">")[0] + ">", None, prompt, "text")
 
 
-def _meant_tag(prompt: str) -> str | None:
-    """The tag that a prompt without one must mean: a tag's name alone, or a tag whose brackets were escaped or lost on the way."""
-    plain = re.sub(r"\\[ux](?:00)?3[ceCE]", "<", html.unescape(html.unescape(prompt)))
-    plain = unicodedata.normalize("NFKC", unquote(plain))
-    alone = _tag_named(_OF_NO_TAG.sub("", plain))
-    if alone in TASKS:
-        return alone
-    first = _TAG_LIKE.match(plain)
-    named = _NAMED_FIRST.match(plain)
-    begins = [_tag_named(first[2])] if first else [f"<{named[1]}>"] if named else []
-    return next((tag for tag in (*begins, *(tag for tag in TASKS if tag in plain)) if tag in TASKS), None)
-
-
-def _tag_named(name: str) -> str:
-    return "<" + re.sub(r"[ -]+", "_", name.upper()) + ">"
-
-
 def _tags_that_need(need: str) -> list[str]:
     return [task.tag for task in TASKS.values() if task.needs == need]
 
 
 def _unknown_task(found: str, name: str) -> UnknownTask:
-    closest = difflib.get_close_matches(_tag_named(name).strip("<>"), [tag.strip("<>") for tag in TASKS], n=1)
+    closest = difflib.get_close_matches(tag_named(name).strip("<>"), [tag.strip("<>") for tag in TASKS], n=1)
     hint = f"; did you mean <{closest[0]}>?" if closest else "."
     shown = found if len(found) <= _LONGEST_TAG else f"{found[:_LONGEST_TAG]}…"
     return UnknownTask(

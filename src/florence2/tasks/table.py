@@ -33,6 +33,11 @@ class Task:
     grammar: Grammar
 
     @property
+    def name(self) -> str:
+        """The tag in letters that no shell reads otherwise, such as ``ocr-with-region``."""
+        return self.tag.strip("<>").lower().replace("_", "-")
+
+    @property
     def kind(self) -> Kind:
         """What a result of this task holds."""
         return _KINDS[self.grammar]

@@ -1,0 +1,87 @@
+"""From an input of ``florence2 infer`` to its picture: files are read, URLs fetched by the same fetcher as the client's.
+
+In: an ``Input``. Out: a Pillow image in RGB, upright, or ``InvalidImage`` with the reason, under the name that may be
+shown. Knows nothing of prompts and engines.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from florence2.cli import urls
+from florence2.cli.inputs import Input
+from florence2.console import shown
+from florence2.errors import InvalidImage, OutOfMemory
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Reading = tuple[Input, Future[Image.Image | InvalidImage]]
+
+READ_AHEAD = 4
+
+
+def read(given: Input) -> Image.Image:
+    """The picture of an input.
+
+    Raises:
+        InvalidImage: there is none, for whatever reason.
+    """
+    from florence2 import images
+
+    if given.error is not None:
+        raise given.error
+    try:
+        if given.kind == "file":
+            return images.read_image(given.path)
+        content = urls.fetch(given.name) if given.kind == "url" else given.content
+        if not content:
+            raise _invalid(given, "it holds nothing")
+        name = shown(given.shown)
+        return images.decode(images.inspect(content, name), name)
+    except OutOfMemory as error:
+        raise _invalid(given, error.message) from error
+    except (OSError, MemoryError) as error:
+        raise _invalid(given, reason(error)) from error
+
+
+def read_ahead(images: Iterable[Input]) -> Iterator[Reading]:
+    """Each image with its picture to come, or with what is wrong with it; the next ones are read meanwhile.
+
+    Threads read them that die with the process: an address that does not answer holds up neither its neighbours nor Ctrl-C.
+    """
+    started: deque[Reading] = deque()
+    for image in images:
+        started.append((image, _begun(image)))
+        if len(started) > READ_AHEAD:
+            yield started.popleft()
+    yield from started
+
+
+def _begun(image: Input) -> Future[Image.Image | InvalidImage]:
+    """The reading of one image, under way."""
+    reading: Future[Image.Image | InvalidImage] = Future()
+
+    def run() -> None:
+        try:
+            reading.set_result(read(image))
+        except InvalidImage as error:
+            reading.set_result(error)
+        except BaseException as error:
+            reading.set_exception(error)
+
+    threading.Thread(target=run, name="florence2-read", daemon=True).start()
+    return reading
+
+
+def reason(error: OSError | MemoryError) -> str:
+    """What the system says is wrong."""
+    return "out of memory" if isinstance(error, MemoryError) else error.strerror or str(error)
+
+
+def _invalid(given: Input, why: str) -> InvalidImage:
+    return InvalidImage(f"{shown(given.shown)} can't be read: {why}", field="image")

@@ -1,0 +1,83 @@
+"""Answers on standard output: lines for people, grouped by image, or one JSON object for each image and question.
+
+In: an image with its answers, and where their drawings are. Out: text that is there before the next image is answered. What is wrong
+with an image was told on standard error already, and only JSON repeats it. Knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from florence2.cli.answers import Answer, Answered
+from florence2.console import json_line, name_of, shown
+from florence2.errors import Florence2Error
+from florence2.results import Result
+
+
+def print_json(answered: Answered, drawings: Sequence[Path | None], model: str) -> None:
+    """One line for each question."""
+    for answer, drawing in zip(answered.answers, drawings, strict=True):
+        print(json_line(_record(answered, answer, drawing, model)), flush=True)
+
+
+def print_lines(answered: Answered, drawings: Sequence[Path | None]) -> None:
+    """The answers for people; nothing for an image without any."""
+    lines = list(_lines(answered, drawings))
+    if lines:
+        print("\n".join(shown(line) for line in lines), flush=True)
+
+
+def _record(answered: Answered, answer: Answer, drawing: Path | None, model: str) -> dict[str, Any]:
+    """What a program gets to know of one answer."""
+    question, outcome = answer.question, answer.outcome
+    record: dict[str, Any] = {
+        "image": name_of(answered.image.name),
+        "prompt": question.prompt,
+        "text": question.text,
+        "region": question.region,
+        "size": answered.size,
+        "model": model,
+    }
+    if isinstance(outcome, Florence2Error):
+        record["error"] = {"code": outcome.code, "message": outcome.message}
+    else:
+        record["seconds"] = None if answer.seconds is None else round(answer.seconds, 4)
+        record |= {"finish_reason": outcome.finish_reason, "response": outcome.to_dict()}
+    record["drawing"] = None if drawing is None else name_of(drawing)
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _lines(answered: Answered, drawings: Sequence[Path | None]) -> Iterator[str]:
+    """One image's answers: below its name and prompt, or with several prompts below its name and then each prompt."""
+    results = [(answer, drawing) for answer, drawing in zip(answered.answers, drawings, strict=True) if isinstance(answer.outcome, Result)]
+    if not results or answered.size is None:
+        return
+    width, height = answered.size
+    title = f"{answered.image.shown} ({width} x {height})"
+    is_one = len(answered.answers) == 1
+    if not is_one:
+        yield title
+    for answer, drawing in results:
+        assert isinstance(answer.outcome, Result)
+        margin = "" if is_one else "  "
+        cut = ", cut at the token limit" if answer.outcome.finish_reason == "length" else ""
+        yield f"{title + ' ' if is_one else margin}{answer.question.title}{cut}"
+        yield from (f"{margin}  {line}" for line in _body(answer.outcome))
+        if drawing is not None:
+            yield f"{margin}  drawn: {drawing}"
+
+
+def _body(result: Result) -> Iterator[str]:
+    """What was found."""
+    if result.kind == "text":
+        yield from result.text.split("\n")
+        return
+    shapes = result.boxes or result.quads or result.polygons
+    if not shapes:
+        yield "nothing found"
+    for index, shape in enumerate(shapes):
+        score = "" if result.scores is None else f"  {result.scores[index]:.3f}"
+        label = result.labels[index] if index < len(result.labels) else ""
+        yield f"{label or '-'}{score}  {shape}"

@@ -1,0 +1,144 @@
+"""What ``florence2 infer`` is asked to ask: tasks and prompts in the order given, each with the text or region that it needs.
+
+In: the values of ``--task``, ``--prompt``, ``--text`` and ``--region``. Out: checked questions, or an error that names the option to
+change; whether a region lies inside an image is seen with the image. Several texts (or regions) make one question each of a task that
+needs one. Knows nothing of images and engines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from florence2.errors import InvalidPrompt, InvalidRegion, InvalidRequest
+from florence2.tasks.naming import task_named, with_tag
+from florence2.tasks.table import TASKS, Need, Task
+
+Region = tuple[float, ...] | str
+
+_EXAMPLES: dict[Need, str] = {"text": '--text "a red car"', "region": "--region x1,y1,x2,y2"}
+
+
+class Question(NamedTuple):
+    """One question, for every image.
+
+    Attributes:
+        prompt: a task's tag, or a free text.
+        text: what a task with a text is about.
+        region: four pixels or ``<loc_…>`` tokens, of a task with a region.
+    """
+
+    prompt: str
+    text: str | None = None
+    region: Region | None = None
+
+    @property
+    def title(self) -> str:
+        """The question on one line for people."""
+        region = ",".join(f"{value:g}" for value in self.region) if isinstance(self.region, tuple) else self.region
+        return " ".join(part for part in (self.prompt, self.text, region) if part)
+
+
+def read_questions(
+    asked: Sequence[tuple[str, str]], texts: Sequence[str], regions: Sequence[str], *, allow_unknown_tag: bool
+) -> list[Question]:
+    """The questions in the order of their options.
+
+    Args:
+        asked: ``task`` or ``prompt`` and its value, for each of these options.
+        texts: the values of ``--text``.
+        regions: the values of ``--region``.
+        allow_unknown_tag: what is no tag as the table writes it is free text.
+
+    Raises:
+        InvalidRequest: nothing is asked, a task or prompt is wrong, or a text or region is missing or goes with none of them.
+    """
+    if not asked:
+        raise InvalidPrompt("nothing is asked: give --task (such as --task caption, see florence2 infer --help) or --prompt", field="task")
+    given: dict[Need, Sequence[str | Region]] = {"text": texts, "region": [_region(words) for words in regions]}
+    questions: list[Question] = []
+    used: set[Need] = set()
+    for option, words in asked:
+        for prompt in _prompts(option, words, allow_unknown_tag):
+            for question in _expanded(option, prompt, given, used):
+                _check(question, allow_unknown_tag)
+                questions.append(question)
+    for need in given:
+        if given[need] and need not in used:
+            raise InvalidPrompt(_unused(need), field=need)
+    return questions
+
+
+def names_that_need(need: Need) -> str:
+    """The tasks with a text, or those with a region, as ``--task`` takes them."""
+    return ", ".join(task.name for task in TASKS.values() if task.needs == need)
+
+
+def _prompts(option: str, words: str, allow_unknown_tag: bool) -> list[str]:
+    """What an option asks: several tasks may stand behind one ``--task``, parted by commas."""
+    if option == "task":
+        return [task_named(name).tag for name in words.split(",")]
+    return [words if allow_unknown_tag else with_tag(words)]
+
+
+def _expanded(option: str, prompt: str, given: dict[Need, Sequence[str | Region]], used: set[Need]) -> Iterator[Question]:
+    """A question for each text or region of a task that needs one and does not have it yet; the need is then noted as used."""
+    tags = [tag for tag in TASKS if tag in prompt]
+    task = TASKS[tags[0]] if len(tags) == 1 else None
+    inline = prompt.replace(task.tag, "").strip() if task else ""
+    if task is None or task.needs is None:
+        yield Question(prompt if task is None or inline else task.tag)
+    elif inline:
+        yield Question(task.tag, text=inline) if task.needs == "text" else Question(task.tag, region=_region(inline))
+    elif not given[task.needs]:
+        raise InvalidPrompt(f"{_name(option, task)} needs a {task.needs}: add {_EXAMPLES[task.needs]}", field=task.needs)
+    else:
+        used.add(task.needs)
+        for value in given[task.needs]:
+            yield Question(task.tag, str(value)) if task.needs == "text" else Question(task.tag, region=value)
+
+
+def _name(option: str, task: Task) -> str:
+    """A task as it was asked for."""
+    return f"--task {task.name}" if option == "task" else task.tag
+
+
+def _check(question: Question, allow_unknown_tag: bool) -> None:
+    """Refuse what every image would meet.
+
+    Raises:
+        InvalidRequest: in the words of the command line.
+    """
+    from florence2.tasks.prompt import ENDLESS, build_prompt
+
+    tags = [tag for tag in TASKS if tag in question.prompt]
+    if len(tags) == 1 and TASKS[tags[0]].needs is None and question.prompt != tags[0]:
+        rest = question.prompt.replace(tags[0], "").strip()
+        raise InvalidPrompt(
+            f"{tags[0]} takes no text, got {rest[:80]!r} with it; to find what a text names: --task open-vocabulary-detection "
+            f"--text {rest[:80]!r}. To ask it as free text: --allow-unknown-tag",
+            field="prompt",
+        )
+    try:
+        build_prompt(question.prompt, text=question.text, region=question.region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag)
+    except InvalidRequest as error:
+        error.message = re.sub(r"^(prompt|text|region) must", r"--\1 must", error.message).replace(
+            "send one request per task", "give each an option of its own: --task or --prompt"
+        )
+        raise
+
+
+def _unused(need: Need) -> str:
+    return f"--{need} goes with a task that needs one ({names_that_need(need)}), and none of those asked for lacks it; leave it out"
+
+
+def _region(words: str) -> Region:
+    """Four numbers, or location tokens as they are."""
+    if words.lstrip().startswith("<loc_"):
+        return words
+    try:
+        x1, y1, x2, y2 = (float(word) for word in re.split(r"[,;\s]+", words.strip()))
+    except ValueError:
+        raise InvalidRegion(f"--region takes four numbers x1,y1,x2,y2 in pixels, got {words!r}", field="region") from None
+    return x1, y1, x2, y2

@@ -1,0 +1,88 @@
+"""What ``florence2 infer`` says while it runs: answers on standard output, mistakes and progress on standard error, drawings in a folder.
+
+In: images with their answers, one after the other. Out: text and pictures, and the exit code that they come to. Each mistake is told
+once. Knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from florence2.cli.answers import Answer, Answered
+from florence2.cli.drawings import Drawer, NotDrawn
+from florence2.cli.inputs import Input
+from florence2.cli.pictures import reason
+from florence2.cli.printing import print_json, print_lines
+from florence2.cli.progress import Silent, Steps, steps
+from florence2.console import complain, exit_code, shown
+from florence2.errors import Florence2Error
+from florence2.results import Result
+
+
+class Report:
+    """What is printed and drawn of the answers.
+
+    Args:
+        drawer: draws the answers; None for no drawings.
+        as_json: print for programs.
+        model: who answers, as it was named.
+    """
+
+    def __init__(self, drawer: Drawer | None, *, as_json: bool, model: str) -> None:
+        self._drawer, self._as_json, self._model = drawer, as_json, model
+        self._steps: Steps = Silent()
+        self._errors: dict[int, Florence2Error] = {}  # by identity: one of an image is that of all questions about it
+        self._num_answers = self._num_images = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all went well, 2 if nothing was answered for reasons that the user can mend, 1 for everything in between."""
+        if not self._errors:
+            return 0
+        return 2 if not self._num_answers and all(exit_code(error) == 2 for error in self._errors.values()) else 1
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[None]:
+        """Show how many images of all are done, as far as somebody wants to see it."""
+        with steps("images", total - self._num_images) as self._steps:
+            yield
+        self._steps = Silent()
+
+    def refused(self, images: Sequence[Input]) -> None:
+        """Tell at once what is wrong with images that nobody will read."""
+        for image in images:
+            if image.error is not None:
+                self._told(image.error, image)
+
+    def answered(self, answered: Answered) -> None:
+        """Print, and draw, what was answered about an image."""
+        errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
+        drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
+        self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
+        with self._steps.printing():
+            for error in errors:
+                self._told(error, answered.image)
+            if self._as_json:
+                print_json(answered, drawings, self._model)
+            else:
+                print_lines(answered, drawings)
+        self._steps.advance()
+        self._num_images += 1
+
+    def _drawing(self, answered: Answered, answer: Answer, errors: list[Florence2Error]) -> Path | None:
+        """Where the answer was drawn; what is in the way joins the errors."""
+        if self._drawer is None or answered.picture is None or not isinstance(answer.outcome, Result):
+            return None
+        try:
+            return self._drawer.draw(answered.image.stem, answered.picture, answer.outcome)
+        except (OSError, MemoryError) as error:
+            name, folder = shown(answered.image.shown), shown(self._drawer.folder)
+            errors.append(NotDrawn(f"{name}: no drawing in {folder}: {reason(error)}"))
+            return None
+
+    def _told(self, error: Florence2Error, image: Input) -> None:
+        if id(error) not in self._errors:
+            complain(error, image.shown)
+            self._errors[id(error)] = error
