@@ -35,7 +35,7 @@ def main() -> None:
             seconds[shlex.join(words)] = round(time.perf_counter() - started, 1)
             if "evaluate" in words:
                 name = words[words.index("--output") + 1]
-                figures[name.removesuffix(".json")] = json.loads((Path(folder) / name).read_text())["figures"]
+                figures[name] = json.loads((Path(folder) / name / "evaluation.json").read_text())["figures"]
     print(report.write("fine_tune", {"seconds": seconds}, figures))
 
 

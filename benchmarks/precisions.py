@@ -11,8 +11,8 @@ from collections import defaultdict
 
 import florence2
 from benchmarks import report
-from florence2.training.command import as_json, table
 from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
+from florence2.training.evaluate_command import as_json, table
 from florence2.training.evaluation import answer_all
 from florence2.training.measures import measure
 

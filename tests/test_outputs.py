@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from florence2.errors import InvalidOption
-from florence2.outputs import NewFiles, check_folder, check_new, new_folder, write_new
+from florence2.outputs import NewFiles, check_folder, new_folder, write_new
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
@@ -53,38 +55,11 @@ def test_a_name_that_would_be_too_long_is_cut(tmp_path: Path, stem: str) -> None
     assert all(name.startswith(stem[:40]) and "-caption-to-phrase-grounding" in name and name.endswith(".png") for name in names)
 
 
-def test_a_new_file_of_the_users_leaves_nothing_before_it_is_written(tmp_path: Path) -> None:
-    path = tmp_path / "figures.json"
-    check_new(path, "output")
-    assert not path.exists()
-    assert write_new(path, "{}\n") == path
-    assert path.read_bytes() == b"{}\n"
-    with pytest.raises(InvalidOption, match="is there already"):
-        check_new(path, "output")
-    assert write_new(path, "[]\n").name == "figures-2.json"  # another run was faster
-    assert path.read_bytes() == b"{}\n"
-
-
-def test_what_is_empty_or_keeps_nothing_is_written(tmp_path: Path) -> None:
-    empty = tmp_path / "empty.json"
-    empty.touch()
-    check_new(empty, "output")
-    assert write_new(empty, "x") == empty
-    assert empty.read_text() == "x"
-    read, write = os.pipe()
-    pipe = Path(f"/dev/fd/{write}")
-    check_new(pipe, "output")
-    assert write_new(pipe, "x") == pipe
-    assert os.read(read, 9) == b"x"
-    os.close(read)
-    os.close(write)
-
-
-@pytest.mark.parametrize("name", [".", "gone/figures.json", "file/figures.json", "x" * 300])
-def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(InvalidOption, match=r"can't be written|is a folder"):
-        check_new(tmp_path / name, "output")
+def test_a_text_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "out"
+    assert write_new(folder, "evaluation", ".json", "é\n") == folder / "evaluation.json"
+    assert write_new(folder, "evaluation", ".json", "[]\n") == folder / "evaluation-2.json"
+    assert (folder / "evaluation.json").read_bytes() == "é\n".encode()
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -98,6 +73,20 @@ def test_folders(tmp_path: Path) -> None:
         check_folder(tmp_path / "out" / "a.png" / "deep", "output")
 
 
-def test_a_full_disk_names_the_file() -> None:
-    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-        write_new(Path("/dev/full"), "x")
+def test_a_full_disk_names_the_file_and_leaves_no_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        name = str(tmp_path / "evaluation.json")
+
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "evaluation.json").touch()
+    monkeypatch.setattr(NewFiles, "_created", lambda *_: Full())
+    with pytest.raises(OSError, match=r"No space left on device: '.*evaluation\.json'"):
+        write_new(tmp_path, "evaluation", ".json", "x")
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(OSError, match="/proc/gone"):
+        write_new(Path("/proc/gone"), "a", ".json", "x")

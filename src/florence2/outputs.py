@@ -1,13 +1,13 @@
 """New files: nothing that a command writes takes the place of something that was there.
 
-Where a command chooses the name, a number makes it a new one (``scene-od.png``, ``scene-od-2.png``); where the user did, a
-name that is taken is refused before anything long begins. A file whose writing fails is removed. Knows nothing of contents.
+A command is given a folder and chooses the names in it: a number makes a new one of one that is taken (``scene-od.png``,
+``scene-od-2.png``). A folder that can't be is refused before anything long begins. A file whose writing fails is removed. Knows nothing of
+contents.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,32 +67,6 @@ def new_folder(folder: Path) -> Path:
     return chosen
 
 
-def check_new(path: Path, field: str) -> None:
-    """Refuse a file that could not be written later, or only over what is there.
-
-    Args:
-        path: the file; one that is empty counts as new, and a device or pipe can always be written.
-        field: the option that named it.
-
-    Raises:
-        InvalidOption: something is there, or nothing can be.
-    """
-    if os.path.isdir(path):
-        raise InvalidOption(f"{path} is a folder; give the name of a new file", field=field)
-    if os.path.exists(path) and not is_empty(path) and not _is_device(path):
-        raise InvalidOption(f"{path} is there already and is not written over: give another name, or remove it first", field=field)
-    try:
-        if os.path.exists(path):
-            if not os.access(path, os.W_OK):
-                raise PermissionError(0, "no permission to write it")
-        else:
-            with path.open("xb"):
-                pass
-            path.unlink()
-    except OSError as error:
-        raise InvalidOption(f"{path} can't be written: {error.strerror}", field=field) from error
-
-
 def check_folder(folder: Path, field: str) -> None:
     """Refuse a folder that can't be made or written, without making it.
 
@@ -106,22 +80,18 @@ def check_folder(folder: Path, field: str) -> None:
         raise InvalidOption(f"the folder {folder} can't be written: no permission for {nearest}", field=field)
 
 
-def write_new(path: Path, text: str) -> Path:
-    """Write a text, as UTF-8, under a name that ``check_new`` found good, and give back the name: another one got there first otherwise.
+def write_new(folder: Path, stem: str, suffix: str, text: str) -> Path:
+    """Write a text, as UTF-8, to a new file in a folder, which is made if need be; gives back the file.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written; the error names where.
     """
-    content = text.encode("utf-8", "backslashreplace")
     try:
-        if os.path.exists(path) and (is_empty(path) or _is_device(path)):
-            with path.open("ab") as file:  # not from the start: standard output, by its name, may hold something already
-                file.write(content)
-            return path
-        with NewFiles(path.parent).create(path.stem, path.suffix) as file:
-            file.write(content)
+        folder.mkdir(parents=True, exist_ok=True)
+        with NewFiles(folder).create(stem, suffix) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:  # a failed write does not know its file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror, str(error.filename or folder / f"{stem}{suffix}")) from error
     return Path(file.name)
 
 
@@ -130,14 +100,6 @@ def is_empty(path: Path) -> bool:
     if os.path.isdir(path):
         return next(path.iterdir(), None) is None
     return os.path.isfile(path) and path.stat().st_size == 0
-
-
-def _is_device(path: Path) -> bool:
-    """Whether something is there that is written to and keeps nothing of its own: a device, a pipe, a socket."""
-    if path.parts[1:2] in (("dev",), ("proc",)):  # standard output by its name, which a shell may have led to a file
-        return True
-    mode = path.stat().st_mode
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _name(stem: str, kind: str, number: int, suffix: str) -> str:

@@ -39,7 +39,7 @@ def test_the_tutorial_runs_and_its_adapter_is_served_beside_the_base(tmp_path: P
     for line in called[:-1]:
         assert command(*in_small(line)) == 0, line
     for name in ("arrows-before", "arrows-after", "others-before", "others-after"):
-        assert "<OD>" in json.loads((tmp_path / f"{name}.json").read_text())["figures"]
+        assert "<OD>" in json.loads((tmp_path / name / "evaluation.json").read_text())["figures"]
     served = [*in_small(called[-1]), "--port", "0", "--log-json"]
     program = [sys.executable, "-m", "florence2.cli", *served]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,31 +240,58 @@ def test_a_folder_that_cannot_be_is_refused_before_data_are_read(base, tmp_path,
     assert "can't be made" in capsys.readouterr().err
 
 
-def test_figures_are_written_to_a_new_file_alone(base, data, tmp_path, capsys):
+def test_figures_are_made_in_a_folder_and_over_nothing(base, data, tmp_path, capsys):
     words = ("evaluate", "--model", base, "--data", data, "--limit", 1, "--max-new-tokens", 4)
     before = data.read_bytes()
-    for taken in (data, tmp_path / "set" / "0.png", tmp_path):
-        assert command(*words, "--output", taken) == 2
-    assert "is a folder" in capsys.readouterr().err
+    for wrong, told in ((data, "is no folder"), (tmp_path / "set" / "0.png" / "out", "is no folder"), ("figures.json", "got the file")):
+        assert command(*words, "--output", wrong) == 2
+        assert told in capsys.readouterr().err
     assert data.read_bytes() == before
-    assert command("evaluate", "--model", base, "--data", "gone.jsonl", "--output", tmp_path / "figures.json") == 2
-    assert not (tmp_path / "figures.json").exists()
-    assert command(*words, "--output", tmp_path / "figures.json") == 0
-    written = (tmp_path / "figures.json").read_bytes()
-    assert set(json.loads(written)) == {"settings", "figures"}
-    assert command(*words, "--output", tmp_path / "figures.json") == 2
-    assert (tmp_path / "figures.json").read_bytes() == written
+    out = tmp_path / "deep" / "out"
+    assert command("evaluate", "--model", base, "--data", "gone.jsonl", "-o", out) == 2
+    assert not out.exists()
+    capsys.readouterr()
+    assert command(*words, "-o", out) == 0
+    assert f"the figures are in {out / 'evaluation.json'}\n" in capsys.readouterr().err
+    first = (out / "evaluation.json").read_bytes()
+    assert set(json.loads(first)) == {"settings", "figures"}
+    assert command(*words, "-o", out, "-q", "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert json.loads(printed.out) == json.loads((out / "evaluation-2.json").read_text()) == json.loads(first)
+    assert (out / "evaluation.json").read_bytes() == first
 
 
-def test_figures_are_kept_where_another_run_took_their_name(base, data, tmp_path, capsys, monkeypatch):
-    output = tmp_path / "figures.json"
+def test_training_goes_on_from_an_adapter_and_what_comes_out_is_whole(base, data, tmp_path, capsys):
+    """The second adapter learns upon the first, and knows it: the engine loads both by the second one's folder, wherever it lies."""
+    quick = ("train", "--model", base, "--data", data, "--epochs", 1, "--batch-size", 4, "--precision", "fp32", "--learning-rate", "0.02")
+    assert command(*quick, "-o", tmp_path / "one", "--rank", 2, "--seed", 1) == 0
+    one = tmp_path / "one" / "adapter"
+    assert command(*quick, "-o", tmp_path / "two", "--rank", 3, "--seed", 2, "-a", one, "--merge") == 0
+    whole = load_model(read_checkpoint(tmp_path / "two" / "checkpoint")).state_dict()
+    shutil.move(tmp_path / "two" / "adapter", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "one")
+    stacked = read_checkpoint(tmp_path / "elsewhere")
+    assert (stacked.folder, stacked.adapters) == (base, (tmp_path / "elsewhere" / "base", tmp_path / "elsewhere"))
+    found = load_model(stacked).state_dict()
+    plain = load_model(read_checkpoint(base)).state_dict()
+    without_first = load_model(read_checkpoint(base), adapters=[tmp_path / "elsewhere" / "base"]).state_dict()
+    name = next(name for name in found if name.endswith("fc1.weight"))
+    torch.testing.assert_close(found, {key: whole[key] for key in found}, rtol=0, atol=1e-6)
+    assert not torch.equal(found[name], without_first[name])
+    assert not torch.equal(found[name], plain[name])
 
-    def measured(*_, **__):
-        output.write_text("another's")
-        return {}
 
-    monkeypatch.setattr("florence2.training.evaluation.evaluate", measured)
-    assert command("evaluate", "--model", base, "--data", data, "--limit", 1, "--output", output) == 0
-    assert output.read_text() == "another's"
-    assert set(json.loads((tmp_path / "figures-2.json").read_text())) == {"settings", "figures"}
-    assert "figures-2.json" in capsys.readouterr().err
+def test_a_run_upon_an_adapter_goes_on_with_that_one(base, data, tmp_path, capsys):
+    words = ("train", "--model", base, "--data", data, *SMALL)
+    for number in (1, 2):
+        assert command(*words, "-o", tmp_path / f"{number}", "--seed", number) == 0
+    upon = (*words, "-o", tmp_path / "upon")
+    assert command(*upon, "-a", tmp_path / "1" / "adapter") == 0
+    assert command(*upon, "-a", tmp_path / "1" / "adapter", "--resume", "--epochs", 2) == 0
+    capsys.readouterr()
+    assert command(*upon, "-a", tmp_path / "2" / "adapter", "--resume", "--epochs", 3) == 2
+    assert "goes on with the adapters that it began with" in capsys.readouterr().err
+    assert command(*upon, "--resume", "--epochs", 3) == 2
+    assert "goes on with the model that it began with" in capsys.readouterr().err
+    assert command(*words, "-o", tmp_path / "none", "-a", tmp_path / "nowhere") == 2

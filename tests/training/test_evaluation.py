@@ -69,7 +69,7 @@ def test_empty_answers_are_worth_nothing(records):
 def test_prompts_without_room_are_told_and_may_be_skipped(tmp_path, capsys):
     write_pictures(tmp_path, 1)
     lines = [{"image": "0.png", "prompt": prompt, "answer": "a"} for prompt in ("why " * 2000, "<CAPTION>")]
-    words = ("evaluate", "--data", write_jsonl(tmp_path / "set.jsonl", lines))
+    words = ("evaluate", "-m", "florence-2-demo", "--data", write_jsonl(tmp_path / "set.jsonl", lines))
     assert command(*words) == 2
     told = capsys.readouterr().err.splitlines()
     assert "set.jsonl:1: the prompt is too long" in told[0]
@@ -79,11 +79,11 @@ def test_prompts_without_room_are_told_and_may_be_skipped(tmp_path, capsys):
 
 
 def test_the_demo_on_the_command_line(tmp_path, capsys):
-    data, output = f"synthetic:4?seed={FIRST_FREE_SEED}&tasks=OD,OCR", tmp_path / "f.json"
+    data, output = f"synthetic:4?seed={FIRST_FREE_SEED}&tasks=OD,OCR", tmp_path / "figures"
     assert command("evaluate", "--data", data, "--beams", 1, "--output", output) == 0
     printed = capsys.readouterr().out
     assert "<OD>" in printed
-    content = json.loads((tmp_path / "f.json").read_text())
+    content = json.loads((output / "evaluation.json").read_text())
     assert content["settings"]["beams"] == 1
     assert set(content["figures"]) == {"<OD>", "<OCR>"}
     with florence2.load("florence-2-demo") as engine:

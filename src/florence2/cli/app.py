@@ -22,7 +22,8 @@ from florence2.console import program
 from florence2.errors import InvalidRequest
 from florence2.flags import Quiet, Verbose, with_manner
 from florence2.server.command import serve
-from florence2.training.command import evaluate, train
+from florence2.training.command import train
+from florence2.training.evaluate_command import evaluate
 from florence2.version import __version__
 
 # Without rich, help is plain text and comes in half the time.

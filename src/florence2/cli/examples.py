@@ -26,7 +26,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": (
         "florence2 evaluate -m florence-2-base -d cats/test.jsonl",
-        "florence2 evaluate -m florence-2-base -a runs/cats/adapter -d cats/test.jsonl",
+        "florence2 evaluate -m florence-2-base -a runs/cats/adapter -d cats/test.jsonl -o runs/cats",
     ),
 }
 

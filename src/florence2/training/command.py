@@ -1,11 +1,10 @@
-"""``florence2 train`` and ``florence2 evaluate``: options into a run, and a run into lines for people and JSON for programs.
+"""``florence2 train``: options into a run, and a run into lines for people.
 
-Nothing heavy is imported before a command runs, so that the command line can know both at no cost.
+Nothing heavy is imported before a command runs, so that the command line can know it at no cost.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -18,40 +17,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from florence2.console import notify, print_path, say
-from florence2.errors import InvalidOption, MissingExtra
-from florence2.flags import Adapter, Device, Model, Precision, chosen_model, model_option, one_of
-from florence2.outputs import check_new, write_new
+from florence2.errors import InvalidOption
+from florence2.flags import Adapter, Device, model_option, one_of
 from florence2.training.progress import bar
+from florence2.training.reading import DATA, IMAGES, OWN_TAGS, PROMPT, check_sound, needs, read, sound
 
 if TYPE_CHECKING:
     from florence2.model import Florence2
     from florence2.tasks.tokenizer import Tokenizer
     from florence2.training.finetune import FineTuneOptions, FineTuner, Outcome, Step
-    from florence2.training.measures import Figures
     from florence2.training.records import DataSet, Record
     from florence2.weights import Checkpoint
 
-_DATA = "A .jsonl file, a COCO .json file, a folder with train, valid and test, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
 _REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives the answers. May be repeated."
-_IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
-_PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
-_OWN_TAGS = "Let prompts pass that begin with a tag of your own."
 
 
 def train(
-    data: Annotated[list[str], typer.Option("--data", "-d", metavar="DATA", help=f"What is learnt. {_DATA} May be repeated.")],
+    data: Annotated[list[str], typer.Option("--data", "-d", metavar="DATA", help=f"What is learnt. {DATA} May be repeated.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The run's folder: state, log, loss plot, and what comes out.")
     ],
     model: Annotated[str, model_option("Where to begin: alias, alias@revision, hub id or folder.")],
+    adapter: Adapter = None,
     rehearse: Annotated[list[str] | None, typer.Option(metavar="DATA", help=_REHEARSE)] = None,
-    images: Annotated[Path | None, typer.Option("--images", "-i", metavar="DIR", help=_IMAGES)] = None,
+    images: Annotated[Path | None, typer.Option("--images", "-i", metavar="DIR", help=IMAGES)] = None,
     validation: Annotated[
         str | None, typer.Option(metavar="DATA", help="What the validation loss is measured on. Default: a folder's valid, or a share.")
     ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the images held out for it, 0 for none.")] = 0.1,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT)] = "<OD>",
-    allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help=PROMPT)] = "<OD>",
+    allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=OWN_TAGS)] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many images of each data set.")] = None,
     method: Annotated[
@@ -85,15 +80,17 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
-    with _needs("train"):
+    with needs("train"):
         from florence2.engine.threads import import_torch
 
         import_torch()  # before anything else does: how its threads wait is settled then
-        from florence2.training.finetune import STATE, FineTuneOptions, FineTuner, refuse_a_second_run
+        from florence2.training.finetune import ADAPTER, STATE, FineTuneOptions, FineTuner, refuse_a_second_run
+        from florence2.training.lora import keep_adapters
         from florence2.training.objective import with_room
         from florence2.training.order import split
         from florence2.training.runlog import PLOT
         from florence2.weights import read_checkpoint, resolve
+        from florence2.weights.files import BASE_FOLDER
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),
         freeze_vision=freeze_vision,
@@ -111,25 +108,29 @@ def train(
     )
     if not resume:
         refuse_a_second_run(output)
-    checkpoint = read_checkpoint(resolve(model))
+    checkpoint, adapters = read_checkpoint(resolve(model)), [resolve(one) for one in adapter or ()]
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
-    new = [_read(name, **reading) for name in data]
-    kept = [_read(name, **reading, answered=False) for name in rehearse or ()]
-    apart = [_read(name, **{**reading, "for_training": False}) for name in _held_out(data, validation)]
-    _check_sound([*new, *kept, *apart], skip_bad)
+    new = [read(name, **reading) for name in data]
+    kept = [read(name, **reading, answered=False) for name in rehearse or ()]
+    apart = [read(name, **{**reading, "for_training": False}) for name in _held_out(data, validation)]
+    check_sound([*new, *kept, *apart], skip_bad)
     records = [record for found in new for record in found.records]
     for found in kept:
-        records += [replace(record, is_rehearsed=True) for record in _answered(found, skip_bad, model, device)]
+        records += [replace(record, is_rehearsed=True) for record in _answered(found, skip_bad, model, adapters, device)]
     if apart:
         learnt, held_out = records, [record for found in apart for record in found.records]
         _check_apart(learnt, held_out)
     else:
         learnt, held_out = split(records, validation_share, seed)
-    network, tokenizer = _loaded(checkpoint, device)
-    learnt = _sound(with_room(learnt, checkpoint, tokenizer, ", ".join([*data, *(rehearse or ())])), skip_bad)
+    network, tokenizer = _loaded(checkpoint, adapters, device)
+    learnt = sound(with_room(learnt, checkpoint, tokenizer, ", ".join([*data, *(rehearse or ())])), skip_bad)
     if held_out:
-        held_out = _sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
-    tuner = FineTuner(checkpoint, network, tokenizer, options, output, **_base(model), merge=merge, resume=resume, tensorboard=tensorboard)
+        held_out = sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
+    below = _base(model)
+    base = {"base": BASE_FOLDER, "revision": None} if adapters else below
+    tuner = FineTuner(checkpoint, network, tokenizer, options, output, **base, merge=merge, resume=resume, tensorboard=tensorboard)
+    if method == "lora":
+        keep_adapters(output / ADAPTER, adapters, **below)
     notify(_summary(model, options, learnt, held_out, tuner.num_learning))
     try:
         with _stopped_between_steps() as is_to_stop, bar("steps") as move:
@@ -141,131 +142,16 @@ def train(
     _print_outcome(outcome, output / PLOT)
 
 
-def evaluate(
-    data: Annotated[str, typer.Option("--data", "-d", metavar="DATA", help=_DATA)],
-    model: Model = None,
-    adapter: Adapter = None,
-    images: Annotated[Path | None, typer.Option("--images", "-i", metavar="DIR", help=_IMAGES)] = None,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help=_PROMPT)] = "<OD>",
-    allow_unknown_tag: Annotated[bool, typer.Option("--allow-unknown-tag", help=_OWN_TAGS)] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without records that can't be used.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many images.")] = None,
-    beams: Annotated[int | None, typer.Option("--beams", "-b", help="Beams of the search; 1 is greedy. Default: the checkpoint's.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens. Default: the checkpoint's.")] = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
-) -> None:
-    """Measure a model on a data set, by the figures of each task."""
-    with _needs("evaluate"):
-        from florence2 import load
-        from florence2.training.evaluation import check
-        from florence2.training.evaluation import evaluate as measure
-        from florence2.training.measures import check_installed
-
-        check_installed()
-    if output is not None:
-        check_new(output, "output")
-    reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
-    records = _sound(_read(data, **reading), skip_bad)
-    model = chosen_model(model)
-    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, bar("answers") as move:
-        records = _sound(check(engine, records, data), skip_bad)
-        figures = measure(
-            engine,
-            records,
-            progress=lambda number: move(number, len(records), ""),
-            num_beams=beams,
-            max_new_tokens=max_new_tokens,
-        )
-        settings = {
-            "model": model,
-            "adapters": adapter or [],
-            "data": data,
-            "precision": engine.precision,
-            "beams": beams or engine.checkpoint.generation.num_beams,
-        }
-    print("\n".join(table(figures)))
-    if output is not None:
-        content = {"settings": settings, "figures": as_json(figures)}
-        written = write_new(output, json.dumps(content, indent=1) + "\n")
-        if written != output:
-            notify(f"{output} came to be while this ran; the figures are in {written}")
-
-
-def table(figures: Figures) -> Iterator[str]:
-    """Figures for people: a line each."""
-    rows = [(tag, name, f"{one.value:.3f}", str(one.count)) for tag, named in figures.items() for name, one in named.items()]
-    rows = [("TASK", "FIGURE", "VALUE", "MEASURED ON"), *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def as_json(figures: Figures) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures for programs."""
-    return {
-        tag: {name: {"value": round(one.value, 4), "count": one.count} for name, one in named.items()} for tag, named in figures.items()
-    }
-
-
-@contextmanager
-def _needs(extra: str) -> Iterator[None]:
-    """Say which extra brings a package that is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "florence2":
-            raise
-        raise MissingExtra(
-            f"florence2 {extra} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2-engine[{extra}]'"
-        ) from error
-
-
-def _read(name: str, **reading: Any) -> DataSet:
-    """A data set, whatever is wrong with it."""
-    from florence2.training.datasets import read_dataset
-
-    with bar("images looked at") as move:
-        return read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
-
-
-def _check_sound(found: Sequence[DataSet], skip_bad: bool) -> None:
-    """Tell what is wrong with any of some data sets at once; each must hold something sound."""
-    from florence2.training.records import DataSet
-
-    whole = DataSet(", ".join(one.name for one in found))
-    for one in found:
-        whole.records += one.records
-        whole.problems += one.problems
-        whole.notices += one.notices
-    _sound(whole, skip_bad)
-    for one in found:
-        one.sound(skip_bad=True)
-
-
-def _answered(found: DataSet, skip_bad: bool, model: str, device: str) -> list[Record]:
+def _answered(found: DataSet, skip_bad: bool, model: str, adapters: Sequence[Path], device: str) -> list[Record]:
     """The records; those that have no answer are answered by the model as it is."""
     if all(record.answers for record in found.records):
         return found.records
     from florence2 import load
     from florence2.training.evaluation import answered_by_itself, check
 
-    with load(model, device=device) as engine, bar("answers") as move:
-        records = _sound(check(engine, found.records, found.name), skip_bad)
+    with load(model, device=device, adapters=adapters) as engine, bar("answers") as move:
+        records = sound(check(engine, found.records, found.name), skip_bad)
         return list(answered_by_itself(engine, records, progress=lambda number: move(number, len(records), "")))
-
-
-def _sound(found: DataSet, skip_bad: bool) -> list[Record]:
-    """The sound records; what is skipped is told."""
-    records = found.sound(skip_bad=skip_bad)
-    if found.problems:
-        for problem in found.problems:
-            notify(str(problem))
-        notify(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
-    for what, count in found.notices.items():
-        notify(f"{found.name}: {count} {what}")
-    return records
 
 
 def _held_out(data: Sequence[str], validation: str | None) -> list[str]:
@@ -293,14 +179,14 @@ def _check_apart(learnt: Sequence[Record], held_out: Sequence[Record]) -> None:
         )
 
 
-def _loaded(checkpoint: Checkpoint, device: str) -> tuple[Florence2, Tokenizer]:
-    """A checkpoint's model, in float32, and its tokenizer."""
+def _loaded(checkpoint: Checkpoint, adapters: Sequence[Path], device: str) -> tuple[Florence2, Tokenizer]:
+    """A checkpoint's model with adapters merged, in float32, and its tokenizer."""
     from florence2.engine.device import choose_device
     from florence2.weights import load_model
     from florence2.weights.vocabulary import read_tokenizer
 
-    model = load_model(checkpoint, device=choose_device(device))
-    return model, read_tokenizer(checkpoint, (), model.config.text.vocab_size)
+    model = load_model(checkpoint, device=choose_device(device), adapters=adapters)
+    return model, read_tokenizer(checkpoint, adapters, model.config.text.vocab_size)
 
 
 def _base(name: str) -> dict[str, Any]:

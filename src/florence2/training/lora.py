@@ -7,21 +7,25 @@ Source: LoRA (arXiv 2106.09685), PEFT's file format.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from filecmp import cmp
 from pathlib import Path
+from shutil import copyfile
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from florence2.errors import InvalidOption
 from florence2.model import Florence2
 from florence2.model.linear import Linear
-from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_FOLDER, choose
 from florence2.weights.names import to_native
 from florence2.weights.save import write_json
 
@@ -97,6 +101,31 @@ def merge_lora(model: Florence2) -> None:
     """Put plain layers with the updated weights back; the model then answers as before and can be saved whole."""
     for name, layer in list(_layers(model, LoraLinear)):
         _put(model, name, layer.merged())
+
+
+def keep_adapters(folder: Path, adapters: Sequence[Path], base: str, revision: str | None = None) -> None:
+    """Put the adapters that a new one builds upon below it, each as the base of the next: so the new one is whole wherever it goes.
+
+    Args:
+        folder: the new adapter's; what a run that goes on finds there must be the same.
+        adapters: their folders, in the order of merging.
+        base: the checkpoint below them all, as a reader finds it.
+        revision: of a base on the hub.
+
+    Raises:
+        InvalidOption: other adapters lie there.
+    """
+    for depth, adapter in enumerate(reversed(adapters), 1):
+        folder, is_last = folder / BASE_FOLDER, depth == len(adapters)
+        names = [name for name in choose(path.name for path in adapter.iterdir()) if name != ADAPTER_CONFIG]
+        if folder.exists() and not all((folder / name).is_file() and cmp(adapter / name, folder / name, False) for name in names):
+            raise InvalidOption(f"a run goes on with the adapters that it began with, and {folder} is not {adapter}", field="adapter")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            copyfile(adapter / name, folder / name)
+        config = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        below = {"base_model_name_or_path": base, "revision": revision} if is_last else {"base_model_name_or_path": BASE_FOLDER}
+        write_json(folder / ADAPTER_CONFIG, {**config, "revision": None, **below})
 
 
 def save_adapter(
