@@ -135,7 +135,11 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
     with _as_refusals(name, image.size):
         image.load()
         orientation = _orientation(structure, image) if auto_orient else 1
-        return to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+        picture = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+    if auto_orient:
+        for name in ("exif", "xmp"):  # kept of AVIF files, they would have an upright picture turned once more
+            picture.info.pop(name, None)
+    return picture
 
 
 def load(image: Image.Image) -> Image.Image:

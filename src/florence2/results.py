@@ -1,16 +1,26 @@
 """What comes back from one request.
 
 A :class:`Result` holds one answer, whatever its task: text, boxes, quads or polygons, with labels, scores and the tokens it
-was read from. ``to_dict`` gives the dictionary that Florence-2's clients parse. It is a plain value: it can be compared,
-pickled and written as JSON, and knows neither model nor tokenizer.
+was read from. ``to_dict`` gives the dictionary that Florence-2's clients parse, ``annotate`` a drawing. It is a plain value: it can be
+compared, pickled and written as JSON, and knows neither model nor tokenizer. The picture that was asked about is no part of the value:
+it is remembered beside it, by reference, and stays behind when the result travels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from florence2.draw import FontInput
+    from florence2.images import ImageInput
+    from florence2.sources import Source
 
 Kind = Literal["text", "boxes", "quads", "polygons", "boxes_or_polygons"]
 FinishReason = Literal["stop", "length"]
@@ -58,6 +68,76 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
     log_probability: float | None = None
+    _source: InitVar[Any] = field(default=None, kw_only=True)  # no field of the value: what was asked about
+
+    def __post_init__(self, _source: Source | None) -> None:
+        if _source is not None:
+            object.__setattr__(self, "_source", _source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The value without the picture, which does not travel."""
+        state = {name: value for name, value in vars(self).items() if name != "_source"}
+        left = None if self.source is None else self.source.without_image()
+        return state if left is None else {**state, "_source": left}
+
+    @property
+    def source(self) -> Source | None:
+        """What was asked about, as it was given; None where that is not known, as of a result that was pickled or sent."""
+        return vars(self).get("_source")
+
+    @classmethod
+    def from_dict(cls, answer: Mapping[str, Any], image_size: Sequence[int] | None = None) -> Result:
+        """The result behind an answer as a dictionary, so that it can be drawn.
+
+        Args:
+            answer: what ``to_dict`` or ``florence2.parse`` gave, the whole JSON of a server's answer about one image and one prompt, or a
+                line of ``florence2 infer --json``.
+            image_size: Width and height of the original image in pixels; the last two say them themselves.
+
+        Raises:
+            InvalidOption: it has not the form of an answer, or ``image_size`` is missing.
+        """
+        response, size = answer, image_size
+        if isinstance(answer, Mapping) and "response" in answer:
+            response, said = answer["response"], answer.get("image")
+            size = image_size or ([said.get(side) for side in ("width", "height")] if isinstance(said, Mapping) else answer.get("size"))
+        try:
+            ((task, value),) = response.items()
+            fields = answer_fields(value)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            wanted = "an answer is a dictionary with one key, its task, as to_dict gives it, or a server's answer to one prompt"
+            raise InvalidOption(f"{wanted}; got {repr(answer)[:200]}", field="answer") from error
+        return Result(task=str(task), image_size=_size(size), raw="", **fields)
+
+    def annotate(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> Image:
+        """The picture with this answer drawn on it.
+
+        Args:
+            source: the picture that was asked about, as ``florence2.draw.annotate`` takes it; None for the one that the engine was given.
+            font: a font file, or what ``PIL.ImageFont.truetype`` gives, which is asked first for each letter.
+
+        Raises:
+            InvalidImage: the picture can't be read, has another size, was changed since, or is not held by this result.
+            InvalidOption: ``font`` is no font.
+        """
+        from florence2.draw import annotate
+
+        return annotate(source, self, font=font)
+
+    def show(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> None:
+        """Show the drawn answer: in the notebook, in the system's viewer, or as a file whose path is printed.
+
+        Arguments and errors are those of ``annotate``.
+        """
+        from florence2.draw.display import show
+
+        show(self.annotate(source, font=font))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What a notebook shows: the drawn picture beside the answer, or the answer alone where the picture is not at hand."""
+        from florence2.draw.display import mimebundle
+
+        return mimebundle(self)
 
     def to_dict(self, scores: bool | None = None, coordinates: Literal["int", "float"] = "int") -> dict[str, Any]:
         """The reference's dictionary: one key, the task, and under it a string or the objects found.
@@ -101,6 +181,37 @@ class Result:
             what = "polygons" if self.polygons else {"boxes_or_polygons": "boxes"}.get(self.kind, self.kind)
             found = f"{len(self.labels)} {what}: " + _shortened(", ".join(map(repr, self.labels)), 60)
         return f"<Result {self.task} {found} ({self.finish_reason})>"
+
+
+def answer_fields(value: str | Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer's dictionary has under its task, as fields of a ``Result``: kind, text, places, labels and scores."""
+    if isinstance(value, str):
+        return {"kind": "text", "text": value}
+    kind: Kind
+    if "bboxes_labels" in value:
+        kind, labels = "boxes_or_polygons", value["polygons_labels"] if value["polygons"] else value["bboxes_labels"]
+    else:
+        kind, labels = ("quads" if "quad_boxes" in value else "polygons" if "polygons" in value else "boxes"), value["labels"]
+    return {
+        "kind": kind,
+        "text": "",
+        "labels": list(labels),
+        "boxes": list(value.get("bboxes", ())),
+        "quads": list(value.get("quad_boxes", ())),
+        "polygons": list(value.get("polygons", ())),
+        "scores": value.get("scores"),
+    }
+
+
+def _size(given: Any) -> tuple[int, int]:
+    """Width and height, of any library's integers."""
+    try:
+        width, height = (operator.index(length) for length in given)
+    except (TypeError, ValueError):
+        width = height = 0
+    if width < 1 or height < 1:
+        raise InvalidOption(f"give image_size=(width, height) of the original image in pixels; got {repr(given)[:80]}", field="image_size")
+    return width, height
 
 
 def _middles(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:

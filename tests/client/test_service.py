@@ -37,6 +37,8 @@ from florence2.client import (
     WrongClientModeError,
     wire,
 )
+from florence2.draw import annotate
+from florence2.errors import InvalidImage
 from florence2.server import routes
 from tests.client.conftest import Call
 from tests.client.stub import INFO, REGISTRY, Received, Reply, Stub, caption
@@ -328,6 +330,26 @@ def test_typed_answers(call: Call, client: InferenceHTTPClient, jpeg: Path) -> N
     answer = call(client, "infer_lmm", jpeg, "m", "<CAPTION>", typed=True)
     assert isinstance(answer, Answer)
     assert (answer.task, answer.text, answer.image_size, answer.time_s) == ("<CAPTION>", "a dog", (64, 48), 0.25)
+
+
+def test_typed_answers_are_drawn_on_their_file(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path, tmp_path: Path) -> None:
+    found = {"<OD>": {"bboxes": [[10, 10, 40, 30]], "labels": ["dog"]}}
+    reply = {"inference_id": "1", "time": 0.1, "image": {"width": 64, "height": 48}, "response": found}
+    stub.replies = [Reply(200, reply)] * 4
+    answer = call(client, "infer_lmm", jpeg, "m", "<OD>", typed=True)
+    wanted = np.asarray(annotate(jpeg, answer))
+    assert np.array_equal(np.asarray(answer.annotate()), wanted)
+    with Image.open(jpeg) as picture:
+        for given in (picture, np.asarray(picture)):  # in memory: not held, so that answers about frames of a video stay small
+            answer = call(client, "infer_lmm", given, "m", "<OD>", typed=True)
+            with pytest.raises(InvalidImage, match="pass the picture"):
+                answer.annotate()
+            assert np.array_equal(np.asarray(answer.annotate(picture)), wanted)
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        picture.save(tmp_path / "turned.png", exif=exif)
+    as_stored = call(client, "infer_lmm", Image.open(tmp_path / "turned.png"), "m", "<OD>", typed=True)
+    assert np.array_equal(np.asarray(as_stored.annotate(Image.open(tmp_path / "turned.png"))), wanted)
 
 
 def test_importing_the_client_brings_no_torch() -> None:

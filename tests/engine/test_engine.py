@@ -102,6 +102,44 @@ def test_every_kind_of_image_gives_the_same_answer(engine: Engine, image: Image.
         assert engine.run(given, "<CAPTION>", max_new_tokens=SHORT) == expected
 
 
+def test_a_result_draws_on_what_it_was_asked_about(engine: Engine, image: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    image.save(path)
+    for given in (path, str(path), path.read_bytes(), np.asarray(image), image):
+        result = engine.run(given, "<OD>", max_new_tokens=SHORT)
+        assert np.array_equal(np.asarray(result.annotate()), np.asarray(florence2.draw.annotate(image, result)))
+    for result in engine.run_many(image, ["<OD>", "<CAPTION>"], max_new_tokens=SHORT):
+        assert result.source is not None
+        assert result.source.image is image  # a reference, no copy
+
+
+def test_a_result_may_be_told_to_forget_its_image(engine: Engine, image: Image.Image) -> None:
+    kept = engine.run(image, "<OD>", max_new_tokens=SHORT)
+    result = engine.submit(image, "<OD>", max_new_tokens=SHORT, keep_image=False).result()
+    assert result == kept
+    assert result.source is None
+    with pytest.raises(InvalidImage, match="pass the picture"):
+        result.annotate()
+    with pytest.raises(InvalidOption, match="keep_image must be True or False"):
+        engine.run(image, "<OD>", keep_image="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photo_is_drawn_as_it_was_asked_about(engine: Engine, image: Image.Image, tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned.png", exif=exif)
+    by_file = engine.run(tmp_path / "turned.png", "<OD>", max_new_tokens=SHORT)
+    turned = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270}[orientation]
+    wanted = np.asarray(florence2.draw.annotate(image.transpose(turned), by_file))
+    for given in (None, tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(np.asarray(by_file.annotate(given)), wanted)
+    as_stored = engine.run(Image.open(tmp_path / "turned.png"), "<OD>", max_new_tokens=SHORT)  # Pillow images are taken as they are
+    wanted = np.asarray(florence2.draw.annotate(image, as_stored))
+    for given in (None, Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(np.asarray(as_stored.annotate(given)), wanted)
+
+
 def test_a_turned_photograph_is_answered_upright(engine: Engine, image: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

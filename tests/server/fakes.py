@@ -21,7 +21,7 @@ from florence2.server.models import Loader
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt, build_prompt
 
-FLAGS = ("scores", "allow_unknown_tag", "fair_key")
+FLAGS = ("scores", "allow_unknown_tag", "fair_key", "keep_image")
 MAX_WORDS = 200
 
 

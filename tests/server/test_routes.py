@@ -213,6 +213,7 @@ async def test_options_reach_the_engine() -> None:
         response = await post(client, prompt="<OD>", num_beams=2, no_repeat_ngram_size=0, max_new_tokens=50, scores=True, raw=True)
     asked = engine.asked[0]
     assert (asked["num_beams"], asked["no_repeat_ngram_size"], asked["max_new_tokens"]) == (2, 0, 50)
+    assert asked["keep_image"] is False  # answers that wait hold no decoded pictures
     assert response.json()["response"]["<OD>"] == {"bboxes": [[0, 0, 63, 47]], "labels": ["thing"], "scores": [0.5]}
     assert response.json()["raw"]["finish_reason"] == "stop"
     assert response.json()["raw"]["token_ids"] == [0, 7, 2]

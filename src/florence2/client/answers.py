@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.client.errors import InvalidParameter, UnexpectedAnswer
 from florence2.client.pictures import Size
-from florence2.results import Kind, Result
+from florence2.results import Result, answer_fields
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from florence2.sources import Source
 
 _COORDINATES = ("bboxes", "quad_boxes", "polygons")
 # What the known client makes of these names by itself: a server may list a model under either.
@@ -147,8 +149,12 @@ def are_same(model_id: str, other: str) -> bool:
     return _RESOLVED.get(model_id, model_id) == _RESOLVED.get(other, other)
 
 
-def typed(answer: Mapping[str, Any]) -> Answer | list[Answer]:
+def typed(answer: Mapping[str, Any], asked: Source | None = None) -> Answer | list[Answer]:
     """An image's answer as ``Answer``; a list of them where the call had several prompts.
+
+    Args:
+        answer: the server's JSON.
+        asked: what is remembered of the image.
 
     Raises:
         UnexpectedAnswer: the JSON is not an answer about an image.
@@ -156,8 +162,8 @@ def typed(answer: Mapping[str, Any]) -> Answer | list[Answer]:
     try:
         responses, raws = answer["response"], answer.get("raw")
         if isinstance(responses, list):
-            return [_typed(answer, response, raws[place] if raws else None) for place, response in enumerate(responses)]
-        return _typed(answer, responses, raws)
+            return [_typed(answer, response, raws[place] if raws else None, asked) for place, response in enumerate(responses)]
+        return _typed(answer, responses, raws, asked)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UnexpectedAnswer(f"the answer has not the form of one about an image ({type(error).__name__}: {error})") from error
 
@@ -188,37 +194,21 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
         raise InvalidParameter(f"a region is four numbers x1, y1, x2, y2 in pixels, got {region!r:.80}", field="region") from None
 
 
-def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None) -> Answer:
+def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None, asked: Source | None) -> Answer:
     ((task, value),) = response.items()
-    fields: dict[str, Any] = {"kind": "text", "text": value} if isinstance(value, str) else _located(value)
+    fields = answer_fields(value)
     if raw is not None:
         fields |= {name: raw[name] for name in ("token_ids", "finish_reason", "log_probability") if name in raw}
     return Answer(
-        **{"text": "", **fields},
+        **fields,
         task=task,
         raw=str(raw["text"]) if raw else "",
         image_size=(int(answer["image"]["width"]), int(answer["image"]["height"])),
         inference_id=str(answer.get("inference_id", "")),
         time_s=float(answer.get("time", 0.0)),
         response=response,
+        _source=asked,
     )
-
-
-def _located(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an answer that locates objects."""
-    kind: Kind
-    if "bboxes_labels" in value:
-        kind, labels = "boxes_or_polygons", value["polygons_labels"] if value["polygons"] else value["bboxes_labels"]
-    else:
-        kind, labels = ("quads" if "quad_boxes" in value else "polygons" if "polygons" in value else "boxes"), value["labels"]
-    return {
-        "kind": kind,
-        "labels": list(labels),
-        "boxes": list(value.get("bboxes", ())),
-        "quads": list(value.get("quad_boxes", ())),
-        "polygons": list(value.get("polygons", ())),
-        "scores": value.get("scores"),
-    }
 
 
 def _moved(response: Any, ratios: tuple[float, float]) -> Any:

@@ -11,7 +11,7 @@ import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from florence2.client import urls, wire
@@ -19,7 +19,7 @@ from florence2.client.answers import ModelDescription, RegisteredModels, ServerI
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.connection import Connection, exchange, retried
 from florence2.client.errors import ConnectionFailed, InferenceError, ModelNotInitializedError, UnexpectedAnswer
-from florence2.client.inputs import Encoded, Source, encode, flattened, identify, is_many
+from florence2.client.inputs import Encoded, Source, asked_about, encode, flattened, identify, is_many
 from florence2.client.wire import Request, Response, Target
 from florence2.url_policy import FetchError
 
@@ -144,7 +144,7 @@ async def _prepared(connection: Connection, call: LmmCall, source: Source) -> En
                 _checked_url(source.value, configuration)
             else:
                 fetched = await _fetched(connection, configuration, source.value)
-        return await connection.work(lambda: encode(source, configuration, fetched))
+        return await connection.work(lambda: replace(encode(source, configuration, fetched), asked=asked_about(source, configuration)))
     except InferenceError as error:
         return error
 
@@ -226,7 +226,7 @@ def _outcome(answer: dict[str, Any], image: Encoded, call: LmmCall) -> Any:
     try:
         if image.sent_size and image.original_size:
             answer = scaled_back(answer, _seen_size(answer, image.sent_size), image.original_size)
-        return typed(answer) if call.typed else answer
+        return typed(answer, image.asked) if call.typed else answer
     except UnexpectedAnswer as error:
         return error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

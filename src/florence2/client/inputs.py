@@ -24,6 +24,8 @@ from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import InvalidInput
 from florence2.client.pictures import Size
 from florence2.images import ImageInput, kind_of, shown
+from florence2.sources import Source as AskedSource
+from florence2.sources import remember
 
 ImageList = list[Any] | tuple[Any, ...]
 ImageInputs = ImageInput | ImageList
@@ -61,11 +63,13 @@ class Encoded:
         as_json: the object of type and value.
         original_size: width and height before scaling; None where nothing was scaled.
         sent_size: width and height after it.
+        asked: what its answer remembers of it.
     """
 
     as_json: dict[str, str]
     original_size: Size | None = None
     sent_size: Size | None = None
+    asked: AskedSource | None = None
 
 
 def is_many(given: object) -> bool:
@@ -120,6 +124,15 @@ def encode(source: Source, configuration: InferenceConfiguration, fetched: bytes
     if not data:
         raise _invalid(f"{_name(source)} holds no image: it is empty")
     return _encode_file(data, configuration, _name(source))
+
+
+def asked_about(source: Source, configuration: InferenceConfiguration) -> AskedSource | None:
+    """What an answer remembers of its image: a file's path; of others whether their pixels count as stored, to draw on them rightly."""
+    auto_orient = not configuration.disable_preproc_auto_orientation
+    if source.kind == "file":
+        return remember(source.value, auto_orient)
+    in_memory = source.kind in ("picture", "array")
+    return (remember(source.value) if in_memory else AskedSource(None, auto_orient)).without_image()
 
 
 def _identify_string(text: str) -> Source:

@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from florence2.images import ImageInput, read_image
 from florence2.model import kernels
 from florence2.model.cache import usable_positions
 from florence2.model.packed import refine_head
+from florence2.sources import Source, remember
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened
 from florence2.tasks.tokenizer import Tokenizer
@@ -290,7 +292,9 @@ class Engine:
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         generation, flags = self._options(options)
+        source: Source | None = remember(image, flags["auto_orient"])
         picture = read_image(image, auto_orient=flags["auto_orient"])
+        source = source if flags["keep_image"] else source.without_image()
         prompts = [
             build_prompt(prompt, text=text, region=region, image_size=picture.size, allow_unknown_tag=flags["allow_unknown_tag"])
             for prompt, text, region in asked
@@ -300,7 +304,7 @@ class Engine:
         shared = self._images.share(resized, partial(normalise, resized, self.checkpoint.image))
         requests: list[Request[Result]] = []
         for prompt, ids in zip(prompts, prompt_ids, strict=True):
-            answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"])
+            answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
             requests.append(Request(shared, ids, start_search(generation, self._special), answer, fair_key=fair_key))
         self._scheduler.submit(requests)
         return [request.future for request in requests]
@@ -315,7 +319,7 @@ class Engine:
             "length_penalty": defaults.length_penalty,
             "early_stopping": defaults.early_stopping,
         }
-        flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False}
+        flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False, "keep_image": True}
         for name, value in options.items():
             if name not in values and name not in flags:
                 raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags])}", field=name)
@@ -360,10 +364,16 @@ class Engine:
 
 
 def _interpret(
-    prompt: Prompt, tokenizer: Tokenizer, image_size: tuple[int, int], banned_phrases: frozenset[str], scores: bool, generated: Generated
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    image_size: tuple[int, int],
+    banned_phrases: frozenset[str],
+    scores: bool,
+    source: Source | None,
+    generated: Generated,
 ) -> Result:
     """The result that the generated tokens mean."""
-    return interpret(
+    result = interpret(
         prompt,
         token_ids=generated.token_ids,
         log_probabilities=generated.log_probabilities,
@@ -373,6 +383,7 @@ def _interpret(
         banned_phrases=banned_phrases,
         scores=scores,
     )
+    return replace(result, _source=source)
 
 
 def _as_name(name: str | os.PathLike[str]) -> str | Path:

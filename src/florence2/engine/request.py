@@ -71,6 +71,8 @@ class RequestOptions(TypedDict, total=False):
         scores: add scores to the result.
         auto_orient: turn files and bytes upright by their EXIF orientation, which is the default.
         allow_unknown_tag: take a tag that is none of the fifteen as free text, for fine-tuned checkpoints.
+        keep_image: let the result refer to the image, which is the default, so that it can draw it; False where many results about
+            images in memory are kept.
         fair_key: on whose account the request stands. While several accounts wait, they take turns.
     """
 
@@ -82,6 +84,7 @@ class RequestOptions(TypedDict, total=False):
     scores: bool | None
     auto_orient: bool | None
     allow_unknown_tag: bool | None
+    keep_image: bool | None
     fair_key: str | None
 
 

@@ -231,7 +231,8 @@ def _read_and_submit(
 
 def _submit_picture(asked: InferRequest, engine: AnsweringEngine, picture: Image, key: str) -> list[Future[Result]]:
     """Queue the prompts on one image. Runs in a thread of the pool: preprocessing costs milliseconds."""
-    options = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
+    options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(asked, name)) is not None}
+    options["keep_image"] = False  # decoded pictures are large, and nobody draws here
     if key:  # where none is asked for, all stand on one account
         options["fair_key"] = key
     if asked.prompts is None:

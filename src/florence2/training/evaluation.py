@@ -80,7 +80,7 @@ def answer_all(
 
     for picture, group in groupby(records, key=lambda record: record.picture):
         asked = list(group)
-        futures = engine.submit_many(open_picture(picture), [record.prompt for record in asked], **options)
+        futures = engine.submit_many(open_picture(picture), [record.prompt for record in asked], keep_image=False, **options)
         under_way.append((asked, futures))
         if len(under_way) == PICTURES_AHEAD:
             yield from settled()

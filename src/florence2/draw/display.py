@@ -1,0 +1,118 @@
+"""A drawn answer shown to people: in a notebook, in a window, or as a file whose path is printed.
+
+In: a result that holds its picture. Out: HTML with a small preview beside the answer, bounded in bytes whatever the picture's size; or a
+picture on the screen. Texts are escaped. What can't be read again is left out of a notebook, never an error there.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageShow
+
+from florence2.draw.drawing import draw_on
+from florence2.draw.fonts import Fonts
+from florence2.draw.marks import words_of
+from florence2.errors import Florence2Error
+from florence2.sources import picture_for
+
+if TYPE_CHECKING:
+    from florence2.results import Result
+
+MAX_SIDE = 800  # pixels of a preview
+MAX_ROWS = 50
+MAX_CHARS = 4000
+PNG_UP_TO = 150_000  # bytes: drawings and screenshots stay exact, photos become JPEG
+JPEG_QUALITY = 85
+_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
+
+
+def mimebundle(result: Result) -> dict[str, str]:
+    """What a notebook shows of a result: the picture beside the answer, or the answer alone where the picture is not at hand."""
+    plain = {"text/plain": repr(result)}
+    try:
+        preview = _preview(result)
+    except (Florence2Error, OSError, MemoryError):
+        return plain
+    words = f'<div style="flex:1 1 14em;min-width:14em;overflow-x:auto">{_words(result)}</div>'
+    shown = f'<div style="flex:0 1 auto"><img alt="{_escaped(repr(result))}" style="max-width:100%" src="{preview}"></div>'
+    return {**plain, "text/html": f'<div style="display:flex;flex-wrap:wrap;gap:1em;align-items:flex-start">{shown}{words}</div>'}
+
+
+def show(picture: Image.Image) -> None:
+    """A picture in the notebook, in the system's viewer, or as a file whose path is printed."""
+    if (display := _notebook_display()) is not None:
+        display(picture)
+    elif not (_has_screen() and ImageShow.show(picture, "florence2")):
+        file, path = tempfile.mkstemp(prefix="florence2-", suffix=".png")
+        with os.fdopen(file, "wb") as stream:
+            picture.save(stream, "PNG")
+        print(f"there is no screen to show it on; drawn: {path}")
+
+
+def _preview(result: Result) -> str:
+    """The drawn picture as a data URI."""
+    picture = picture_for(result.image_size, None, result.source)
+    if max(picture.size) > MAX_SIDE:
+        picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    drawn = draw_on(picture, result, Fonts(), with_strip=False)
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": JPEG_QUALITY})):
+        buffer = io.BytesIO()
+        drawn.save(buffer, kind, **options)
+        if buffer.tell() <= PNG_UP_TO:
+            break
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _words(result: Result) -> str:
+    """The answer as HTML: its text, or a table of its objects."""
+    title = f"<b>{_escaped(result.task)}</b> · {result.image_size[0]} x {result.image_size[1]}"
+    cut = " · cut at the token limit" if result.finish_reason == "length" else ""
+    text = f'<p style="white-space:pre-wrap;margin:0.4em 0">{_escaped(words_of(result))}</p>'
+    return f"<div>{title}{cut}</div>{text if result.kind == 'text' else _table(result)}"
+
+
+def _table(result: Result) -> str:
+    """The objects, one a row."""
+    shapes = result.boxes or result.quads or result.polygons
+    if not shapes:
+        return "<p>nothing found</p>"
+    rows = [
+        "".join(f'<td style="{_CELL}">{_escaped(cell)}</td>' for cell in _cells(result, index, shape))
+        for index, shape in enumerate(shapes[:MAX_ROWS])
+    ]
+    more = f"<p>… and {len(shapes) - MAX_ROWS} more</p>" if len(shapes) > MAX_ROWS else ""
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{more}"
+
+
+def _cells(result: Result, index: int, shape: list[Any]) -> list[str]:
+    label = result.labels[index] if index < len(result.labels) else ""
+    score = [] if result.scores is None else [f"{result.scores[index]:.2f}"]
+    where = f"{sum(len(polygon) // 2 for polygon in shape)} points" if result.polygons else ", ".join(f"{value:g}" for value in shape)
+    return [label or "-", *score, where]
+
+
+def _escaped(text: str) -> str:
+    """A text in HTML, of bounded length."""
+    return html.escape(text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "…")
+
+
+def _notebook_display() -> Any:
+    """The function that shows things in a notebook, where this is one."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # pyright: ignore[reportMissingImports]
+
+    return display
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,154 @@
+"""A result drawn on its picture.
+
+In: a source of a picture, as it was asked about, and a ``Result``. Out: a new picture with boxes, quads and polygons in distinct
+colours, each with its label (and score), or with the text answer on a strip below. Lines and letters grow with the picture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image, ImageDraw
+
+from florence2.draw import painting
+from florence2.draw.fonts import FontInput, Fonts
+from florence2.draw.layout import Rectangle, place
+from florence2.draw.lettering import Lettering, is_right_to_left
+from florence2.draw.marks import DARK, LIGHT, Mark, letters_on, marks_of, words_of
+from florence2.images import ImageInput
+from florence2.sources import picture_for
+
+if TYPE_CHECKING:
+    from florence2.results import Result
+
+MUTED = "#5F6368"
+MIN_LETTERS = 8  # pixels: smaller ones can't be read
+_SHRINKING = (1.0, 0.85, 0.7, 0.55, 0.45)
+_MAX_COVERED = 0.35  # of the picture, by all labels together, before their letters become smaller
+_MAX_LINES = 8
+_log = logging.getLogger("florence2.draw")
+
+
+class Plate(NamedTuple):
+    """A label as it stands in the picture."""
+
+    spot: Rectangle
+    lines: list[str]
+    mark: Mark
+
+
+class Labels(NamedTuple):
+    """All labels of a picture, in one size of letters, and how many have no room."""
+
+    lettering: Lettering
+    margin: int
+    plates: list[Plate]
+    num_left_out: int
+
+
+def annotate(source: ImageInput | None, result: Result, *, font: FontInput | None = None) -> Image.Image:
+    """A new picture with ``result`` drawn on it; a text answer makes it taller by a strip.
+
+    Args:
+        source: the picture that was asked about: a path, the bytes of a file, a Pillow image or an array. Files are turned upright by
+            their EXIF orientation, and so are Pillow images, unless they were asked about as they are stored. None for the picture that
+            the result holds.
+        result: any result.
+        font: a font file, or what ``PIL.ImageFont.truetype`` gives (then letters have its size); asked first for each letter.
+
+    Raises:
+        InvalidImage: the picture can't be read, or has not the size that the result is about.
+        InvalidOption: ``font`` is no font.
+    """
+    return draw_on(picture_for(result.image_size, source, result.source), result, Fonts(font))
+
+
+def draw_on(picture: Image.Image, result: Result, fonts: Fonts, *, with_strip: bool = True) -> Image.Image:
+    """A result on a copy of its picture, which may have been made smaller or larger; words without a place on a strip, if wanted."""
+    canvas = picture.copy()
+    marks = list(marks_of(result, picture.width / result.image_size[0]))
+    pens = painting.pens_for(canvas.size)
+    for mark in marks:
+        if mark.is_filled:
+            painting.tint(canvas, mark)
+    for mark in marks:
+        painting.outline(canvas, mark, pens)
+    _write(canvas, arrange([mark for mark in marks if mark.label], canvas.size, fonts), pens)
+    if with_strip and (result.kind == "text" or not marks):
+        return _with_strip(canvas, result.task, words_of(result) if result.kind == "text" else "nothing found", fonts)
+    return canvas
+
+
+def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Labels:
+    """The labels of some marks where they have room, in smaller letters if they have too little.
+
+    Args:
+        marks: those with words.
+        size: width and height of the picture.
+        fonts: where letters come from.
+    """
+    largest = fonts.fixed_size or letters_for(size)
+    sizes = [largest] if fonts.fixed_size else sorted({max(MIN_LETTERS, round(largest * share)) for share in _SHRINKING}, reverse=True)
+    for letters in sizes[:-1]:
+        if (labels := _arranged(marks, size, Lettering(fonts, letters))) is not None:
+            return labels
+    labels = _arranged(marks, size, Lettering(fonts, sizes[-1]), is_last=True)
+    assert labels is not None
+    if labels.num_left_out:
+        _log.warning("%d of %d labels have no room in %d x %d pixels; enlarge the picture", labels.num_left_out, len(marks), *size)
+    return labels
+
+
+def letters_for(size: tuple[int, int]) -> int:
+    """The size of letters that reads at a picture's size."""
+    side = min(size)
+    return max(MIN_LETTERS if side < 100 else 12, round(side / 32))
+
+
+def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering, *, is_last: bool = False) -> Labels | None:
+    """The labels in one size of letters; None where smaller ones, if there are, would leave more of the picture and its labels to see."""
+    margin = max(1, round(lettering.size / 5))
+    widest = min(size[0] - 2 * margin, max(0.36 * size[0], 18 * lettering.size))
+    max_lines = max(1, min(_MAX_LINES, size[1] // 2 // lettering.line_height))
+    lines = [lettering.balanced(mark.label, widest, max_lines) for mark in marks]
+    plates = [(round(max(map(lettering.width, label))) + 2 * margin, lettering.height_of(label) + 2 * margin) for label in lines]
+    if not is_last and sum(width * height for width, height in plates) > _MAX_COVERED * size[0] * size[1]:
+        return None
+    pens = painting.pens_for(size)
+    outside = pens.line // 2 + pens.rim
+    spots = place(plates, [mark.anchor.grown(outside) for mark in marks], size, anywhere=is_last)
+    if not is_last and None in spots:
+        return None
+    placed = [Plate(spot, label, mark) for spot, label, mark in zip(spots, lines, marks, strict=True) if spot is not None]
+    return Labels(lettering, margin, placed, len(marks) - len(placed))
+
+
+def _write(canvas: Image.Image, labels: Labels, pens: painting.Pens) -> None:
+    """The labels on plates of their objects' colours; after all lines, which would cross them out."""
+    for plate in labels.plates:
+        if plate.spot.distance(plate.mark.box) > labels.lettering.size / 2:
+            painting.leader(canvas, plate.spot, plate.mark.box, plate.mark.colour, pens)
+    pen = ImageDraw.Draw(canvas)
+    for spot, lines, mark in labels.plates:
+        pen.rectangle((spot.left, spot.top, spot.right - 1, spot.bottom - 1), fill=mark.colour)
+        inner = spot.right - spot.left - 2 * labels.margin
+        labels.lettering.draw(pen, spot.left + labels.margin, spot.top + labels.margin, lines, letters_on(mark.colour), inner)
+
+
+def _with_strip(canvas: Image.Image, task: str, text: str, fonts: Fonts) -> Image.Image:
+    """The picture with a task's name and words on a strip below it."""
+    lettering = Lettering(fonts, fonts.fixed_size or letters_for(canvas.size))
+    gap = max(1, round(lettering.size * 0.6))
+    width = max(1, canvas.width - 2 * min(gap, canvas.width // 8))
+    title, words = lettering.wrapped(task, width), lettering.wrapped(text, width)
+    left = (canvas.width - width) // 2
+    top = canvas.height + gap
+    below = top + lettering.line_height * len(title)
+    taller = Image.new("RGB", (canvas.width, below + lettering.height_of(words) + gap), LIGHT)
+    taller.paste(canvas)
+    pen = ImageDraw.Draw(taller)
+    lettering.draw(pen, left, top, title, MUTED)
+    lettering.draw(pen, left, below, words, DARK, width if is_right_to_left(text) else 0)
+    return taller

@@ -1,0 +1,180 @@
+"""Which font draws which letter.
+
+In: a font of the caller's, where there is one, and letters. Out: for each letter the first font that has it: the caller's, the one that
+comes with this package (Latin, Greek, Cyrillic, Hebrew, Arabic and more), or one of the machine's. A letter that none has is logged,
+once for each script, with what to install. Knows nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import unicodedata
+from functools import cache, lru_cache
+from pathlib import Path
+
+from PIL import ImageFont
+
+from florence2.draw import system_fonts
+from florence2.draw.cmap import CharacterMap, read_map
+from florence2.errors import InvalidOption
+
+FontInput = str | os.PathLike[str] | ImageFont.FreeTypeFont
+OWN_FONT = Path(__file__).parent / "font" / "DejaVuSansCondensed.ttf"
+REPLACEMENT = "\ufffd"
+_CJK = ("HANGUL", "CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH")
+_PICTURES = range(0x1F000, 0x20000)
+
+_log = logging.getLogger("florence2.draw")
+_told: set[str] = set()
+_telling = threading.Lock()
+
+
+class Face:
+    """One font file, or one loaded font of the caller's."""
+
+    def __init__(self, source: Path | ImageFont.FreeTypeFont) -> None:
+        self._source = source
+        self._map = read_map(source) if isinstance(source, Path) else _map_of(source)
+
+    @property
+    def fixed_size(self) -> float | None:
+        """The size of a loaded font, which stays."""
+        return None if isinstance(self._source, Path) else self._source.size
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is known which characters it has."""
+        return self._map is not None
+
+    def has(self, letters: str) -> bool:
+        """Whether it has a glyph for each of some characters."""
+        return self._map is not None and all(letter in self._map for letter in letters)
+
+    def at(self, size: float) -> ImageFont.FreeTypeFont | None:
+        """The font in a size in pixels; None where it can't be drawn with, such as pictures in one size only."""
+        if isinstance(self._source, Path):
+            return _loaded(self._source, size)
+        return self._source if self._source.size == size else self._source.font_variant(size=size)
+
+
+class Fonts:
+    """The fonts of one drawing, in the order in which they are asked.
+
+    Args:
+        font: a font file, or a font that Pillow has loaded, which is asked first; None for the package's own.
+
+    Raises:
+        InvalidOption: it is no font that can be drawn with.
+    """
+
+    def __init__(self, font: FontInput | None = None) -> None:
+        self._faces = [_face(OWN_FONT)] if font is None else [_users(font), _face(OWN_FONT)]
+
+    @property
+    def fixed_size(self) -> float | None:
+        """The size of letters, where the caller's font has one."""
+        return self._faces[0].fixed_size
+
+    def main(self, size: float) -> ImageFont.FreeTypeFont:
+        """The font that is asked first."""
+        return self._faces[0].at(size) or _own(size)
+
+    def of(self, cluster: str, size: float, around: str) -> tuple[ImageFont.FreeTypeFont, str]:
+        """The font for a letter with its marks, and what is to be drawn with it.
+
+        Args:
+            cluster: a character and what belongs to it.
+            size: of the letters, in pixels.
+            around: the text that it stands in.
+        """
+        for face in self._faces:
+            if face.has(cluster) and (font := face.at(size)) is not None:
+                return font, cluster
+        face = _system_face(cluster, system_fonts.families(around), system_fonts.font_folders())
+        if face is not None and (font := face.at(size)) is not None:
+            return font, cluster
+        if len(cluster) > 1:
+            return self.of(cluster[0], size, around)  # without the marks that no font has together with it
+        _report(cluster)
+        return _own(size), REPLACEMENT
+
+
+def _own(size: float) -> ImageFont.FreeTypeFont:
+    font = _loaded(OWN_FONT, size)
+    assert font is not None
+    return font
+
+
+def _users(font: FontInput) -> Face:
+    """The caller's font."""
+    if isinstance(font, ImageFont.FreeTypeFont):
+        return Face(font)
+    if not isinstance(font, (str, os.PathLike)):
+        raise InvalidOption(
+            f"font must be the path of a font file or what PIL.ImageFont.truetype gives, got {type(font).__name__:.60}", field="font"
+        )
+    path = Path(font)
+    if not path.is_file():
+        raise InvalidOption(f"there is no font file {str(path)[:200]!r}; give the path of a .ttf, .otf or .ttc file", field="font")
+    face = _face(path)
+    if face.at(16) is None or not face.is_readable:
+        raise InvalidOption(f"{str(path)[:200]!r} holds no font with scalable letters; give a .ttf, .otf or .ttc file", field="font")
+    return face
+
+
+def _map_of(font: ImageFont.FreeTypeFont) -> CharacterMap | None:
+    """The characters of a loaded font; it knows where it came from."""
+    if isinstance(font.path, (str, os.PathLike)):
+        return read_map(Path(os.fsdecode(font.path)), font.index)
+    content = getattr(font, "font_bytes", None)
+    return None if content is None else read_map(content, font.index)
+
+
+@cache
+def _face(path: Path) -> Face:
+    return Face(path)
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, size: float) -> ImageFont.FreeTypeFont | None:
+    try:
+        return ImageFont.truetype(str(path), size)
+    except (OSError, ValueError):  # damaged, or letters as pictures of one size
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _system_face(cluster: str, families: tuple[str, ...], folders: tuple[Path, ...]) -> Face | None:
+    """The first of the machine's fonts that has a letter with its marks, and can be drawn with."""
+    faces = map(_face, system_fonts.ranked(families, folders))
+    return next((face for face in faces if face.has(cluster) and face.at(16) is not None), None)
+
+
+def _report(letter: str) -> None:
+    """Say, once for each script, that no font has its letters."""
+    name = unicodedata.name(letter, "")
+    script = name.split(" ")[0].capitalize() if name else "unnamed characters"
+    with _telling:
+        if script in _told:
+            return
+        _told.add(script)
+    _log.warning(
+        "no font here has %r (U+%04X, %s); %s is drawn in its place. Install one that has it (%s), or give the path of one as font=",
+        letter,
+        ord(letter),
+        name or "unnamed",
+        REPLACEMENT,
+        _advice(letter, name),
+    )
+
+
+def _advice(letter: str, name: str) -> str:
+    """What to install for a letter."""
+    if ord(letter) in _PICTURES:
+        return "on Debian and Ubuntu: fonts-symbola"
+    package = "fonts-noto-cjk" if name.startswith(_CJK) else "fonts-noto-core"
+    return (
+        f"on Debian and Ubuntu: {package}; on Fedora: {'google-noto-sans-cjk-fonts' if name.startswith(_CJK) else 'google-noto-sans-fonts'}"
+    )

@@ -1,0 +1,145 @@
+"""The picture that a question was about, remembered by its answer, and read again to draw on.
+
+In: a source as the caller gave it. Out: the picture in the frame in which the answer's coordinates count, at the answer's size. Only a
+reference is kept, never a copy; a file has to be what it was when it was asked about. Knows nothing of drawing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from florence2.errors import InvalidImage
+from florence2.images import UPRIGHT, ImageInput, invalid, load, read_image, shown
+
+Size = tuple[int, int]
+ORIENTATION = 0x0112  # the EXIF tag
+PASS_IT = "pass the picture that was asked about: result.annotate(picture)"
+NOT_HELD = f"this result does not hold its picture (it came from a server or a file, or keep_image was False): {PASS_IT}"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What was asked about.
+
+    Attributes:
+        image: as the caller gave it; a path is absolute. None where only the frame of its coordinates is known.
+        auto_orient: whether a file or bytes were turned upright.
+        stamp: size and time of change of a file at that time; None for what is no regular file.
+    """
+
+    image: ImageInput | None
+    auto_orient: bool = True
+    stamp: tuple[int, int] | None = None
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether coordinates count in the picture as EXIF has it turned; otherwise in the pixels as they are stored."""
+        if isinstance(self.image, Image.Image):
+            return _orientation(self.image) == 1
+        return self.auto_orient and not isinstance(self.image, np.ndarray)
+
+    def without_image(self) -> Source | None:
+        """What is left of it where the picture is not kept: that coordinates count in the pixels as stored, if they do."""
+        return None if self.is_upright else Source(None, auto_orient=False)
+
+    def read(self) -> Image.Image:
+        """The picture again, in RGB.
+
+        Raises:
+            InvalidImage: it is not held, a file has gone or was changed since, or could be read only once.
+        """
+        if self.image is None:
+            raise invalid(NOT_HELD)
+        if isinstance(self.image, str):
+            self._check_file(self.image)
+        return read_image(self.image, auto_orient=self.auto_orient)
+
+    def _check_file(self, path: str) -> None:
+        if self.stamp is None:
+            raise invalid(f"{shown(path)} is a pipe or device, which can be read only once: {PASS_IT}")
+        if not os.path.isfile(path):
+            raise invalid(f"the file {shown(path)} is gone since the question: {PASS_IT}")
+        if _stamp(path) != self.stamp:
+            raise invalid(f"the file {shown(path)} was changed after the question: ask again, or {PASS_IT}")
+
+
+def remember(image: ImageInput, auto_orient: bool = True) -> Source:
+    """The source of a question, to be kept with its answer."""
+    if isinstance(image, (str, os.PathLike)):
+        path = os.path.abspath(os.fsdecode(image))
+        return Source(path, auto_orient, _stamp(path))
+    return Source(image, auto_orient)
+
+
+def picture_for(size: Size, given: ImageInput | None, asked: Source | None) -> Image.Image:
+    """The picture to draw an answer on, in RGB.
+
+    A picture with an EXIF orientation can be meant as stored or as turned: it is taken as it was asked about, or else in the way whose
+    size fits.
+
+    Args:
+        size: the answer's image size.
+        given: any source of the picture; None for the one that was asked about.
+        asked: what was asked about, where it is known.
+
+    Raises:
+        InvalidImage: it can't be read, has another size, or none is known.
+    """
+    size = (size[0], size[1])  # may have come as a list
+    if given is None:
+        if asked is None:
+            raise invalid(NOT_HELD)
+        return _fitting(asked.read(), size)
+    upright = asked is None or asked.is_upright
+    picture = _read(given, upright)
+    if picture.size != size:
+        other = _read(given, not upright)
+        picture = other if other.size == size else picture
+    return _fitting(picture, size)
+
+
+def _read(given: ImageInput, upright: bool) -> Image.Image:
+    """A picture turned by its EXIF orientation, or as it is stored."""
+    if not isinstance(given, Image.Image):
+        return read_image(given, auto_orient=upright)
+    turn = UPRIGHT.get(_orientation(given)) if upright else None
+    picture = read_image(given)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a Pillow image, 1 where there is none or none that can be read."""
+    try:
+        load(image)  # TIFF files are turned, and lose the tag, when they are loaded
+        orientation = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF data are no reason to refuse a sound picture, and what is closed says so when it is read
+        return 1
+    return orientation if orientation in UPRIGHT else 1
+
+
+def _fitting(picture: Image.Image, size: Size) -> Image.Image:
+    """The picture itself, which has the size that the answer is about."""
+    if picture.size == size:
+        return picture
+    hint = "the picture that was asked about, at the size it had then"
+    if picture.size == size[::-1]:
+        hint += " (it lies on its side: give the file, or turn the picture upright)"
+    raise InvalidImage(
+        f"the picture has {picture.width} x {picture.height} pixels, but the result is about one of {size[0]} x {size[1]}: give {hint}",
+        field="image",
+    )
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Size and time of change of a regular file; None for everything else."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):  # ValueError: a path with a null byte
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
