@@ -142,6 +142,12 @@ def test_systems_without_code_in_memory_have_the_routines(library: bytes, monkey
     kernels._check(kernels._opened(library))
 
 
+def test_pythons_built_for_old_systems_have_the_routines(library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.delattr(os, "MFD_CLOEXEC")
+    kernels._check(kernels._opened(library))
+
+
 def test_a_cache_without_room_is_no_hindrance(folder: Path, library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -141,7 +141,7 @@ def start_server(
     names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
     names |= {f"FLORENCE2_{name.upper()}": _written(value) for name, value in values.items()}
     names |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
-    code = f"{prelude}\nfrom florence2.server.__main__ import main\nmain()"
+    code = f"{prelude}\nfrom florence2.cli.app import main\nmain(['serve'])"
     command = [sys.executable, *(("-c", code) if prelude else ("-m", "florence2.server"))]
     server = Server(subprocess.Popen(command, env=names, stderr=stderr, stdout=subprocess.DEVNULL, text=True))
     try:

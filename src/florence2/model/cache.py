@@ -310,8 +310,12 @@ class _Plan:
 
 
 def usable_positions(config: TextConfig, device: torch.device) -> int:
-    """How many positions prompts and answers can have on a device: all that the model knows, where memory is taken as it is used."""
-    return config.max_position_embeddings if device.type == "cpu" else min(config.max_position_embeddings, DEVICE_POSITIONS)
+    """How many positions prompts and answers can have on a device: all that the model knows, where memory is taken as it is used.
+
+    Windows has to vouch for all memory beforehand, as GPUs do.
+    """
+    is_taken_as_used = device.type == "cpu" and hasattr(mmap, "MAP_PRIVATE")
+    return config.max_position_embeddings if is_taken_as_used else min(config.max_position_embeddings, DEVICE_POSITIONS)
 
 
 # Private pages, whose number the system does not have to vouch for beforehand.

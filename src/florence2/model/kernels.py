@@ -170,7 +170,7 @@ def _opened(library: bytes) -> Kernels:
         with os.fdopen(os.memfd_create("florence2-kernels", os.MFD_CLOEXEC), "wb") as file:
             # One more slash each time: the dynamic linker gives the library that it has already for a path that it has seen.
             kernels = _written(library, file, f"/proc/self/fd{'/' * next(_number_of_loads)}{file.fileno()}")
-    except OSError:  # systems that allow no code in such memory
+    except (OSError, AttributeError):  # systems that allow no code in such memory, and Pythons built for older ones (uv's)
         with tempfile.NamedTemporaryFile(suffix=".so") as file:
             kernels = _written(library, file, file.name)
     _check(kernels)

@@ -42,7 +42,9 @@ class TemporalEmbedding(nn.Module):
 
     def __init__(self, num_frames: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("pos_idx_to_embed", temporal_table(num_frames, width))
+        with torch.device("cpu"):  # on "meta" it would be computed by PyTorch's compiler, which takes seconds to load
+            table = temporal_table(num_frames, width)
+        self.register_buffer("pos_idx_to_embed", table)
 
     def forward(self) -> Float[Tensor, " channels"]:
         """The embedding of frame 0."""

@@ -7,6 +7,7 @@ loads Pillow and NumPy alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -111,20 +112,30 @@ def _bands(picture: Image.Image) -> Iterator[bytes]:
 
 
 def _limit_memory(max_bytes: int) -> None:
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit("RLIMIT_AS", max_bytes)
+    _limit("RLIMIT_CORE", 0)
 
 
 def _limit_time(max_seconds: float) -> None:
     """Let the system end this process after so much more processor time."""
-    if sys.platform != "win32":
-        import resource
+    _limit("RLIMIT_CPU", math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S)
 
-        seconds = math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+def _limit(name: str, most: int) -> None:
+    """Lower one of the system's limits, where there is such a limit and it can be lowered.
+
+    macOS refuses every bound of the address space that is below what the process has, which is hundreds of gigabytes. Whoever started
+    the server may have set a lower one, which stays. The clock of ``decoding.py`` holds everywhere.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        limit = getattr(resource, name)
+        hard = resource.getrlimit(limit)[1]
+        lower = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (lower, hard if name == "RLIMIT_CPU" else lower))  # that one is raised again for the next picture
 
 
 def _limit_threads() -> None:

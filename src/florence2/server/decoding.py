@@ -205,7 +205,9 @@ class _Process:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for the server, which ends it
+            # Ctrl-C is for the server, which ends it. Windows knows no sessions, and other systems no such flag.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
 
     @property

@@ -5,7 +5,6 @@ Knows nothing of requests.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection
 from typing import Any
@@ -17,10 +16,10 @@ LOOK_S = 1.0
 
 def raise_file_limit() -> int | None:
     """Let the process have as many files open as it may; how many, or None where there is no such limit."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return None
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft == resource.RLIM_INFINITY or soft >= most:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
@@ -43,6 +45,15 @@ from florence2.weights.untied import UntiedBart
 _NAMES_SHOWN = 8
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Layers are made without first values, for which PyTorch would load its compiler: seconds, and a folder for temporary files."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(
     checkpoint: Checkpoint,
     *,
@@ -65,7 +76,7 @@ def load_model(
         CheckpointError: damaged, incomplete or foreign weights, or an adapter that does not fit; the message names what.
         ModelNotFound, DownloadError: an adapter could not be had.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         model = Florence2(checkpoint.config)
     adapters = [resolve(adapter) for adapter in adapters]
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -74,7 +85,7 @@ def load_model(
     own, num_rows = [name for name in TABLES[1:] if name in tensors], tensors[SHARED].shape[0]
     if own or num_rows != checkpoint.config.text.vocab_size:  # an adapter may bring rows of added tokens
         model.config = replace(model.config, text=replace(model.config.text, vocab_size=num_rows))
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             model.language_model = UntiedBart(model.config.text, own) if own else Bart(model.config.text)
     numbers = packing or Numbers(dtype or torch.float32, dtype or torch.float32)
 
