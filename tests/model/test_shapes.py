@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -27,7 +28,8 @@ import florence2.weights.untied
 from florence2.weights.defaults import ImageSettings
 
 MODEL = ["florence2.model", *(f"florence2.model.{room.name}" for room in pkgutil.iter_modules(florence2.model.__path__))]
-DTYPES = [name for name in dir(jaxtyping) if isinstance(getattr(jaxtyping, name), type(jaxtyping.Float))]
+_NAMES: Any = jaxtyping  # for type checkers its names are no classes
+DTYPES = [name for name in dir(_NAMES) if type(getattr(_NAMES, name)) is type(_NAMES.Float)]
 
 
 @contextmanager
