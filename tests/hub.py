@@ -61,6 +61,8 @@ class Hub:
         stays_broken: whether what follows a cut transfer is answered with HTTP 503, until ``broken`` is cleared.
         down: whether every request is answered with HTTP 503.
         damaged: names of files of whose bytes one is another one.
+        xet: file name -> its hash in the Xet storage.
+        xet_storage: that storage's address.
     """
 
     def __init__(self) -> None:
@@ -71,6 +73,8 @@ class Hub:
         self.broken: set[str] = set()
         self.down = False
         self.damaged: set[str] = set()
+        self.xet: dict[str, str] = {}
+        self.xet_storage = ""
         self.address = ""
 
     def add(self, name: str, folder: Path, revision: str = "main", **options: object) -> Repository:
@@ -128,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._with_revision(match[1], match[2], token, self._send_tree)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._with_revision(match[1], match[2], token, lambda repo, commit: self._resolve(repo, commit, match[3]))
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/xet-read-token/([^/]+)", path):
+            self._with_revision(match[1], match[2], token, lambda repo, commit: self._send_xet_token())
         elif match := re.fullmatch(r"/files/([^/]+/[^/]+)/([^/]+)/(.+)", path):
             self._send_file(match[3], self.hub.repositories[match[1]].files(match[2])[match[3]])
         else:
@@ -179,7 +185,14 @@ class _Handler(BaseHTTPRequestHandler):
             # Another host name, as the real hub hands large files to a storage of its own.
             "Location": f"{self.hub.address.replace('127.0.0.1', 'localhost')}/files/{self.repository_name}/{commit}/{name}",
         }
+        if name in self.hub.xet:
+            headers["X-Xet-Hash"] = self.hub.xet[name]
+            headers["X-Xet-Refresh-Route"] = f"{self.hub.address}/api/models/{self.repository_name}/xet-read-token/{commit}"
         self._send(302, headers)
+
+    def _send_xet_token(self) -> None:
+        storage = {"X-Xet-Cas-Url": self.hub.xet_storage, "X-Xet-Access-Token": "for-xet", "X-Xet-Token-Expiration": "9999999999"}
+        self._send(200, storage)
 
     def _send_file(self, name: str, data: bytes) -> None:
         if name in self.hub.broken:

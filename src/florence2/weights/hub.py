@@ -20,12 +20,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from florence2.certificates import certificate_hint
 from florence2.errors import DownloadError, Florence2Error, InvalidOption, MissingExtra, ModelNotFound
 from florence2.proxies import environment_for, proxy_for
 from florence2.weights.cache import check_writable, homeless, is_whole, unwritable
 from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose, choose_adapter_weights, choose_container, is_adapter
+from florence2.weights.xet import append_by_xet, xet_file
+
+if TYPE_CHECKING:
+    from huggingface_hub.utils import XetFileData
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +226,7 @@ def _fetch_resumable(target: _Target, commit: str, name: str) -> None:
     with WeakFileLock(lock):
         if blob.exists():
             return
-        _fill(partial, url, metadata.size, f"{name} of {target.label}")
+        _fill(partial, url, metadata.size, f"{name} of {target.label}", xet_file(metadata))
         if not is_whole(partial, metadata.etag):
             partial.unlink()
             raise _damaged(target, name)
@@ -246,8 +251,8 @@ def _damaged(target: _Target, name: str) -> DownloadError:
     return DownloadError(f"{name} of {target.label} arrived damaged and was thrown away. Try again.", field="model")
 
 
-def _fill(partial: Path, url: str, size_bytes: int, what: str) -> None:
-    """Append to a partial file until it has its size.
+def _fill(partial: Path, url: str, size_bytes: int, what: str, xet: XetFileData | None) -> None:
+    """Append to a partial file until it has its size: first from Xet, where the file lies there.
 
     Raises:
         DownloadError: no room, or attempt after attempt brought nothing.
@@ -263,6 +268,9 @@ def _fill(partial: Path, url: str, size_bytes: int, what: str) -> None:
     num_failures = 0
     # disable=None shows the bar on terminals only.
     with tqdm(total=size_bytes, initial=had_bytes, unit="B", unit_scale=True, desc=what, disable=None) as bar:
+        if xet is not None and had_bytes < size_bytes:
+            append_by_xet(partial, xet, size_bytes, bar.update)
+            had_bytes = partial.stat().st_size
         while had_bytes < size_bytes or not partial.exists():
             reason = _append(partial, url, bar.update)
             now_bytes = partial.stat().st_size
