@@ -75,6 +75,12 @@ def test_patterns_that_no_shell_has_expanded(here: Path) -> None:
     assert names("?.png", "a.jpg") == ["b.png", "a.jpg"]
 
 
+def test_pipes_in_folders_are_no_pictures(here: Path) -> None:
+    os.mkfifo(here / "sub" / "camera.png")
+    (here / "sub" / "gone.png").symlink_to("nowhere.png")
+    assert names("sub") == names("sub/*") == ["sub/c.png", "sub/gone.png"]
+
+
 def test_a_name_that_is_there_is_no_pattern(here: Path) -> None:
     assert names("[1].png") == ["[1].png"]
 
@@ -85,7 +91,10 @@ def test_a_name_that_is_there_is_no_pattern(here: Path) -> None:
         ("missing.png", "there is no file 'missing.png'; the current folder is"),
         ("no/*.png", "no file matches 'no/*.png'"),
         ("*.txt", "no picture among the 1 files of '*.txt'"),
+        ("<OD>", "a task goes behind --task or --prompt"),
+        ("caption", "a task goes behind --task or --prompt"),
         ("notes.txt", "notes.txt: not an image"),
+        ("file://nas/share/a.png", "is a file of another machine"),
         ("empty", "there is no file in the folder 'empty'"),
         ("empty.png", "empty.png is empty"),
         ("/dev/null/x.png", "can't be read"),
@@ -182,6 +191,7 @@ def test_file_urls(here: Path) -> None:
     ((one,), _) = found(word)
     assert (one.name, one.stem, one.error) == (word, "no suffix", None)
     assert names((here / "sub").as_uri()) == [str(here / "sub" / "c.png")]
+    assert found(word.replace("file:///", "file://localhost/"))[0][0].error is None
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,12 @@ def test_an_unknown_tag_on_request_is_free_text_as_it_is() -> None:
     assert read(("prompt", "<OD>"), unknown=True) == [Question("<OD>")]
 
 
+def test_whole_numbers_are_told_as_they_were_written() -> None:
+    with pytest.raises(InvalidRegion, match=r"got \(5, 5, 1, 1.5\)"):
+        read(("task", "region-to-ocr"), regions=("5,5,1,1.5",))
+    assert str(read(("task", "region-to-ocr"), regions=("0,1,2,3",))[0].region) == "(0, 1, 2, 3)"
+
+
 def test_titles_tell_questions_apart() -> None:
     asked = read(("task", "open-vocabulary-detection,region-to-ocr,od"), texts=("a car",), regions=("1,2,3.5,4",))
     assert [question.title for question in asked] == [f"{DETECTION} a car", f"{READ} 1,2,3.5,4", "<OD>"]

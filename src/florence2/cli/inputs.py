@@ -26,6 +26,8 @@ from florence2.cli.lists import STDIN, is_list, read_list
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import READ_FORMATS, describe, is_read
+from florence2.tasks.naming import meant_tag
+from florence2.tasks.table import TASKS
 
 Kind = Literal["file", "url", "data", "stdin"]
 Notice = Callable[[str], None]
@@ -113,7 +115,7 @@ def _found(word: str, notice: Notice) -> Iterator[Input]:
     elif urls.is_url(word):
         yield _from_url(word)
     elif word[:5].lower() == "file:":
-        yield from _at(word, Path(url2pathname(urlsplit(word).path)), notice)
+        yield from _from_file_url(word, notice)
     elif other := _OTHER_URL.match(word):
         given = Input(word, "url")
         yield _refused(given, f"{given.shown}: {other[1]}:// is not fetched; give https:// or http://, or download it")
@@ -141,6 +143,7 @@ def _at(word: str, path: Path, notice: Notice) -> Iterator[Input]:
 
 def _pictures(word: str, paths: Sequence[str], nothing: str, notice: Notice) -> Iterator[Input]:
     """Those of some files that are pictures, by content or by name; the number of the others is told."""
+    paths = [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # no pipe, which may never end
     looked_at = [_looked_at(Input(path, path=Path(path))) for path in paths]
     found = [one for one in looked_at if one.error is None or _PICTURE_NAME.search(one.name)]
     if not found:
@@ -151,6 +154,15 @@ def _pictures(word: str, paths: Sequence[str], nothing: str, notice: Notice) -> 
     yield from found
 
 
+def _from_file_url(word: str, notice: Notice) -> Iterator[Input]:
+    """What stands under a file manager's address."""
+    parts = urlsplit(word)
+    if parts.netloc not in ("", "localhost"):
+        yield Input(word, error=_invalid(f"{shown(word)!r} is a file of another machine; give its path here"))
+    else:
+        yield from _at(word, Path(url2pathname(parts.path)), notice)
+
+
 def _looked_at(given: Input) -> Input:
     """A file with what its first bytes say against it; pipes and devices are left to be read once."""
     try:
@@ -159,7 +171,8 @@ def _looked_at(given: Input) -> Input:
         with open(given.path, "rb") as file:
             start = file.read(_START_BYTES)
     except FileNotFoundError:
-        return _refused(given, f"there is no file {shown(given.name)!r}; the current folder is {shown(os.getcwd())!r}")
+        hint = "; a task goes behind --task or --prompt" if meant_tag(given.name) or given.name in TASKS else ""
+        return _refused(given, f"there is no file {shown(given.name)!r}; the current folder is {shown(os.getcwd())!r}{hint}")
     except (OSError, ValueError) as error:
         return _refused(given, f"{shown(given.shown)} can't be read: {getattr(error, 'strerror', None) or error}")
     return _with_start(given, start)
