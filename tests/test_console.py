@@ -38,7 +38,7 @@ main(sys.argv[1:])
 def images(tmp_path: Path) -> list[str]:
     paths = [tmp_path / f"{name}.png" for name in ("ä", "b", "c")]
     for path in paths:
-        Image.new("RGB", (12, 9)).save(path)
+        Image.new("RGB", (320, 240)).save(path)
     return [*map(str, paths)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from florence2.cli.questions import Question, Region, read_questions
+from florence2.cli.questions import Question, Region, hints, read_questions
 from florence2.errors import InvalidPrompt, InvalidRegion, InvalidRequest, UnknownTask
 
 DETECTION, GROUNDING, READ = "<OPEN_VOCABULARY_DETECTION>", "<CAPTION_TO_PHRASE_GROUNDING>", "<REGION_TO_OCR>"
@@ -96,6 +96,14 @@ def test_mistakes_name_the_option_to_change(asked, given, kind: type[InvalidRequ
 def test_an_unknown_tag_on_request_is_free_text_as_it_is() -> None:
     assert read(("prompt", "OD"), ("prompt", "<VQA>what?"), unknown=True) == [Question("OD"), Question("<VQA>what?")]
     assert read(("prompt", "<OD>"), unknown=True) == [Question("<OD>")]
+
+
+def test_classes_that_are_parted_by_commas_are_told_how_to_be_asked_for() -> None:
+    asked = read(("task", "open-vocabulary-detection,caption-to-phrase-grounding"), texts=("car, red dog",))
+    assert hints(asked) == [
+        '--text "car, red dog" is one phrase to the model; several classes are --text "car<and>red dog", or a --text for each'
+    ]
+    assert hints(read(("task", "open-vocabulary-detection"), texts=("car", "car<and>dog"))) == []
 
 
 def test_whole_numbers_are_told_as_they_were_written() -> None:

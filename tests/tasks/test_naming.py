@@ -29,7 +29,19 @@ def test_every_task_is_found_by_every_way_of_writing_its_name(task) -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("ods", "od"), ("captions", "caption"), ("ocr_region", "ocr-with-region"), ("region2ocr", "region-to-ocr"), ("xyz", None)],
+    [
+        ("ods", "od"),
+        ("captions", "caption"),
+        ("ocr_region", "ocr-with-region"),
+        ("region2ocr", "region-to-ocr"),
+        ("xyz", None),
+        ("OVD", "open-vocabulary-detection"),
+        ("ctpg", "caption-to-phrase-grounding"),
+        ("grounding", "caption-to-phrase-grounding"),
+        ("segmentation", "referring-expression-segmentation or region-to-segmentation"),
+        ("captio", "caption"),
+        ("detection", "open-vocabulary-detection"),
+    ],
 )
 def test_an_unknown_task_is_told_the_nearest_and_all(name: str, nearest: str | None) -> None:
     with pytest.raises(UnknownTask) as caught:

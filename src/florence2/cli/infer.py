@@ -96,11 +96,13 @@ def infer(
     from florence2.cli.answers import answer_all
     from florence2.cli.drawings import Drawer
     from florence2.cli.inputs import find_inputs
-    from florence2.cli.questions import read_questions
+    from florence2.cli.questions import hints, read_questions
     from florence2.cli.report import Report
 
     asked = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(asked, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
+    for hint in hints(questions):
+        notify(f"florence2: {hint}")
     inputs = find_inputs(images or [], lists or [], lambda line: notify(f"florence2: {line}"))
     report = Report(None if draw is None else Drawer(draw), as_json=as_json, model=model or DEMO)
     report.refused(inputs)

@@ -70,6 +70,17 @@ def read_questions(
     return questions
 
 
+def hints(questions: Sequence[Question]) -> list[str]:
+    """What may be meant otherwise: classes that are parted by commas, which the model reads as one phrase."""
+    lists = [question.text for question in questions if question.prompt == "<OPEN_VOCABULARY_DETECTION>" and "," in (question.text or "")]
+    return [
+        f'--text "{text}" is one phrase to the model; several classes are --text "{"<and>".join(re.split(r", *", text))}", '
+        "or a --text for each"
+        for text in lists
+        if text is not None
+    ]
+
+
 def names_that_need(need: Need) -> str:
     """The tasks with a text, or those with a region, as ``--task`` takes them."""
     return ", ".join(task.name for task in TASKS.values() if task.needs == need)

@@ -44,9 +44,17 @@ def task_named(name: str) -> Task:
     if plain in _TASK_OF:
         return _TASK_OF[plain]
     shown = repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…")
-    closest = difflib.get_close_matches(plain, _TASK_OF, n=1)
-    hint = f"; did you mean {closest[0]}?" if closest else "."
+    closest = _nearest(plain)
+    hint = f"; did you mean {' or '.join(closest)}?" if closest else "."
     raise UnknownTask(f"unknown task {shown}{hint} There are {', '.join(_TASK_OF)}.", field="task")
+
+
+def _nearest(name: str) -> list[str]:
+    """The names that a name comes near: as its initials, by its letters, or by a word that is in them."""
+    initials = [task for task in _TASK_OF if "-" in task and name == "".join(word[0] for word in task.split("-"))]
+    holding = [task for task in _TASK_OF if len(name) > 3 and name in task][:3]
+    alike = difflib.get_close_matches
+    return initials or alike(name, _TASK_OF, n=1, cutoff=0.8) or holding or alike(name, _TASK_OF, n=1)
 
 
 def meant_tag(prompt: str) -> str | None:
