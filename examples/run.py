@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import florence2
-from florence2.images import read_image
 from florence2.outputs import new_folder
 
 HERE = Path(__file__).parent
@@ -43,7 +42,7 @@ def main() -> None:
                 arguments["region"] = tuple(box)
             result = engine.run(picture, **arguments)
             print(json.dumps(result.to_dict(), ensure_ascii=False))
-            florence2.draw.annotate(read_image(picture), result).save(out / f"{title}.png")
+            result.annotate().save(out / f"{title}.png")
     print(f"drawn: {out}/*.png", file=sys.stderr)
 
 

@@ -135,3 +135,17 @@ def test_a_closed_picture_says_so_and_harms_nothing_else(tmp_path: Path) -> None
 
 def test_sizes_may_come_as_a_list() -> None:
     assert picture_for([60, 40], photo(1), None).size == (60, 40)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("path", ["a\0b.png", "x" * 5000, "data:image/png;base64,AAAA", "https://example.com/a.png"])
+def test_what_is_no_path_is_left_to_the_reader(path: str) -> None:
+    assert remember(path).stamp is None
+    with pytest.raises(InvalidImage):
+        read_image(path)
+
+
+def test_a_folder_that_was_removed_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert remember("a.png").image == "a.png"

@@ -72,7 +72,7 @@ class Source:
 def remember(image: ImageInput, auto_orient: bool = True) -> Source:
     """The source of a question, to be kept with its answer."""
     if isinstance(image, (str, os.PathLike)):
-        path = os.path.abspath(os.fsdecode(image))
+        path = _absolute(os.fsdecode(image))
         return Source(path, auto_orient, _stamp(path))
     return Source(image, auto_orient)
 
@@ -134,6 +134,14 @@ def _fitting(picture: Image.Image, size: Size) -> Image.Image:
         f"the picture has {picture.width} x {picture.height} pixels, but the result is about one of {size[0]} x {size[1]}: give {hint}",
         field="image",
     )
+
+
+def _absolute(path: str) -> str:
+    """The path from the root; as it is where there is none, such as in a folder that was removed."""
+    try:
+        return os.path.abspath(path)
+    except (OSError, ValueError):  # ValueError: a path with a null byte
+        return path
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

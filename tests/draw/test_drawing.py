@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from florence2.draw.drawing import arrange
 from florence2.draw.fonts import OWN_FONT, Fonts
 from florence2.draw.layout import Rectangle
 from florence2.draw.marks import colour_of, contrast, letters_on, marks_of
+from florence2.draw.painting import pens_for
 from florence2.errors import InvalidImage, InvalidOption
 from florence2.results import Result
 
@@ -279,3 +281,31 @@ def test_a_loaded_font_keeps_its_size() -> None:
     labels = arrange(list(marks_of(result("boxes", boxes=[[10, 100, 90, 200]], labels=["cat"]))), (320, 240), Fonts(font))
     assert labels.lettering.size == 40
     assert labels.plates[0].spot.bottom - labels.plates[0].spot.top > 40
+
+
+def test_labels_of_nothing_have_no_plate() -> None:
+    boxes = result("boxes", boxes=[[50, 100, 200, 220]] * 3, labels=[" \n", "\u200b\u0000", ""])
+    drawn = annotate(picture(), boxes)
+    assert np.array_equal(
+        np.asarray(drawn), np.asarray(annotate(picture(), result("boxes", boxes=[[50, 100, 200, 220]] * 3, labels=[""] * 3)))
+    )
+
+
+def test_drawing_in_many_threads_gives_the_same_picture() -> None:
+    boxes = result("boxes", boxes=[[10, 60, 90, 90], [100, 50, 190, 90]], labels=["Straße 고양이 日本", "δέντρο"], scores=[0.5])
+    wanted = np.asarray(annotate(picture(), boxes))
+    with ThreadPoolExecutor(8) as threads:
+        for drawn in threads.map(lambda _: annotate(picture(), boxes), range(64)):
+            assert np.array_equal(np.asarray(drawn), wanted)
+
+
+def test_lines_and_letters_are_in_proportion_to_small_objects() -> None:
+    size = (1600, 2300)
+    lines = [[100, 60 + 40 * row, 700, 60 + 40 * row, 700, 86 + 40 * row, 100, 86 + 40 * row] for row in range(50)]
+    document = list(marks_of(result("quads", size, quads=lines, labels=["Rechnung"] * 50)))
+    large = list(marks_of(result("quads", size, quads=[[100, 100, 1500, 100, 1500, 2000, 100, 2000]], labels=["page"])))
+    boxes = {name: [mark.box for mark in marks] for name, marks in (("lines", document), ("page", large))}
+    assert pens_for(size, boxes["lines"]).line <= 3 < pens_for(size, boxes["page"]).line
+    labels = arrange(document, size, Fonts())
+    assert labels.lettering.size <= 26 < arrange(large, size, Fonts()).lettering.size
+    assert len(labels.plates) == 50

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 800  # pixels of a preview
 MAX_ROWS = 50
 MAX_CHARS = 4000
+MAX_CELL_CHARS = 300
 PNG_UP_TO = 150_000  # bytes: drawings and screenshots stay exact, photos become JPEG
 JPEG_QUALITY = 85
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
@@ -84,7 +85,7 @@ def _table(result: Result) -> str:
     if not shapes:
         return "<p>nothing found</p>"
     rows = [
-        "".join(f'<td style="{_CELL}">{_escaped(cell)}</td>' for cell in _cells(result, index, shape))
+        "".join(f'<td style="{_CELL}">{_escaped(cell, MAX_CELL_CHARS)}</td>' for cell in _cells(result, index, shape))
         for index, shape in enumerate(shapes[:MAX_ROWS])
     ]
     more = f"<p>… and {len(shapes) - MAX_ROWS} more</p>" if len(shapes) > MAX_ROWS else ""
@@ -92,15 +93,16 @@ def _table(result: Result) -> str:
 
 
 def _cells(result: Result, index: int, shape: list[Any]) -> list[str]:
-    label = result.labels[index] if index < len(result.labels) else ""
-    score = [] if result.scores is None else [f"{result.scores[index]:.2f}"]
+    label = str(result.labels[index] or "") if index < len(result.labels) else ""
+    score = [] if result.scores is None else [f"{value:.2f}" for value in result.scores[index : index + 1]]
     where = f"{sum(len(polygon) // 2 for polygon in shape)} points" if result.polygons else ", ".join(f"{value:g}" for value in shape)
     return [label or "-", *score, where]
 
 
-def _escaped(text: str) -> str:
-    """A text in HTML, of bounded length."""
-    return html.escape(text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "…")
+def _escaped(text: str, max_chars: int = MAX_CHARS) -> str:
+    """A text in HTML, of bounded length, and without halves of characters, which no notebook can store."""
+    whole = text.encode("utf-8", "replace").decode()
+    return html.escape(whole if len(whole) <= max_chars else whole[:max_chars] + "…")
 
 
 def _notebook_display() -> Any:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from florence2.draw import painting
 from florence2.draw.fonts import FontInput, Fonts
 from florence2.draw.layout import Rectangle, place
-from florence2.draw.lettering import Lettering, is_right_to_left
+from florence2.draw.lettering import Lettering, is_right_to_left, printable
 from florence2.draw.marks import DARK, LIGHT, Mark, letters_on, marks_of, words_of
 from florence2.images import ImageInput
 from florence2.sources import picture_for
@@ -69,13 +69,13 @@ def draw_on(picture: Image.Image, result: Result, fonts: Fonts, *, with_strip: b
     """A result on a copy of its picture, which may have been made smaller or larger; words without a place on a strip, if wanted."""
     canvas = picture.copy()
     marks = list(marks_of(result, picture.width / result.image_size[0]))
-    pens = painting.pens_for(canvas.size)
+    pens = painting.pens_for(canvas.size, [mark.box for mark in marks])
     for mark in marks:
         if mark.is_filled:
             painting.tint(canvas, mark)
     for mark in marks:
         painting.outline(canvas, mark, pens)
-    _write(canvas, arrange([mark for mark in marks if mark.label], canvas.size, fonts), pens)
+    _write(canvas, arrange([mark for mark in marks if printable(mark.label).strip()], canvas.size, fonts), pens)
     if with_strip and (result.kind == "text" or not marks):
         return _with_strip(canvas, result.task, words_of(result) if result.kind == "text" else "nothing found", fonts)
     return canvas
@@ -89,7 +89,7 @@ def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Label
         size: width and height of the picture.
         fonts: where letters come from.
     """
-    largest = fonts.fixed_size or letters_for(size)
+    largest = fonts.fixed_size or letters_for(size, [mark.box for mark in marks])
     sizes = [largest] if fonts.fixed_size else sorted({max(MIN_LETTERS, round(largest * share)) for share in _SHRINKING}, reverse=True)
     for letters in sizes[:-1]:
         if (labels := _arranged(marks, size, Lettering(fonts, letters))) is not None:
@@ -101,10 +101,18 @@ def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Label
     return labels
 
 
-def letters_for(size: tuple[int, int]) -> int:
-    """The size of letters that reads at a picture's size."""
-    side = min(size)
-    return max(MIN_LETTERS if side < 100 else 12, round(side / 32))
+def letters_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> int:
+    """The size of letters that reads at a picture's size; smaller where objects are, such as the lines of a document.
+
+    Args:
+        size: width and height of the picture.
+        objects: the boxes of what is named.
+    """
+    smallest = MIN_LETTERS if min(size) < 100 else 12
+    letters = max(smallest, round(min(size) / 32))
+    if not objects:
+        return letters
+    return max(smallest, round(letters * _SHRINKING[-1]), min(letters, round(painting.usual_side(objects) * 0.75)))
 
 
 def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering, *, is_last: bool = False) -> Labels | None:
@@ -116,7 +124,7 @@ def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering
     plates = [(round(max(map(lettering.width, label))) + 2 * margin, lettering.height_of(label) + 2 * margin) for label in lines]
     if not is_last and sum(width * height for width, height in plates) > _MAX_COVERED * size[0] * size[1]:
         return None
-    pens = painting.pens_for(size)
+    pens = painting.pens_for(size, [mark.box for mark in marks])
     outside = pens.line // 2 + pens.rim
     spots = place(plates, [mark.anchor.grown(outside) for mark in marks], size, anywhere=is_last)
     if not is_last and None in spots:

@@ -1,7 +1,8 @@
 """Lines of text: measured, broken and drawn, each letter in a font that has it.
 
 In: a text in any script, a size in pixels. Out: lines that fit a width, and their letters on a picture. Runs of one font are shaped by
-Pillow (with raqm: joined Arabic, marks in their places, right to left). Knows nothing of objects and plates.
+Pillow (with raqm: joined Arabic, marks in their places, right to left; without it letters are at least put in their order). Knows nothing
+of objects and plates.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont, features
 
 from florence2.draw.fonts import Fonts
 
+HAS_RAQM = features.check("raqm")
 ELLIPSIS = "…"
 _JOINER = "\u200d"
 _NOT_AT_START = ("Pe", "Pf", "Po", "Lm")  # closing marks, full stops, marks of length and repetition
 _NOT_AT_END = ("Ps", "Pi")  # opening marks
+_MIRRORED = dict(zip("()[]{}<>«»", ")(][}{><»«", strict=True))
 _RIGHT_TO_LEFT = ("R", "AL")
 
 
@@ -72,7 +76,7 @@ class Lettering:
 
     def wrapped(self, text: str, width: float, max_lines: int | None = None) -> list[str]:
         """The text in lines of at most ``width`` pixels; what is more than ``max_lines`` is left out, and three points say so."""
-        lines = [line for paragraph in _printable(text).splitlines() or [""] for line in self._broken(paragraph, width)]
+        lines = [line for paragraph in printable(text).splitlines() or [""] for line in self._broken(paragraph, width)]
         if max_lines is None or len(lines) <= max_lines:
             return lines
         return [*lines[: max_lines - 1], self._cut(lines[max_lines - 1] + ELLIPSIS, width)]
@@ -118,13 +122,13 @@ class Lettering:
     def _runs(self, line: str) -> list[Run]:
         """A line in runs of one font, from left to right."""
         runs: list[tuple[ImageFont.FreeTypeFont, str]] = []
-        for cluster in _clusters(line):
+        for cluster in _clusters(line) if HAS_RAQM else in_visual_order(list(_clusters(line))):
             font, letters = self._fonts.of(cluster, self.size, line)
             if runs and runs[-1][0] is font:
                 runs[-1] = (font, runs[-1][1] + letters)
             else:
                 runs.append((font, letters))
-        if is_right_to_left(line):
+        if HAS_RAQM and is_right_to_left(line):
             runs.reverse()
         return [Run(font, letters, font.getlength(letters)) for font, letters in runs]
 
@@ -135,7 +139,33 @@ def is_right_to_left(text: str) -> bool:
     return next((direction for direction in directions if direction in ("L", *_RIGHT_TO_LEFT)), "L") in _RIGHT_TO_LEFT
 
 
-def _printable(text: str) -> str:
+def in_visual_order(clusters: list[str]) -> list[str]:
+    """Letters from left to right as they stand on paper, where nothing else sees to it: parts of the other direction are turned around.
+
+    Numbers and what stands between letters of one direction go with them. Source: Unicode Standard Annex 9, in short.
+    """
+    directions = [_direction(cluster) for cluster in clusters]
+    if "R" not in directions:
+        return clusters
+    base = "R" if is_right_to_left("".join(clusters)) else "L"
+    known = [place for place, direction in enumerate(directions) if direction in ("L", "R")]
+    for place, direction in enumerate(directions):
+        if direction == "":
+            before = next((directions[other] for other in reversed(known) if other < place), base)
+            after = next((directions[other] for other in known if other > place), base)
+            directions[place] = before if before == after else base
+    parts = [list(part) for _, part in groupby(zip(clusters, directions, strict=True), key=lambda pair: pair[1] == "R")]
+    turned = [[(_MIRRORED.get(cluster, cluster), "R") for cluster, _ in part[::-1]] if part[0][1] == "R" else part for part in parts]
+    return [cluster for part in (turned[::-1] if base == "R" else turned) for cluster, _ in part]
+
+
+def _direction(cluster: str) -> str:
+    """L or R for letters and numbers, which run left to right themselves; nothing for what goes with its neighbours."""
+    kind = unicodedata.bidirectional(cluster[0])
+    return "R" if kind in _RIGHT_TO_LEFT else "L" if kind in ("L", "EN", "AN") else ""
+
+
+def printable(text: str) -> str:
     """The text without what has no shape; line breaks stay, other white space is spaces."""
     text = re.sub(r"[^\S\n\r\v\f\x85\u2028\u2029]", " ", unicodedata.normalize("NFC", text))
     return "".join(char for char in text if _has_shape(char))

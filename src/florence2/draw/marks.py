@@ -67,7 +67,7 @@ def marks_of(result: Result, scale: float = 1.0) -> Iterator[Mark]:
     colours: dict[str, str] = {}
     shapes = result.boxes or result.quads or result.polygons
     for index, shape in enumerate(shapes):
-        name = result.labels[index] if index < len(result.labels) else ""
+        name = str(result.labels[index] or "") if index < len(result.labels) else ""
         colour = colours.setdefault(name or str(index), colour_of(len(colours)))
         outlines = [_scaled(outline, scale) for outline in _outlines(result, shape) if len(outline) >= 2]
         if outlines:
@@ -123,4 +123,4 @@ def _scaled(outline: Sequence[float], scale: float) -> list[float]:
 
 
 def _score(result: Result, index: int) -> str:
-    return "" if result.scores is None else f"{result.scores[index]:.2f}"
+    return "" if result.scores is None or index >= len(result.scores) else f"{result.scores[index]:.2f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
@@ -29,11 +30,23 @@ class Pens(NamedTuple):
     rim: int  # on each side of a line, to part it from a picture of its colour
 
 
-def pens_for(size: tuple[int, int]) -> Pens:
-    """The lines for a picture of some size."""
+def pens_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> Pens:
+    """The lines for a picture of some size; thinner where objects are so small that lines would hide them.
+
+    Args:
+        size: width and height of the picture.
+        objects: the boxes of what is drawn.
+    """
     side = min(size)
     line = max(1 if side < 100 else 3, round(side / 200) // 2 * 2 + 1)
+    if objects:
+        line = min(line, max(1 if side < 100 else 3, int(usual_side(objects) / 9) // 2 * 2 + 1))
     return Pens(line, 0 if side < 64 else max(1, round(line / 7)))
+
+
+def usual_side(objects: Sequence[Rectangle]) -> float:
+    """The shorter side that objects have in the middle of all."""
+    return median(min(box.right - box.left, box.bottom - box.top) for box in objects)
 
 
 def tint(canvas: Image.Image, mark: Mark) -> None:
