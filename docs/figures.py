@@ -275,6 +275,66 @@ def neighbours() -> str:
     return f"{table(['Precision', 'Neighbours', *(f'{name}: median (range)' for name in names)], rows)}\n\n{_origin('neighbours', found)}"
 
 
+def calibration() -> str:
+    """What scores are worth, by task."""
+    return _calibrated("tasks", "Task")
+
+
+def calibration_worlds() -> str:
+    """What scores are worth, by kind of scene."""
+    return _calibrated("worlds", "Scenes")
+
+
+def _calibrated(part: str, title: str) -> str:
+    found = _result("calibration")
+    if found is None:
+        return _unmeasured("calibration")
+    rows = [
+        (
+            f"`{name}`" if name.startswith("<") else name,
+            one["objects"],
+            f"{one['right']:.0%}",
+            *(f"{one[f'{ranking} calibration error']:.3f}" for ranking in ("before", "score")),
+            *(f"{one[f'{ranking} ap']:.3f}" for ranking in ("constant", "before", "score")),
+            *(f"{one[f'{ranking} kept']:.0%}" for ranking in ("before", "score")),
+            "none" if one["score precision"] is None else f"{one['score precision']:.0%}",
+        )
+        for name, one in found["figures"][part].items()
+    ]
+    header = (
+        title,
+        "Objects",
+        "right",
+        "ECE before",
+        "ECE",
+        "AP constant",
+        "AP before",
+        "AP",
+        "Kept at 0.5 before",
+        "Kept at 0.5",
+        "of them right",
+    )
+    note = f"{found['settings']['scenes']} scenes of each of four kinds, greedy search. "
+    return f"{table(header, rows)}\n\n{note}{_origin('calibration', found)}"
+
+
+def score_cost() -> str:
+    """What scores cost a step."""
+    found = _result("score_cost")
+    if found is None:
+        return _unmeasured("score_cost")
+    rows = [
+        (name, f"{one['without_ms']['min']:.2f} ms", f"{one['with_ms']['min']:.2f} ms", f"{one['added_share']:+.1%}")
+        for name, one in found["figures"].items()
+    ]
+    turns = found["settings"]["turns"]
+    note = (
+        f"Base size with random weights that name nothing but places, a box every four tokens; the shortest of {turns} turns each, "
+        "which alternate, on a machine with other work."
+    )
+    return f"{table(('', 'A step without scores', 'with scores', 'Added'), rows)}\n\n{note} {_origin('score_cost', found)}"
+
+
 def answers() -> str:
     """What the demo model answered about the pictures shown."""
     if not ANSWERS.is_file():

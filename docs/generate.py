@@ -19,8 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from docs import curves
 from docs.figures import (
     answers,
+    calibration,
+    calibration_worlds,
     compare,
     compare_short,
     demo_accuracy,
@@ -33,6 +36,7 @@ from docs.figures import (
     precisions,
     processes,
     roofline,
+    score_cost,
     table,
 )
 from florence2 import errors
@@ -295,6 +299,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "server-errors": server_errors,
     "server-settings": server_settings,
     "server-profiles": server_profiles,
+    "calibration": calibration,
+    "calibration-worlds": calibration_worlds,
+    "score-cost": score_cost,
     "compare": compare,
     "compare-short": compare_short,
     "neighbours": neighbours,
@@ -337,16 +344,17 @@ def renewed(text: str) -> str:
 
 
 def update(root: Path, *, check: bool) -> list[Path]:
-    """Renew all pages, or with ``check`` only say which would change.
+    """Renew all pages and the picture that is drawn of figures, or with ``check`` only say which would change.
 
     Raises:
         ValueError: a page's markers are wrong; the message names the page.
     """
     changed = []
-    for path in pages(root):
-        text = path.read_text(encoding="utf-8")
+    contents = {path: path.read_text(encoding="utf-8") for path in pages(root)}
+    picture = root / curves.PICTURE.relative_to(ROOT)
+    for path, text in {**contents, picture: picture.read_text(encoding="utf-8") if picture.is_file() else ""}.items():
         try:
-            new = renewed(text)
+            new = curves.reliability() if path == picture else renewed(text)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         if new != text:

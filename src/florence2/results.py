@@ -44,9 +44,10 @@ class Result:
         polygons: Per object its polygons, each a flat list x, y, x, y, ...
         labels: One per object, in the order of generation.
         bins: The location bins (thousandths of width and height) as generated, nested like the coordinates.
-        scores: Per object exp of the mean log-probability of its label and location tokens; None when not asked for.
-        label_scores: The same over the label's tokens alone; None inside for an object without a label.
-        location_scores: The same over the location tokens alone.
+        scores: Per object how likely it is right, 0 to 1: its label score times the probability that its place overlaps enough with
+            the true one; None when not asked for.
+        label_scores: Per object exp of the mean log-probability of its label's tokens; None inside for an object without a label.
+        location_scores: The same of its location tokens: how probable these very bins are, which is little however sure the model is.
         token_ids: What was generated, the framing tokens included.
         finish_reason: ``stop`` when the model ended its answer, ``length`` when the token limit did.
         log_probability: Sum over the generated tokens; None when not known.

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from docs import figures, generate
+from docs import curves, figures, generate
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
 
@@ -157,3 +158,21 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "| `<OCR>` | `word_accuracy` | 0.90 | not measured |" in figures.demo_accuracy_short()
     assert "| arrows: `<OD>` `ap50` | 0.500 | 0.500 |" in figures.fine_tune()
     assert "Training took 61 s. P, 2 threads" in figures.fine_tune()
+
+
+def test_the_curve_of_scores_shows_what_was_measured(tmp_path: Path):
+    points = [[0.05, 0.1, 10], [0.95, 0.9, 30]]
+    measured = {"figures": {"tasks": {"all": {"before curve": [[0.2, 0.7, 40]], "score curve": points}}}}
+    (tmp_path / "calibration.json").write_text(json.dumps(measured), encoding="utf-8")
+    drawn = curves.reliability(tmp_path / "calibration.json")
+    circles = [dict(circle.attrib) for circle in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}circle")]
+    places = [((float(one["cx"]) - curves.LEFT) / curves.SIDE, 1 - (float(one["cy"]) - curves.TOP) / curves.SIDE) for one in circles]
+    assert [value for place in places for value in place] == pytest.approx([0.2, 0.7, 0.05, 0.1, 0.95, 0.9], abs=1e-3)
+    assert [one["fill"] for one in circles] == [curves.CURVES[0][2], *[curves.CURVES[1][2]] * 2]
+    assert float(circles[2]["r"]) > float(circles[1]["r"])
+    assert "circle" not in curves.reliability(tmp_path / "nothing.json")
+
+
+def test_a_curve_that_is_out_of_date_is_named(copy: Path):
+    (copy / "docs" / "pictures" / "scores.svg").write_text("<svg/>", encoding="utf-8")
+    assert copy / "docs" / "pictures" / "scores.svg" in generate.update(copy, check=True)

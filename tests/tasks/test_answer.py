@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,10 +39,6 @@ def _run(tokenizer: Tokenizer, tag: str, text: str, **arguments) -> Result:
     return interpret(_prompt(tag), token_ids=ids, tokenizer=tokenizer, **given_values)
 
 
-def _geometric_mean(values: list[float]) -> float:
-    return math.exp(sum(values) / len(values))
-
-
 def test_a_text_answer(tokenizer: Tokenizer) -> None:
     result = _run(tokenizer, "<CAPTION>", " the cat", scores=True)
     assert (result.text, result.raw, result.kind, result.task) == ("the cat", "<s> the cat</s>", "text", "<CAPTION>")
@@ -57,36 +55,90 @@ def test_a_free_prompts_answer_has_its_key(tokenizer: Tokenizer) -> None:
     assert (result.finish_reason, result.log_probability) == ("length", None)
 
 
-def test_scores_are_means_over_each_objects_own_tokens(tokenizer: Tokenizer) -> None:
-    ids = tokenizer.encode(TWO_CATS)
+def _sure_of(bins: Sequence[int], masses: Sequence[float]) -> list[np.ndarray]:
+    """For each bin what a model may hold of every location: a mass on the bin itself, the rest far away."""
+    rows = np.zeros((len(bins), 1000), dtype=np.float32)
+    for row, value, mass in zip(rows, bins, masses, strict=True):
+        row[value], row[(value + 500) % 1000] = mass, 1 - mass
+    return list(rows)
+
+
+def _aligned(tokenizer: Tokenizer, ids: Sequence[int], rows: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+    """The rows at the places of the location tokens, in their order."""
+    remaining = iter(rows)
+    return [next(remaining) if index in tokenizer.location_ids else None for index in ids]
+
+
+def test_a_score_is_the_labels_probability_times_the_certainty_of_the_place(tokenizer: Tokenizer) -> None:
+    bins = [100, 100, 300, 300, 500, 600, 700, 900]
+    text = "the cat" + "".join(f"<loc_{value}>" for value in bins)
+    ids = tokenizer.encode(text)
     num_label_tokens = len(ids) - 2 - 8
     probabilities = [-9.0, *[-0.5] * num_label_tokens, -0.1, -0.2, -0.3, -0.4, -1.0, -1.0, -1.0, -2.0, -9.0]
-    result = _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=probabilities, scores=True)
-    label = [-0.5] * num_label_tokens
-    assert result.scores == pytest.approx(
-        [_geometric_mean([*label, -0.1, -0.2, -0.3, -0.4]), _geometric_mean([*label, -1.0, -1.0, -1.0, -2.0])]
-    )
+    rows = _aligned(tokenizer, ids, _sure_of(bins, [1.0, 1.0, 1.0, 0.5, 0.9, 0.8, 1.0, 1.0]))
+    result = _run(tokenizer, "<OD>", text, log_probabilities=probabilities, location_probabilities=rows, scores=True)
+    assert result.scores == pytest.approx([math.exp(-0.5) * 0.5, math.exp(-0.5) * 0.9 * 0.8])
     assert result.label_scores == pytest.approx([math.exp(-0.5)] * 2)
-    assert result.location_scores == pytest.approx([math.exp(-0.25), math.exp(-1.25)])
+    assert result.location_scores == pytest.approx([math.exp(-0.25), math.exp(-1.25)])  # of the very bins, however sure their surroundings
     assert result.to_dict()["<OD>"]["scores"] == result.scores
     assert "scores" not in result.to_dict(scores=False)["<OD>"]
 
 
+def test_the_length_of_a_label_does_not_lower_its_score(tokenizer: Tokenizer) -> None:
+    for label in ("the", "the cat", "the cat in the cat in the cat"):
+        text = label + "<loc_100><loc_100><loc_300><loc_300>"
+        ids = tokenizer.encode(text)
+        rows = _aligned(tokenizer, ids, _sure_of([100, 100, 300, 300], [1.0] * 4))
+        result = _run(tokenizer, "<OD>", text, location_probabilities=rows, scores=True)
+        assert result.scores == pytest.approx([math.exp(-0.1)])
+
+
 def test_scores_find_their_tokens_whatever_frames_and_characters_stand_before(tokenizer: Tokenizer) -> None:
-    ids = [2, 0, 1, *tokenizer.encode("é🙂<loc_9><loc_9><loc_9><loc_9>né<loc_1><loc_2><loc_3><loc_4>")]
+    ids = [2, 0, 1, *tokenizer.encode("é🙂<loc_9><loc_9><loc_59><loc_59>né<loc_100><loc_200><loc_300><loc_400>")]
     text, offsets = tokenizer.decode_with_offsets(ids)
     second = text.index("né")
     probabilities = [-0.25 if start >= second else -7.0 for start, _ in offsets]
+    rows = _aligned(tokenizer, ids, _sure_of([9, 9, 59, 59, 100, 200, 300, 400], [1, 1, 1, 0.5, 1, 1, 0.75, 1]))
     arguments = {"log_probabilities": probabilities, "tokenizer": tokenizer, "image_size": SIZE, "finish_reason": "stop"}
-    result = interpret(_prompt("<OD>"), token_ids=ids, scores=True, **arguments)
+    result = interpret(_prompt("<OD>"), token_ids=ids, location_probabilities=rows, scores=True, **arguments)
     assert result.labels == ["é🙂", "né"]
-    assert result.scores == pytest.approx([math.exp(-7), math.exp(-0.25)])
+    assert result.scores == pytest.approx([math.exp(-7) * 0.5, math.exp(-0.25) * 0.75])
 
 
 def test_objects_without_a_label_have_a_location_score_alone(tokenizer: Tokenizer) -> None:
-    result = _run(tokenizer, "<REGION_PROPOSAL>", "<loc_1><loc_2><loc_3><loc_4>", scores=True)
+    text = "<loc_100><loc_200><loc_300><loc_400>"
+    rows = _aligned(tokenizer, tokenizer.encode(text), _sure_of([100, 200, 300, 400], [1, 0.25, 1, 1]))
+    result = _run(tokenizer, "<REGION_PROPOSAL>", text, location_probabilities=rows, scores=True)
     assert (result.labels, result.label_scores) == ([""], [None])
-    assert result.scores == result.location_scores == pytest.approx([math.exp(-0.1)])
+    assert result.location_scores == pytest.approx([math.exp(-0.1)])
+    assert result.scores == pytest.approx([0.25])
+
+
+def test_where_nothing_is_known_of_other_locations_a_places_own_tokens_count(tokenizer: Tokenizer) -> None:
+    known = _run(tokenizer, "<OD>", "cat<loc_100><loc_200><loc_300><loc_400>", scores=True)
+    assert known.scores == pytest.approx([math.exp(-0.1) * math.exp(-0.4)])
+    # The last location is spelt out in letters; no token stands for it.
+    ids = [*tokenizer.encode("cat<loc_100><loc_200><loc_300>")[:-1], *tokenizer.encode("<loc_")[1:-1], *tokenizer.encode("400>")[1:-1]]
+    assert sum(index in tokenizer.location_ids for index in ids) == 3
+    rows = _aligned(tokenizer, ids, _sure_of([100, 200, 300], [1, 0.5, 1]))
+    arguments = {"log_probabilities": [-0.1] * len(ids), "tokenizer": tokenizer, "image_size": SIZE, "finish_reason": "length"}
+    spelt = interpret(_prompt("<OD>"), token_ids=ids, location_probabilities=rows, scores=True, **arguments)
+    assert spelt.bins == [[100, 200, 300, 400]]
+    num_letters = len(ids) - 5
+    assert spelt.scores == pytest.approx([math.exp(-0.1) * 0.5 * math.exp(-0.1 * num_letters)])
+
+
+def test_an_outline_counts_as_its_least_sure_coordinate(tokenizer: Tokenizer) -> None:
+    bins = [100, 100, 300, 100, 300, 300, 100, 300]
+    places = "".join(f"<loc_{value}>" for value in bins)
+    for tag, text, label in (
+        ("<OCR_WITH_REGION>", "the" + places, math.exp(-0.1)),
+        ("<REFERRING_EXPRESSION_SEGMENTATION>", places[: len(places) // 2] + "<sep>" + places[len(places) // 2 :], 1.0),
+    ):
+        ids = tokenizer.encode(text)
+        rows = _aligned(tokenizer, ids, _sure_of(bins, [0.9, 0.8, 0.95, 0.6, 0.9, 0.9, 0.9, 0.9]))
+        result = _run(tokenizer, tag, text, location_probabilities=rows, scores=True)
+        assert result.scores == pytest.approx([label * 0.6]), tag
 
 
 @pytest.mark.parametrize(
@@ -104,7 +156,7 @@ def test_objects_stand_in_their_own_list_and_score(tokenizer: Tokenizer, tag: st
     filled = {name for name in ("boxes", "quads", "polygons") if getattr(result, name)}
     assert filled == {shape}
     assert len(result.labels) == len(getattr(result, shape)) == len(result.bins) == len(result.scores or ())
-    assert result.scores == pytest.approx([math.exp(-0.1)] * len(result.labels))
+    assert all(0 < score < 0.905 for score in result.scores or ())  # nothing is known of other locations
     assert result.text == text
     assert pickle.loads(pickle.dumps(result)) == result
     assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
@@ -115,6 +167,8 @@ def test_scores_need_one_log_probability_per_token(tokenizer: Tokenizer) -> None
         _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=None, scores=True)
     with pytest.raises(ValueError, match="one log-probability per token"):
         _run(tokenizer, "<OD>", TWO_CATS, log_probabilities=[-0.1])
+    with pytest.raises(ValueError, match="one entry per token"):
+        _run(tokenizer, "<OD>", TWO_CATS, location_probabilities=[None])
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

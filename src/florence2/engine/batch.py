@@ -99,7 +99,8 @@ class Batch:
         logits = self._model.decode_step(tokens.to(self._model.device), self._cache)
         forced = sorted({token for search in searches for token in search.forced})
         banned = [tokens for search in searches for tokens in search.banned()]
-        candidates = best_tokens(logits, max(search.num_candidates for search in searches), banned, forced)
+        locations = next((search.locations for search in searches if search.locations), ())
+        candidates = best_tokens(logits, max(search.num_candidates for search in searches), banned, forced, locations)
         parents: list[int] = []
         for request in self.requests:
             search, first_row = request.search, len(parents)

@@ -305,7 +305,9 @@ class Engine:
         requests: list[Request[Result]] = []
         for prompt, ids in zip(prompts, prompt_ids, strict=True):
             answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
-            requests.append(Request(shared, ids, start_search(generation, self._special), answer, fair_key=fair_key))
+            locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
+            search = start_search(generation, self._special, locations)
+            requests.append(Request(shared, ids, search, answer, fair_key=fair_key))
         self._scheduler.submit(requests)
         return [request.future for request in requests]
 
@@ -382,6 +384,7 @@ def _interpret(
         finish_reason=generated.finish_reason,
         banned_phrases=banned_phrases,
         scores=scores,
+        location_probabilities=generated.locations,
     )
     return replace(result, _source=source)
 

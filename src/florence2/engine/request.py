@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
@@ -68,7 +68,7 @@ class RequestOptions(TypedDict, total=False):
     The first five are those of ``GenerationOptions``.
 
     Attributes:
-        scores: add scores to the result.
+        scores: add to the result how likely each object is right.
         auto_orient: turn files and bytes upright by their EXIF orientation, which is the default.
         allow_unknown_tag: take a tag that is none of the fifteen as free text, for fine-tuned checkpoints.
         keep_image: let the result refer to the image, which is the default, so that it can draw it; False where many results about
@@ -126,10 +126,15 @@ def _early_stopping(value: object) -> bool | str:
     return "never" if flag is None else flag
 
 
-def start_search(options: GenerationOptions, tokens: SpecialTokens) -> GreedySearch | BeamSearch:
-    """A search at its beginning, as the options ask for it."""
+def start_search(options: GenerationOptions, tokens: SpecialTokens, locations: Sequence[int] = ()) -> GreedySearch | BeamSearch:
+    """A search at its beginning, as the options ask for it; it keeps how probable each of ``locations`` was, where there are any."""
     if options.num_beams == 1:
-        return GreedySearch(tokens, max_new_tokens=options.max_new_tokens, no_repeat_ngram_size=options.no_repeat_ngram_size)
+        return GreedySearch(
+            tokens,
+            max_new_tokens=options.max_new_tokens,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+            locations=locations,
+        )
     return BeamSearch(
         tokens,
         num_beams=options.num_beams,
@@ -137,6 +142,7 @@ def start_search(options: GenerationOptions, tokens: SpecialTokens) -> GreedySea
         no_repeat_ngram_size=options.no_repeat_ngram_size,
         length_penalty=options.length_penalty,
         early_stopping=options.early_stopping,
+        locations=locations,
     )
 
 

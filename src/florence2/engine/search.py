@@ -11,7 +11,7 @@ models, batches or text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from florence2.engine.ngrams import NGrams, continued
 from florence2.errors import EngineFailed
 from florence2.model.largest import largest
 from florence2.results import FinishReason
@@ -49,11 +50,14 @@ class Generated:
         token_ids: what was generated, without the decoder's start token.
         log_probabilities: the model's own natural logarithm for each of them, before any rule was applied.
         finish_reason: "stop" if the model ended the answer, "length" if the limit did.
+        locations: for each token that is a location, how probable the model held every location there, ``[locations]``; None for all
+            other tokens, and where the search was not to keep them.
     """
 
     token_ids: list[int]
     log_probabilities: list[float]
     finish_reason: FinishReason
+    locations: list[NDArray[np.float32] | None] = field(default_factory=list)
 
 
 class Candidates(NamedTuple):
@@ -62,16 +66,22 @@ class Candidates(NamedTuple):
     token_ids: NDArray[np.int64]  # [rows, count]
     log_probs: NDArray[np.float32]  # [rows, count]; minus infinity for a banned token
     forced_log_probs: dict[int, NDArray[np.float32]]  # token -> [rows]
+    locations: NDArray[np.float32] | None = None  # probabilities of the location tokens, before any rule, [rows, locations]
 
     def rows(self, first: int, count: int) -> Candidates:
         """Those of ``count`` rows from ``first`` on."""
         part = slice(first, first + count)
         return Candidates(
-            self.token_ids[part], self.log_probs[part], {token: values[part] for token, values in self.forced_log_probs.items()}
+            self.token_ids[part],
+            self.log_probs[part],
+            {token: values[part] for token, values in self.forced_log_probs.items()},
+            None if self.locations is None else self.locations[part],
         )
 
 
-def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = (), forced: Sequence[int] = ()) -> Candidates:
+def best_tokens(
+    logits: Tensor, count: int, banned: Sequence[Sequence[int]] = (), forced: Sequence[int] = (), locations: Sequence[int] = ()
+) -> Candidates:
     """The ``count`` best next tokens of every row.
 
     Args:
@@ -79,10 +89,12 @@ def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = ()
         count: how many a row, cut to the vocabulary.
         banned: for each row the tokens that it may not take; empty where no row has any.
         forced: tokens whose log-probabilities are wanted whatever their rank.
+        locations: the location tokens, whose probabilities are wanted whatever their rank; none if empty.
     """
     logits = logits.float()
     log_probs = torch.log_softmax(logits, dim=-1)
     wanted = log_probs[:, list(forced)].cpu().numpy()
+    of_locations = log_probs[:, _columns(locations)].exp().cpu().numpy() if locations else None
     if any(banned):
         rows = [row for row, tokens in enumerate(banned) for _ in tokens]
         # One copy to the device for both index lists.
@@ -97,41 +109,13 @@ def best_tokens(logits: Tensor, count: int, banned: Sequence[Sequence[int]] = ()
         np.take_along_axis(token_ids, order, axis=-1),
         np.take_along_axis(values, order, axis=-1),
         {token: wanted[:, column] for column, token in enumerate(forced)},
+        of_locations,
     )
 
 
-class NGrams:
-    """The n-grams of one sequence, kept so that the tokens which would repeat one are found without a search.
-
-    ``size`` 0 keeps and bans nothing.
-    """
-
-    __slots__ = ("_followers", "_recent", "size")
-
-    def __init__(self, size: int, first_token: int) -> None:
-        self.size = size
-        self._recent: tuple[int, ...] = ()
-        self._followers: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.append(first_token)
-
-    def banned(self) -> tuple[int, ...]:
-        """The tokens that would complete an n-gram which the sequence holds already."""
-        return self._followers.get(self._recent, ()) if self.size else ()
-
-    def append(self, token: int) -> None:
-        """Take one more token into the sequence."""
-        if not self.size:
-            return
-        if len(self._recent) == self.size - 1:
-            self._followers[self._recent] = (*self._followers.get(self._recent, ()), token)
-        self._recent = (*self._recent, token)[-(self.size - 1) :] if self.size > 1 else ()
-
-    def copy(self) -> NGrams:
-        """The same sequence, to be continued apart from this one."""
-        twin = object.__new__(NGrams)
-        twin.size, twin._recent = self.size, self._recent
-        twin._followers = dict(self._followers)
-        return twin
+def _columns(tokens: Sequence[int]) -> slice | list[int]:
+    """How to index these columns: without gathering them where they lie side by side, as they do in published checkpoints."""
+    return slice(tokens.start, tokens.stop) if isinstance(tokens, range) else list(tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,16 +125,18 @@ class _Token:
     token_id: int
     log_probability: float
     parent: _Token | None
+    locations: NDArray[np.float32] | None = None
 
     def generated(self, finish_reason: FinishReason) -> Generated:
         """The whole sequence, first token first."""
-        token_ids, log_probabilities = [], []
+        tokens: list[_Token] = []
         token: _Token | None = self
         while token is not None:
-            token_ids.append(token.token_id)
-            log_probabilities.append(token.log_probability)
+            tokens.append(token)
             token = token.parent
-        return Generated(token_ids[::-1], log_probabilities[::-1], finish_reason)
+        tokens.reverse()
+        log_probabilities = [token.log_probability for token in tokens]
+        return Generated([token.token_id for token in tokens], log_probabilities, finish_reason, [token.locations for token in tokens])
 
 
 class GreedySearch:
@@ -159,13 +145,17 @@ class GreedySearch:
     Attributes:
         tokens: the token to feed next, for each row (here one).
         parents: which row each row continues.
+        locations: the tokens whose alternatives are kept in the answer; empty where they are not wanted.
         answer: what was generated, once it is complete.
     """
 
     num_rows = 1
     num_candidates = 1
 
-    def __init__(self, special: SpecialTokens, *, max_new_tokens: int, no_repeat_ngram_size: int = 0) -> None:
+    def __init__(
+        self, special: SpecialTokens, *, max_new_tokens: int, no_repeat_ngram_size: int = 0, locations: Sequence[int] = ()
+    ) -> None:
+        self.locations = locations
         self.tokens = [special.start]
         self.parents = [0]
         self.answer: Generated | None = None
@@ -198,7 +188,7 @@ class GreedySearch:
         forced = _forced_token(self._special, self._length, self._max_new_tokens)
         token = best if forced is None else forced
         log_probability = candidates.log_probs[0, 0] if forced is None else candidates.forced_log_probs[forced][0]
-        self._last = _Token(token, float(log_probability), self._last)
+        self._last = _Token(token, float(log_probability), self._last, _kept(candidates.locations, 0, token, self.locations))
         self._length += 1
         self._ngrams.append(token)
         self.tokens = [token]
@@ -218,6 +208,7 @@ class _Continuations(NamedTuple):
     tokens: list[int]
     log_probs: list[float]
     is_own: list[bool]
+    locations: NDArray[np.float32] | None  # as in `Candidates`, by row
 
 
 class BeamSearch:
@@ -237,7 +228,9 @@ class BeamSearch:
         no_repeat_ngram_size: int = 0,
         length_penalty: float = 1.0,
         early_stopping: bool | str = False,
+        locations: Sequence[int] = (),
     ) -> None:
+        self.locations = locations
         self.num_rows = num_beams
         self.num_candidates = 2 * num_beams
         self.tokens = [special.start] * num_beams
@@ -291,7 +284,7 @@ class BeamSearch:
         self._scores = running_scores[chosen].astype(np.float32, copy=False)
         self.parents = [reached.rows[place] for place in chosen]
         self.tokens = [reached.tokens[place] for place in chosen]
-        self._ngrams = _continue_ngrams(self._ngrams, self.parents, self.tokens)
+        self._ngrams = continued(self._ngrams, self.parents, self.tokens)
 
     def _continuations(self, candidates: Candidates) -> _Continuations:
         """The best continuations over all rows."""
@@ -301,12 +294,12 @@ class BeamSearch:
             # A forced token counts as certain, and rows stand best first already.
             log_probs = candidates.forced_log_probs[forced].tolist()
             is_own = (candidates.token_ids[:, 0] == forced).tolist()
-            return _Continuations(self._scores, rows, [forced] * self.num_rows, log_probs, is_own)
+            return _Continuations(self._scores, rows, [forced] * self.num_rows, log_probs, is_own, candidates.locations)
         totals = (candidates.log_probs + self._scores[:, None]).ravel()
         best = np.argsort(-totals, kind="stable")[: self.num_candidates]
         rows = (best // candidates.log_probs.shape[1]).tolist()
         tokens, log_probs = candidates.token_ids.ravel()[best].tolist(), candidates.log_probs.ravel()[best].tolist()
-        return _Continuations(totals[best], rows, tokens, log_probs, [True] * len(rows))
+        return _Continuations(totals[best], rows, tokens, log_probs, [True] * len(rows), candidates.locations)
 
     def _collect_finished(self, reached: _Continuations, has_ended: list[bool]) -> None:
         """Keep the sequences that end here, as many as there are beams; only the best ``num_rows`` continuations count."""
@@ -341,7 +334,13 @@ class BeamSearch:
 
     def _extended(self, reached: _Continuations, place: int) -> _Token:
         """The sequence that a continuation makes."""
-        return _Token(reached.tokens[place], reached.log_probs[place], self._last[reached.rows[place]])
+        row, token = reached.rows[place], reached.tokens[place]
+        return _Token(token, reached.log_probs[place], self._last[row], _kept(reached.locations, row, token, self.locations))
+
+
+def _kept(probabilities: NDArray[np.float32] | None, row: int, token: int, locations: Sequence[int]) -> NDArray[np.float32] | None:
+    """The probabilities of a row's locations if one of them is taken: in memory of their own, for a view would keep all rows'."""
+    return probabilities[row].copy() if probabilities is not None and token in locations else None
 
 
 def _forced_token(special: SpecialTokens, length: int, max_new_tokens: int) -> int | None:
@@ -349,18 +348,6 @@ def _forced_token(special: SpecialTokens, length: int, max_new_tokens: int) -> i
     if special.forced_eos is not None and length == max_new_tokens - 1:
         return special.forced_eos
     return special.forced_bos if length == 0 else None
-
-
-def _continue_ngrams(old: list[NGrams], parents: list[int], tokens: list[int]) -> list[NGrams]:
-    """The n-grams of each new row; a parent with several children is copied for all but the last of them."""
-    remaining = [parents.count(row) for row in range(len(old))]
-    continued = []
-    for parent, token in zip(parents, tokens, strict=True):
-        remaining[parent] -= 1
-        ngrams = old[parent].copy() if remaining[parent] and old[parent].size else old[parent]
-        ngrams.append(token)
-        continued.append(ngrams)
-    return continued
 
 
 def _refuse_nan(candidates: Candidates) -> None:

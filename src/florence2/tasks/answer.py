@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption, InvalidPrompt
 from florence2.results import FinishReason, Result
 from florence2.tasks.coordinates import check_image_size, dequantize
 from florence2.tasks.parsing import Found, find_objects, without_sentinels
 from florence2.tasks.prompt import Prompt
-from florence2.tasks.scoring import score_objects
+from florence2.tasks.scoring import TokenProbabilities, score_objects
 from florence2.tasks.table import TASKS, Grammar
 from florence2.tasks.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def parse(
@@ -79,6 +83,7 @@ def interpret(
     finish_reason: FinishReason,
     banned_phrases: frozenset[str] = frozenset(),
     scores: bool = False,
+    location_probabilities: Sequence[NDArray[np.float32] | None] = (),
 ) -> Result:
     """The result of one generated sequence.
 
@@ -91,13 +96,17 @@ def interpret(
         finish_reason: Why generation ended.
         banned_phrases: Labels that grounding leaves out: the checkpoint's list.
         scores: Whether the result gets a score per object; needs ``log_probabilities``.
+        location_probabilities: For each id that is a location how probable every location was in its place, None for other ids.
+            Without them a place scores no more than the probability of its very bins, which is small however sure the model is.
 
     Raises:
-        ValueError: Scores without log-probabilities, or not one log-probability per id.
+        ValueError: Scores without log-probabilities, or not one entry per id.
         InvalidOption: ``image_size`` is not two whole numbers of at least 1.
     """
     if log_probabilities is not None and len(log_probabilities) != len(token_ids):
         raise ValueError(f"expected one log-probability per token, got {len(log_probabilities)} for {len(token_ids)} tokens")
+    if location_probabilities and len(location_probabilities) != len(token_ids):
+        raise ValueError(f"expected one entry per token, got {len(location_probabilities)} for {len(token_ids)} tokens")
     text, offsets = tokenizer.decode_with_offsets(token_ids)
     found = find_objects(_grammar(prompt.tag), text, banned_phrases)
     result = replace(
@@ -110,7 +119,7 @@ def interpret(
         return result
     if log_probabilities is None:
         raise ValueError("scores need the log-probabilities of the generated tokens")
-    scored = score_objects(found, text, offsets, log_probabilities)
+    scored = score_objects(found, text, offsets, TokenProbabilities(log_probabilities, location_probabilities))
     return replace(result, scores=scored.objects, label_scores=scored.labels, location_scores=scored.locations)
 
 

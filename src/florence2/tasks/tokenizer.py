@@ -49,6 +49,7 @@ class Tokenizer:
         eos_token_id: Id of ``</s>``.
         pad_token_id: Id of ``<pad>``.
         image_token_id: Id of ``<image>``, or None where the vocabulary has none.
+        location_ids: Ids of the location tokens by their bin; a range where they follow each other.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, source: Path) -> None:
@@ -74,6 +75,7 @@ class Tokenizer:
         self.eos_token_id = vocabulary["</s>"]
         self.pad_token_id = vocabulary["<pad>"]
         self.image_token_id = vocabulary.get(IMAGE_TOKEN)
+        self.location_ids = _as_range([vocabulary[location_token(index)] for index in range(NUM_BINS)])
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -149,6 +151,11 @@ class Tokenizer:
             offsets.append((first, character_of[end - 1] + 1 if piece else first + is_inside))
             start = end
         return text, offsets
+
+
+def _as_range(ids: list[int]) -> Sequence[int]:
+    in_a_row = range(ids[0], ids[0] + len(ids))
+    return in_a_row if ids == list(in_a_row) else ids
 
 
 def _import_library() -> None:

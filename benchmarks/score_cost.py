@@ -1,0 +1,115 @@
+"""What scores cost a decoder step: the same requests with and without them, in turn, at base size with random weights.
+
+Every token is made a location and every four of them a box, which is more than any real answer scores. Both sides make the same tokens
+and read the same answers; the time is that of all steps, the reading of the answer included, over their number. The
+machine has other work to do, so what counts is the shortest of many turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import report
+from florence2.engine.batch import Batch
+from florence2.engine.device import choose_numbers, choose_packing
+from florence2.engine.engine import _interpret
+from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
+from florence2.engine.search import SpecialTokens
+from florence2.model import Florence2, kernels
+from florence2.model.cache import DecoderCache
+from florence2.tasks import Tokenizer, build_prompt
+from florence2.weights import load_model, read_checkpoint
+from tests.checkpoints import write_checkpoint
+
+ENDLESS = SpecialTokens(eos=-1, forced_eos=None)
+LOADS = {
+    "one request, greedy": (1, 1),
+    "one request, three beams": (1, 3),
+    "16 requests, greedy": (16, 1),
+    "16 requests, three beams": (16, 3),
+}
+
+
+class OnlyLocations:
+    """A model that names nothing but places."""
+
+    def __init__(self, model: Florence2, locations: Sequence[int]) -> None:
+        self._model, self._locations = model, slice(locations[0], locations[-1] + 1)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else as the model has it."""
+        return getattr(self._model, name)
+
+    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
+        """As the model's, with locations far ahead."""
+        logits = self._model.decode_step(token_ids, cache)
+        logits[:, self._locations] += 100
+        return logits
+
+
+def seconds_per_step(model: Any, tokenizer: Tokenizer, features: Tensor, load: tuple[int, int], tokens: int, scores: bool) -> float:
+    """The mean over the steps of one turn."""
+    prompt = build_prompt("<REGION_PROPOSAL>")
+    options = GenerationOptions(num_beams=load[1], max_new_tokens=tokens)
+    requests = []
+    for _ in range(load[0]):
+        search = start_search(options, ENDLESS, tokenizer.location_ids if scores else ())
+        read = partial(_interpret, prompt, tokenizer, (640, 480), frozenset(), scores, None)
+        requests.append(Request(SharedImage(None, features), tokenizer.encode(prompt.sentence), search, read))
+    batch = Batch(model, max_rows=load[0] * load[1])
+    batch.admit(requests, batch.encode(requests))
+    started = time.perf_counter()
+    while batch.requests:
+        batch.step()
+    seconds = time.perf_counter() - started
+    results = [request.future.result(0) for request in requests]
+    assert all(len(result.boxes) == tokens // 4 and (result.scores is not None) == scores for result in results)
+    return seconds / tokens
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--tokens", type=int, default=41, help="of an answer: its <s> and four for each box")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    arguments = parser.parse_args()
+    kernels.prepare()
+    figures: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = read_checkpoint(write_checkpoint(Path(folder), size="base"))
+        tokenizer = Tokenizer.load(folder)
+        for precision in arguments.precisions:
+            numbers = choose_numbers(precision, torch.device("cpu"))
+            packing = choose_packing(numbers, torch.device("cpu"))
+            model = OnlyLocations(load_model(checkpoint, dtype=numbers.tower, packing=packing), tokenizer.location_ids)
+            (features,) = model.encode_image(torch.randn(1, 3, 768, 768))
+            for name, load in LOADS.items():
+                times: dict[bool, list[float]] = {False: [], True: []}
+                for turn in range(arguments.turns):
+                    for scores in (False, True) if turn % 2 else (True, False):
+                        times[scores].append(seconds_per_step(model, tokenizer, features, load, arguments.tokens, scores))
+                without, with_scores = min(times[False]), min(times[True])
+                figures[f"{precision}, {name}"] = {
+                    "without_ms": report.spread(times[False]),
+                    "with_ms": report.spread(times[True]),
+                    "added_us": round((with_scores - without) * 1e6, 1),
+                    "added_share": round(with_scores / without - 1, 4),
+                }
+                print(precision, name, figures[f"{precision}, {name}"], flush=True)
+    settings = {"size": "base", "turns": arguments.turns, "tokens": arguments.tokens, "prompt": "<REGION_PROPOSAL>"}
+    print(report.write("score_cost", settings, figures))
+
+
+if __name__ == "__main__":
+    main()
