@@ -134,7 +134,7 @@ def test_strings_are_found_however_they_are_written(tmp_path: Path) -> None:
 
 
 def test_what_commands_say_that_they_need_is_an_extra() -> None:
-    named = {found for source in SOURCES for found in re.findall(r"_needs\(\"([\w-]+)\"\)", source.read_text(encoding="utf-8"))}
+    named = {found for source in SOURCES for found in re.findall(r"\bneeds\(\"([\w-]+)\"\)", source.read_text(encoding="utf-8"))}
     assert named
     assert named <= set(EXTRAS)
 
