@@ -59,9 +59,9 @@ class Report:
     def answered(self, answered: Answered) -> None:
         """Print, and draw, what was answered about an image."""
         errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
-        drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
         self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
-        with self._steps.printing():
+        with self._steps.printing():  # of drawings too, which may have something to say
+            drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
             for error in errors:
                 self._told(error, answered.image)
             if self._as_json:
