@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -292,15 +293,23 @@ def test_models_lists_the_aliases(cli: Cli) -> None:
         assert alias in out
 
 
-def test_models_says_what_is_here(cli: Cli, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    import huggingface_hub
-
-    monkeypatch.setattr(
-        huggingface_hub, "try_to_load_from_cache", lambda name, _: str(folder / "config.json") if name.endswith("-base") else None
-    )
+def test_models_says_what_is_here(cli: Cli, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "models--florence-community--Florence-2-base"
+    shutil.copytree(folder, storage / "snapshots" / ("a" * 40))
+    (storage / "refs").mkdir()
+    (storage / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    megabytes = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6)
     lines = {line.split()[0]: line for line in cli("models")[1].splitlines() if line.startswith("florence")}
-    assert " yes " in lines["florence-2-base"]
-    assert " no " in lines["florence-2-large"]
+    assert re.search(rf" 231 M +{megabytes} MB +yes ", lines["florence-2-base"])
+    assert re.search(r" 770 M +~1540 MB +no ", lines["florence-2-large"])
+    assert re.search(r" 1\d MB +yes +small, comes with the package.* this package$", lines["florence-2-demo"])
+    assert str(tmp_path) not in "".join(lines.values())
+    assert str(storage / "snapshots" / ("a" * 40)) in cli("models", "-v")[1]
+    found = {one["alias"]: one for one in map(json.loads, cli("models", "--json")[1].splitlines())}
+    assert {name: one["here"] for name, one in found.items()} == {name: name in ("florence-2-base", "florence-2-demo") for name in found}
+    assert found["florence-2-base"]["path"] == str(storage / "snapshots" / ("a" * 40))
+    assert (found["florence-2-large"]["path"], found["florence-2-large"]["size_mb"]) == (None, 1540)
 
 
 def test_pull_prints_the_folder(cli: Cli, folder: Path) -> None:

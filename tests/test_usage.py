@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_the_examples_of_a_command_can_be_read_by_it(name: str) -> None:
         (["train", "-m", "x", "-d", "x", "-o", "y", "--seed", "-3"], "--seed must be at least 0, got '-3'; see florence2 train --help"),
         (["evaluate"], "--data is missing; see florence2 evaluate --help"),
         (["evaluate", "-d", "x", "-n", "0"], "--limit must be at least 1, got '0'; see florence2 evaluate --help"),
-        (["pull"], "ALIAS is missing; see florence2 pull --help"),
+        (["pull"], "MODEL is missing; see florence2 pull --help"),
         (["serve", "-P", "web"], "--port must be a whole number, got 'web'; see florence2 serve --help"),
         (["-q", "models", "-v"], "--quiet and --verbose are given; leave one of them out"),
         (["models", "-q", "-v"], "--quiet and --verbose are given; leave one of them out"),
@@ -169,7 +170,7 @@ def _raised(path: Path) -> list[tuple[str, str | None]]:
 
 # What a data set's own fields are called, files, and what no command asks for.
 NO_OPTIONS = r"category_id|image_id|image_size|trust_remote_code|NO_PROXY|loc_\w+|\?seed="
-UNREACHED = {"image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", None}
+UNREACHED = {"answer", "image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", None}
 
 
 @pytest.mark.parametrize("room", ["tasks", "engine", "training", "weights", "cli", "."])
@@ -245,6 +246,20 @@ def test_what_the_library_logs_is_told_as_lines(capsys: pytest.CaptureFixture[st
     assert told("-v").splitlines() == [f"florence2: {line}" for line in ("found", *hub)]
     assert told("-q").splitlines() == ["florence2: lost"]
     assert not any(isinstance(handler, console._Told) for handler in logging.getLogger("florence2").handlers)
+
+
+def test_what_other_libraries_warn_of_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(is_quiet: bool) -> None:
+        with console.program():
+            console.manner.is_quiet = is_quiet
+            warnings.showwarning("no room\n  left", UserWarning, "a.py", 1)
+
+    shown = warnings.showwarning
+    for is_quiet, told in ((False, "florence2: no room left\n"), (True, "")):
+        with pytest.raises(SystemExit):
+            warn(is_quiet)
+        assert capsys.readouterr().err == told
+    assert warnings.showwarning is shown
 
 
 @pytest.mark.parametrize(

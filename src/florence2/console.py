@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -179,14 +180,16 @@ class _Told(logging.Handler):
 
 @contextmanager
 def _library_heard() -> Iterator[None]:
-    """Let the library's log come out in this program's manner, unless a command sends it elsewhere."""
+    """Let the library's log, and what any library warns of, come out in this program's manner, unless a command sends it elsewhere."""
     logger, handler = logging.getLogger("florence2"), _Told()
-    level = logger.level
+    level, warn = logger.level, warnings.showwarning
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *_, **__: notify(f"florence2: {' '.join(str(message).split())}")
     try:
         yield
     finally:
+        warnings.showwarning = warn
         logger.removeHandler(handler)
         logger.setLevel(level)
 

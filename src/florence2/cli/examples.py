@@ -12,7 +12,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 infer page.png -m florence-2-base -t region-to-ocr --region 20,20,320,120 --json",
         "florence2 infer --list names.txt -m florence-2-base -t caption -t od --json",
     ),
-    "models": ("florence2 models",),
+    "models": ("florence2 models", "florence2 models -v", "florence2 models --json"),
     "pull": ("florence2 pull florence-2-base", "florence2 pull microsoft/Florence-2-large-ft@main"),
     "serve": (
         "florence2 serve -m florence-2-base",

@@ -1,35 +1,65 @@
 """``florence2 models`` and ``florence2 pull``: which checkpoints there are, and one of them onto this machine.
 
-In: a name. Out: lines for people, or the folder of what was fetched. Nothing heavy is imported before a command runs.
+In: a name. Out: a table for people, JSON for programs, or the folder of what was fetched. Nothing heavy is imported before a command
+runs.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from florence2.console import print_path
-from florence2.errors import ModelNotFound
+from florence2.console import is_interactive, json_line, manner, name_of, print_path, shown
+from florence2.errors import Florence2Error
+from florence2.flags import model_names
+from florence2.weights.aliases import ALIASES, Alias
+
+_TABLE_COLUMNS = 80
+_MORE = "Any hub id (owner/name), alias@revision or folder does as well."
 
 
-def models() -> None:
+class Listed(NamedTuple):
+    """One checkpoint, and where it is on this machine, if it is."""
+
+    alias: Alias
+    path: Path | None
+
+    @property
+    def size_mb(self) -> int:
+        """Of its files here; of a download, about."""
+        if self.path is None:
+            return self.alias.download_mb
+        return round(sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) / 1e6)
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per checkpoint and line.")] = False) -> None:
     """List the known checkpoints, and which of them are here."""
-    from florence2.weights import ALIASES
-
-    rows = [("ALIAS", "PARAMETERS", "FROM", "HERE", "")]
-    for alias in ALIASES.values():
-        source, is_here = alias.repository or "this package", "yes" if _is_here(alias.name, alias.repository) else "no"
-        rows.append((alias.name, alias.num_parameters, source, is_here, alias.description))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("\nAny hub id (owner/name), alias@revision or folder does as well.")
+    listed = [Listed(alias, _here(alias)) for alias in ALIASES.values()]
+    if as_json:
+        for one in listed:
+            print(json_line(_as_json(one)), flush=True)
+        return
+    header = ("ALIAS", "PARAMETERS", "SIZE", "HERE", "", "FROM", *(("PATH",) if manner.is_verbose else ()))
+    rows = [_row(one)[: len(header)] for one in listed]
+    is_wide = shutil.get_terminal_size().columns >= _TABLE_COLUMNS  # a table has no room on a phone
+    if is_wide and (is_interactive(sys.stdout) or os.environ.get("FORCE_COLOR")):
+        shown_here = len(header) if manner.is_verbose else header.index("FROM")
+        _print_table(header[:shown_here], [row[:shown_here] for row in rows])
+    else:
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        for row in (header, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"\n{_MORE}", flush=True)
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="ALIAS", help="An alias, alias@revision or hub id.")],
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="An alias, alias@revision or hub id.", autocompletion=model_names)],
 ) -> None:
     """Download a checkpoint, to have it when it is needed."""
     from florence2.weights import resolve
@@ -37,20 +67,51 @@ def pull(
     print_path(resolve(name))
 
 
-def _is_here(name: str, repository: str | None) -> bool:
-    """Whether a checkpoint needs no download."""
+def _row(one: Listed) -> tuple[str, ...]:
+    alias, is_here = one.alias, one.path is not None
+    size = f"{'' if is_here else '~'}{one.size_mb} MB"
+    source = alias.repository or "this package"
+    return alias.name, alias.num_parameters, size, "yes" if is_here else "no", alias.description, source, shown(one.path or "")
+
+
+def _as_json(one: Listed) -> dict[str, object]:
+    alias, path = one.alias, one.path
+    return {
+        "alias": alias.name,
+        "repository": alias.repository,
+        "parameters": alias.num_parameters,
+        "description": alias.description,
+        "here": path is not None,
+        "size_mb": one.size_mb,
+        "path": None if path is None else name_of(path),
+    }
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for a terminal, its lines broken where it is narrow."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        is_short = name in ("ALIAS", "PARAMETERS", "SIZE", "HERE")
+        table.add_column(name, overflow="fold", no_wrap=is_short, justify="right" if name == "SIZE" else "left")
+    for alias, *cells in rows:
+        is_here = cells[2] == "yes"
+        table.add_row(Text(alias, style="bold" if is_here else ""), *(Text(cell, style="" if is_here else "dim") for cell in cells))
+    Console().print(table)
+
+
+def _here(alias: Alias) -> Path | None:
+    """The folder of a checkpoint that needs no download."""
     from florence2.weights import resolve
 
-    if repository is None:
-        try:
-            return bool(resolve(name))
-        except ModelNotFound:
-            return False
     try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:  # without the engine nothing has been downloaded for it
-        return False
-    from florence2.weights.hub import is_complete
+        if alias.repository is None:
+            return resolve(alias.name)
+        from florence2.weights.hub import cached
 
-    config = try_to_load_from_cache(repository, "config.json")
-    return isinstance(config, str) and is_complete(Path(config).parent)
+        return cached(alias.repository)
+    except Florence2Error:  # it is not part of this installation; without the engine nothing has been downloaded for it
+        return None

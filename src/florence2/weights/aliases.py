@@ -25,13 +25,18 @@ class Alias:
     num_parameters: str
     description: str
 
+    @property
+    def download_mb(self) -> int:
+        """About how much a download brings: two bytes for each parameter, as the published checkpoints have them."""
+        return round(float(self.num_parameters.removeprefix("under ").split()[0]) * 2)
+
 
 # The native conversions come first choice: their tokenizer is complete and they carry generation and processor settings of their own.
 # The original ones load as well, by their hub id (microsoft/Florence-2-base and so on).
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
-        Alias("florence-2-demo", None, "under 12 M", "small model of this project, comes with the package, knows synthetic scenes"),
+        Alias("florence-2-demo", None, "under 12 M", "small, comes with the package; knows drawn shapes and words, not photographs"),
         Alias("florence-2-base", "florence-community/Florence-2-base", "231 M", "pretrained"),
         Alias("florence-2-large", "florence-community/Florence-2-large", "770 M", "pretrained"),
         Alias("florence-2-base-ft", "florence-community/Florence-2-base-ft", "231 M", "fine-tuned on downstream tasks"),

@@ -97,6 +97,16 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         return cached
 
 
+def cached(repository: str, revision: str | None = None) -> Path | None:
+    """The cache's folder of a repository's revision, if it is complete there; nothing is asked or fetched.
+
+    Raises:
+        MissingExtra: ``huggingface_hub`` is not installed.
+        DownloadError: there can be no cache.
+    """
+    return _cached(_target(repository, revision or DEFAULT_REVISION))
+
+
 def _target(repository: str, revision: str) -> _Target:
     try:
         from huggingface_hub import constants
