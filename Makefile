@@ -3,6 +3,8 @@
 # make bench  figures into benchmarks/results/    make docs   what is generated in docs/ and README.md
 PYTHON ?= python3
 VENV := .venv
+# Which build of PyTorch: cpu takes the one without GPU packages, from PyTorch's index https://download.pytorch.org/whl/cpu; default what pip finds.
+TORCH ?= $(or $(shell cat $(VENV)/torch 2>/dev/null),cpu)
 BIN := $(VENV)/bin
 
 # Any Python 3 can read it, so that an old one says what is wrong instead of pip.
@@ -14,37 +16,40 @@ if found < oldest:
 endef
 export CHECK_PYTHON
 
-.PHONY: setup run test lint bench demo docs clean
+.PHONY: setup run test lint bench demo docs dist environments constraints clean
 
-setup: $(VENV)/all.installed
+setup: $(VENV)/all-$(TORCH).installed
 
 # Two stamps: running needs no test tools, so a first answer does not wait for them.
-$(VENV)/all.installed: pyproject.toml
+$(VENV)/all-$(TORCH).installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	@$(BIN)/python -c "$$CHECK_PYTHON" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	@rm -f $(VENV)/*.installed
+	$(BIN)/python .ci/torch_build.py $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	@echo $(TORCH) > $(VENV)/torch
 	touch $@
 
-$(VENV)/dev.installed: $(VENV)/all.installed
-	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+$(VENV)/dev-$(TORCH).installed: $(VENV)/all-$(TORCH).installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
 run: setup
 	$(BIN)/python examples/run.py
 
 # The client that users have today, in an environment of its own: its pins clash with ours.
-test: $(VENV)/dev.installed
+test: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m tests.compatibility.install
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/dev.installed
+lint: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.installed
+bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.precisions
@@ -58,9 +63,28 @@ bench: $(VENV)/dev.installed
 demo: setup
 	MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=500000000 $(BIN)/python -m florence2.training.demo $(MIXED)
 
-docs: $(VENV)/dev.installed
+docs: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python -m docs.generate
+
+# What is uploaded, checked: wheel and source archive.
+dist: $(VENV)/dev-$(TORCH).installed
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist .
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents dist/*.whl
+	@grep -q '^repository = ""' pyproject.toml && echo 'dist/ has no URLs: before it is published, set "repository" in pyproject.toml' || true
+
+# The wheel in fresh environments: at the lowest versions, and without a compiler. All: ENVIRONMENTS='lowest pinned newest no-compiler --keep'.
+ENVIRONMENTS ?= lowest
+environments: dist
+	$(BIN)/python -m tests.environments $(ENVIRONMENTS) --wheel dist/*.whl
+
+# The newest versions of everything, for every system; torch stays at the version that it has there. Commit it once the tests pass.
+constraints: $(VENV)/dev-$(TORCH).installed
+	grep '^torch==' constraints.txt > $(VENV)/torch-pin.txt
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+		--constraint $(VENV)/torch-pin.txt --no-annotate --no-header --output-file constraints.txt
 
 clean:
 	rm -rf $(VENV) .venv-sdk build dist examples/out examples/out-*

@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-TRAINING_LOG = ROOT / "src" / "florence2" / "demo" / "training_log.jsonl"
+TRAINING_LOG = ROOT / "benchmarks" / "results" / "demo_training_log.jsonl"
 ANSWERS = ROOT / "docs" / "pictures" / "answers.json"
 
 # The figure that stands for a task, and what was aimed at; errors are better when lower.

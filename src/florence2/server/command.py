@@ -17,8 +17,17 @@ from florence2.flags import DEVICES, PRECISIONS, model_option, one_of
 
 PACKAGES = frozenset(
     {
-        *("fastapi", "fastapi_offline", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
-        *("starlette", "uvicorn"),
+        *(
+            "fastapi",
+            "fastapi_offline",
+            "multipart",
+            "python_multipart",
+            "prometheus_client",
+            "pydantic",
+            "pydantic_core",
+            "pydantic_settings",
+        ),
+        *("python_multipart", "starlette", "uvicorn"),
     }
 )
 

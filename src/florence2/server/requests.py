@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, ImmutableMultiDict, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -81,6 +82,8 @@ async def _form(request: Request, body: bytes, settings: Settings) -> AsyncItera
         form = await _InMemory(request.headers, slices(), **limits).parse()
     except MultiPartException as error:
         raise _broken_form(error.message, settings.max_images) from None
+    except (FormParserError, LookupError):  # before starlette 1.6: what it says nothing of, and a charset that nobody knows
+        raise _broken_form("Invalid multipart data.", settings.max_images) from None
     try:
         yield form
     finally:
