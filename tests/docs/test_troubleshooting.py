@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from PIL import Image
 
 import florence2
 from florence2.client import InferenceConfiguration, InferenceHTTPClient
+from florence2.draw import fonts, system_fonts
 from florence2.errors import Florence2Error
 from florence2.model import kernels
 from florence2.server import errors as server_errors
+from florence2.sources import remember
 from tests.docs.markdown import ROOT, fences
 from tests.server.process import running_server
 
@@ -104,6 +107,19 @@ def of_the_engine(engine: florence2.Engine) -> Iterator[Callable[[], object]]:
 
 def test_messages_of_the_engine(engine: florence2.Engine, folder: Path) -> None:
     hold([message_of(provoke) for provoke in of_the_engine(engine)])
+
+
+def test_messages_of_drawings(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "a.png").write_bytes(Path(SCENE).read_bytes())
+    found = {"<OD>": {"bboxes": [[9, 9, 90, 90]], "labels": ["한"]}}
+    result = florence2.Result.from_dict(found, (480, 480))
+    asked = replace(result, _source=remember("a.png"))
+    (folder / "a.png").write_bytes(b"")
+    messages = [message_of(lambda: result.annotate(Image.new("RGB", (100, 80)))), message_of(result.annotate), message_of(asked.annotate)]
+    monkeypatch.setattr(system_fonts, "font_folders", lambda: (folder,))
+    monkeypatch.setattr(fonts, "_told", set())
+    result.annotate(SCENE)
+    hold([*messages, caplog.records[-1].getMessage()])
 
 
 def test_messages_of_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
