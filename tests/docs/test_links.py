@@ -27,6 +27,19 @@ def test_links_lead_somewhere(page: Path):
         assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), f"{target}: no such heading"
 
 
+def test_every_page_is_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md" or not page.is_file():
+            continue
+        reached.add(page)
+        waiting += [
+            (page.parent / target.partition("#")[0]).resolve() for target in links(page.read_text(encoding="utf-8")) if target[0] != "#"
+        ]
+    assert [page.relative_to(ROOT).as_posix() for page in PAGES if page not in reached and page.is_relative_to(ROOT / "docs")] == []
+
+
 def test_the_readme_opens_with_two_commands():
     first = fences((ROOT / "README.md").read_text(encoding="utf-8"))[0]
     assert [line.split("#")[0].strip() for line in first.content.splitlines()] == ["make run", "make test"]
