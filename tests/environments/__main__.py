@@ -125,6 +125,7 @@ def try_out(wanted: Environment, wheel: Path) -> dict[str, object]:
     return {
         "kind": wanted.kind,
         "python": facts.stdout.strip(),
+        "tests": "smoke" if wanted.tests == (SMOKE,) else "smoke and quick",
         **counts,
         "install_s": round(ready - begun),
         "tests_s": round(time.monotonic() - ready),

@@ -191,5 +191,5 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_tokenizers)
-    with pytest.raises(MissingExtra, match=r"florence2\[engine\]"):
+    with pytest.raises(MissingExtra, match=r"florence2-engine\[engine\]"):
         Tokenizer.load(tmp_path)
