@@ -1,8 +1,8 @@
 """What scores cost a decoder step: the same requests with and without them, in turn, at base size with random weights.
 
 Every token is made a location and every four of them a box, which is more than any real answer scores. Both sides make the same tokens
-and read the same answers; the time is that of all steps, the reading of the answer included, over their number. The
-machine has other work to do, so what counts is the shortest of many turns.
+and read the same answers. What counts is processor time on one thread, for a machine with other work tells little by the clock: of
+each step the least of all turns, the reading of the answers in the last one included, and their mean over the steps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -56,8 +57,8 @@ class OnlyLocations:
         return logits
 
 
-def seconds_per_step(model: Any, tokenizer: Tokenizer, features: Tensor, load: tuple[int, int], tokens: int, scores: bool) -> float:
-    """The mean over the steps of one turn."""
+def seconds_of_steps(model: Any, tokenizer: Tokenizer, features: Tensor, load: tuple[int, int], tokens: int, scores: bool) -> list[float]:
+    """Processor time of each step of one turn."""
     prompt = build_prompt("<REGION_PROPOSAL>")
     options = GenerationOptions(num_beams=load[1], max_new_tokens=tokens)
     requests = []
@@ -67,13 +68,14 @@ def seconds_per_step(model: Any, tokenizer: Tokenizer, features: Tensor, load: t
         requests.append(Request(SharedImage(None, features), tokenizer.encode(prompt.sentence), search, read))
     batch = Batch(model, max_rows=load[0] * load[1])
     batch.admit(requests, batch.encode(requests))
-    started = time.perf_counter()
+    seconds = []
     while batch.requests:
+        started = time.process_time()
         batch.step()
-    seconds = time.perf_counter() - started
+        seconds.append(time.process_time() - started)
     results = [request.future.result(0) for request in requests]
     assert all(len(result.boxes) == tokens // 4 and (result.scores is not None) == scores for result in results)
-    return seconds / tokens
+    return seconds
 
 
 @torch.inference_mode()
@@ -84,6 +86,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=41, help="of an answer: its <s> and four for each box")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     kernels.prepare()
     figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -95,14 +98,14 @@ def main() -> None:
             model = OnlyLocations(load_model(checkpoint, dtype=numbers.tower, packing=packing), tokenizer.location_ids)
             (features,) = model.encode_image(torch.randn(1, 3, 768, 768))
             for name, load in LOADS.items():
-                times: dict[bool, list[float]] = {False: [], True: []}
+                times: dict[bool, list[list[float]]] = {False: [], True: []}
                 for turn in range(arguments.turns):
                     for scores in (False, True) if turn % 2 else (True, False):
-                        times[scores].append(seconds_per_step(model, tokenizer, features, load, arguments.tokens, scores))
-                without, with_scores = min(times[False]), min(times[True])
+                        times[scores].append(seconds_of_steps(model, tokenizer, features, load, arguments.tokens, scores))
+                without, with_scores = (mean(map(min, zip(*times[scores], strict=True))) for scores in (False, True))
                 figures[f"{precision}, {name}"] = {
-                    "without_ms": report.spread(times[False]),
-                    "with_ms": report.spread(times[True]),
+                    "without_ms": round(without * 1000, 3),
+                    "with_ms": round(with_scores * 1000, 3),
                     "added_us": round((with_scores - without) * 1e6, 1),
                     "added_share": round(with_scores / without - 1, 4),
                 }
