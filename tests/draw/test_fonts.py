@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tomllib
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from florence2.draw.fonts import OWN_FONT, REPLACEMENT, Fonts
 from florence2.draw.lettering import Lettering
 from tests.draw.font_files import make_collection, make_font
 
+ROOT = Path(__file__).parents[2]
 HANGUL, HAN, KANA, THAI = "한국어고양이", "日本語自転車", "ひらカナ", "สวัสดี"
 
 
@@ -220,3 +222,9 @@ def test_importing_looks_at_no_fonts() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_fonts_licence_travels_with_it() -> None:
+    assert "Bitstream Vera" in OWN_FONT.with_name("LICENSE_DEJAVU").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "src/florence2/draw/font/LICENSE_DEJAVU" in project["license-files"]
