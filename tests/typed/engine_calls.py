@@ -45,6 +45,7 @@ def reading(result: Result) -> None:
     assert_type(result.scores, list[float] | None)
     assert_type(result.label_scores, list[float | None] | None)
     assert_type(result.to_dict(coordinates="float"), dict[str, Any])
+    assert_type(result.annotate(), Image.Image)
     assert_type(florence2.draw.annotate(Image.new("RGB", result.image_size), result), Image.Image)
 
 
