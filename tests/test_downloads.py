@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import shutil
+import subprocess
+import sys
+import termios
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +180,27 @@ def test_nothing_is_told_of_a_download_with_quiet(hub: Hub, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["pull", NAME, "-q"])
     assert capsys.readouterr().err == ""
+
+
+def test_an_address_set_to_nothing_is_the_public_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "")
+    assert downloads._target(NAME, "main").endpoint == "https://huggingface.co"
+
+
+@pytest.mark.parametrize(("words", "term", "is_drawn"), [((), "xterm", True), (("-q",), "xterm", False), ((), "dumb", False)])
+def test_bars_of_downloads_are_for_terminals(hub: Hub, words: tuple[str, ...], term: str, is_drawn: bool) -> None:
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 100))
+    program = [sys.executable, "-c", "from florence2.cli import main; main()", "pull", NAME, *words]
+    process = subprocess.Popen(program, env={**os.environ, "TERM": term}, stderr=its, stdout=subprocess.DEVNULL)
+    os.close(its)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while part := os.read(ours, 4096):
+            seen += part
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (b"100%" in seen) == is_drawn, seen
+    assert (b"florence2: fetching" in seen) == (term == "dumb")

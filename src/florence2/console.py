@@ -31,6 +31,7 @@ _SYNONYMS = {"num_beams": "beams", "region=(x1, y1, x2, y2)": "region"}
 _VALUES = {"region=(x1, y1, x2, y2)": " x1,y1,x2,y2"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _APART = r"(?<![\w./?&-])"  # not within a path, an option or the words behind a data set's name
+NO_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"  # what the hub's client looks at
 _DUMB = {"dumb", "unknown"}
 _WRITE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN})
 
@@ -182,7 +183,7 @@ class _Told(logging.Handler):
 def _library_heard() -> Iterator[None]:
     """Let the library's log, and what any library warns of, come out in this program's manner, unless a command sends it elsewhere."""
     logger, handler = logging.getLogger("florence2"), _Told()
-    level, warn = logger.level, warnings.showwarning
+    level, warn, bars = logger.level, warnings.showwarning, os.environ.get(NO_BARS)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     warnings.showwarning = lambda message, *_, **__: notify(f"florence2: {' '.join(str(message).split())}")
@@ -190,6 +191,8 @@ def _library_heard() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = warn
+        os.environ.pop(NO_BARS, None)
+        os.environ.update({} if bars is None else {NO_BARS: bars})
         logger.removeHandler(handler)
         logger.setLevel(level)
 

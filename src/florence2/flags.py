@@ -7,13 +7,15 @@ chose one, which is told. Knows nothing of what a command does.
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
-from florence2.console import manner, notify
+from florence2.console import NO_BARS, is_interactive, manner, notify
 from florence2.errors import InvalidRequest
 from florence2.weights.aliases import ALIASES, DEMO, DEMO_IS, REAL
 
@@ -61,6 +63,8 @@ def chosen_model(name: str | None) -> str:
 def _be_quiet(context: typer.Context, value: bool) -> None:
     _speak_of(context)
     manner.is_quiet = manner.is_quiet or value
+    if manner.is_quiet or not is_interactive(sys.stderr):  # the hub's client would draw its bars all the same
+        os.environ[NO_BARS] = "1"
     _check_manner()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from florence2.errors import DownloadError
+from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose_adapter_weights, choose_container, is_adapter
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -75,6 +77,24 @@ def homeless(what: str) -> DownloadError:
         "folder that can be written to.",
         field="model",
     )
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a configuration and all files of its weights, or an adapter and its base if that lies inside."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if is_adapter(names):
+        base = folder / BASE_FOLDER
+        return choose_adapter_weights(names) is not None and (not base.is_dir() or is_complete(base))
+    container = choose_container(names)
+    if container is None or "config.json" not in names:
+        return False
+    if not container.endswith(INDEX_SUFFIX):
+        return True
+    try:
+        shards = set(json.loads((folder / container).read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError):
+        return False
+    return shards <= names
 
 
 def is_whole(file: Path, digest: str) -> bool:

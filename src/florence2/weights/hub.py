@@ -8,7 +8,6 @@ Knows nothing of what the files hold.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -25,8 +24,8 @@ from typing import TYPE_CHECKING
 from florence2.certificates import certificate_hint
 from florence2.errors import DownloadError, Florence2Error, InvalidOption, MissingExtra, ModelNotFound
 from florence2.proxies import environment_for, proxy_for
-from florence2.weights.cache import check_writable, homeless, is_whole, unwritable
-from florence2.weights.files import BASE_FOLDER, INDEX_SUFFIX, choose, choose_adapter_weights, choose_container, is_adapter
+from florence2.weights.cache import check_writable, homeless, is_complete, is_whole, unwritable
+from florence2.weights.files import choose, choose_container, is_adapter
 from florence2.weights.xet import append_by_xet, xet_file
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_REVISION = "main"
+PUBLIC_HUB = "https://huggingface.co"  # where the variable is set to nothing
 # How often in a row a connection may bring nothing before a download fails, and the wait between two connections.
 MAX_FAILURES = 4
 RETRY_DELAY_S = 1.0
@@ -115,7 +115,7 @@ def _target(repository: str, revision: str) -> _Target:
     # The client reads these variables once, when it is imported; reading them here lets a program set them later.
     home = os.environ.get("HF_HOME")
     cache = os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
-    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or PUBLIC_HUB
     if not endpoint.startswith(("https://", "http://")):
         raise DownloadError(f"Expected HF_ENDPOINT to be an address such as https://huggingface.co, got {endpoint!r}.", field="model")
     cache = os.path.expanduser(cache)
@@ -134,24 +134,6 @@ def _cached(target: _Target) -> Path | None:
         commit = reference.read_text(encoding="utf-8").strip()
     folder = target.storage / "snapshots" / commit
     return folder if is_complete(folder) else None
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a folder holds a configuration and all files of its weights, or an adapter and its base if that lies inside."""
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if is_adapter(names):
-        base = folder / BASE_FOLDER
-        return choose_adapter_weights(names) is not None and (not base.is_dir() or is_complete(base))
-    container = choose_container(names)
-    if container is None or "config.json" not in names:
-        return False
-    if not container.endswith(INDEX_SUFFIX):
-        return True
-    try:
-        shards = set(json.loads((folder / container).read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError):
-        return False
-    return shards <= names
 
 
 def _offline(target: _Target, cached: Path | None, reason: str) -> Path:
