@@ -129,8 +129,8 @@ def test_messages_of_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     names = ("florence-2-bas", "./nowhere", "./empty", "./damaged", "florence-2-base", "./adapter")
     found = [message_of(lambda name=name: florence2.load(name)) for name in names]
-    if not torch.cuda.is_available():
-        found.append(message_of(lambda: florence2.load(device="cuda")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found.append(message_of(lambda: florence2.load(device="cuda")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found.append(message_of(lambda: florence2.load("florence-2-base")))
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -224,6 +224,8 @@ def hold(messages: list[str], more: str = "") -> None:
 def test_all_that_the_page_shows_is_provoked() -> None:
     """After all of the above; with some of them deselected there is nothing to say."""
     missing = [shown for shown in MESSAGES if shown not in PROVOKED and shown not in NOT_PROVOKED]
+    if sys.platform != "linux":  # where the compiled routines are
+        missing = [shown for shown in missing if "compiled routines" not in shown]
     if len(missing) > len(MESSAGES) // 4:
         pytest.skip("only a part of this file was run")
     assert missing == []
