@@ -324,15 +324,15 @@ def score_cost() -> str:
     if found is None:
         return _unmeasured("score_cost")
     rows = [
-        (name, f"{one['without_ms']:.2f} ms", f"{one['with_ms']:.2f} ms", f"{one['added_alone_us']:.0f} µs", f"{one['added_share']:.1%}")
+        (name, f"{one['without_ms']:.2f} ms", f"{one['with_ms']:.2f} ms", f"{one['added_alone_us']:.0f} µs", f"{one['added_share']:.2%}")
         for name, one in found["figures"].items()
     ]
     turns = found["settings"]["turns"]
     header = ("", "A step without scores", "with scores", "Added, measured alone", "of a step")
     note = (
-        "Base size with random weights that name nothing but places, a box every four tokens, on one thread of a busy machine: of each step the "
-        f"least processor time of {turns} turns with and {turns} without scores in alternation. These two columns differ by some hundredths in either "
-        "direction from run to run; what scores add is therefore measured alone, by its parts."
+        "Base size with random weights that name nothing but places, a box every four tokens, on one thread of a busy machine: of each "
+        f"step the least processor time of {turns} turns with and {turns} without scores in alternation. These two columns differ by "
+        "some hundredths in either direction from run to run; what scores add is therefore measured alone, by its parts."
     )
     return f"{table(header, rows)}\n\n{note} {_origin('score_cost', found)}"
 
