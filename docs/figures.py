@@ -337,6 +337,21 @@ def score_cost() -> str:
     return f"{table(header, rows)}\n\n{note} {_origin('score_cost', found)}"
 
 
+def environments() -> str:
+    """Where the wheel was installed and tried, and what came of it."""
+    path = RESULTS / "environments.json"
+    if not path.exists():
+        return "Not tried yet: `python -m tests.environments lowest --keep`."
+    header = ("Versions", "Python", "torch", "Tests", "Passed", "Failed", "Where")
+    return table(
+        header,
+        (
+            (row["kind"], row["python"], row["versions"]["torch"], row["tests"], row["passed"], len(row["failed"]), row["system"])
+            for row in json.loads(path.read_text(encoding="utf-8"))["environments"]
+        ),
+    )
+
+
 def answers() -> str:
     """What the demo model answered about the pictures shown."""
     if not ANSWERS.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.docs.markdown import ROOT
+from tests.environments.__main__ import RESULTS
+from tests.environments.requirements import declared
 from tests.test_distribution import EXTRAS, NAME, PROJECT
 
 
@@ -51,6 +54,19 @@ def test_every_requirement_is_pinned_to_a_version_that_it_allows(line: str) -> N
 def test_a_constraint_names_no_place_and_no_extra() -> None:
     """Pip refuses extras in constraints; a place would be somebody's machine."""
     assert [pin for pins in pinned().values() for pin in pins if pin.extras or pin.url] == []
+
+
+@pytest.mark.parametrize("line", declared())
+def test_every_requirement_says_its_lowest_version(line: str) -> None:
+    """The lowest is what ``make environments`` installs; without one it would be a first release of years ago."""
+    assert [one.operator for one in Requirement(line).specifier] == [">="]
+
+
+def test_what_stands_in_the_results_passed() -> None:
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["environments"]
+    assert {"lowest", "no-compiler", "newest"} <= {row["kind"] for row in rows}
+    assert [row["failed"] for row in rows if row["failed"]] == []
+    assert all(row["passed"] > 0 for row in rows)
 
 
 class TestTorch:
