@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help=f"write the rows to {RESULTS.relative_to(ROOT)}")
     given = parser.parse_args(arguments)
     tests = (SMOKE,) if given.smoke else (SMOKE, *QUICK)
-    pythons = given.python or [f"{sys.version_info.major}.{sys.version_info.minor}"]
+    pythons = given.python or [sys.executable]
     rows = []
     with tempfile.TemporaryDirectory(prefix="florence2-wheel-") as folder:
         wheel = given.wheel or build(Path(folder))
