@@ -42,27 +42,51 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def compare_short() -> str:
-    """What the README says of speed: our default and int8 against both references."""
+# What the README shows of the comparison: its cases, shorter; the chart has them all, the table the first and the last two.
+SHORT_CASES = {
+    "base, one request, 3 beams, 33 tokens": "one question, 3 beams, 33 tokens",
+    "base, one request, 3 beams, 128 tokens": "one question, 3 beams, 128 tokens",
+    "base, one request, greedy, 33 tokens": "one question, greedy, 33 tokens",
+    "base, 16 requests at once, 16 images, 3 beams, 33 tokens": "16 questions at once, 16 pictures",
+    "base, five tasks on one image, 3 beams, 33 tokens": "five questions on one picture",
+}
+
+
+def measured() -> str:
+    """What the README says of speed, exactness and accuracy, in one small table."""
+    results = {name: _result(name) for name in ("compare", "parity_full", "http", "demo_accuracy")}
+    missing = [name for name, found in results.items() if found is None]
+    if missing:
+        return _unmeasured(missing[0])
+    figures = {name: found["figures"] for name, found in results.items() if found is not None}
+    accuracy = figures["demo_accuracy"]["greedy"]
+    logits = max(one["largest_difference"]["logits"] for one in figures["parity_full"].values())
+    rows = [
+        *((f"Speed: {SHORT_CASES[name]}", ratio) for name, ratio in _table_ratios(figures["compare"]["cases"])),
+        ("Logits, largest difference, fp32", f"{logits:.0e}"),
+        ("The server adds to a request", f"{figures['http']['added_ms']['p50']:.1f} ms"),
+        ("Small model: boxes, AP at IoU 0.5", _value(accuracy, "<OD>", "ap50")),
+        ("Small model: words read", _value(accuracy, "<OCR>", "word_accuracy")),
+    ]
+    found = results["compare"]
+    note = f"Speed: times faster than `transformers` in bf16, ours in {found['settings']['auto']}, two processor cores." if found else ""
+    return table(("Measured", ""), rows) + f"\n\n{note}"
+
+
+def _table_ratios(cases: Mapping[str, Any]) -> list[tuple[str, str]]:
+    ratios = [(name, cases[name]["times_faster"]["ours auto"]) for name in SHORT_CASES if name in cases]
+    return [(name, f"{found[_REFERENCES[1]]:.1f} x") for name, found in ratios if _REFERENCES[1] in found]
+
+
+def speed_chart() -> dict[str, dict[str, float]]:
+    """The numbers of the README's chart: by case, and by who is compared with whom, how many times faster."""
     found = _result("compare")
-    if found is None:
-        return _unmeasured("compare")
-    automatic = found["settings"]["auto"]
-    rows = []
-    for name, figures in found["figures"]["cases"].items():
-        own, times = figures["times_faster"], figures["ms"]
-        row = [name, _seconds(times["ours auto"]["median"])]
-        row += [f"{own['ours auto'][other]:.1f} x" if other in own["ours auto"] else "" for other in _REFERENCES]
-        row.append(f"{own['ours int8']['transformers bf16']:.1f} x" if "transformers bf16" in own.get("ours int8", {}) else "")
-        rows.append(row)
-    header = (
-        "What is asked",
-        f"Ours ({automatic})",
-        "times faster than `transformers` fp32",
-        "than `transformers` bf16",
-        "ours in int8 than `transformers` bf16",
-    )
-    return table(header, rows) + f"\n\n{_origin('compare', found)}"
+    cases = {} if found is None else found["figures"]["cases"]
+    return {
+        short: {f"{own} / {other}": ratio for own, others in cases[name]["times_faster"].items() for other, ratio in others.items()}
+        for name, short in SHORT_CASES.items()
+        if name in cases
+    }
 
 
 def compare() -> str:

@@ -25,13 +25,13 @@ from docs.figures import (
     calibration,
     calibration_worlds,
     compare,
-    compare_short,
     demo_accuracy,
     demo_accuracy_short,
     demo_training,
     environments,
     fine_tune,
     http,
+    measured,
     neighbours,
     parity_full,
     precisions,
@@ -109,9 +109,9 @@ def defaults(function: ast.FunctionDef, module: ast.Module) -> dict[str, str]:
 
 
 def tasks() -> str:
-    """The tasks, for someone who wants to use one."""
-    rows = ((f"`{task.tag}`", task.needs or "nothing", task.kind.replace("_", " ")) for task in TASKS.values())
-    return table(("Task", "You add", "You get"), rows)
+    """The tasks, for someone who wants to use one; narrow enough for a phone."""
+    rows = ((f"`{task.name}`", task.needs or "", task.kind.replace("_", " ")) for task in TASKS.values())
+    return table(("`--task`", "You add", "You get"), rows)
 
 
 def prompts() -> str:
@@ -127,6 +127,11 @@ def aliases() -> str:
         for alias in ALIASES.values()
     )
     return table(("Alias", "Parameters", "From", ""), rows)
+
+
+def aliases_short() -> str:
+    """The short names of checkpoints, narrow enough for a phone."""
+    return table(("Alias", "Parameters"), ((f"`{alias.name}`", alias.num_parameters) for alias in ALIASES.values()))
 
 
 def error_classes() -> str:
@@ -289,6 +294,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "prompts": prompts,
     "aliases": aliases,
+    "aliases-short": aliases_short,
     "errors": error_classes,
     "load-arguments": load_arguments,
     "request-options": request_options,
@@ -304,7 +310,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibration-worlds": calibration_worlds,
     "score-cost": score_cost,
     "compare": compare,
-    "compare-short": compare_short,
     "neighbours": neighbours,
     "precisions": precisions,
     "processes": processes,
@@ -315,6 +320,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,
     "fine-tune": fine_tune,
+    "measured": measured,
     "measures": measures,
     "demo-training": demo_training,
     "answers": answers,

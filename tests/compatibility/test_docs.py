@@ -1,4 +1,4 @@
-"""The code on the client's page runs as it stands, against a real server."""
+"""The client's code on its page and in the README runs as it stands, against a real server."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from tests.docs.markdown import ROOT, fences
 
 
 def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = ROOT / "docs" / "client.md"
-    blocks = [fence for fence in fences(page.read_text(encoding="utf-8")) if fence.language == "py"]
-    assert len(blocks) >= 5
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("FLORENCE2_API_KEY", KEY)
-    names: dict[str, Any] = {"__name__": "page"}
-    printed = []
-    for block in blocks:
-        source = "\n" * (block.line - 1) + block.content.replace("http://localhost:9001", server)
-        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
-            exec(compile(source, str(Path(page)), "exec"), names)
-        printed.append(output.getvalue())
-    names["client"].close()
+    printed = run_page(ROOT / "docs" / "client.md", server, monkeypatch)
+    assert len(printed) >= 5
     assert "no file 'missing.png'" in "".join(printed)
     assert "400 invalid_prompt" in printed[-1]
+
+
+def test_code_of_the_readme(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (printed,) = run_page(ROOT / "README.md", server, monkeypatch)
+    assert printed.startswith("{'<CAPTION>': ")
+
+
+def run_page(page: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What each block prints."""
+    monkeypatch.chdir(ROOT)
+    for name in ("FLORENCE2_API_KEY", "API_KEY"):
+        monkeypatch.setenv(name, KEY)
+    names: dict[str, Any] = {"__name__": "page"}
+    printed = []
+    for block in fences(page.read_text(encoding="utf-8")):
+        if block.language == "py":
+            source = "\n" * (block.line - 1) + block.content.replace("http://localhost:9001", server)
+            with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()):
+                exec(compile(source, str(page), "exec"), names)
+            printed.append(output.getvalue())
+    names["client"].close()
+    return printed

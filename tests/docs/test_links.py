@@ -9,7 +9,7 @@ import pytest
 
 import florence2
 from florence2.engine.engine import Engine
-from tests.docs.markdown import PAGES, ROOT, anchors, fences, links
+from tests.docs.markdown import PAGES, ROOT, anchors, links
 
 PICTURES = ROOT / "docs" / "pictures"
 HAS_DEMO = (ROOT / "src" / "florence2" / "demo" / "config.json").is_file()
@@ -38,11 +38,6 @@ def test_every_page_is_reached_from_the_readme():
             (page.parent / target.partition("#")[0]).resolve() for target in links(page.read_text(encoding="utf-8")) if target[0] != "#"
         ]
     assert [page.relative_to(ROOT).as_posix() for page in PAGES if page not in reached and page.is_relative_to(ROOT / "docs")] == []
-
-
-def test_the_readme_opens_with_two_commands():
-    first = fences((ROOT / "README.md").read_text(encoding="utf-8"))[0]
-    assert [line.split("#")[0].strip() for line in first.content.splitlines()] == ["make run", "make test"]
 
 
 def test_commands_of_make_exist():
