@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ import pytest
 
 from tests.compatibility.session import KEY
 from tests.docs.markdown import ROOT, fences
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that the blocks run in, so that what they write does not stay."""
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "scene.png", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
 
 
 def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +36,6 @@ def test_code_of_the_readme(server: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def run_page(page: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each block prints."""
-    monkeypatch.chdir(ROOT)
     for name in ("FLORENCE2_API_KEY", "API_KEY"):
         monkeypatch.setenv(name, KEY)
     names: dict[str, Any] = {"__name__": "page"}
