@@ -236,7 +236,10 @@ def test_an_answer_is_there_before_the_next_image_is(folder: Path, images: list[
             running.send_signal(signal.SIGINT)
         else:
             (tmp_path / "camera").write_bytes(Path(images[1]).read_bytes())
-        out, err = running.communicate(timeout=60)
+        try:
+            out, err = running.communicate(timeout=60)
+        finally:
+            running.kill()  # or leaving the block would wait for it for ever
     if end == "interrupt":
         assert (running.returncode, out) == (130, b"")
         assert b"Traceback" not in err

@@ -1,4 +1,4 @@
-"""Tries the wheel in fresh environments: ``python -m tests.environments lowest newest pinned no-compiler [--python 3.12] [--torch 2.8.0]``.
+"""Tries the wheel in fresh environments: ``python -m tests.environments lowest newest … [--python 3.12] [--torch 2.8.0]``.
 
 In: the wheel, which is built first. Out: a row for each environment, with ``--keep`` in ``benchmarks/results/environments.json``: its
 Python, the versions of what the project asks for by name, and how many tests passed. Exits with 1 if any failed. An environment is a
@@ -23,11 +23,12 @@ from xml.etree import ElementTree
 
 from packaging.utils import canonicalize_name
 
-from tests.environments.requirements import KINDS, constraints_of, names, requirements
+from tests.environments.requirements import KINDS, constraints_of, names, requirements, torch_instead
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "environments.json"
 SMOKE = "tests/environments/smoke.py"
+STEPS = "tests/environments/readme.py"
 # What touches each library in other ways than the smoke test; none needs transformers or peft.
 QUICK = (
     *("tests/test_cli.py", "tests/test_usage.py", "tests/test_images.py", "tests/draw", "tests/tasks", "tests/model"),
@@ -72,14 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wheel", type=Path, help="a wheel that is there already")
     parser.add_argument("--keep", action="store_true", help=f"write the rows to {RESULTS.relative_to(ROOT)}")
     given = parser.parse_args(arguments)
-    tests = (SMOKE,) if given.smoke else (SMOKE, *QUICK)
+    chosen = (SMOKE,) if given.smoke else (SMOKE, *QUICK)
     pythons = given.python or [sys.executable]
     rows = []
     with tempfile.TemporaryDirectory(prefix="florence2-wheel-") as folder:
         wheel = given.wheel or build(Path(folder))
         for python in pythons:
             for kind in given.kinds:
-                rows.append(try_out(Environment(kind, python, given.torch, tests), wheel))
+                tests = (STEPS,) if kind == "readme" else chosen
+                rows.append(try_out(Environment(kind, python, given.torch or torch_instead(kind), tests), wheel))
                 print(json.dumps({key: value for key, value in rows[-1].items() if key != "versions"}), flush=True)
     if given.keep:
         keep(rows)
@@ -125,7 +127,7 @@ def try_out(wanted: Environment, wheel: Path) -> dict[str, object]:
     return {
         "kind": wanted.kind,
         "python": facts.stdout.strip(),
-        "tests": "smoke" if wanted.tests == (SMOKE,) else "smoke and quick",
+        "tests": {SMOKE: "smoke", STEPS: "the README's steps"}[wanted.tests[0]] + (" and quick" if len(wanted.tests) > 1 else ""),
         **counts,
         "install_s": round(ready - begun),
         "tests_s": round(time.monotonic() - ready),
@@ -139,6 +141,9 @@ def install(wanted: Environment, wheel: Path, folder: Path) -> Path:
     """The interpreter of a fresh environment with the wheel and all that it asks for."""
     uv("venv", "--quiet", "--python", wanted.python, str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
+    if wanted.kind == "readme":
+        follow_readme(python, wheel)
+        return python
     lines = requirements(wanted.torch)
     file = folder / "requirements.txt"
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -148,6 +153,23 @@ def install(wanted: Environment, wheel: Path, folder: Path) -> Path:
     uv(*pip, "--no-deps", str(wheel))
     uv("pip", "check", "--python", str(python))
     return python
+
+
+def follow_readme(python: Path, wheel: Path) -> None:
+    """Fill an environment by the README's own line, which finds the wheel beside what the index has; then what the tests need.
+
+    Raises:
+        SystemExit: the line failed.
+    """
+    uv("pip", "install", "--quiet", "--python", str(python), "pip")
+    (line,) = (line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("pip install"))
+    found = " ".join([str(wheel.parent), os.environ.get("PIP_FIND_LINKS", "")]).strip()
+    settings = {"PIP_FIND_LINKS": found, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_QUIET": "1"}
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    ended = subprocess.run(["bash", "-c", line], env={**os.environ, **settings, "PATH": path}, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"{line} failed:\n{ended.stdout}{ended.stderr}")
+    uv("pip", "install", "--quiet", "--python", str(python), *constraints_of("pinned"), "pytest", "pytest-timeout")
 
 
 def run_tests(wanted: Environment, python: Path, folder: Path) -> dict[str, object]:

@@ -5,6 +5,7 @@ Asked for by the wheel's name alone, these would be requirements of a requiremen
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("lowest", "pinned", "newest", "no-compiler")
+KINDS = ("lowest", "pinned", "newest", "no-compiler", "readme")
 # Of the development tools, those that the tests here import.
 TEST_TOOLS = frozenset({"beartype", "hypothesis", "jaxtyping", "packaging", "pytest", "pytest-timeout"})
 
@@ -42,12 +43,26 @@ def requirements(torch: str | None = None) -> list[str]:
 def constraints_of(kind: str) -> list[str]:
     """What uv is told so that it takes the versions of a kind."""
     if kind == "lowest":
-        return ["--resolution", "lowest-direct", *torch_source()]
+        return ["--resolution", "lowest-direct", *torch_source(), *found_by_pip()]
     if kind == "newest":
         return ["--upgrade", *torch_source()]
     return ["--constraint", str(ROOT / "constraints.txt"), *torch_source(), *found_by_pip()]
 
 
+def torch_instead(kind: str) -> str | None:
+    """The version of torch that stands in for the lowest where only that one's build for GPUs is to be had, of 5 GB; else None.
+
+    ``--torch`` with the lowest version takes it all the same; that was done for the results that are kept.
+    """
+    if kind != "lowest" or torch_source():
+        return None
+    (pinned,) = (line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
+    version = pinned.partition("==")[2].partition(" ")[0]
+    print(f"PyTorch's index for processors does not answer: torch is {version} here, and all else is the lowest", flush=True)
+    return version
+
+
+@functools.cache
 def torch_source() -> list[str]:
     """PyTorch's index for processors, if it can be reached; elsewhere the build for GPUs comes, and works."""
     ended = subprocess.run([sys.executable, str(ROOT / ".ci" / "torch_build.py"), "probe"], check=False)
