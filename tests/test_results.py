@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_unrounded_coordinates_are_the_middles_of_bins() -> None:
     assert BOXES.to_dict(coordinates="float")["<OD>"]["bboxes"] == [pytest.approx([0.32, 0.24, 319.68, 479.76])]
     polygons = POLYGONS.to_dict(coordinates="float")["<REGION_TO_SEGMENTATION>"]["polygons"]
     assert polygons == [[pytest.approx([0.32, 0.24, 319.68, 479.76]), []]]
+
+
+def test_coordinates_that_are_not_known_unrounded_are_refused() -> None:
+    whole = Result.from_dict(BOXES.to_dict(), SIZE)
+    more = replace(BOXES, boxes=[[0, 0, 319, 479], [5, 5, 9, 9]], labels=["cat", "dog"])  # as one does who corrects an answer
+    for result in (whole, more):
+        with pytest.raises(InvalidOption, match="whole coordinates only") as caught:
+            result.to_dict(coordinates="float")
+        assert caught.value.field == "coordinates"
+    exact = {"<OD>": {"bboxes": [[0.32, 0.24, 319.68, 479.76]], "labels": ["cat"]}}
+    assert Result.from_dict(exact, SIZE).to_dict(coordinates="float") == exact
+    assert replace(BOXES, boxes=[], labels=[], scores=[]).to_dict(coordinates="float")["<OD>"]["bboxes"] == []
+    nothing = {"<OD>": {"bboxes": [], "labels": []}}
+    assert Result.from_dict(nothing, SIZE).to_dict(coordinates="float") == nothing
 
 
 def test_quads() -> None:

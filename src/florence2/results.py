@@ -8,14 +8,18 @@ it is remembered beside it, by reference, and stays behind when the result trave
 
 from __future__ import annotations
 
+import copy
+import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from PIL.Image import Image
 
     from florence2.draw import FontInput
@@ -81,6 +85,14 @@ class Result:
         left = None if self.source is None else self.source.without_image()
         return state if left is None else {**state, "_source": left}
 
+    def __copy__(self) -> Self:
+        """The same value; unlike a pickled one it stays here, and refers to the same picture."""
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same value in lists of its own; the picture is referred to, not copied."""
+        return replace(self, **{each.name: copy.deepcopy(getattr(self, each.name), memo) for each in fields(self)})
+
     @property
     def source(self) -> Source | None:
         """What was asked about, as it was given; None where that is not known, as of a result that was pickled or sent."""
@@ -96,19 +108,23 @@ class Result:
             image_size: Width and height of the original image in pixels; the last two say them themselves.
 
         Raises:
-            InvalidOption: it has not the form of an answer, or ``image_size`` is missing.
+            InvalidOption: it has not the form of an answer, holds what is no coordinate or score, or ``image_size`` is missing.
         """
-        response, size = answer, image_size
+        response, size, more = answer, image_size, {}
         if isinstance(answer, Mapping) and "response" in answer:
             response, said = answer["response"], answer.get("image")
             size = image_size or ([said.get(side) for side in ("width", "height")] if isinstance(said, Mapping) else answer.get("size"))
+            more = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}
         try:
+            more |= generated_fields(answer.get("raw")) if response is not answer else {}
             ((task, value),) = response.items()
-            fields = answer_fields(value)
+            found = answer_fields(value)
+        except _Unreadable as error:
+            raise InvalidOption(f"the answer can't be read: {error}", field="answer") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             wanted = "an answer is a dictionary with one key, its task, as to_dict gives it, or a server's answer to one prompt"
             raise InvalidOption(f"{wanted}; got {repr(answer)[:200]}", field="answer") from error
-        return Result(task=str(task), image_size=_size(size), raw="", **fields)
+        return Result(**{"task": str(task), "image_size": _size(size), "raw": "", **found, **more})
 
     def annotate(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> Image:
         """The picture with this answer drawn on it.
@@ -148,18 +164,32 @@ class Result:
             coordinates: ``int`` for whole pixels as in the reference; ``float`` for the unrounded middle of each bin.
 
         Raises:
-            InvalidOption: Scores wanted that were not asked for in the request, or another word for ``coordinates``.
+            InvalidOption: Scores wanted that were not asked for in the request, unrounded coordinates that are not known, or another word
+                for ``coordinates``.
         """
         if coordinates not in ("int", "float"):
             raise InvalidOption(f"coordinates must be 'int' or 'float'; got {coordinates!r}", field="coordinates")
         if self.kind == "text":
             return {self.task: self.text}
-        answer = self._objects(_middles(self.bins, self.image_size) if coordinates == "float" else None)
+        answer = self._objects(self._unrounded() if coordinates == "float" else None)
         if scores and self.scores is None:
             raise InvalidOption("this result has no scores; ask for them in the request with scores=True", field="scores")
         if self.scores is not None and scores is not False:
             answer["scores"] = list(self.scores)
         return {self.task: answer}
+
+    def _unrounded(self) -> list[Any]:
+        """The coordinates by their bins, or as they came where they came unrounded."""
+        found = self.boxes or self.quads or self.polygons
+        if len(self.bins) == len(found):
+            return _middles(self.bins, self.image_size)
+        if are_whole(found):
+            raise InvalidOption(
+                "this result has whole coordinates only (it was made of a dictionary, or its objects were changed): take them of the "
+                "engine's own result, or ask the server with coordinates='float'",
+                field="coordinates",
+            )
+        return _copied(found)
 
     def _objects(self, middles: list[Any] | None) -> dict[str, Any]:
         found = middles if middles is not None else _copied(self.boxes or self.quads or self.polygons)
@@ -184,8 +214,17 @@ class Result:
         return f"<Result {self.task} {found} ({self.finish_reason})>"
 
 
+class _Unreadable(ValueError):
+    """A dictionary has the form of an answer, and something in it is none."""
+
+
 def answer_fields(value: str | Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer's dictionary has under its task, as fields of a ``Result``: kind, text, places, labels and scores."""
+    """What an answer's dictionary has under its task, as fields of a ``Result``: kind, text, places, labels and scores.
+
+    Raises:
+        ValueError: a coordinate or score is no number, or a shape has too few.
+        AttributeError, KeyError, TypeError: it is no such dictionary.
+    """
     if isinstance(value, str):
         return {"kind": "text", "text": value}
     kind: Kind
@@ -193,15 +232,35 @@ def answer_fields(value: str | Mapping[str, Any]) -> dict[str, Any]:
         kind, labels = "boxes_or_polygons", value["polygons_labels"] if value["polygons"] else value["bboxes_labels"]
     else:
         kind, labels = ("quads" if "quad_boxes" in value else "polygons" if "polygons" in value else "boxes"), value["labels"]
+    scores = value.get("scores")
     return {
         "kind": kind,
         "text": "",
         "labels": list(labels),
-        "boxes": list(value.get("bboxes", ())),
-        "quads": list(value.get("quad_boxes", ())),
-        "polygons": list(value.get("polygons", ())),
-        "scores": value.get("scores"),
+        "boxes": [_numbers(box, "a box", 4) for box in value.get("bboxes", ())],
+        "quads": [_numbers(quad, "a quad", 8) for quad in value.get("quad_boxes", ())],
+        "polygons": [[_numbers(ring, "a polygon") for ring in rings] for rings in value.get("polygons", ())],
+        "scores": None if scores is None else _numbers(scores, "the list of scores"),
     }
+
+
+def generated_fields(raw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a server says under ``raw`` of what the model generated, as fields of a ``Result``."""
+    if not raw:
+        return {}
+    return {"raw": str(raw["text"]), **{name: raw[name] for name in ("token_ids", "finish_reason", "log_probability") if name in raw}}
+
+
+def _numbers(given: Any, what: str, count: int | None = None) -> list[Any]:
+    """Finite numbers of Python, of those of any library."""
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise _Unreadable(f"{what} is a list of numbers, got {repr(given)[:80]}")
+    numbers = [value.item() if hasattr(value, "item") else value for value in given]
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        raise _Unreadable(f"{what} has finite numbers, got {repr(numbers)[:80]}")
+    if count is not None and len(numbers) != count:
+        raise _Unreadable(f"{what} has {count} numbers, got {repr(numbers)[:80]}")
+    return numbers
 
 
 def _size(given: Any) -> tuple[int, int]:
@@ -219,6 +278,11 @@ def _middles(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:
     if bins and isinstance(bins[0], int):
         return [(value + 0.5) * image_size[index % 2] / 1000 for index, value in enumerate(bins)]
     return [_middles(inner, image_size) for inner in bins]
+
+
+def are_whole(nested: Any) -> bool:
+    """Whether nested coordinates are whole pixels."""
+    return any(map(are_whole, nested)) if isinstance(nested, list) else isinstance(nested, int)
 
 
 def _copied(nested: Any) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
+import json
 import pickle
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from PIL import Image, ImageShow
 
 import florence2
+from florence2.client import Answer
 from florence2.draw import annotate
 from florence2.draw import display as displaying
 from florence2.errors import InvalidImage, InvalidOption
@@ -48,6 +52,30 @@ def test_annotate_draws_on_what_was_asked_about(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(result.annotate()), np.asarray(wanted))
         assert np.array_equal(np.asarray(annotate(None, result)), np.asarray(wanted))
     assert np.array_equal(np.asarray(replace(od(picture), _source=None).annotate(picture)), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, replace])
+def test_copies_refer_to_the_same_picture(copied: Callable[[Result], Result]) -> None:
+    picture = noise(320, 240)
+    result = od(picture, scores=[0.5])
+    twin = copied(result)
+    assert twin == result
+    assert twin is not result
+    assert twin.source is result.source
+    assert np.array_equal(np.asarray(twin.annotate()), np.asarray(result.annotate()))
+    bare = copied(replace(result, _source=None))
+    assert bare == result
+    assert bare.source is None
+    assert (twin.boxes is result.boxes) == (copied is not copy.deepcopy)
+
+
+def test_copies_of_answers_are_answers() -> None:
+    answer = Answer("<OD>", "boxes", (320, 240), "", "", [[10, 10, 60, 60]], labels=["cat"], inference_id="7", response=FOUND)
+    for twin in (copy.copy(answer), copy.deepcopy(answer)):
+        assert type(twin) is Answer
+        assert twin == answer
+    twin.response["<OD>"]["labels"].append("dog")
+    assert FOUND["<OD>"]["labels"] == ["cat"]
 
 
 def test_the_picture_is_no_part_of_the_value() -> None:
@@ -205,6 +233,22 @@ def test_a_dictionary_goes_there_and_back(answer: dict[str, Any]) -> None:
     assert result.annotate(Image.new("RGB", (64, 48))).width == 64
 
 
+def test_numbers_of_any_library_become_those_of_python() -> None:
+    box, score = np.array([1, 2, 3, 4]), np.float32(0.5)
+    result = Result.from_dict({"<OD>": {"bboxes": [box], "labels": ["a"], "scores": [score]}}, np.array([64, 48]))
+    assert json.loads(json.dumps(result.to_dict())) == {"<OD>": {"bboxes": [[1, 2, 3, 4]], "labels": ["a"], "scores": [0.5]}}
+
+
+def test_why_an_answer_ended_is_read_from_servers_and_lines() -> None:
+    raw = {"text": "<s>cat", "token_ids": [0, 5], "finish_reason": "length", "log_probability": -1.0}
+    result = Result.from_dict({**SERVER, "response": FOUND, "raw": raw})
+    assert (result.raw, result.token_ids, result.finish_reason, result.log_probability) == tuple(raw.values())
+    line = {"image": "a.png", "size": [320, 240], "finish_reason": "length", "response": FOUND}
+    assert Result.from_dict(line).finish_reason == "length"
+    assert Result.from_dict({**line, "finish_reason": "stop"}).finish_reason == "stop"
+    assert Result.from_dict({**SERVER, "response": FOUND}).finish_reason == "stop"
+
+
 @pytest.mark.parametrize(
     ("answer", "size", "field"),
     [
@@ -214,6 +258,16 @@ def test_a_dictionary_goes_there_and_back(answer: dict[str, Any]) -> None:
         ({"response": [FOUND, FOUND]}, (1, 1), "answer"),
         ("<OD>", (1, 1), "answer"),
         ({"<OD>": None}, (1, 1), "answer"),
+        ({"response": FOUND, "image": {"width": 3, "height": 3}, "raw": [1]}, None, "answer"),
+        ({"<OD>": {"bboxes": [[1, 2, 3]], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": [[1, 2, 3, None]], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": [[1, 2, 3, float("nan")]], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": [1, 2, 3, 4], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": ["1234"], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": [[1, 2, 3, 4]], "labels": ["a"], "scores": [None]}}, (1, 1), "answer"),
+        ({"<OD>": {"bboxes": [[1, 2, 3, 4]], "labels": ["a"], "scores": 0.5}}, (1, 1), "answer"),
+        ({"<OCR_WITH_REGION>": {"quad_boxes": [[1, 2, 3, 4]], "labels": ["a"]}}, (1, 1), "answer"),
+        ({"<REGION_TO_SEGMENTATION>": {"polygons": [[1, 2, 3, 4]], "labels": ["a"]}}, (1, 1), "answer"),
         (FOUND, None, "image_size"),
         ({"response": FOUND, "image": {"width": 3}}, None, "image_size"),
         (FOUND, (0, 4), "image_size"),

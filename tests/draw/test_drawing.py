@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from florence2.draw import COLOURS, annotate
+from florence2.draw import COLOURS, annotate, layout
 from florence2.draw.drawing import arrange
 from florence2.draw.fonts import OWN_FONT, Fonts
 from florence2.draw.layout import Rectangle
@@ -91,8 +92,32 @@ def test_texts_stand_below_the_picture(kind: str, content: dict) -> None:
 def test_odd_sizes(size: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
     boxes = result("boxes", size, boxes=[[0, 0, *size], [-5, -5, 9999, 9999]], labels=["a long label for a small picture", "b"])
     assert annotate(Image.new("RGB", size), boxes).size == size
-    assert annotate(Image.new("RGB", size), result("text", size, text="word")).width == size[0]
+    assert annotate(Image.new("RGB", size), result("text", size, text="word")).width == max(size[0], 64)
     assert all("have no room" in record.message for record in caplog.records)
+
+
+def test_words_below_a_tiny_picture_can_be_read() -> None:
+    drawn = annotate(Image.new("RGB", (12, 9), "#808080"), result("text", (12, 9), text="a white circle and a yellow star"))
+    assert drawn.width == 64
+    assert drawn.height < 90  # four lines, not one for each letter
+    assert (np.asarray(drawn)[:9, :12] == 128).all()
+    assert (np.asarray(drawn)[:9, 12:] == 255).all()
+
+
+def test_many_more_labels_than_have_room_take_no_longer_than_those_that_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal searches
+        searches += 1
+        return nearest_first(*arguments)
+
+    nearest_first = layout._nearest_first
+    monkeypatch.setattr(layout, "_nearest_first", counted)
+    spots = layout.place([(50, 50)] * 500, [Rectangle(10, 10, 20, 20)] * 500, (100, 100))
+    assert spots[0] is not None
+    assert spots[-1] is None
+    assert searches < 20
 
 
 def test_boxes_at_the_edge_are_seen_whole() -> None:

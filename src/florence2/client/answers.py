@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.client.errors import InvalidParameter, UnexpectedAnswer
 from florence2.client.pictures import Size
-from florence2.results import Result, answer_fields
+from florence2.results import Result, answer_fields, are_whole, generated_fields
 
 if TYPE_CHECKING:
     from typing import Self
@@ -55,9 +55,9 @@ class Answer(Result):
         Raises:
             InvalidParameter: unrounded coordinates of an answer that has whole ones, or another word for ``coordinates``.
         """
-        if coordinates == "float" and _has_whole_coordinates([self.boxes, self.quads, self.polygons]):
+        if coordinates == "float" and are_whole([self.boxes, self.quads, self.polygons]):
             raise InvalidParameter("this answer has whole coordinates; ask for coordinates='float' in the call", field="coordinates")
-        return super().to_dict(scores, "int" if coordinates == "float" else coordinates)
+        return super().to_dict(scores, coordinates)
 
 
 @dataclass(frozen=True)
@@ -196,13 +196,9 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
 
 def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None, asked: Source | None) -> Answer:
     ((task, value),) = response.items()
-    fields = answer_fields(value)
-    if raw is not None:
-        fields |= {name: raw[name] for name in ("token_ids", "finish_reason", "log_probability") if name in raw}
     return Answer(
-        **fields,
+        **{"raw": "", **answer_fields(value), **generated_fields(raw)},
         task=task,
-        raw=str(raw["text"]) if raw else "",
         image_size=(int(answer["image"]["width"]), int(answer["image"]["height"])),
         inference_id=str(answer.get("inference_id", "")),
         time_s=float(answer.get("time", 0.0)),
@@ -229,7 +225,3 @@ def _scaled(nested: list[Any], ratios: tuple[float, float]) -> list[Any]:
         int((value + 0.5) * ratios[place % 2]) if isinstance(value, int) else value * ratios[place % 2]
         for place, value in enumerate(nested)
     ]
-
-
-def _has_whole_coordinates(nested: Any) -> bool:
-    return any(map(_has_whole_coordinates, nested)) if isinstance(nested, list) else isinstance(nested, int)

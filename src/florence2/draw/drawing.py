@@ -28,6 +28,7 @@ MIN_LETTERS = 8  # pixels: smaller ones can't be read
 _SHRINKING = (1.0, 0.85, 0.7, 0.55, 0.45)
 _MAX_COVERED = 0.35  # of the picture, by all labels together, before their letters become smaller
 _MAX_LINES = 8
+_NARROWEST_STRIP = 8  # sizes of its letters; words that are broken after every few letters can't be read
 _log = logging.getLogger("florence2.draw")
 
 
@@ -49,7 +50,7 @@ class Labels(NamedTuple):
 
 
 def annotate(source: ImageInput | None, result: Result, *, font: FontInput | None = None) -> Image.Image:
-    """A new picture with ``result`` drawn on it; a text answer makes it taller by a strip.
+    """A new picture with ``result`` drawn on it; a text answer makes it taller by a strip, and a tiny picture wider.
 
     Args:
         source: the picture that was asked about: a path, the bytes of a file, a Pillow image or an array. Files are turned upright by
@@ -146,15 +147,16 @@ def _write(canvas: Image.Image, labels: Labels, pens: painting.Pens) -> None:
 
 
 def _with_strip(canvas: Image.Image, task: str, text: str, fonts: Fonts) -> Image.Image:
-    """The picture with a task's name and words on a strip below it."""
+    """The picture with a task's name and words on a strip below it, which is wider where the picture is a few letters wide."""
     lettering = Lettering(fonts, fonts.fixed_size or letters_for(canvas.size))
     gap = max(1, round(lettering.size * 0.6))
-    width = max(1, canvas.width - 2 * min(gap, canvas.width // 8))
+    whole = max(canvas.width, round(_NARROWEST_STRIP * lettering.size))
+    width = max(1, whole - 2 * min(gap, whole // 8))
     title, words = lettering.wrapped(task, width), lettering.wrapped(text, width)
-    left = (canvas.width - width) // 2
+    left = (whole - width) // 2
     top = canvas.height + gap
     below = top + lettering.line_height * len(title)
-    taller = Image.new("RGB", (canvas.width, below + lettering.height_of(words) + gap), LIGHT)
+    taller = Image.new("RGB", (whole, below + lettering.height_of(words) + gap), LIGHT)
     taller.paste(canvas)
     pen = ImageDraw.Draw(taller)
     lettering.draw(pen, left, top, title, MUTED)

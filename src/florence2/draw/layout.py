@@ -55,11 +55,15 @@ def place(plates: Sequence[Size], objects: Sequence[Rectangle], picture: Size, *
     reaches = (*_REACHES, np.inf) if anywhere else _REACHES
     taken = np.empty((0, 4))
     found: list[Rectangle | None] = []
+    hopeless: list[Size] = []  # sizes that had no room: what is at least as large has none either, and looking takes long
     around = np.array(objects, float).reshape(-1, 4)
     for plate, target in zip(plates, objects, strict=True):
-        corner = _corner(plate, _inside(target, picture), picture, taken, around, reaches)
+        is_hopeless = any(width <= plate[0] and height <= plate[1] for width, height in hopeless)
+        corner = None if is_hopeless else _corner(plate, _inside(target, picture), picture, taken, around, reaches)
         if corner is None:
             found.append(None)
+            if anywhere:
+                hopeless.append(plate)
             continue
         spot = Rectangle(corner[0], corner[1], corner[0] + plate[0], corner[1] + plate[1])
         taken = np.vstack([taken, spot])
