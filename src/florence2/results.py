@@ -110,21 +110,18 @@ class Result:
         Raises:
             InvalidOption: it has not the form of an answer, holds what is no coordinate or score, or ``image_size`` is missing.
         """
-        response, size, more = answer, image_size, {}
-        if isinstance(answer, Mapping) and "response" in answer:
-            response, said = answer["response"], answer.get("image")
-            size = image_size or ([said.get(side) for side in ("width", "height")] if isinstance(said, Mapping) else answer.get("size"))
-            more = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}
         try:
-            more |= generated_fields(answer.get("raw")) if response is not answer else {}
+            response, said, more = _unwrapped(answer)
             ((task, value),) = response.items()
             found = answer_fields(value)
         except _Unreadable as error:
             raise InvalidOption(f"the answer can't be read: {error}", field="answer") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             wanted = "an answer is a dictionary with one key, its task, as to_dict gives it, or a server's answer to one prompt"
-            raise InvalidOption(f"{wanted}; got {repr(answer)[:200]}", field="answer") from error
-        return Result(**{"task": str(task), "image_size": _size(size), "raw": "", **found, **more})
+            hint = "; of an answer to several give each item of its 'response', and image_size"
+            raise InvalidOption(f"{wanted}{hint}; got {repr(answer)[:200]}", field="answer") from error
+        size = _size(said if image_size is None else image_size)
+        return Result(**{"task": str(task), "image_size": size, "raw": "", **found, **more})
 
     def annotate(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> Image:
         """The picture with this answer drawn on it.
@@ -242,6 +239,16 @@ def answer_fields(value: str | Mapping[str, Any]) -> dict[str, Any]:
         "polygons": [[_numbers(ring, "a polygon") for ring in rings] for rings in value.get("polygons", ())],
         "scores": None if scores is None else _numbers(scores, "the list of scores"),
     }
+
+
+def _unwrapped(answer: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """The task's dictionary in a server's answer or a line of the command line; what that says of size and generation besides."""
+    if not isinstance(answer, Mapping) or "response" not in answer:
+        return answer, None, {}
+    image = answer.get("image")
+    size = [image.get(side) for side in ("width", "height")] if isinstance(image, Mapping) else answer.get("size")
+    ended = {"finish_reason": answer["finish_reason"]} if "finish_reason" in answer else {}
+    return answer["response"], size, {**ended, **generated_fields(answer.get("raw"))}
 
 
 def generated_fields(raw: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class InferRequest(_Message):
         default=None, description="No run of so many tokens comes twice; 0: off. Default: the checkpoint's."
     )
     allow_unknown_tag: bool = Field(default=False, description="Let a fine-tuned checkpoint's own tag pass.")
-    scores: bool = Field(default=False, description="Add scores beside the labels of found objects.")
+    scores: bool = Field(default=False, description="Add to found objects how likely each is right, from 0 to 1.")
     coordinates: Literal["int", "float"] = Field(default="int", description="Whole pixels, or the unrounded middles of the model's bins.")
     raw: bool = Field(default=False, description="Add what the model wrote, token by token.")
     on_error: Literal["fail", "item"] = Field(

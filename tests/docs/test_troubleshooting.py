@@ -117,7 +117,7 @@ def test_messages_of_drawings(folder: Path, monkeypatch: pytest.MonkeyPatch, cap
     (folder / "a.png").write_bytes(b"")
     messages = [message_of(lambda: result.annotate(Image.new("RGB", (100, 80)))), message_of(result.annotate), message_of(asked.annotate)]
     monkeypatch.setattr(system_fonts, "font_folders", lambda: (folder,))
-    monkeypatch.setattr(fonts, "_told", set())
+    monkeypatch.setattr(fonts, "_reported", set())
     result.annotate(SCENE)
     hold([*messages, caplog.records[-1].getMessage()])
 

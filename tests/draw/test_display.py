@@ -235,7 +235,7 @@ def test_a_dictionary_goes_there_and_back(answer: dict[str, Any]) -> None:
 
 def test_numbers_of_any_library_become_those_of_python() -> None:
     box, score = np.array([1, 2, 3, 4]), np.float32(0.5)
-    result = Result.from_dict({"<OD>": {"bboxes": [box], "labels": ["a"], "scores": [score]}}, np.array([64, 48]))
+    result = Result.from_dict({"<OD>": {"bboxes": [box], "labels": ["a"], "scores": [score]}}, list(np.array([64, 48])))
     assert json.loads(json.dumps(result.to_dict())) == {"<OD>": {"bboxes": [[1, 2, 3, 4]], "labels": ["a"], "scores": [0.5]}}
 
 

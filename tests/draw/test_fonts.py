@@ -27,7 +27,7 @@ HANGUL, HAN, KANA, THAI = "한국어고양이", "日本語自転車", "ひらカ
 def no_system_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine whose only folder of fonts is this one."""
     monkeypatch.setattr(system_fonts, "font_folders", lambda: (tmp_path / "fonts",))
-    monkeypatch.setattr(fonts, "_told", set())
+    monkeypatch.setattr(fonts, "_reported", set())
     return tmp_path / "fonts"
 
 

@@ -359,7 +359,7 @@ def test_the_length_of_a_prompt_is_told_without_an_image(engine: Engine) -> None
 
 
 def test_the_demo_says_what_it_is_where_no_model_was_named(caplog: pytest.LogCaptureFixture) -> None:
-    engine_module._tell_of_demo.cache_clear()
+    engine_module._warn_of_demo.cache_clear()
     for name in (None, None, "florence-2-demo"):
         with florence2.load(*(() if name is None else (name,)), device="cpu"):
             pass

@@ -27,8 +27,8 @@ _CJK = ("HANGUL", "CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "BOPOMOFO", "FUL
 _PICTURES = range(0x1F000, 0x20000)
 
 _log = logging.getLogger("florence2.draw")
-_told: set[str] = set()
-_telling = threading.Lock()
+_reported: set[str] = set()
+_reporting = threading.Lock()
 
 
 class Face:
@@ -156,10 +156,10 @@ def _report(letter: str) -> None:
     """Say, once for each script, that no font has its letters."""
     name = unicodedata.name(letter, "")
     script = name.split(" ")[0].capitalize() if name else "unnamed characters"
-    with _telling:
-        if script in _told:
+    with _reporting:
+        if script in _reported:
             return
-        _told.add(script)
+        _reported.add(script)
     _log.warning(
         "no font here has %r (U+%04X, %s); %s is drawn in its place. Install one that has it (%s), or give the path of one as font=",
         letter,

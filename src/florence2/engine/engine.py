@@ -86,15 +86,15 @@ def load(
         InvalidOption: no such device or precision, or a number out of range.
     """
     if name is None:
-        _tell_of_demo()
+        _warn_of_demo()
         name = DEMO
     options = {"device": device, "precision": precision, "adapters": adapters, "max_rows": max_rows, "image_cache_bytes": image_cache_bytes}
     return Loading(partial(load_here, name, **options)).result()
 
 
 @cache
-def _tell_of_demo() -> None:
-    """Say once what answers where nobody chose a model."""
+def _warn_of_demo() -> None:
+    """Log once which model answers where nobody chose one."""
     logger.warning('load() without a name is %s, %s; load("%s") is for those', DEMO, DEMO_IS, REAL)
 
 
