@@ -96,6 +96,13 @@ def test_odd_sizes(size: tuple[int, int], caplog: pytest.LogCaptureFixture) -> N
     assert all("have no room" in record.message for record in caplog.records)
 
 
+def test_what_is_no_result_is_refused() -> None:
+    for other in ({"<OD>": {"bboxes": [], "labels": []}}, picture(), None):
+        with pytest.raises(InvalidOption, match=r"must be a Result, got .*from_dict") as caught:
+            annotate(picture(), other)  # type: ignore[arg-type]
+        assert caught.value.field == "result"
+
+
 def test_words_below_a_tiny_picture_can_be_read() -> None:
     drawn = annotate(Image.new("RGB", (12, 9), "#808080"), result("text", (12, 9), text="a white circle and a yellow star"))
     assert drawn.width == 64

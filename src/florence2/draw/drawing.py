@@ -17,6 +17,7 @@ from florence2.draw.fonts import FontInput, Fonts
 from florence2.draw.layout import Rectangle, place
 from florence2.draw.lettering import Lettering, is_right_to_left, printable
 from florence2.draw.marks import DARK, LIGHT, Mark, letters_on, marks_of, words_of
+from florence2.errors import InvalidOption
 from florence2.images import ImageInput
 from florence2.sources import picture_for
 
@@ -61,8 +62,11 @@ def annotate(source: ImageInput | None, result: Result, *, font: FontInput | Non
 
     Raises:
         InvalidImage: the picture can't be read, or has not the size that the result is about.
-        InvalidOption: ``font`` is no font.
+        InvalidOption: ``font`` is no font, or ``result`` no result.
     """
+    if not hasattr(result, "image_size"):
+        hint = "Result.from_dict makes one of an answer's dictionary"
+        raise InvalidOption(f"result must be a Result, got {type(result).__name__:.60}; {hint}", field="result")
     return draw_on(picture_for(result.image_size, source, result.source), result, Fonts(font))
 
 
