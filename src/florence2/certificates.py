@@ -1,4 +1,4 @@
-"""Whose word is taken for a host's certificate, and what to do where nobody's is.
+"""The certificate authorities that hosts are checked by, and what to do where none of them vouches for a host.
 
 The system's own store of authorities counts, or the file or folder that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names. Out: an SSL
 context, and for a connection that failed a sentence on what would help. Knows nothing of requests.
