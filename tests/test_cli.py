@@ -293,6 +293,15 @@ def test_models_lists_the_aliases(cli: Cli) -> None:
         assert alias in out
 
 
+def test_models_has_short_lines_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("florence2.cli.models.is_interactive", lambda _: True)
+    lines = cli("models")[1].splitlines()
+    assert lines[2:4] == ["florence-2-base (231 M, ~462 MB)", "  pretrained"]
+    assert "florence-community/Florence-2-base" not in "".join(lines)
+    assert "  florence-community/Florence-2-base" in cli("models", "-v")[1].splitlines()
+
+
 def test_models_says_what_is_here(cli: Cli, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
     storage = tmp_path / "models--florence-community--Florence-2-base"
     shutil.copytree(folder, storage / "snapshots" / ("a" * 40))

@@ -95,6 +95,9 @@ def test_the_examples_of_a_command_can_be_read_by_it(name: str) -> None:
     ("words", "told"),
     [
         (["infre"], "there is no command infre (did you mean infer?); see florence2 --help"),
+        (["help"], "there is no command help (did you mean --help?); see florence2 --help"),
+        (["version"], "there is no command version (did you mean --version?); see florence2 --help"),
+        (["caption", "a.png"], "there is no command caption; see florence2 --help"),
         (["zzz"], "there is no command zzz; see florence2 --help"),
         (["--verson"], "there is no option --verson (did you mean --version?); see florence2 --help"),
         (["-m", "x", "infer"], "-m goes behind the command; see florence2 --help"),

@@ -39,15 +39,15 @@ DEVICES = one_of("auto", "cpu", "cuda", "cuda:0", "mps")
 
 Adapter = Annotated[
     list[str] | None,
-    typer.Option("--adapter", "-a", help="A LoRA adapter to merge: folder or hub id. May be repeated."),
+    typer.Option("--adapter", "-a", metavar="ADAPTER", help="A LoRA adapter to merge: folder or hub id. May be repeated."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, mps.", autocompletion=DEVICES)]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).", autocompletion=PRECISIONS)]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps.", autocompletion=DEVICES)]
+Precision = Annotated[str, typer.Option(metavar="PRECISION", help="auto, fp32, bf16, fp16, int8 (CPUs only).", autocompletion=PRECISIONS)]
 
 
 def model_option(help: str, **options: Any) -> Any:
     """``--model``, in a command's own words."""
-    return typer.Option("--model", "-m", help=help, autocompletion=model_names, **options)
+    return typer.Option("--model", "-m", metavar="MODEL", help=help, autocompletion=model_names, **options)
 
 
 Model = Annotated[str | None, model_option("An alias (see florence2 models), alias@revision, hub id or folder.", show_default=DEMO)]

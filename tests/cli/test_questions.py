@@ -23,6 +23,11 @@ def test_one_option_may_name_several_tasks() -> None:
     assert read(("task", "od,caption, ocr")) == [Question("<OD>"), Question("<CAPTION>"), Question("<OCR>")]
 
 
+def test_several_tags_in_one_prompt_are_as_many_questions_and_a_sentence_with_a_comma_is_one() -> None:
+    assert read(("prompt", "od, CAPTION")) == read(("prompt", "<OD>,<CAPTION>")) == [Question("<OD>"), Question("<CAPTION>")]
+    assert read(("prompt", "caption, please")) == [Question("caption, please")]
+
+
 def test_texts_and_regions_go_to_the_tasks_that_need_them() -> None:
     asked = read(
         ("task", "od"), ("task", "open-vocabulary-detection"), ("task", "region-to-ocr"), texts=("car", "dog"), regions=("1,2,3,4",)

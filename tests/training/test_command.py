@@ -55,7 +55,7 @@ def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
     )
     told = capsys.readouterr().err
     assert "on language," in told
-    assert re.search(r"learn from 5 records \([12] of them rehearsed\), 1 are held out", told)
+    assert re.search(r"trainable parameters, 5 records \([12] of them rehearsed\), 1 held out", told)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "florence-2-demo"
 
 
@@ -121,10 +121,10 @@ def test_bad_lines_are_told_before_anything_begins(base, data, tmp_path, capsys)
     assert command(*words) == 2
     told = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in told[:2]] == [f"{data}:13", f"{data}:14"]
-    assert "2 problems, 12 sound; --skip-bad" in told[2]
+    assert "2 problems, 12 valid; --skip-bad" in told[2]
     assert not (tmp_path / "run").exists()
     assert command(*words, "--skip-bad") == 0
-    assert "skipped 2, 12 sound" in capsys.readouterr().err
+    assert "skipped 2, 12 valid" in capsys.readouterr().err
 
 
 def test_all_data_sets_are_looked_at_before_anything_is_told(data, tmp_path, capsys):
@@ -147,9 +147,9 @@ def test_all_data_sets_are_looked_at_before_anything_is_told(data, tmp_path, cap
     assert command(*words) == 2
     told = capsys.readouterr().err
     assert [f"{name}.jsonl:1: there is no file" in told for name in "abc"] == [True] * 3
-    assert "3 problems, 12 sound" in told
+    assert "3 problems, 12 valid" in told
     assert command(*words, "--skip-bad") == 2
-    assert "holds no records: all 1 are unsound" in capsys.readouterr().err
+    assert "holds no records: all 1 are invalid" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -171,13 +171,24 @@ def test_a_run_that_is_stopped_has_lost_nothing(base, data, tmp_path, number):
     assert command(*words, "--resume", "--epochs", taken["epoch"]) == 0
 
 
+def test_wrong_data_is_told_before_a_model_is_looked_for(tmp_path, capsys):
+    for words in (
+        ("--data", "nowhere"),
+        ("--data", "synthetic:4", "--validation", "nowhere"),
+        ("--data", "synthetic:4", "--rehearse", "no"),
+    ):
+        assert command("train", "-m", "florence-2-none", "-o", tmp_path / "run", *words) == 2
+        assert "there is no data set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--data", "nowhere.jsonl"), "there is no data set"),
+        (("--data", "synthetic:4", "--images", "nowhere"), "--images must be a folder, got 'nowhere'"),
         (("--data", "synthetic:4", "--method", "half"), "method"),
         (("--data", "synthetic:4", "--precision", "int8"), "fp32 or bf16"),
-        (("--data", "synthetic:4", "--validation-share", "2"), "share"),
+        (("--data", "synthetic:4", "--validation-share", "2"), "--validation-share must be at least 0 and under 1, got 2.0"),
         (("--data", "synthetic:4", "--epochs", "0"), "epochs"),
         (("--data", "synthetic:4", "--weight-decay", "-1"), "--weight-decay"),
         (("--data", "synthetic:4", "--validation", "synthetic:4?seed=0"), "be measured on have seeds"),
@@ -189,6 +200,13 @@ def test_mistakes_are_told(tmp_path, capsys, words, message):
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
+@pytest.mark.parametrize("written", ["open-vocabulary-detection", "<open_vocabulary_detection>"])
+def test_what_is_asked_of_a_coco_file_may_be_written_as_a_task(tmp_path, capsys, written):
+    data = write_coco(tmp_path / "set" / "coco.json")
+    assert command("evaluate", "-d", data, "-p", written, "--json", "-n", 1, "--max-new-tokens", 4) == 0
+    assert list(json.loads(capsys.readouterr().out)["figures"]) == ["<OPEN_VOCABULARY_DETECTION>"]
+
+
 def without(hidden, *words, folder):
     code = f"import sys; sys.modules[{hidden!r}] = None; from florence2.cli import main; main(sys.argv[1:])"
     return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=folder, check=False)
@@ -197,6 +215,7 @@ def without(hidden, *words, folder):
 @pytest.mark.parametrize(
     ("hidden", "extra", "words"),
     [
+        ("fastapi_offline", "server", ("serve", "--check")),
         ("pycocotools", "evaluate", ("evaluate", "--data", "synthetic:3?tasks=OD&words=0")),
         ("matplotlib", "synthetic", ("evaluate", "--data", "synthetic:3?tasks=OCR")),
         ("matplotlib", "synthetic", ("train", "-m", "florence-2-demo", "-o", "run", "--data", "synthetic:3?tasks=OCR")),

@@ -117,14 +117,14 @@ def test_a_bad_line_is_told_with_its_place(folder, message):
     assert [problem.where for problem in data.problems] == [f"{folder}/set.jsonl:2"]
     assert message in data.problems[0].message
     assert data.sound(skip_bad=True) == data.records
-    with pytest.raises(DatasetError, match="1 problem, 2 sound; --skip-bad") as caught:
+    with pytest.raises(DatasetError, match="1 problem, 2 valid; --skip-bad") as caught:
         data.sound()
     assert caught.value.message.startswith(f"{folder}/set.jsonl:2: ")
 
 
 def test_all_problems_are_told_at_once(folder):
     data = read_dataset(str(write_jsonl(folder / "set.jsonl", list(BAD_LINES.values()))))
-    with pytest.raises(DatasetError, match=f"{len(BAD_LINES)} problems, 0 sound") as caught:
+    with pytest.raises(DatasetError, match=f"{len(BAD_LINES)} problems, 0 valid") as caught:
         data.sound()
     assert len(caught.value.message.splitlines()) == len(BAD_LINES) + 1
     with pytest.raises(DatasetError, match="holds no records: all"):
@@ -256,15 +256,15 @@ def test_new_kinds_are_drawn_where_they_are_asked_for():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("synthetic:x", "invalid literal"),
+        ("synthetic:x", "COUNT must be a whole number, got 'x'"),
         ("synthetic:0", "at least one scene"),
         ("synthetic:5?colour=red", "no such option: colour"),
         ("synthetic:5?kinds=cube", "cube"),
         ("synthetic:5?tasks=ODD", "tasks are out of"),
         ("synthetic:5?seed=1000000", "seeds under"),
-        ("synthetic:5?objects=3-1", "num_objects"),
+        ("synthetic:5?objects=3-1", "objects"),
         ("synthetic:5?smallest=0.7", "object_size"),
-        ("synthetic:5?smallest=tiny", "tiny"),
+        ("synthetic:5?smallest=tiny", "smallest must be a number, got 'tiny'"),
         ("nowhere.jsonl", "there is no data set"),
     ],
 )

@@ -73,7 +73,7 @@ def test_prompts_without_room_are_told_and_may_be_skipped(tmp_path, capsys):
     assert command(*words) == 2
     told = capsys.readouterr().err.splitlines()
     assert "set.jsonl:1: the prompt is too long" in told[0]
-    assert "1 problem, 1 sound" in told[1]
+    assert "1 problem, 1 valid" in told[1]
     assert command(*words, "--skip-bad") == 0
     assert "<CAPTION>" in capsys.readouterr().out
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from florence2.errors import ModelNotFound
-from florence2.weights import ALIASES, hub, resolve
+from florence2.errors import CheckpointError, ModelNotFound
+from florence2.weights import ALIASES, hub, resolve, resolve_adapter
 from tests.checkpoints import write_json
 
 
@@ -109,3 +109,20 @@ def test_what_can_not_be_a_path_is_not_there(name: str):
     with pytest.raises(ModelNotFound) as told:
         resolve(name)
     assert len(told.value.message) < 500
+
+
+@pytest.mark.parametrize("name", ["nothing", "florence-2-base", "./runs/adapter", "runs/cats/adapter"])
+def test_an_adapter_that_is_not_there_is_told_as_an_adapter(asked: list, name: str):
+    with pytest.raises(ModelNotFound, match=rf"there is no adapter '{name}': give a folder with adapter_config\.json"):
+        resolve_adapter(name)
+    assert asked == []
+
+
+def test_adapters_are_folders_that_hold_one_or_hub_ids(asked: list, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"is no adapter: expected adapter_config\.json"):
+        resolve_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert resolve_adapter(tmp_path) == resolve_adapter(str(tmp_path)) == tmp_path
+    assert asked == []
+    assert resolve_adapter("owner/cats@main") == tmp_path
+    assert asked == [("owner/cats", "main")]

@@ -62,7 +62,9 @@ def infer(
     prompt: Annotated[
         list[str] | None, typer.Option("--prompt", "-p", metavar="PROMPT", help='A tag such as "<OD>", or a free text. May be repeated.')
     ] = None,
-    text: Annotated[list[str] | None, typer.Option(help="The text of a task that needs one. Several are a question each.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", metavar="TEXT", help="The text of a task that needs one. Several are a question each.")
+    ] = None,
     region: Annotated[
         list[str] | None,
         typer.Option("--region", "-r", metavar="X1,Y1,X2,Y2", help="The region of a task that needs one, in pixels. May be repeated, too."),

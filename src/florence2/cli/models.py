@@ -47,8 +47,10 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         return
     header = ("ALIAS", "PARAMETERS", "SIZE", "HERE", "", "FROM", *(("PATH",) if manner.is_verbose else ()))
     rows = [_row(one)[: len(header)] for one in listed]
-    is_wide = shutil.get_terminal_size().columns >= _TABLE_COLUMNS  # a table has no room on a phone
-    if is_wide and (is_interactive(sys.stdout) or os.environ.get("FORCE_COLOR")):
+    is_wide = shutil.get_terminal_size().columns >= _TABLE_COLUMNS
+    if is_interactive(sys.stdout) and not is_wide:
+        _print_blocks(rows)
+    elif is_wide and (is_interactive(sys.stdout) or os.environ.get("FORCE_COLOR")):
         shown_here = len(header) if manner.is_verbose else header.index("FROM")
         _print_table(header[:shown_here], [row[:shown_here] for row in rows])
     else:
@@ -85,6 +87,15 @@ def _as_json(one: Listed) -> dict[str, object]:
         "size_mb": one.size_mb,
         "path": None if path is None else name_of(path),
     }
+
+
+def _print_blocks(rows: Sequence[Sequence[str]]) -> None:
+    """Some short lines for each checkpoint: a table has no room on a phone."""
+    for alias, num_parameters, size, here, description, *where in rows:
+        print(f"{alias} ({num_parameters}, {size}{', here' if here == 'yes' else ''})")
+        for line in (description, *(where if manner.is_verbose else ())):
+            if line:
+                print(f"  {line}")
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -87,10 +87,13 @@ def names_that_need(need: Need) -> str:
 
 
 def _prompts(option: str, words: str, allow_unknown_tag: bool) -> list[str]:
-    """What an option asks: several tasks may stand behind one ``--task``, parted by commas."""
+    """What an option asks: several tasks may stand behind one option, parted by commas."""
     if option == "task":
         return [task_named(name).tag for name in words.split(",")]
-    return [words if allow_unknown_tag else with_tag(words)]
+    if allow_unknown_tag:
+        return [words]
+    tags = [with_tag(name) for name in words.split(",")]
+    return tags if all(tag in TASKS for tag in tags) else [with_tag(words)]
 
 
 def _expanded(option: str, prompt: str, given: dict[Need, Sequence[str | Region]], used: set[Need]) -> Iterator[Question]:

@@ -58,7 +58,8 @@ def _what(error: Any, command: Any, words: Sequence[str]) -> str:
     if kind == "BadParameter" and error.param is not None:
         return f"{_name(error.param)} {_wrong_value(error.message, _value_of(error.param, words))}"
     if (word := next((word for word in words if repr(word) in said), None)) is not None and commands:
-        return f"there is no command {word}{_meant(word, commands)}"
+        options = {"--help", *(option for param in command.params for option in param.opts)}
+        return f"there is no command {word}{_meant(word, (f'--{word}',) if f'--{word}' in options else commands)}"
     return said[:1].lower() + said[1:]
 
 
@@ -72,7 +73,7 @@ def _no_such_option(name: str, command: Any, commands: dict[str, Any]) -> str:
 
 def _meant(word: str, known: Iterable[str]) -> str:
     """The nearest of what there is."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

@@ -38,7 +38,7 @@ from florence2.sources import Source, remember
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.weights import load_model, read_checkpoint, resolve
+from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 from florence2.weights.vocabulary import read_tokenizer
 
@@ -116,8 +116,8 @@ def load_here(
     packing = choose_packing(numbers, place)
     if place.type == "cpu":
         kernels.prepare()
+    folders = [resolve_adapter(_as_name(adapter)) for adapter in adapters]  # small, and wrong more often than a model's name
     checkpoint = read_checkpoint(resolve(_as_name(name)))
-    folders = [resolve(_as_name(adapter)) for adapter in adapters]
     model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=folders)
     tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
     if packing is None and not numbers.is_exact:

@@ -133,7 +133,9 @@ def _read_keys(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidOption(f"the file of keys {str(path)!r} can't be read: {error}", field="api_keys_file") from None
+        raise InvalidOption(
+            f"the file of keys {str(path)!r} can't be read: {getattr(error, 'strerror', None) or error}", field="api_keys_file"
+        ) from None
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise InvalidOption(f"the file of keys {str(path)!r} holds none; write one key a line", field="api_keys_file")

@@ -17,17 +17,8 @@ from florence2.flags import DEVICES, PRECISIONS, model_option, one_of
 
 PACKAGES = frozenset(
     {
-        *(
-            "fastapi",
-            "fastapi_offline",
-            "multipart",
-            "python_multipart",
-            "prometheus_client",
-            "pydantic",
-            "pydantic_core",
-            "pydantic_settings",
-        ),
-        *("python_multipart", "starlette", "uvicorn"),
+        *("fastapi", "fastapi_offline", "multipart", "python_multipart", "starlette", "uvicorn"),
+        *("prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
     }
 )
 
@@ -39,22 +30,29 @@ def serve(
     adapter: Annotated[
         list[str] | None,
         typer.Option(
-            "--adapter", "-a", help="A LoRA adapter to merge into the model, or NAME=ADAPTER into one of several. May be repeated."
+            "--adapter",
+            "-a",
+            metavar="ADAPTER",
+            help="A LoRA adapter to merge into the model, or NAME=ADAPTER into one of several. May be repeated.",
         ),
     ] = None,
     profile: Annotated[
         str | None,
         typer.Option(help="Defaults to start from: local, dedicated or hosted.", autocompletion=one_of("local", "dedicated", "hosted")),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1, or the profile's.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="The address to listen on. Default: 127.0.0.1, or the profile's.")
+    ] = None,
     port: Annotated[int | None, typer.Option("--port", "-P", help="The port to listen on. Default: 9001.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file with settings.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
     root_path: Annotated[
         str | None, typer.Option(metavar="PATH", help="The path below which a proxy offers the server, such as /florence2.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:0, mps.", autocompletion=DEVICES)] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16, int8 (CPUs only).", autocompletion=PRECISIONS)] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps.", autocompletion=DEVICES)] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="PRECISION", help="auto, fp32, bf16, fp16, int8 (CPUs only).", autocompletion=PRECISIONS)
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +86,7 @@ def serve(
         **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
     }
     settings = read_settings(flags)
+    changed = differing(settings, flags)
     if "log_level" not in settings.model_fields_set and (manner.is_quiet or manner.is_verbose):
         settings = settings.model_copy(update={"log_level": "warning" if manner.is_quiet else "debug"})
     if as_json and not check:
@@ -96,7 +95,7 @@ def serve(
     set_up("critical" if check and not manner.is_verbose else settings.log_level, settings.log_json)
     unread = notices(os.environ, settings)
     if check:
-        run_check(settings, differing(settings, flags), unread, as_json=as_json)
+        run_check(settings, changed, unread, as_json=as_json)
         return
     for line in unread:
         notify(f"florence2: {line}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+import fastapi_offline
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
@@ -72,7 +73,7 @@ def swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
 
 def asset_files() -> StaticFiles:
     """Swagger UI's files, as they lie in an installed package."""
-    return StaticFiles(packages=[("fastapi_offline", "static")])
+    return StaticFiles(packages=[(fastapi_offline.__name__, "static")])
 
 
 def infer_body() -> dict[str, Any]:

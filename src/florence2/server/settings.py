@@ -54,6 +54,17 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What each profile sets; all else keeps its default."""
 
+# How pydantic's messages are said here.
+_WORDS = {
+    "Input should be": "must be",
+    "less than or equal to": "at most",
+    "greater than or equal to": "at least",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "a text",
+}
+
 # Settings that the command line has a flag of their own for; the others go by --set.
 FLAGS = frozenset(
     {
@@ -342,7 +353,7 @@ def profiles_table() -> str:
 def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
     """What is wrong with a setting, and where it was set."""
     name = str(where[0]) if where else ""
-    message = re.sub(r"^Value error, ", "", message)
+    message = _in_plain_words(message)
     if not name:
         return message
     one = _where(name, flags)
@@ -350,8 +361,16 @@ def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, A
     if name not in Settings.model_fields:
         return f"unknown setting {name!r}{place}{_closest(name)}"
     if one is not None and one.place == f"--{name.replace('_', '-')}":
-        return f"{one.place}: {message}"
-    return f"{name}{place}: {message}"  # never the value, which may be a key in the wrong place
+        return f"{one.place}{'' if message.startswith('must ') else ':'} {message}"
+    return f"{name}{place}{'' if message.startswith('must ') else ':'} {message}"  # never the value, which may be a key in the wrong place
+
+
+def _in_plain_words(message: str) -> str:
+    """What pydantic says of a value, as this project says it."""
+    message = re.sub(r"^Value error, |, unable to \w+ .*$", "", message)
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _where(name: str, flags: Mapping[str, Any]) -> sources.Given | None:

@@ -20,7 +20,7 @@ from florence2.console import notify, print_path, say
 from florence2.errors import InvalidOption
 from florence2.flags import Adapter, Device, model_option, one_of
 from florence2.training.progress import bar
-from florence2.training.reading import DATA, IMAGES, OWN_TAGS, PROMPT, check_sound, needs, read, sound
+from florence2.training.reading import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, check_sound, needs, read, sound
 
 if TYPE_CHECKING:
     from florence2.model import Florence2
@@ -87,9 +87,9 @@ def train(
         from florence2.training.finetune import ADAPTER, STATE, FineTuneOptions, FineTuner, refuse_a_second_run
         from florence2.training.lora import keep_adapters
         from florence2.training.objective import with_room
-        from florence2.training.order import split
+        from florence2.training.order import check_share, split
         from florence2.training.runlog import PLOT
-        from florence2.weights import read_checkpoint, resolve
+        from florence2.weights import read_checkpoint, resolve, resolve_adapter
         from florence2.weights.files import BASE_FOLDER
     options = FineTuneOptions(
         method=_one_of("method", method, ("lora", "full")),
@@ -108,7 +108,10 @@ def train(
     )
     if not resume:
         refuse_a_second_run(output)
-    checkpoint, adapters = read_checkpoint(resolve(model)), [resolve(one) for one in adapter or ()]
+    check_named([*data, *(rehearse or ())], [] if validation is None else [validation], images)
+    check_share(validation_share)
+    adapters = [resolve_adapter(one) for one in adapter or ()]
+    checkpoint = read_checkpoint(resolve(model))
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": True}
     new = [read(name, **reading) for name in data]
     kept = [read(name, **reading, answered=False) for name in rehearse or ()]
@@ -209,7 +212,7 @@ def _is_mixed(precision: str, device: str) -> bool:
 
     numbers = choose_numbers(precision, choose_device(device))
     if precision != "auto" and (numbers.is_quantized or numbers.tower == torch.float16):
-        raise InvalidOption(f"training is in fp32 or bf16, got {precision!r}", field="precision")
+        raise InvalidOption(f"precision must be auto, fp32 or bf16 in training, got {precision!r}", field="precision")
     return numbers.tower == torch.bfloat16
 
 
@@ -226,7 +229,7 @@ def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], hel
     num_rehearsed = sum(record.is_rehearsed for record in learnt)
     rehearsed = f" ({num_rehearsed} of them rehearsed)" if num_rehearsed else ""
     return (
-        f"{model}: {how}, {num_learning:,} numbers learn from {len(learnt)} records{rehearsed}, {len(held_out)} are held out; "
+        f"{model}: {how}, {num_learning:,} trainable parameters, {len(learnt)} records{rehearsed}, {len(held_out)} held out; "
         f"products in {'bf16' if options.is_mixed else 'fp32'}"
     )
 

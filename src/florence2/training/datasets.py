@@ -82,12 +82,7 @@ def read_dataset(
     """
     if name.startswith(SYNTHETIC):
         return _synthetic(name, limit, progress, for_training)
-    path = Path(file_of(name, (TRAIN,) if for_training else (TEST, VALID)))
-    if not path.is_file():
-        raise DatasetError(
-            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, a folder with train, valid and test, "
-            f"or {SYNTHETIC}COUNT?seed=S"
-        )
+    path = file_of_dataset(name, for_training)
     pictures = Pictures(images or path.parent)
     content = content_of(path) if path.suffix.lower() == ".json" else None
     if is_coco(content):
@@ -96,6 +91,33 @@ def read_dataset(
         raise DatasetError(f"{path} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
     entries = entries_of_lines(path) if content is None else entries_of_list(path, content)
     return JsonlReader(pictures, own_tags, answered).read(str(path), entries, limit, progress)
+
+
+def check_name(name: str, *, for_training: bool = True) -> None:
+    """Refuse the name of a data set that is not there, without reading one that is.
+
+    Raises:
+        DatasetError: there is no such file, or no such scenes.
+    """
+    if name.startswith(SYNTHETIC):
+        parse_synthetic(name, default_seed=0)
+    else:
+        file_of_dataset(name, for_training)
+
+
+def file_of_dataset(name: str, for_training: bool) -> Path:
+    """The file that holds a data set: itself, or the one of a folder's part.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    path = Path(file_of(name, (TRAIN,) if for_training else (TEST, VALID)))
+    if not path.is_file():
+        raise DatasetError(
+            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, a folder with train, valid and test, "
+            f"or {SYNTHETIC}COUNT?seed=S"
+        )
+    return path
 
 
 def _is_list_of_records(content: Any) -> bool:
@@ -120,12 +142,13 @@ def parse_synthetic(name: str, *, default_seed: int) -> SyntheticSpec:
     try:
         options = replace(
             WORLD,
-            num_objects=_range(given.get("objects"), WORLD.num_objects),
-            num_words=_range(given.get("words"), WORLD.num_words),
+            num_objects=_range("objects", given, WORLD.num_objects),
+            num_words=_range("words", given, WORLD.num_words),
             kinds=kinds,
-            object_size=(float(given.get("smallest", WORLD.object_size[0])), WORLD.object_size[1]),
+            object_size=(_number("smallest", given.get("smallest", WORLD.object_size[0])), WORLD.object_size[1]),
         )
-        spec = SyntheticSpec(int(count), int(given.get("seed", default_seed)), int(given.get("size", IMAGE_SIZE)), tags, options)
+        seed, size = _whole("seed", given.get("seed", default_seed)), _whole("size", given.get("size", IMAGE_SIZE))
+        spec = SyntheticSpec(_whole("COUNT", count), seed, size, tags, options)
     except ValueError as error:
         raise DatasetError(f"{name}: {error}") from None
     if spec.count < 1 or spec.seed < 0 or not 64 <= spec.size <= 4096:
@@ -133,11 +156,25 @@ def parse_synthetic(name: str, *, default_seed: int) -> SyntheticSpec:
     return spec
 
 
-def _range(text: str | None, default: tuple[int, int]) -> tuple[int, int]:
-    if text is None:
+def _range(key: str, given: dict[str, str], default: tuple[int, int]) -> tuple[int, int]:
+    if key not in given:
         return default
-    low, _, high = text.partition("-")
-    return int(low), int(high or low)
+    low, _, high = given[key].partition("-")
+    return _whole(key, low), _whole(key, high or low)
+
+
+def _whole(key: str, value: str | int) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"{key} must be a whole number, got {value!r}") from None
+
+
+def _number(key: str, value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{key} must be a number, got {value!r}") from None
 
 
 def _synthetic(name: str, limit: int | None, progress: Progress | None, for_training: bool) -> DataSet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from florence2.errors import InvalidOption
 from florence2.flags import Adapter, Device, Model, Precision, chosen_model
 from florence2.outputs import check_folder, write_new
 from florence2.training.progress import bar
-from florence2.training.reading import DATA, IMAGES, OWN_TAGS, PROMPT, needs, read, sound
+from florence2.training.reading import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, needs, read, sound
 
 if TYPE_CHECKING:
     from florence2.training.measures import Figures
@@ -46,11 +46,15 @@ def evaluate(
     """Measure a model on a data set, by the figures of each task."""
     with needs("evaluate"):
         from florence2 import load
+        from florence2.engine.request import GenerationOptions
         from florence2.training.evaluation import check
         from florence2.training.evaluation import evaluate as measure
         from florence2.training.measures import check_installed
 
         check_installed()
+    search: dict[str, Any] = {"num_beams": beams, "max_new_tokens": max_new_tokens}
+    GenerationOptions(**{name: value for name, value in search.items() if value is not None})
+    check_named([], [data], images)
     if output is not None:
         _check_output(output)
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
@@ -62,8 +66,7 @@ def evaluate(
             engine,
             records,
             progress=lambda number: move(number, len(records), ""),
-            num_beams=beams,
-            max_new_tokens=max_new_tokens,
+            **search,
         )
         settings = {
             "model": model,

@@ -15,6 +15,16 @@ from florence2.errors import InvalidOption
 from florence2.training.records import Picture, Record
 
 
+def check_share(share: float) -> None:
+    """Refuse a share of held-out pictures that can't be.
+
+    Raises:
+        InvalidOption: it is none.
+    """
+    if not 0 <= share < 1:
+        raise InvalidOption(f"validation_share must be at least 0 and under 1, got {share}", field="validation_share")
+
+
 def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Record], list[Record]]:
     """Records to learn from and records held out, by picture: all questions about one stand on one side.
 
@@ -26,8 +36,7 @@ def split(records: Sequence[Record], share: float, seed: int) -> tuple[list[Reco
     Raises:
         InvalidOption: a share that can't be, or too few pictures.
     """
-    if not 0 <= share < 1:
-        raise InvalidOption(f"the share of held-out pictures is 0 to under 1, got {share}", field="validation_share")
+    check_share(share)
     pictures = list(dict.fromkeys(record.picture for record in records))
     count = max(1, round(share * len(pictures))) if share else 0
     if share and count >= len(pictures):

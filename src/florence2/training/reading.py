@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from florence2.console import notify
-from florence2.errors import MissingExtra
+from florence2.errors import InvalidOption, MissingExtra
+from florence2.tasks.naming import with_tag
 from florence2.training.progress import bar
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 DATA = "A .jsonl file, a COCO .json file, a folder with train, valid and test, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
 IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
-PROMPT = 'What is asked about the images of a COCO file: "<OD>" or "<OPEN_VOCABULARY_DETECTION>" for all its classes.'
+PROMPT = "What is asked about the images of a COCO file: od, or open-vocabulary-detection for all its classes."
 OWN_TAGS = "Let prompts pass that begin with a tag of your own."
 
 
@@ -35,12 +37,29 @@ def needs(extra: str) -> Iterator[None]:
         ) from error
 
 
-def read(name: str, **reading: Any) -> DataSet:
+def read(name: str, prompt: str, **reading: Any) -> DataSet:
     """A data set, whatever is wrong with it."""
     from florence2.training.datasets import read_dataset
 
     with bar("images looked at") as move:
-        return read_dataset(name, progress=lambda number: move(number, None, ""), **reading)
+        return read_dataset(name, prompt=with_tag(prompt), progress=lambda number: move(number, None, ""), **reading)
+
+
+def check_named(learnt: Sequence[str], measured: Sequence[str], images: Path | None) -> None:
+    """Refuse data sets and a folder of images that are not there, before a model is downloaded.
+
+    Raises:
+        DatasetError: there is no such data set.
+        InvalidOption: there is no such folder.
+    """
+    from florence2.training.datasets import check_name
+
+    if images is not None and not images.is_dir():
+        raise InvalidOption(f"images must be a folder, got {str(images)!r}", field="images")
+    for name in learnt:
+        check_name(name)
+    for name in measured:
+        check_name(name, for_training=False)
 
 
 def check_sound(found: Sequence[DataSet], skip_bad: bool) -> None:
@@ -63,7 +82,7 @@ def sound(found: DataSet, skip_bad: bool) -> list[Record]:
     if found.problems:
         for problem in found.problems:
             notify(str(problem))
-        notify(f"{found.name}: skipped {len(found.problems)}, {len(records)} sound")
+        notify(f"{found.name}: skipped {len(found.problems)}, {len(records)} valid")
     for what, count in found.notices.items():
         notify(f"{found.name}: {count} {what}")
     return records

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from florence2.weights.defaults import GenerationDefaults, ImageSettings
     from florence2.weights.load import load_model
     from florence2.weights.save import save_native
-    from florence2.weights.source import resolve
+    from florence2.weights.source import resolve, resolve_adapter
 
 __all__ = [
     "ALIASES",
@@ -27,6 +27,7 @@ __all__ = [
     "load_model",
     "read_checkpoint",
     "resolve",
+    "resolve_adapter",
     "save_native",
 ]
 
@@ -37,6 +38,7 @@ _LAZY = {
     "ImageSettings": "defaults",
     "load_model": "load",
     "resolve": "source",
+    "resolve_adapter": "source",
     "save_native": "save",
 }
 

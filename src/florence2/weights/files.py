@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from florence2.errors import CheckpointError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -45,6 +48,16 @@ def choose_adapter_weights(names: Iterable[str]) -> str | None:
     """The adapter's tensor file among the names, or None."""
     present = set(names)
     return next((container for container in ADAPTER_WEIGHTS if container in present), None)
+
+
+def check_is_adapter(folder: Path) -> None:
+    """Refuse a folder that holds no adapter.
+
+    Raises:
+        CheckpointError: there is no description of an adapter in it.
+    """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(f"{folder} is no adapter: expected {ADAPTER_CONFIG} and one of {', '.join(ADAPTER_WEIGHTS)}.")
 
 
 def is_adapter(names: Iterable[str]) -> bool:

@@ -37,7 +37,7 @@ from florence2.weights.names import (
     to_original,
     to_ours,
 )
-from florence2.weights.source import resolve
+from florence2.weights.source import resolve_adapter
 from florence2.weights.tables import PADDED_TO, TABLES, equal, tied_where_equal
 from florence2.weights.tensors import StoredTensor, open_folder
 from florence2.weights.untied import UntiedBart
@@ -78,7 +78,7 @@ def load_model(
     """
     with torch.device("meta"), _Uninitialised():
         model = Florence2(checkpoint.config)
-    adapters = [resolve(adapter) for adapter in adapters]
+    adapters = [resolve_adapter(adapter) for adapter in adapters]
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
     tensors = _all_tensors(checkpoint, expected, adapters, mapped=packing is None)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from florence2.errors import CheckpointError
-from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, choose_adapter_weights
+from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_is_adapter, choose_adapter_weights
 from florence2.weights.names import to_ours, without_wrappers
 from florence2.weights.section import Section, read_json
 from florence2.weights.tables import ALL_TABLES, TableChanges, TokenRows, rows_beside_others
@@ -155,8 +155,7 @@ def open_adapter(folder: Path) -> Adapter:
     Raises:
         CheckpointError: no adapter, a variant that can't be merged, or damaged, incomplete or foreign tensors.
     """
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise CheckpointError(f"{folder} is no adapter: expected {ADAPTER_CONFIG} and one of {', '.join(ADAPTER_WEIGHTS)}.")
+    check_is_adapter(folder)
     config = read_json(folder / ADAPTER_CONFIG)
     for key, accepted, meaning in _RULES:
         config.require(key, accepted, meaning)

@@ -16,7 +16,7 @@ from pathlib import Path
 from florence2.errors import ModelNotFound
 from florence2.weights import hub
 from florence2.weights.aliases import ALIASES
-from florence2.weights.files import ADAPTER_CONFIG
+from florence2.weights.files import ADAPTER_CONFIG, check_is_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,30 @@ def resolve(name: str | Path) -> Path:
     if os.path.exists(path):
         return _local(path)
     raise ModelNotFound(_unknown(name, stem), field="model")
+
+
+def resolve_adapter(name: str | Path) -> Path:
+    """The local folder of a LoRA adapter, downloaded first if it is on the hub and not in the cache.
+
+    Args:
+        name: a folder, or a hub id, which may end in ``@revision``.
+
+    Raises:
+        ModelNotFound: no such folder, repository or revision, or one that needs a token.
+        DownloadError: as of ``resolve``.
+        CheckpointError: the folder holds no adapter.
+    """
+    path, (stem, _, revision) = Path(os.path.expanduser(name)), str(name).partition("@")
+    if os.path.isdir(path):
+        folder = path.absolute()
+    elif isinstance(name, str) and _REPOSITORY.fullmatch(stem):
+        folder = hub.fetch(stem, revision or None)
+    else:
+        raise ModelNotFound(
+            f"there is no adapter {_shown(name)!r}: give a folder with {ADAPTER_CONFIG}, or a hub id such as owner/name", field="adapters"
+        )
+    check_is_adapter(folder)
+    return folder
 
 
 def _is_checkpoint(path: Path) -> bool:
