@@ -41,7 +41,7 @@ run: setup
 # The client that users have today, in an environment of its own: its pins clash with ours.
 test: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m tests.compatibility.install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/ruff check .
