@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import httpx2
 import pytest
 
+from florence2.server import ending
 from tests.server.fakes import body
 from tests.server.process import Server, start_server
 
@@ -115,3 +119,27 @@ def test_clients_that_do_not_read_hold_nobody() -> None:
             assert ends(server) < 15
         finally:
             server.stop()
+
+
+def test_a_thread_frees_what_it_worked_on_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is freed later, in a process that is ending, would abort it."""
+    freed = []
+
+    class Engine:
+        def close(self) -> None:
+            pass
+
+        def __del__(self) -> None:
+            freed.append(self.__class__.__name__)
+
+    class SlowFuture(Future):
+        def set_result(self, result: object) -> None:
+            super().set_result(result)
+            time.sleep(0.2)  # whoever waits goes on first
+
+    async def close_one() -> list[str]:
+        await ending.in_thread("closer", partial(Engine().close))
+        return list(freed)
+
+    monkeypatch.setattr(ending, "Future", SlowFuture)
+    assert asyncio.run(close_one()) == ["Engine"]

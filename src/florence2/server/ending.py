@@ -25,13 +25,18 @@ FLUSH_S = 0.5
 
 
 async def in_thread(name: str, work: Callable[[], Value]) -> Value:
-    """What the work gives, done in a new thread that nobody waits for at the end of the process."""
+    """What the work gives, done in a new thread that nobody waits for at the end of the process.
+
+    What the work holds is let go before its outcome is known: an engine that is freed in a thread while the process ends would abort it.
+    """
     outcome: Future[Value] = Future()
     outcome.set_running_or_notify_cancel()  # from here on the thread alone settles it
+    held = [work]
+    del work
 
     def run() -> None:
         try:
-            value = work()
+            value = held.pop()()
         except BaseException as error:
             outcome.set_exception(error)
         else:
