@@ -124,7 +124,7 @@ def serve(settings: Settings) -> None:
     try:
         server.run()
     except SystemExit:  # what uvicorn raises when the address is taken; it has logged why
-        failures.append(f"can't listen on {settings.host}:{settings.port}")
+        failures.append(f"can't listen on {settings.host}:{settings.port}; the log says why. Take another --port")
     except KeyboardInterrupt:
         return
     flush()
