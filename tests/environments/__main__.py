@@ -31,7 +31,7 @@ SMOKE = "tests/environments/smoke.py"
 STEPS = "tests/environments/readme.py"
 # What touches each library in other ways than the smoke test; none needs transformers or peft.
 QUICK = (
-    *("tests/test_cli.py", "tests/test_usage.py", "tests/test_images.py", "tests/draw", "tests/tasks", "tests/model"),
+    *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/test_images.py", "tests/draw", "tests/tasks", "tests/model"),
     *("tests/weights/test_hub.py", "tests/weights/test_tensors.py", "tests/server/test_routes.py", "tests/server/test_bodies.py"),
     *("tests/server/test_settings.py", "tests/server/test_metrics.py", "tests/server/test_errors.py", "tests/server/test_auth.py"),
     *("tests/server/test_limits.py", "tests/server/test_fetch.py", "tests/client/test_service.py", "tests/client/test_wire.py"),
