@@ -49,6 +49,8 @@ def test_bad_images_stand_in_their_place(client: InferenceHTTPClient, folder: Pa
     scene, no_image = folder / "scene.jpg", (folder / "url.txt")
     given = [scene, no_image, "/nope/x.jpg", scene]
     first, second, third, fourth = client.infer_lmm(given, prompt="<CAPTION>", on_error="item")
+    assert isinstance(first, dict)
+    assert isinstance(fourth, dict)
     assert first["response"] == fourth["response"]
     assert isinstance(second, CallError)
     assert isinstance(third, InvalidInput)

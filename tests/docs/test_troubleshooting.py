@@ -202,7 +202,8 @@ def test_messages_of_the_command_line(folder: Path, words: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         if words[0] == "serve":
             words = [*words, str(taken.getsockname()[1])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+        environment = {**kept, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "florence2.cli", *words]
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     told = [line.removeprefix("florence2: ") for line in ran.stderr.splitlines() if line.startswith("florence2: ")]

@@ -408,7 +408,12 @@ async def test_base64_without_ceremony() -> None:
 
 
 async def test_the_landing_says_what_answers_where_no_model_was_named() -> None:
-    for settings, is_told in (({}, True), ({"model": ["florence-2-demo"]}, False), ({"model": ["florence-2-base"]}, False)):
+    asked: tuple[tuple[dict[str, Any], bool], ...] = (
+        ({}, True),
+        ({"model": ["florence-2-demo"]}, False),
+        ({"model": ["florence-2-base"]}, False),
+    )
+    for settings, is_told in asked:
         async with client_of(**settings) as client:
             page = await client.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
             content = (await client.get("/", headers={"accept": "application/json"})).json()
