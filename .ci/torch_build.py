@@ -2,7 +2,7 @@
 
 On Linux the usual index gives a build for NVIDIA GPUs, with 2.8 GiB of packages that a machine without one never uses. ``cpu`` takes
 PyTorch's own index for processors there, if it answers at once; where it does not, and on other systems, what pip finds is taken.
-``probe`` instead of a build exits with 0 if that index answers.
+``probe`` instead of a build exits with 0 if that index answers, ``version`` prints the version.
 Runs in the environment that it changes, and knows nothing of the project but that line.
 """
 
@@ -74,4 +74,7 @@ def main(choice: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "probe":
         sys.exit(0 if answers() else 1)
+    if sys.argv[1] == "version":
+        print(pinned_version())
+        sys.exit(0)
     main(sys.argv[1])

@@ -38,6 +38,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ORIENTATION = 0x0112  # the EXIF tag
 MAX_MESSAGE_CHARS = 500
 _BASE64_START = re.compile(r"/9j/|iVBORw0K|R0lGOD|UklGR|SUkqA|TU0AK|Qk[0-3]|AAAA..Z0eX")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
@@ -259,11 +260,14 @@ def _from_bytes(data: bytes, auto_orient: bool, name: str) -> Image.Image:
 
 def _orientation(structure: Structure, image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or none that can be read."""
-    if structure.format != "AVIF":
-        return structure.orientation
-    try:  # AVIF's own boxes turn a picture too; its decoder gives both as EXIF
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged EXIF block is no reason to refuse a sound picture
+    return structure.orientation if structure.format != "AVIF" else exif_orientation(image)  # AVIF's own boxes turn a picture, too
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """The orientation that Pillow knows of an image, which is one of EXIF's eight or anything else; 1 where none can be read."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block is no reason to refuse a valid picture
         return 1
 
 

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from florence2.errors import InvalidImage
-from florence2.images import UPRIGHT, ImageInput, invalid, load, read_image, shown
+from florence2.images import UPRIGHT, ImageInput, exif_orientation, invalid, load, read_image, shown
 
 Size = tuple[int, int]
-ORIENTATION = 0x0112  # the EXIF tag
 PASS_IT = "pass the picture that was asked about: result.annotate(picture)"
 NOT_HELD = f"this result does not hold its picture (it came from a server or a file, or keep_image was False): {PASS_IT}"
 
@@ -117,9 +116,9 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation of a Pillow image, 1 where there is none or none that can be read."""
     try:
         load(image)  # TIFF files are turned, and lose the tag, when they are loaded
-        orientation = int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF data are no reason to refuse a sound picture, and what is closed says so when it is read
+    except Exception:  # what is closed or damaged says so when it is read
         return 1
+    orientation = exif_orientation(image)
     return orientation if orientation in UPRIGHT else 1
 
 

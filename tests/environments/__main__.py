@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 
 from packaging.utils import canonicalize_name
 
+from tests.environments.readme import step
 from tests.environments.requirements import KINDS, constraints_of, names, requirements, torch_instead
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +163,7 @@ def follow_readme(python: Path, wheel: Path) -> None:
         SystemExit: the line failed.
     """
     uv("pip", "install", "--quiet", "--python", str(python), "pip")
-    (line,) = (line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("pip install"))
+    (line,) = step("pip install")
     found = " ".join([str(wheel.parent), os.environ.get("PIP_FIND_LINKS", "")]).strip()
     settings = {"PIP_FIND_LINKS": found, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_QUIET": "1"}
     path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
+TORCH_BUILD = ROOT / ".ci" / "torch_build.py"
 KINDS = ("lowest", "pinned", "newest", "no-compiler", "readme")
 # Of the development tools, those that the tests here import.
 TEST_TOOLS = frozenset({"beartype", "hypothesis", "jaxtyping", "packaging", "pytest", "pytest-timeout"})
@@ -56,8 +57,7 @@ def torch_instead(kind: str) -> str | None:
     """
     if kind != "lowest" or torch_source():
         return None
-    (pinned,) = (line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
-    version = pinned.partition("==")[2].partition(" ")[0]
+    version = subprocess.run([sys.executable, str(TORCH_BUILD), "version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"PyTorch's index for processors does not answer: torch is {version} here, and all else is the lowest", flush=True)
     return version
 
@@ -65,7 +65,7 @@ def torch_instead(kind: str) -> str | None:
 @functools.cache
 def torch_source() -> list[str]:
     """PyTorch's index for processors, if it can be reached; elsewhere the build for GPUs comes, and works."""
-    ended = subprocess.run([sys.executable, str(ROOT / ".ci" / "torch_build.py"), "probe"], check=False)
+    ended = subprocess.run([sys.executable, str(TORCH_BUILD), "probe"], check=False)
     return [] if ended.returncode else ["--torch-backend", "cpu"]
 
 

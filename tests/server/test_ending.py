@@ -15,6 +15,7 @@ from functools import partial
 import httpx2
 import pytest
 
+from florence2 import background
 from florence2.server import ending
 from tests.server.fakes import body
 from tests.server.process import Server, start_server
@@ -141,5 +142,5 @@ def test_a_thread_frees_what_it_worked_on_before_it_is_done(monkeypatch: pytest.
         await ending.in_thread("closer", partial(Engine().close))
         return list(freed)
 
-    monkeypatch.setattr(ending, "Future", SlowFuture)
+    monkeypatch.setattr(background, "Future", SlowFuture)
     assert asyncio.run(close_one()) == ["Engine"]

@@ -7,8 +7,6 @@ nothing of prompts and engines.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import glob
 import os
 import re
@@ -26,6 +24,7 @@ from florence2.cli.lists import STDIN, is_list, read_list
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import READ_FORMATS, describe, is_read
+from florence2.image_files.base64_text import decode_base64
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
 
@@ -197,15 +196,11 @@ def _from_data(word: str) -> Input:
     try:
         if not comma:
             raise ValueError("there is no comma in it")
-        content = unquote_to_bytes(payload) if not start.lower().rstrip().endswith(";base64") else _decoded(payload)
-    except (binascii.Error, ValueError) as error:
+        is_base64 = start.lower().rstrip().endswith(";base64")
+        content = decode_base64(unquote(payload)) if is_base64 else unquote_to_bytes(payload)
+    except ValueError as error:
         return _refused(given, f"the data URI {given.shown} can't be decoded: {error}; expected data:image/png;base64,…")
     return _with_start(replace(given, content=content), content[:_START_BYTES])
-
-
-def _decoded(payload: str) -> bytes:
-    text = re.sub(r"\s", "", unquote(payload)).rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _from_url(word: str) -> Input:

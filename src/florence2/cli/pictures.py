@@ -6,12 +6,12 @@ shown. Knows nothing of prompts and engines.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from florence2.background import in_background
 from florence2.cli import urls
 from florence2.cli.inputs import Input
 from florence2.console import shown
@@ -64,18 +64,14 @@ def read_ahead(images: Iterable[Input]) -> Iterator[Reading]:
 
 def _begun(image: Input) -> Future[Image.Image | InvalidImage]:
     """The reading of one image, under way."""
-    reading: Future[Image.Image | InvalidImage] = Future()
 
-    def run() -> None:
+    def picture() -> Image.Image | InvalidImage:
         try:
-            reading.set_result(read(image))
+            return read(image)
         except InvalidImage as error:
-            reading.set_result(error)
-        except BaseException as error:
-            reading.set_exception(error)
+            return error
 
-    threading.Thread(target=run, name="florence2-read", daemon=True).start()
-    return reading
+    return in_background("florence2-read", picture)
 
 
 def reason(error: OSError | MemoryError) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from florence2.client import urls, wire
 from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, scaled_back, scaled_region, typed
@@ -20,6 +21,7 @@ from florence2.client.configuration import InferenceConfiguration
 from florence2.client.connection import Connection, exchange, retried
 from florence2.client.errors import ConnectionFailed, InferenceError, ModelNotInitializedError, UnexpectedAnswer
 from florence2.client.inputs import Encoded, Source, asked_about, encode, flattened, identify, is_many
+from florence2.client.options import OnError
 from florence2.client.wire import Request, Response, Target
 from florence2.url_policy import FetchError
 
@@ -46,10 +48,26 @@ class LmmCall:
     model_id: str
     options: Mapping[str, Any]
     model_id_in_path: bool = False
-    on_error: Literal["fail", "item"] = "fail"
+    on_error: OnError = "fail"
     typed: bool = False
     progress: Progress = False
     own_servers: dict[str, bool] = field(default_factory=dict)
+
+
+class LmmCaller(ABC):
+    """What makes a call of the arguments of ``infer_lmm``, whether it is awaited or not."""
+
+    @abstractmethod
+    def _lmm_call(
+        self,
+        model_id: str | None,
+        fields: dict[str, Any],
+        model_id_in_path: bool,
+        on_error: OnError,
+        typed: bool,
+        progress: Progress,
+    ) -> LmmCall:
+        """The call, its options checked."""
 
 
 async def infer(connection: Connection, call: LmmCall, given: Any) -> Any:

@@ -23,6 +23,7 @@ from florence2.client import pictures
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import InvalidInput
 from florence2.client.pictures import Size
+from florence2.image_files.base64_text import decode_base64
 from florence2.images import ImageInput, kind_of, shown
 from florence2.sources import Source as AskedSource
 from florence2.sources import remember
@@ -236,10 +237,9 @@ def _encode_shrunk(picture: Image.Image, configuration: InferenceConfiguration) 
 def _decoded(text: str) -> bytes:
     """The bytes of base64 text or of a data URI."""
     payload = text.partition(",")[2] if text[:5].lower() == "data:" else text
-    payload = re.sub(r"\s", "", payload).rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+        return decode_base64(payload)
+    except ValueError as error:
         raise _invalid(f"the base64 image can't be decoded: {error}") from error
 
 

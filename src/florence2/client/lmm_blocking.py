@@ -7,11 +7,11 @@ client's state, which the class that inherits from it holds.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from florence2.client.answers import Answer
-from florence2.client.calls import LmmCall, Progress
+from florence2.client.calls import LmmCall, LmmCaller, Progress
 from florence2.client.errors import InferenceError
 from florence2.client.inputs import ImageInput, ImageInputs, ImageList
 from florence2.client.options import LmmFields, LmmOptions, OnError, Prompts
@@ -20,20 +20,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 
-class BlockingLmm(ABC):
+class BlockingLmm(LmmCaller):
     """The blocking call of a client."""
-
-    @abstractmethod
-    def _lmm_call(
-        self,
-        model_id: str | None,
-        fields: dict[str, Any],
-        model_id_in_path: bool,
-        on_error: OnError,
-        typed: bool,
-        progress: Progress,
-    ) -> LmmCall:
-        """The call, its options checked."""
 
     @abstractmethod
     def _answer(self, call: LmmCall, given: ImageInputs) -> Any:

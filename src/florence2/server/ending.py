@@ -13,8 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TypeVar
+
+from florence2.background import in_background
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +26,9 @@ FLUSH_S = 0.5
 
 
 async def in_thread(name: str, work: Callable[[], Value]) -> Value:
-    """What the work gives, done in a new thread that nobody waits for at the end of the process.
-
-    What the work holds is let go before its outcome is known: an engine that is freed in a thread while the process ends would abort it.
-    """
-    outcome: Future[Value] = Future()
-    outcome.set_running_or_notify_cancel()  # from here on the thread alone settles it
-    held = [work]
-    del work
-
-    def run() -> None:
-        try:
-            value = held.pop()()
-        except BaseException as error:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(value)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
+    """What the work gives, done in a new thread that nobody waits for at the end of the process."""
+    outcome = in_background(name, work)
+    del work  # a frame that still waits would hold it
     return await asyncio.wrap_future(outcome)
 
 

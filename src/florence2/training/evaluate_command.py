@@ -6,6 +6,7 @@ Nothing heavy is imported before the command runs, so that the command line can 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,8 +79,8 @@ def evaluate(
     content = {"settings": settings, "figures": as_json(figures)}
     print(json_line(content) if json_ else "\n".join(table(figures)), flush=True)
     if output is not None:
-        name = Path(_FIGURES)
-        notify(f"the figures are in {write_new(output, name.stem, name.suffix, json.dumps(content, indent=1) + chr(10))}")
+        path = write_new(output, *os.path.splitext(_FIGURES), json.dumps(content, indent=1) + "\n")
+        notify(f"the figures are in {path}")
 
 
 def _check_output(folder: Path) -> None:
