@@ -25,9 +25,9 @@ import pycocotools.mask
 
 import florence2
 from benchmarks import report
-from florence2.training import evaluation
-from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
-from florence2.training.measures import measure
+from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
+from florence2.evaluation import evaluation
+from florence2.evaluation.metrics import measure
 
 LIBRARIES: dict[str, Any] = {
     "pycocotools": SimpleNamespace(

@@ -12,9 +12,9 @@ from dataclasses import asdict
 
 import florence2
 from benchmarks import report
-from florence2.training.datasets import FIRST_FREE_SEED, parse_synthetic, read_dataset
-from florence2.training.evaluate_command import as_json, table
-from florence2.training.evaluation import evaluate
+from florence2.cli.evaluate import as_json, table
+from florence2.datasets.reader import FIRST_FREE_SEED, parse_synthetic, read_dataset
+from florence2.evaluation.evaluation import evaluate
 
 SEED = FIRST_FREE_SEED + 2311
 SMALLEST = 0.05

@@ -19,7 +19,7 @@ import torch
 
 import florence2
 from benchmarks import report
-from florence2.engine.pixels import preprocess
+from florence2.engine.preprocess import preprocess
 from florence2.images import read_image
 from florence2.weights import read_checkpoint
 from tests.checkpoints import reference_model, write_checkpoint

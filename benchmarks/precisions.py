@@ -1,7 +1,7 @@
 """What every precision costs in accuracy, on ``florence-2-demo``.
 
 Scenes come from the demo's world under a seed that training never draws from. All precisions answer the same prompts, greedily: the
-figures of ``florence2.training.measures``, and for each of the fifteen tasks how many answers have the very tokens that float32 gives.
+figures of ``florence2.evaluation.metrics``, and for each of the fifteen tasks how many answers have the very tokens that float32 gives.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import defaultdict
 
 import florence2
 from benchmarks import report
-from florence2.training.datasets import FIRST_FREE_SEED, read_dataset
-from florence2.training.evaluate_command import as_json, table
-from florence2.training.evaluation import answer_all
-from florence2.training.measures import measure
+from florence2.cli.evaluate import as_json, table
+from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
+from florence2.evaluation.evaluation import answer_all
+from florence2.evaluation.metrics import measure
 
 SEED = FIRST_FREE_SEED + 4099
 PRECISIONS = ("fp32", "bf16", "int8")

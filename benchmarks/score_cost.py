@@ -27,8 +27,9 @@ from florence2.engine.device import choose_numbers, choose_packing
 from florence2.engine.engine import _interpret
 from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
 from florence2.engine.search import SpecialTokens, best_tokens
-from florence2.model import Florence2, kernels
+from florence2.model import Florence2
 from florence2.model.cache import DecoderCache
+from florence2.model.cpu import kernels
 from florence2.tasks import Tokenizer, build_prompt, interpret
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import write_checkpoint

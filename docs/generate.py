@@ -45,6 +45,7 @@ from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
 
 ROOT = Path(__file__).resolve().parents[1]
+TREE_COLUMN = 30  # where the jobs of the modules begin
 PACKAGE = ROOT / "src" / "florence2"
 
 _BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end generated -->)", re.DOTALL)
@@ -146,7 +147,7 @@ def error_classes() -> str:
 
 def measures() -> str:
     """What each figure of an evaluation means."""
-    module = ast.parse((PACKAGE / "training" / "measures.py").read_text(encoding="utf-8"))
+    module = ast.parse((PACKAGE / "evaluation" / "metrics.py").read_text(encoding="utf-8"))
     assigned = {ast.unparse(node.target): node.value for node in module.body if isinstance(node, ast.AnnAssign) and node.value}
     meanings = ast.literal_eval(assigned["MEANINGS"])
     return table(("Figure", "Means"), ((f"`{name}`", meaning) for name, meaning in meanings.items()))
@@ -221,16 +222,17 @@ def _name(param: Any, *, short: bool = True) -> str:
 
 def rooms() -> str:
     """The tree of the package, with the first sentence of each module."""
-    lines = ["src/florence2/", *_listed(PACKAGE, "  ")]
-    for package in sorted(PACKAGE.glob("*/__init__.py")):
-        lines += [f"  {package.parent.name + '/':<20}{_job(package)}", *_listed(package.parent, "    ")]
-    return "\n".join(["```", *lines, "```"])
+    return "\n".join(["```", "src/florence2/", *_listed(PACKAGE, "  "), "```"])
 
 
 def _listed(folder: Path, indent: str) -> Iterator[str]:
+    """The modules of a package, then the packages in it."""
     for path in sorted(folder.glob("*.py")):
         if path.name != "__init__.py":
-            yield f"{indent}{path.name:<{22 - len(indent)}}{_job(path)}"
+            yield f"{indent}{path.name:<{TREE_COLUMN - len(indent) - 1}} {_job(path)}"
+    for package in sorted(folder.glob("*/__init__.py")):
+        yield f"{indent}{package.parent.name + '/':<{TREE_COLUMN - len(indent) - 1}} {_job(package)}"
+        yield from _listed(package.parent, indent + "  ")
 
 
 def _job(path: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from florence2.training.demo import WORLD
-from florence2.training.scenes import LEXICON, draw_scene
+from florence2.scenes.scene import LEXICON, draw_scene
+from florence2.training.demo.recipe import WORLD
 
 SEED = (1_000_007, 4)
 

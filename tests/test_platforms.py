@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from florence2.model import cache
-from florence2.server import decoder_process, descriptors
+from florence2.server.http import descriptors
+from florence2.server.inference import decoder_process
 from tests.checkpoints import TINY
 from tests.docs.markdown import ROOT
 
@@ -75,7 +76,7 @@ assert usable_cores() >= 1
 assert system == "linux" or busy_seconds() is None
 with florence2.load("florence-2-demo", precision="fp32") as engine:
     print(engine.run(sys.argv[5], "<OCR>").text)
-from florence2.model.kernels import loaded
+from florence2.model.cpu.kernels import loaded
 print("routines" if loaded() else "PyTorch alone")
 """
 
@@ -158,8 +159,9 @@ def test_systems_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_decoder_runs_under_a_lower_limit_of_its_starter() -> None:
     """A real one, whose starter allows less memory and time than it would set."""
     limits = "import resource as r, os, sys; r.setrlimit(r.RLIMIT_AS, (2**31, 2**31)); r.setrlimit(r.RLIMIT_CPU, (20, 20))"
-    start = f"{limits}; os.execv(sys.executable, [sys.executable, '-m', 'florence2.server.decoder_process', str(2**33), '60', '1000000'])"
-    ran = subprocess.run([sys.executable, "-c", start], input=b"", capture_output=True, timeout=60, check=False)
+    start = f"{limits}; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    decoder = ["-m", decoder_process.__name__, str(2**33), "60", "1000000"]
+    ran = subprocess.run([sys.executable, "-c", start, *decoder], input=b"", capture_output=True, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 

@@ -39,7 +39,7 @@ from florence2.client import (
 )
 from florence2.draw import annotate
 from florence2.errors import InvalidImage
-from florence2.server import routes
+from florence2.server.roboflow import routes
 from tests.client.conftest import Call
 from tests.client.stub import INFO, REGISTRY, Received, Reply, Stub, caption
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from florence2.client import InferenceHTTPClient
+from florence2.evaluation.metrics import box_overlaps
 from florence2.tasks import expand_prompt
-from florence2.training.measures import box_overlaps
 from tests.compatibility.session import KEY
 
 # What is on the scene: see examples/make_scene.py.

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from florence2.client import InferenceHTTPClient
-from florence2.training.datasets import read_dataset
+from florence2.datasets.reader import read_dataset
 from tests.docs.markdown import ROOT, fences
 from tests.training.sets import command, write_pictures
 

@@ -27,7 +27,7 @@ import florence2
 from florence2.client import InferenceConfiguration, InferenceHTTPClient
 from florence2.draw import fonts, system_fonts
 from florence2.errors import Florence2Error
-from florence2.model import kernels
+from florence2.model.cpu import kernels
 from florence2.server import errors as server_errors
 from florence2.sources import remember
 from tests.docs.markdown import ROOT, fences

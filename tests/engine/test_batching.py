@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import florence2
 from florence2.engine.engine import Engine
-from florence2.engine.pixels import normalise
+from florence2.engine.preprocess import normalise
 from florence2.tasks.prompt import build_prompt
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import write_checkpoint

@@ -33,7 +33,7 @@ from florence2.errors import (
     PromptTooLong,
     UnknownTask,
 )
-from florence2.model.packed import has_bf16_products
+from florence2.model.cpu.packed import has_bf16_products
 from tests.checkpoints import reference_model, write_checkpoint
 
 SHORT = 12

@@ -16,15 +16,15 @@ import torch
 import florence2
 from florence2.engine import batch as batch_module
 from florence2.engine.batch import Batch, Model
+from florence2.engine.cuda_graphs import RecordedModel
 from florence2.engine.engine import Engine
-from florence2.engine.recorded import RecordedModel
 from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
 from florence2.engine.search import Generated, GreedySearch, SpecialTokens, best_tokens
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import write_checkpoint
-from tests.engine.test_recorded import Again
+from tests.engine.test_cuda_graphs import Again
 
 PROMPT = [0, 5, 6, 7, 2]
 

@@ -33,10 +33,25 @@ STEPS = "tests/environments/readme.py"
 # What touches each library in other ways than the smoke test; none needs transformers or peft.
 QUICK = (
     *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/test_images.py", "tests/draw", "tests/tasks", "tests/model"),
-    *("tests/weights/test_hub.py", "tests/weights/test_tensors.py", "tests/server/test_routes.py", "tests/server/test_bodies.py"),
-    *("tests/server/test_settings.py", "tests/server/test_metrics.py", "tests/server/test_errors.py", "tests/server/test_auth.py"),
-    *("tests/server/test_limits.py", "tests/server/test_fetch.py", "tests/client/test_service.py", "tests/client/test_wire.py"),
-    *("tests/training/test_coco.py", "tests/training/test_measures.py", "tests/training/test_trainer.py"),
+    *(
+        "tests/weights/test_hub.py",
+        "tests/weights/test_tensors.py",
+        "tests/server/roboflow/test_routes.py",
+        "tests/server/http/test_body.py",
+    ),
+    *(
+        "tests/server/test_settings.py",
+        "tests/server/http/test_metrics.py",
+        "tests/server/test_errors.py",
+        "tests/server/http/test_auth.py",
+    ),
+    *(
+        "tests/server/inference/test_admission.py",
+        "tests/server/http/test_url_fetch.py",
+        "tests/client/test_service.py",
+        "tests/client/test_wire.py",
+    ),
+    *("tests/datasets/test_coco.py", "tests/evaluation/test_metrics.py", "tests/training/demo/test_trainer.py"),
 )
 NOT_TIMED = "not at_once_in_few_words"  # how long a request may hold others up is for the development environment
 COMPILERS = {"g++", "c++", "gcc", "cc", "clang", "clang++"}

@@ -23,7 +23,7 @@ from PIL import Image
 
 import florence2
 from florence2.client import InferenceHTTPClient
-from florence2.model import kernels
+from florence2.model.cpu import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = ROOT / "examples" / "scene.png"

@@ -22,7 +22,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError, install_import_hook
 
-import florence2.engine.pixels
+import florence2.engine.preprocess
 import florence2.model
 import florence2.weights.untied
 from florence2.weights.defaults import ImageSettings
@@ -94,7 +94,7 @@ def test_sizes_of_one_name_are_compared() -> None:
 
 def test_pixels_have_their_shape() -> None:
     settings = ImageSettings()
-    with checked("florence2.engine.pixels") as module:
+    with checked("florence2.engine.preprocess") as module:
         shape = module.normalise(np.zeros((settings.height, settings.width, 3), np.uint8), settings).shape
     assert shape == (3, settings.height, settings.width)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from florence2.engine.pixels import preprocess
+from florence2.engine.preprocess import preprocess
 from florence2.images import read_image
 from florence2.weights.defaults import ImageSettings
 

@@ -10,10 +10,10 @@ import logging
 import httpx2
 import pytest
 
-from florence2.server.auth import Keys
-from florence2.server.check import run_check
-from florence2.server.fetch import Fetcher
-from florence2.server.logs import FIELDS, TextFormatter
+from florence2.server.http.auth import Keys
+from florence2.server.http.logs import FIELDS, TextFormatter
+from florence2.server.http.self_check import run_check
+from florence2.server.http.url_fetch import Fetcher
 from florence2.server.settings import Settings, differing
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
@@ -125,7 +125,7 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
 
 
 def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    from florence2.server.app import create_app
+    from florence2.server.http.app import create_app
     from tests.server.fakes import FakeEngine
 
     caplog.set_level(logging.WARNING, logger="florence2")

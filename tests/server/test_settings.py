@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from florence2.cli.serve import serve
 from florence2.errors import InvalidOption
-from florence2.server.command import serve
+from florence2.server.setting_sources import FOREIGN_NAMES
 from florence2.server.settings import FLAGS, PROFILES, Settings, differing, notices, parse_assignments, read_settings
-from florence2.server.sources import FOREIGN_NAMES
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from florence2.errors import CheckpointError
 from florence2.weights.architecture import is_original, read_architecture
-from florence2.weights.section import Section, read_json
+from florence2.weights.json_reader import Section, read_json
 from tests.checkpoints import BASE, LARGE, checkpoint_config, edit_json, write_settings
 
 

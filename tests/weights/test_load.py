@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
-from florence2.model.packed import Numbers
+from florence2.model.cpu.packed import Numbers
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import TEMPORAL_TABLE
 from tests.checkpoints import TINY, edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint

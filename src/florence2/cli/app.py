@@ -14,16 +14,16 @@ from typing import Annotated
 
 import typer
 
+from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer import InOrder, infer
 from florence2.cli.models import models, pull
+from florence2.cli.options import Quiet, Verbose, with_manner
+from florence2.cli.serve import serve
+from florence2.cli.train import train
 from florence2.cli.usage import UsageError, as_ours
 from florence2.console import program
 from florence2.errors import InvalidRequest
-from florence2.flags import Quiet, Verbose, with_manner
-from florence2.server.command import serve
-from florence2.training.command import train
-from florence2.training.evaluate_command import evaluate
 from florence2.version import __version__
 
 # Without rich, help is plain text and comes in half the time.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
 from florence2.console import notify
 from florence2.errors import Florence2Error
-from florence2.flags import Adapter, Device, Model, Precision, chosen_model
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
 

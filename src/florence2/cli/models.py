@@ -15,9 +15,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from florence2.cli.options import model_names
 from florence2.console import is_interactive, json_line, manner, name_of, print_path, shown
 from florence2.errors import Florence2Error
-from florence2.flags import model_names
 from florence2.weights.aliases import ALIASES, Alias
 
 _TABLE_COLUMNS = 80

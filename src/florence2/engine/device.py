@@ -11,7 +11,7 @@ import ctypes
 import torch
 
 from florence2.errors import InvalidOption
-from florence2.model.packed import Numbers, can_pack, can_quantize, has_bf16_products
+from florence2.model.cpu.packed import Numbers, can_pack, can_quantize, has_bf16_products
 
 # What users write → the type of weights and activations.
 PRECISIONS: dict[str, torch.dtype] = {

@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from florence2.engine.batch import Model
+from florence2.engine.cuda_graphs import CudaGraphs, RecordedModel
 from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
-from florence2.engine.encoded import EncodedImages
+from florence2.engine.image_cache import EncodedImages
 from florence2.engine.loading import Loading
-from florence2.engine.pixels import normalise, resize
-from florence2.engine.recorded import CudaGraphs, RecordedModel
+from florence2.engine.preprocess import normalise, resize
 from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.engine.threads import FreeCores, bound_threads
 from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
 from florence2.images import ImageInput, read_image
-from florence2.model import kernels
 from florence2.model.cache import usable_positions
-from florence2.model.packed import refine_head
+from florence2.model.cpu import kernels
+from florence2.model.cpu.packed import refine_head
 from florence2.sources import Source, remember
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from florence2.engine.ngrams import NGrams, continued
 from florence2.errors import EngineFailed
-from florence2.model.largest import largest
+from florence2.model.top_k import largest
 from florence2.results import FinishReason
 
 FLOOR = -1.0e9  # what stands for "no such beam"; small enough for every real score, and adding to it changes nothing

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from florence2.model import kernels
+from florence2.model.cpu import kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

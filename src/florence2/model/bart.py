@@ -3,7 +3,7 @@
 Post-norm layers, GELU, learned positions with BART's offset of 2, one embedding table shared by encoder, decoder and head.
 The cache is a value that the caller holds: rows (one per beam) grouped by request. Keys and values of cross attention are
 stored once per request, and its beams attend to them together. Linear layers may be replaced by packed ones
-(``florence2.model.packed``); what only those offer is named where it is used.
+(``florence2.model.cpu.packed``); what only those offer is named where it is used.
 
 Source: BART (arXiv 1910.13461) as the reference implementation builds it for Florence-2. Knows nothing of search or tasks.
 """

@@ -1,7 +1,7 @@
 """The linear layer that every part of the model is made of.
 
 It may be followed by GELU and by an addition. Said in one call, the three can become one pass where the processor has a routine for
-it (``florence2.model.packed``); here they are what they say, in plain PyTorch, and can be trained.
+it (``florence2.model.cpu.packed``); here they are what they say, in plain PyTorch, and can be trained.
 """
 
 from __future__ import annotations

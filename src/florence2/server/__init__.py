@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from florence2.server.app import create_app
+    from florence2.server.http.app import create_app
     from florence2.server.settings import Settings
 
 __all__ = ["Settings", "create_app"]
 
-_MODULE_OF = {"create_app": "florence2.server.app", "Settings": "florence2.server.settings"}
+_MODULE_OF = {"create_app": "florence2.server.http.app", "Settings": "florence2.server.settings"}
 
 
 if not TYPE_CHECKING:  # or every misspelt name would be right to an editor

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
-from florence2.server import sources
+from florence2.server import setting_sources as sources
 from florence2.weights.aliases import DEMO
 
 Names = Annotated[list[str], NoDecode]

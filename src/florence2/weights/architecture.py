@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from florence2.errors import CheckpointError
 from florence2.model.config import Florence2Config, TextConfig, VisionConfig
-from florence2.weights.section import Section
+from florence2.weights.json_reader import Section
 
 _FEATURES = ["spatial_avg_pool", "temporal_avg_pool"]
 

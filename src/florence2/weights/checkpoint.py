@@ -21,7 +21,7 @@ from florence2.weights.defaults import (
     read_image_settings,
 )
 from florence2.weights.files import ADAPTER_CONFIG, BASE_FOLDER, is_adapter
-from florence2.weights.section import read_json
+from florence2.weights.json_reader import read_json
 from florence2.weights.source import resolve
 
 _LONGEST_TWICE = 110

@@ -15,7 +15,7 @@ from florence2.errors import CheckpointError
 from florence2.model.config import VisionConfig
 from florence2.weights.architecture import is_original
 from florence2.weights.grounding import ORIGINAL_BANNED_PHRASES
-from florence2.weights.section import Section, read_json_if_there
+from florence2.weights.json_reader import Section, read_json_if_there
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_is_adapter, choose_adapter_weights
+from florence2.weights.json_reader import Section, read_json
 from florence2.weights.names import to_ours, without_wrappers
-from florence2.weights.section import Section, read_json
 from florence2.weights.tables import ALL_TABLES, TableChanges, TokenRows, rows_beside_others
 from florence2.weights.tensors import StoredTensor, open_file
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.weights.files import CONTAINERS, INDEX_SUFFIX, choose_container
-from florence2.weights.section import read_json
+from florence2.weights.json_reader import read_json
 
 _DTYPES = {
     "F64": torch.float64,

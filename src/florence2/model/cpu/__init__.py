@@ -1,0 +1,1 @@
+"""What makes the model fast on processors: compiled kernels and packed weights."""

@@ -1,0 +1,1 @@
+"""Synthetic pictures, and what they answer to each task."""

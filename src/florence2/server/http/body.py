@@ -1,0 +1,110 @@
+"""Bodies, taken in: how large they may be, how slowly they may come, and on whose account.
+
+A body with a key in front is on its key's account from there on; others count among the few that are read without one, for a short time.
+In: a request. Out: its body, still of any form. Knows nothing of what bodies mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from florence2.server.errors import BodyTimedOut, BodyTooLarge
+from florence2.server.http.auth import Keys, content_kind
+from florence2.server.http.json_body import shown_key
+from florence2.server.inference.admission import Entry
+from florence2.server.settings import Settings
+
+MIN_BYTES_PER_S = 16 * 2**10
+LOOKED_AT_BYTES = 64 * 2**10  # at most so much of a body is searched for a key while it comes in
+_FORM_KEY = re.compile(rb'\bname="?api_key"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
+
+
+async def receive_body(request: Request, entry: Entry | None, keys: Keys, settings: Settings, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Args:
+        request: nothing of whose body has been read.
+        entry: what it holds; None: nothing is counted, where bodies are tiny.
+        keys: those that a body may show.
+        settings: the times.
+        max_bytes: the largest body.
+
+    Raises:
+        BodyTooLarge: it is larger, announced or not.
+        BodyTimedOut: it comes in too slowly.
+        Unauthorized: it begins with a key that is not known.
+        Overloaded: there is no room for it.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise _too_large(max_bytes, announced)
+    body, watch = bytearray(), _KeyWatch(request, keys)
+    more = True
+    while more:
+        message = await _in_time(request, settings, len(body))
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes, "more")
+        key = watch.look(body)
+        if entry is not None:
+            if key is not None:
+                entry.identify(key)
+            entry.add_bytes(len(chunk))
+    return bytes(body)
+
+
+async def _in_time(request: Request, settings: Settings, received: int) -> Message:
+    """The next part, unless the time for the body is up."""
+    is_known = request.scope["state"]["key_name"] is not None
+    allowed = settings.body_timeout_s + received / MIN_BYTES_PER_S if is_known else settings.keyless_body_timeout_s
+    allowed = min(allowed, settings.request_timeout_s)
+    left = request.scope["state"]["started"] + allowed - time.perf_counter()
+    try:
+        return await asyncio.wait_for(request.receive(), max(0.0, left))
+    except TimeoutError:
+        told = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
+        raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{told}") from None
+
+
+class _KeyWatch:
+    """Looks for the key in the beginning of a body, ever more of which is there."""
+
+    def __init__(self, request: Request, keys: Keys) -> None:
+        self._state = request.scope["state"]
+        self._is_form = content_kind(request.scope) == "multipart/form-data"
+        self._keys = keys
+        self._next_look = 1
+
+    def look(self, body: bytearray) -> str | None:
+        """The name of the key, once the body shows it.
+
+        Raises:
+            Unauthorized: a JSON body shows one that is not known.
+        """
+        # Not at every byte that trickles in: only when there is twice as much.
+        if self._state["key_name"] is not None or len(body) < self._next_look:
+            return None
+        self._next_look = 2 * len(body) if len(body) < LOOKED_AT_BYTES else 2**62
+        beginning = bytes(body[:LOOKED_AT_BYTES])
+        if self._is_form:
+            match = _FORM_KEY.search(beginning)
+            key = match.group(1).decode("utf-8", "replace") if match else None
+            name = self._keys.name_of(key)  # a wrong one may stand in a file: the parsed form decides
+        else:
+            is_shown, key = shown_key(beginning)
+            name = self._keys.check(key) if is_shown else None
+        if name is not None:
+            self._state["key_name"] = name
+        return name
+
+
+def _too_large(max_bytes: int, size: str) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is too large: at most {max_bytes} bytes are taken, got {size[:20]}; send a smaller image or its URL")

@@ -1,0 +1,169 @@
+"""One connection to a client: what uvicorn's HTTP/1.1 does, with an end to all that a client may leave half done.
+
+A head that trickles in, a body whose answer is there already, an answer that nobody reads, and chunks of a byte each are all bounded. What
+is no HTTP gets an error of the same form as all others. Knows nothing of the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from florence2.errors import Florence2Error
+from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, as_json
+from florence2.server.inference.admission import MAX_HEAD_BYTES
+from florence2.server.settings import Settings
+
+# As long as their answer is sent, most clients send on: it is taken in, up to so much.
+LINGER_S = 10.0
+LINGER_BYTES = 200 * 2**20
+# A client that reads slower than this reads nothing.
+MIN_READ_BYTES = 16 * 2**10
+# A part of a body costs 20 µs, whatever it holds.
+FREE_CHUNKS = 1000
+MIN_CHUNK_BYTES = 64
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's protocol with more timers. ``settings`` comes on top of its own arguments."""
+
+    def __init__(self, *arguments: Any, settings: Settings, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = _Parser(h11.SERVER, MAX_HEAD_BYTES)
+        self._settings = settings
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._lingering_bytes = self._unread_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a head."""
+        super().connection_made(transport)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget all timers."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        for timer in (self._head_timer, self._linger_timer, self._read_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has come."""
+        if self._linger_timer is not None:
+            self._lingering_bytes += len(data)
+            if self._lingering_bytes > LINGER_BYTES:
+                self.transport.abort()
+                return
+        super().data_received(data)
+        self._watch_head()
+        self._watch_rest()
+
+    def on_response_complete(self) -> None:
+        """Expect the answer to be read, and what is still coming to come to an end."""
+        super().on_response_complete()
+        self._watch_reading()
+        self._watch_rest()
+
+    def pause_writing(self) -> None:
+        """Expect the client to read."""
+        super().pause_writing()
+        self._watch_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or what h11 has refused."""
+        if self.conn.has_large_head:
+            self._refuse(HeadersTooLarge(f"the head of a request has at most {MAX_HEAD_BYTES} bytes, its path and query included"))
+        else:
+            self._refuse(BadFraming("this is no HTTP/1.1 request, or its body is not as long as its head says, or comes in tiny chunks"))
+
+    def _watch_head(self) -> None:
+        """Whether a head is being waited for of which something has come, or which is the first."""
+        is_waiting = self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
+        if is_waiting and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._settings.header_timeout_s, self._end_waiting)
+        elif not is_waiting and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_waiting(self) -> None:
+        if self.conn.trailing_data[0]:
+            self._refuse(BodyTimedOut(f"the head of the request was not there after {self._settings.header_timeout_s:g} s"))
+        else:
+            self.transport.close()
+
+    def _watch_rest(self) -> None:
+        """Whether a body is still coming although its request has been answered."""
+        is_coming = self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
+        if is_coming and self._linger_timer is None:
+            self._lingering_bytes = 0
+            self._linger_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        elif not is_coming and self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+
+    def _watch_reading(self) -> None:
+        """Look in a while whether the client has read what is there for it."""
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        if self._unread_bytes and self._read_timer is None:
+            self._read_timer = self.loop.call_later(self._settings.answer_timeout_s, self._check_reading)
+
+    def _check_reading(self) -> None:
+        self._read_timer = None
+        left = self.transport.get_write_buffer_size()
+        if left and left > self._unread_bytes - MIN_READ_BYTES:
+            self.transport.abort()
+        else:
+            self._watch_reading()
+
+    def _refuse(self, error: Florence2Error) -> None:
+        """Write an error, if nothing else has been written, and close."""
+        cycle = self.cycle
+        is_running = cycle is not None and not cycle.response_complete
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (is_running and cycle.response_started):
+            content = json.dumps(as_json(error, self._settings.help_root)).encode()
+            headers = [
+                *self.server_state.default_headers,
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(content)).encode()),
+                (b"connection", b"close"),
+                (self._settings.request_id_header.encode(), uuid4().hex.encode()),
+            ]
+            for event in (h11.Response(status_code=error.status, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        if is_running:  # nobody will hear what the application says
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+        self._watch_reading()
+
+
+class _Parser(h11.Connection):
+    """h11's parser, which refuses bodies in tiny chunks and remembers that a head was too large."""
+
+    def __init__(self, role: Any, max_bytes: int) -> None:
+        super().__init__(role, max_bytes)
+        self.has_large_head = False
+        self._num_chunks = self._num_bytes = 0
+
+    def next_event(self) -> Any:
+        """The next event."""
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.has_large_head = error.error_status_hint == 431
+            raise
+        if isinstance(event, h11.Request):
+            self._num_chunks = self._num_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._num_chunks += 1
+            self._num_bytes += len(event.data)
+            if self._num_chunks > FREE_CHUNKS and self._num_bytes < self._num_chunks * MIN_CHUNK_BYTES:
+                raise h11.RemoteProtocolError("chunks of a few bytes each")
+        return event

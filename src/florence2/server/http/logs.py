@@ -1,0 +1,73 @@
+"""The server's log: one line for each request and for what happens to models, as text or as JSON.
+
+Lines carry path, status, time, model and the key's name, never a query, a body or a key. They go to
+standard error by way of ``log_writer``. Knows nothing of how.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from florence2.server.http.log_writer import QueuedHandler
+
+ACCESS = logging.getLogger("florence2.access")
+FIELDS = "fields"  # the attribute of a record that holds its named values
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line.update(getattr(record, FIELDS, {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, named values at its end."""
+        fields = " ".join(f"{name}={_on_one_line(value)}" for name, value in getattr(record, FIELDS, {}).items() if value is not None)
+        line = super().format(record)
+        return f"{line} {fields}" if fields else line
+
+
+def _on_one_line(value: object) -> str:
+    """A value as text in which nothing can pass for another value or another line."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
+
+
+def set_up(level: str, as_json: bool) -> None:
+    """Send the log of this package and of uvicorn to standard error."""
+    handler = QueuedHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    for name in ("florence2", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
+    # What other libraries warn of takes the same way: written by themselves it would wait for whoever reads the log.
+    logging.getLogger().handlers = [handler]
+    logging.captureWarnings(True)
+    # It would print queries, and with them keys.
+    logging.getLogger("uvicorn.access").disabled = True
+    # httpx2 tells of each URL that it fetches, and those may be signed.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+def flush() -> None:
+    """Wait until the log is written, not for ever."""
+    for handler in logging.getLogger("florence2").handlers:
+        handler.flush()

@@ -1,0 +1,167 @@
+"""The server as a process: listening, signals, and an orderly end.
+
+On SIGTERM or SIGINT the server first says that it is not ready, stays reachable for ``drain_delay_s``, then takes no more
+connections, waits for what is under way, and leaves with 0, in any case within ``drain_delay_s + drain_timeout_s``, whatever hangs.
+A second signal ends it at once. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+from fastapi import FastAPI
+
+from florence2.console import is_interactive, manner, say
+from florence2.errors import Florence2Error
+from florence2.server.http.app import create_app
+from florence2.server.http.connection import BoundedProtocol
+from florence2.server.http.descriptors import ConnectionBound, raise_file_limit
+from florence2.server.http.logs import flush
+from florence2.server.http.shutdown import Deadline
+from florence2.server.inference.admission import Admission
+from florence2.server.settings import Settings
+
+END_S = 3  # of the time to end: what is left for closing engines, once requests have been waited for
+UNREAD_S = 3.0  # a client that reads nothing for so long, while the server ends, is left
+AT_ONCE_S = 1.0
+KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that none is closed under a request
+
+
+class ServerFailed(Florence2Error):
+    """The server could not start: an address in use, a model that can't be loaded."""
+
+    code = "server_failed"
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn with a pause between "not ready" and closed, and an end to all waiting."""
+
+    def __init__(self, config: uvicorn.Config, admission: Admission, delay_s: float, max_connections: int) -> None:
+        super().__init__(config)
+        self._bound = ConnectionBound(max_connections, raise_file_limit())
+        self.deadline = Deadline()
+        self._admission = admission
+        self._delay_s = delay_s
+        self._longest_s = (config.timeout_graceful_shutdown or 0) + END_S
+        self._closes_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; at the second signal, end."""
+        if self._closes_at is not None:
+            self.force_exit = self.should_exit = True
+            self.deadline.within(AT_ONCE_S)
+            return
+        self._admission.is_draining = True
+        self._closes_at = time.monotonic() + self._delay_s
+        self.deadline.within(self._delay_s + self._longest_s)
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens, once it does."""
+        sockets = [one for server in getattr(self, "servers", ()) for one in server.sockets]
+        return sockets[0].getsockname()[1] if sockets else None
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look whether the pause is over, and at the number of connections."""
+        if self._closes_at is not None and time.monotonic() >= self._closes_at:
+            self.should_exit = True
+        self._bound.enforce(self.server_state.connections)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way and close; from then on no thread that hangs is waited for."""
+        self.deadline.within(self._longest_s)
+        leaving = asyncio.create_task(self._leave_unread())
+        await super().shutdown(sockets)
+        leaving.cancel()
+        self.deadline.within(END_S)
+
+    async def _leave_unread(self) -> None:
+        """Close connections of clients that do not read what is there for them."""
+        unread: dict[Any, int] = {}
+        while True:
+            await asyncio.sleep(UNREAD_S)
+            for connection in list(self.server_state.connections):
+                left = connection.transport.get_write_buffer_size()
+                if left and left == unread.get(connection):
+                    connection.transport.abort()
+                unread[connection] = left
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        ServerFailed: it could not start.
+        InvalidOption: the keys can't be read.
+    """
+    servers: list[DrainingServer] = []
+    failures: list[str] = []
+
+    def fail() -> None:
+        failures.append("a model could not be loaded; the log says why")
+        servers[0].deadline.exit_code = 1
+        servers[0].should_exit = True
+
+    def ready() -> None:
+        _settle_memory()
+        if is_interactive(sys.stderr) and not manner.is_quiet and not settings.log_json:
+            flush()
+            say(_first_call(settings, servers[0].port, app.state.service.models.known))
+
+    app = create_app(settings, on_ready=ready, on_failure=fail)
+    server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s, settings.max_connections)
+    servers.append(server)
+    try:
+        server.run()
+    except SystemExit:  # what uvicorn raises when the address is taken; it has logged why
+        failures.append(f"can't listen on {settings.host}:{settings.port}; the log says why. Take another --port")
+    except KeyboardInterrupt:
+        return
+    flush()
+    if failures or not server.started:
+        raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
+
+
+def _first_call(settings: Settings, port: int | None, models: Sequence[str]) -> str:
+    """A line to copy: the call that shows that the server answers."""
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
+    address = f"{'https' if settings.ssl_certfile else 'http'}://{host}:{port or settings.port}{settings.root_path}"
+    key = " -F api_key=KEY" if settings.api_keys or settings.api_keys_file else ""
+    return f"open {address} or try: curl {address}/infer/lmm/{models[0]} -F image=@photo.jpg --form-string 'prompt=<CAPTION>'{key}"
+
+
+def _settle_memory() -> None:
+    """Take all that the start has made out of the garbage collector's rounds, which would stop requests for as long as they take."""
+    gc.collect()
+    gc.freeze()
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """The settings of uvicorn."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=None if settings.ssl_keyfile is None else str(settings.ssl_keyfile),
+        log_config=None,  # ours is set up already
+        access_log=False,  # it would print keys in queries
+        server_header=False,
+        # Not "auto": httptools, where it happens to be installed, takes heads of any size.
+        http=cast(Any, partial(BoundedProtocol, settings=settings)),
+        ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s) - END_S),
+    )

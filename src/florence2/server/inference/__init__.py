@@ -1,0 +1,1 @@
+"""What any API asks for: pictures and prompts in, results out; knows no API."""

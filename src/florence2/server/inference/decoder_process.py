@@ -1,0 +1,151 @@
+"""The process that decodes costly pictures: ``python -m florence2.server.inference.decoder_process BYTES SECONDS MAX_PIXELS``.
+
+Reads one picture after another from its input and writes pixels or an error to its output, as ``decoding.py`` expects them. It may use
+so much memory, and so many seconds of processor time for each picture; the system ends it beyond them. Knows nothing of the server, and
+loads Pillow and NumPy alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from PIL import Image
+
+from florence2.errors import InvalidImage, OutOfMemory
+from florence2.image_files import Structure
+from florence2.images import decode, open_file
+
+LENGTHS = struct.Struct("<LQ")
+"""Before each message: the lengths of its JSON and of the bytes behind it."""
+
+NAME = "the image"
+_BAND_PIXELS = 2**20
+_CPU_GRACE_S = 1  # the system counts in whole seconds
+
+
+def main() -> None:
+    """Decode until the input ends."""
+    max_bytes, max_seconds, max_pixels = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    _limit_memory(max_bytes)
+    _limit_threads()
+    # What a library prints must not get between the pixels.
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    while (message := read_message(sys.stdin.buffer)) is not None:
+        fields, data = message
+        _limit_time(max_seconds)
+        for part in _answer(fields, data, max_pixels):
+            write_all(output, part)
+
+
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
+    """The next message, or None where the stream has ended.
+
+    Raises:
+        EOFError: it ends within one.
+    """
+    head = stream.read(LENGTHS.size)
+    if not head:
+        return None
+    head += _read_exactly(stream, LENGTHS.size - len(head))
+    json_length, data_length = LENGTHS.unpack(head)
+    return json.loads(_read_exactly(stream, json_length)), _read_exactly(stream, data_length)
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write all of it: a pipe takes parts."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def message_head(fields: dict[str, Any], data_length: int) -> bytes:
+    """What a message begins with; its data follow."""
+    text = json.dumps(fields).encode()
+    return LENGTHS.pack(len(text), data_length) + text
+
+
+def _read_exactly(stream: IO[bytes], length: int) -> bytearray:
+    data = bytearray(length)
+    view = memoryview(data)
+    while view:
+        count = stream.readinto(view)  # type: ignore[attr-defined] - every binary file that is used here has it
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return data
+
+
+def _answer(fields: dict[str, Any], data: bytearray, max_pixels: int) -> Iterator[bytes]:
+    """The message about one picture, in parts."""
+    auto_orient = fields.pop("auto_orient")
+    fields["size"] = None if fields["size"] is None else tuple(fields["size"])
+    try:
+        structure = Structure(data=bytes(data), **fields)
+        opened = open_file(structure, NAME)
+        if opened.width * opened.height > max_pixels:
+            yield message_head({"error": "too_large", "size": opened.size}, 0)
+            return
+        picture = decode(structure, NAME, auto_orient=auto_orient, image=opened)
+        yield message_head({"size": picture.size}, 3 * picture.width * picture.height)
+    except InvalidImage as error:
+        yield message_head({"error": "invalid", "message": error.message}, 0)
+    except (OutOfMemory, MemoryError):
+        yield message_head({"error": "memory"}, 0)
+    else:
+        yield from _bands(picture)
+
+
+def _bands(picture: Image.Image) -> Iterator[bytes]:
+    """The pixels, some rows at a time."""
+    num_rows = max(1, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, num_rows):
+        yield picture.crop((0, top, picture.width, min(picture.height, top + num_rows))).tobytes()
+
+
+def _limit_memory(max_bytes: int) -> None:
+    _limit("RLIMIT_AS", max_bytes)
+    _limit("RLIMIT_CORE", 0)
+
+
+def _limit_time(max_seconds: float) -> None:
+    """Let the system end this process after so much more processor time."""
+    _limit("RLIMIT_CPU", math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S)
+
+
+def _limit(name: str, most: int) -> None:
+    """Lower one of the system's limits, where there is such a limit and it can be lowered.
+
+    macOS refuses every bound of the address space that is below what the process has, which is hundreds of gigabytes. Whoever started
+    the server may have set a lower one, which stays. The clock of ``decoding.py`` holds everywhere.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        limit = getattr(resource, name)
+        hard = resource.getrlimit(limit)[1]
+        lower = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (lower, hard if name == "RLIMIT_CPU" else lower))  # that one is raised again for the next picture
+
+
+def _limit_threads() -> None:
+    """One thread for AVIF, which would take one for each core of the machine, and memory with each."""
+    try:
+        from PIL import AvifImagePlugin
+    except ImportError:  # Pillow before 11.3
+        return
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The loaded models, each once, under one id.
+
+``canonical`` turns every name that means the same model into one, and refuses what may not be loaded; ``get`` loads on first use,
+once for all who wait. Each loading runs in a thread of its own, everything else in the event loop. Knows nothing of requests or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.results import Result
+from florence2.server.errors import Draining, ModelFailed, ModelLoading
+from florence2.server.http.shutdown import in_thread
+from florence2.server.inference.model_names import FOREIGN_IDS, name_adapters, name_models
+from florence2.server.roboflow.schemas import LoadedModelEntry, Registry
+from florence2.server.settings import Settings
+from florence2.weights.aliases import ALIASES
+
+logger = logging.getLogger(__name__)
+
+MAX_FREE_LOADS = 4  # at once, of models that neither settings nor aliases name
+CLOSE_S = 2.0  # longest wait for engines at the end
+
+MAX_ID_CHARS = 256
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
+
+
+class AnsweringEngine(Protocol):
+    """What the server needs of an engine; ``florence2.engine.engine.Engine`` is one."""
+
+    def submit(self, image: Any, prompt: str, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
+        """The answer to one prompt, as a future."""
+        ...
+
+    def submit_many(self, image: Any, prompts: Sequence[str], **options: Any) -> list[Future[Result]]:
+        """One future for each of several prompts about one image."""
+        ...
+
+    def check_length(self, prompt: str, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> None:
+        """Refuse a prompt that is too long for the model, before any image is read."""
+        ...
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more requests and end."""
+        ...
+
+
+Loader = Callable[..., AnsweringEngine]
+"""Makes an engine of a source; where adapters are to be merged, they come as ``adapters``."""
+
+
+@dataclass
+class LoadedModel:
+    """A model that is ready.
+
+    Attributes:
+        id: the canonical id.
+        engine: what answers.
+        load_s: how long loading took.
+        listed_as: the name that the registry shows: the one under which a client last added it.
+        used_at: when it was last asked for, by the monotonic clock.
+    """
+
+    id: str
+    engine: AnsweringEngine
+    load_s: float
+    listed_as: str
+    used_at: float = field(default_factory=time.monotonic)
+
+
+class Models:
+    """The models of one server. Everything but the loader runs in the event loop.
+
+    Args:
+        settings: which models there are.
+        loader: makes an engine of a source.
+        stop_loading: ends what the loader is doing.
+
+    Raises:
+        InvalidOption: two models have one name, or an adapter belongs to none.
+    """
+
+    def __init__(self, settings: Settings, loader: Loader, *, stop_loading: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._stop_loading = stop_loading
+        at_start = name_models(settings.model, settings.models)
+        self._named = {**settings.models, **at_start}
+        self._pinned = list(at_start)
+        self._adapters = name_adapters(settings.adapter, at_start)
+        self._loaded: dict[str, LoadedModel] = {}
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._is_preloaded = not self._pinned
+        self._is_closed = False
+
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """Those that are ready, in the order of loading."""
+        return list(self._loaded.values())
+
+    @property
+    def at_start(self) -> list[str]:
+        """The ids of those that the settings name, in their order."""
+        return list(self._pinned)
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether all models named in the settings have been loaded."""
+        return self._is_preloaded
+
+    @property
+    def known(self) -> list[str]:
+        """The canonical ids that a request may name."""
+        return list(dict.fromkeys([*self._pinned, *self._named, *(ALIASES if self._settings.loadable != "named" else ())]))
+
+    def canonical(self, name: str) -> str:
+        """The one id of the model that ``name`` means.
+
+        Raises:
+            ModelNotFound: no such model here, or not one that a request may load.
+        """
+        whole, name = name, name.strip("/")
+        for candidate in (whole, name, FOREIGN_IDS.get(name)):
+            if candidate in self._named or (candidate in ALIASES and self._settings.loadable != "named"):
+                return candidate
+        stem, _, revision = name.partition("@")
+        is_free = self._settings.loadable == "any" and len(name) <= MAX_ID_CHARS and (stem in ALIASES or _HUB_ID.fullmatch(stem))
+        if is_free and (not revision or _REVISION.fullmatch(revision)) and not Path(name).exists():
+            return name
+        raise ModelNotFound(self._unknown(name), field="model_id")
+
+    def aliases(self, model_id: str) -> list[str]:
+        """The other names of a model."""
+        return [name for name, target in FOREIGN_IDS.items() if target == model_id and name not in self._named]
+
+    def beams(self, model_id: str, asked: int | None) -> int:
+        """How many beams a request searches with: as many as asked for, else as its model does by default, if that is known yet."""
+        from florence2.engine.request import MAX_BEAMS  # brings torch, which the server's start need not wait for
+
+        model = self._loaded.get(model_id)
+        default = 1 if model is None else getattr(model.engine, "num_beams", 1)
+        return default if asked is None else min(max(asked, 1), MAX_BEAMS)
+
+    async def get(self, name: str, wait_s: float | None = None) -> tuple[LoadedModel, bool]:
+        """The model that ``name`` means, loaded if needed, and whether this call had to wait for that.
+
+        Args:
+            name: any of its names.
+            wait_s: the longest to wait; loading goes on beyond it. None: as long as it takes.
+
+        Raises:
+            ModelNotFound: no such model.
+            ModelLoading: it is not ready yet.
+            ModelFailed: it is known but can't be loaded; the next call tries again.
+            Draining: the server is ending.
+        """
+        model_id = self.canonical(name)
+        if self._is_closed:
+            raise Draining("the server is shutting down; send the request again")
+        if (model := self._loaded.get(model_id)) is not None:
+            model.used_at = time.monotonic()
+            return model, False
+        task = self._loading.get(model_id)
+        if task is None:
+            self._check_loads(model_id)
+            task = self._loading[model_id] = asyncio.create_task(self._load(model_id))
+            task.add_done_callback(lambda done: self._forget(model_id, done))
+        # Shielded: one caller's leaving must not end the loading that others wait for.
+        done, _ = await asyncio.wait({task}, timeout=wait_s)
+        if not done:
+            raise ModelLoading(f"the model {model_id} is being loaded; send the request again")
+        return task.result(), True
+
+    async def add(self, name: str) -> None:
+        """Load a model, and list it under this name."""
+        model, _ = await self.get(name)
+        model.listed_as = name.strip("/")
+
+    def remove(self, name: str) -> None:
+        """Drop a model once its requests are answered. What is not loaded, or not known, is no mistake."""
+        try:
+            model = self._loaded.pop(self.canonical(name), None)
+        except ModelNotFound:
+            return
+        if model is not None:
+            self._close(model)
+
+    def discard(self, model: LoadedModel) -> None:
+        """Forget a model whose engine has closed by itself, so that the next request loads it anew."""
+        if self._loaded.get(model.id) is model:
+            del self._loaded[model.id]
+
+    def clear(self) -> None:
+        """Drop all models."""
+        for model_id in list(self._loaded):
+            self.remove(model_id)
+
+    async def preload(self) -> None:
+        """Load what the settings name, one after the other."""
+        for model_id in self._pinned:
+            await self.get(model_id)
+        self._is_preloaded = True
+
+    def adopt(self, engine: AnsweringEngine) -> None:
+        """Take an engine that is there already for the models that the settings name."""
+        self._loaded = {model_id: LoadedModel(model_id, engine, 0.0, listed_as=model_id) for model_id in self._pinned}
+        self._is_preloaded = True
+
+    async def close(self, *, cancel: bool) -> None:
+        """Close all engines and wait for it, but not for one that hangs.
+
+        Args:
+            cancel: cancel what they still have to answer.
+        """
+        self._is_closed = True
+        self._stop_loading()
+        for task in self._loading.values():
+            task.cancel()
+        for model in self._loaded.values():
+            self._close(model, cancel=cancel)
+        self._loaded = {}
+        if self._closing and (await asyncio.wait(self._closing, timeout=CLOSE_S))[1]:
+            logger.warning("an engine did not end within %g s and is left behind", CLOSE_S)
+
+    def registry(self) -> Registry:
+        """The loaded models as clients read them."""
+        entries = []
+        for model in self.loaded:
+            names = [name for name in (model.id, *self.aliases(model.id)) if name != model.listed_as]
+            paths = [f"/infer/lmm/{name}" for name in (model.listed_as, *names)]
+            entries.append(LoadedModelEntry(model_id=model.listed_as, request_aliases=names, request_paths=["/infer/lmm", *paths]))
+        return Registry(models=entries)
+
+    async def _load(self, model_id: str) -> LoadedModel:
+        started = time.perf_counter()
+        source = self._named.get(model_id, model_id)
+        adapters = self._adapters.get(model_id)
+        merged = f" with {', '.join(adapters)}" if adapters else ""
+        logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)
+        try:
+            engine = await in_thread("florence2-loader", partial(self._loader, source, **({"adapters": adapters} if adapters else {})))
+        except Exception as error:
+            is_told = isinstance(error, Florence2Error)
+            logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_told else error)
+            if isinstance(error, DownloadError):  # its words may name folders of this machine
+                raise DownloadError(f"{model_id} can't be downloaded at present; the server's log says why") from error
+            if is_told and not isinstance(error, MissingExtra) and error.status != 500 and self._is_free(model_id):
+                raise
+            raise ModelFailed(f"{model_id} can't be loaded: {error}") from error
+        model = LoadedModel(model_id, engine, time.perf_counter() - started, listed_as=model_id)
+        self._loaded[model_id] = model
+        logger.info("loaded %s in %.1f s", model_id, model.load_s)
+        self._make_room(model)
+        return model
+
+    def _check_loads(self, model_id: str) -> None:
+        """Bound what clients have loaded by hub ids: of those there is no end, and each may hang.
+
+        Raises:
+            ModelLoading: so many are under way already.
+        """
+        if model_id in self._named or model_id in ALIASES:
+            return
+        others = [one for one in self._loading if one not in self._named and one not in ALIASES]
+        if len(others) >= MAX_FREE_LOADS:
+            raise ModelLoading(f"{len(others)} other models are being loaded, and no more are at once; send the request again")
+
+    def _is_free(self, model_id: str) -> bool:
+        """Whether the client chose what to load, so that a wrong choice is the client's mistake."""
+        return model_id not in self._named
+
+    def _make_room(self, newest: LoadedModel) -> None:
+        """Drop those that were used longest ago, as long as there are too many."""
+        while len(self._loaded) > self._settings.max_loaded_models:
+            others = [model for model in self.loaded if model is not newest and model.id not in self._pinned]
+            if not others:
+                return
+            oldest = min(others, key=lambda model: model.used_at)
+            logger.info("dropping %s: more than %d models", oldest.id, self._settings.max_loaded_models)
+            self.remove(oldest.id)
+
+    def _close(self, model: LoadedModel, *, cancel: bool = False) -> None:
+        """Let an engine answer what it has, or cancel it, in a thread."""
+        task = asyncio.create_task(in_thread("florence2-closer", partial(model.engine.close, cancel=cancel)))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _forget(self, model_id: str, task: asyncio.Task[LoadedModel]) -> None:
+        self._loading.pop(model_id, None)
+        if not task.cancelled():
+            task.exception()  # taken note of, even when nobody waits any more
+
+    def _unknown(self, name: str) -> str:
+        names = [*self.known, *(alias for alias, target in FOREIGN_IDS.items() if target in self.known)]
+        close = difflib.get_close_matches(name.lower().rpartition("/")[2], self.known, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"Unknown model {name[:200]!r}.{hint} This server has: {', '.join(names)}."

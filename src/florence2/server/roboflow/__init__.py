@@ -1,0 +1,1 @@
+"""Roboflow's ``/infer/lmm`` and its management routes."""

@@ -1,0 +1,173 @@
+"""Images as clients send them, made into pictures.
+
+``read`` gives the file of an image field, whichever way it is written, with what its structure says; too many pixels are refused by it,
+before any is decoded. Knows nothing of models or prompts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from urllib.parse import unquote
+
+from florence2.errors import InvalidImage
+from florence2.image_files import Structure, describe, inspect
+from florence2.images import shortened
+from florence2.server.errors import ImageTooLarge
+from florence2.server.http.url_fetch import CAUSE, Fetcher, refusal
+from florence2.server.roboflow.schemas import ImageField
+from florence2.server.settings import Settings
+
+_DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n\v\f"
+
+NUMPY_TYPES = ("numpy", "numpy_object", "pil")
+KNOWN_TYPES = ("base64", "url", "file", *NUMPY_TYPES, "multipart")
+
+
+async def fetch(image: ImageField, fetcher: Fetcher) -> object:
+    """The field's value, or what its URL holds: the part of reading that waits for others."""
+    if image.type.lower() != "url" or _is_data(image.value):
+        return image.value
+    return await fetcher.fetch(image.value)
+
+
+def read(image: ImageField, value: object, settings: Settings) -> Structure:
+    """The image file that a field means.
+
+    Args:
+        image: the field.
+        value: what ``fetch`` gave for it.
+        settings: the server's.
+
+    Raises:
+        InvalidImage: the field is none of the known kinds, its value is damaged, or this server does not take it.
+        ImageTooLarge: more bytes or pixels than are taken.
+    """
+    kind = image.type.lower()
+    if kind == "base64" or (kind == "url" and _is_data(value)):
+        data = decode_base64(value)
+    elif kind == "url" or (kind == "multipart" and isinstance(value, bytes)):
+        data = value if isinstance(value, bytes) else b""
+    elif kind == "file":
+        data = _from_folder(value, settings)
+    elif kind in NUMPY_TYPES:
+        raise refusal(
+            "NumPy image type is not supported in this configuration of `inference`. It would be a pickle, which runs code when it is "
+            'read: encode the array as PNG or JPEG and send {"type": "base64", "value": ...}.'
+        )
+    else:
+        # A long one is no type but an image or a key in the wrong place, which no answer repeats.
+        shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
+        raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
+    return _checked(data, settings.max_image_pixels)
+
+
+def _is_data(value: object) -> bool:
+    """Whether a URL holds its image itself, so that nothing is to be fetched."""
+    return isinstance(value, str) and _DATA_PREFIX.match(value, 0, 512) is not None
+
+
+def decode_base64(value: object) -> bytes:
+    """The bytes behind base64 text: with or without a data prefix, line breaks, padding, in either alphabet.
+
+    Raises:
+        InvalidImage: it is no text, empty, or no base64.
+    """
+    if not isinstance(value, str):
+        raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
+    prefix = _DATA_PREFIX.match(value, 0, 512)
+    text = unquote(value[prefix.end() :]) if prefix and "%" in value else value[prefix.end() :] if prefix else value
+    try:
+        if text:
+            return base64.b64decode(text, validate=True)  # what nearly everybody sends, in a third of the time
+    except ValueError:
+        pass
+    return _decode_loose(text)
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse too large a picture.
+
+    Raises:
+        ImageTooLarge: more than ``max_pixels``.
+    """
+    width, height = size
+    if width * height > max_pixels:
+        found = f"It has {width} x {height} = {width * height}."
+        raise ImageTooLarge(f"{CAUSE}The image has more than {max_pixels} pixels. {found} Scale it down first.", field="image")
+
+
+def as_input_error(error: InvalidImage) -> InvalidImage:
+    """An error of decoding, beginning as clients know it."""
+    if not error.message.startswith(CAUSE):
+        error.message = CAUSE + error.message
+    return error
+
+
+def _decode_loose(text: str) -> bytes:
+    """Base64 with white space, without padding, or in the alphabet for URLs."""
+    try:
+        clean = text.encode("ascii").translate(_URL_SAFE, _WHITESPACE).rstrip(b"=")
+    except UnicodeEncodeError:
+        raise refusal("Malformed base64 input image. It holds characters that are no base64.") from None
+    if not clean:
+        raise refusal("Empty image payload.")
+    try:
+        return base64.b64decode(clean + b"=" * (-len(clean) % 4), validate=True)
+    except binascii.Error:
+        raise refusal(f"Malformed base64 input image.{_guess(text)}") from None
+
+
+def _checked(data: bytes, max_pixels: int) -> Structure:
+    """The structure of a file that may be decoded here."""
+    if not data:
+        raise refusal("Empty image payload.")
+    try:
+        structure = inspect(data)
+    except InvalidImage as error:
+        raise as_input_error(error) from None
+    if structure is None:
+        found = describe(data).removeprefix("not an image in a format that is read here ")
+        raise refusal(shortened(f"Malformed base64 input image or file. The bytes hold no image in a format that is read here: {found}."))
+    if structure.size is not None:
+        check_pixels(structure.size, max_pixels)
+    return structure
+
+
+def _from_folder(value: object, settings: Settings) -> bytes:
+    """A file below the one folder that is open, symbolic links resolved."""
+    if settings.image_folder is None:
+        raise refusal("Loading images from local filesystem is disabled. Send the file itself as base64.")
+    missing = refusal("There is no such file in the server's image folder.")
+    if not isinstance(value, str) or "\0" in value:
+        raise missing
+    root, limit = settings.image_folder.resolve(), settings.max_body_bytes
+    try:
+        path = (root / value).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            raise missing
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, RuntimeError):  # unreadable, a name that is too long, links in a circle
+        raise missing from None
+    if len(data) > limit:
+        raise ImageTooLarge(f"{CAUSE}The file holds more than {limit} bytes.", field="image")
+    return data
+
+
+def _guess(value: str) -> str:
+    """What a value that is no base64 probably is."""
+    start = value.lstrip()[:8].lower()
+    if start.startswith(("http:", "https:")):
+        return ' It looks like a URL: send {"type": "url", ...} instead.'
+    if re.search(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif)\s*$", value[-8:], re.IGNORECASE):
+        return " It looks like a path: the client has sent the name of a file that it did not find."
+    return ""
+
+
+def _json_type(value: object) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

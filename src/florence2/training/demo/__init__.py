@@ -1,0 +1,1 @@
+"""The recipe of ``florence-2-demo``: curriculum, batches and tokenizer."""

@@ -1,0 +1,183 @@
+"""The cache of compiled routines: what is in it is used only if it is what was put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from florence2.model.cpu import kernels
+
+needs_compiler = pytest.mark.skipif(not shutil.which("g++") or sys.platform != "linux", reason="no g++ on this machine")
+pytestmark = needs_compiler
+PREPARE = "from florence2.model import kernels; kernels.prepare(); print(kernels.loaded() is not None)"
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache folder of this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "florence2"
+
+
+@pytest.fixture(scope="module")
+def library() -> bytes:
+    """A library, built once."""
+    return kernels._build("g++", None)
+
+
+@pytest.fixture
+def kept(folder: Path, library: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the cache, where compiling is copying."""
+    monkeypatch.setattr(kernels, "_build", lambda *_: library)
+    kernels._load()
+    (path,) = folder.glob("kernels-*.so")
+    return path
+
+
+def test_a_library_is_built_once_and_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_build", lambda *_: pytest.fail("built again"))
+    kernels._load()
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def _other_library(path: Path) -> None:
+    """A sound library without our routines, under a name that fits its digest."""
+    empty = path.with_name("empty.c")
+    empty.write_text("")
+    other = path.with_name("other.so")
+    subprocess.run(["g++", "-x", "c", "-shared", "-fPIC", "-o", str(other), str(empty)], check=True)
+    empty.unlink()
+    path.unlink()
+    other.replace(path.with_name(f"{path.stem.rpartition('-')[0]}-{kernels._digest(other.read_bytes())}.so"))
+
+
+def _renamed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Changed, under a name that fits the new digest."""
+
+    def spoil(path: Path) -> None:
+        content = change(path.read_bytes())
+        path.unlink()
+        path.with_name(f"{path.stem.rpartition('-')[0]}-{kernels._digest(content)}.so").write_bytes(content)
+
+    return spoil
+
+
+def _linked(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+SPOILED = {
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "cut to its header": lambda path: os.truncate(path, 64),
+    "empty": lambda path: path.write_bytes(b""),
+    "one byte": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+    "text": lambda path: path.write_text("no library"),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"more"),
+    "huge": lambda path: os.truncate(path, 1 << 33),
+    "of others": lambda path: path.chmod(0o666),
+    "unreadable": lambda path: path.chmod(0o000),
+    "link": _linked,
+    "folder": _folder,
+    "pipe": _pipe,
+    "another library": _other_library,
+    "another processor": _renamed(lambda library: library[:18] + b"\xf3\x00" + library[20:]),  # the header says RISC-V
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED.keys())
+def test_what_is_not_what_was_built_is_built_anew(kept: Path, library: bytes, spoil: Callable[[Path], None]) -> None:
+    spoil(kept)
+    built = kernels._load()
+    kernels._check(built)
+    if not kept.is_dir():
+        assert kept.read_bytes() == library
+        assert kept.stat().st_mode & 0o077 == 0
+    assert len(list(kept.parent.glob("kernels-*.so"))) == 1
+
+
+def test_a_library_that_computes_something_else_is_built_anew(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[object] = []
+
+    def check(found: kernels.Kernels) -> None:
+        checked.append(found)
+        if len(checked) == 1:
+            raise kernels._NotHere("they compute something else")
+
+    monkeypatch.setattr(kernels, "_check", check)
+    kernels._load()
+    assert len(checked) == 2
+    assert kept.is_file()
+
+
+def test_a_file_that_changes_under_a_running_process_harms_it_not(kept: Path) -> None:
+    """A mapped file that is cut short ends whoever touches it with SIGBUS."""
+    loaded = kernels._load()
+    os.truncate(kept, 0)
+    kernels._check(loaded)
+
+
+def test_systems_without_code_in_memory_have_the_routines(library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "not here")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    kernels._check(kernels._opened(library))
+
+
+def test_pythons_built_for_old_systems_have_the_routines(library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.delattr(os, "MFD_CLOEXEC")
+    kernels._check(kernels._opened(library))
+
+
+def test_a_cache_without_room_is_no_hindrance(folder: Path, library: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kernels, "_build", lambda *_: library)
+    monkeypatch.setattr(kernels, "_keep", full)
+    kernels._check(kernels._load())
+    assert not list(folder.iterdir())
+
+
+def test_what_ended_builds_have_left_is_removed_once_it_is_old(folder: Path, kept: Path) -> None:
+    old, new = folder / "building-old", folder / "building-new"
+    for left in (old, new):
+        left.mkdir()
+        (left / "kernels.so").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    kernels._load()
+    assert new.is_dir()
+    assert not old.exists()
+
+
+def test_processes_that_build_at_once_all_have_the_routines(folder: Path) -> None:
+    command = [sys.executable, "-c", PREPARE]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=120)[0].strip() for process in processes] == ["True"] * 3
+    assert len(list(folder.iterdir())) == len(list(folder.glob("kernels-*.so"))) >= 1
+
+
+def test_without_a_cache_they_are_built_for_the_process(monkeypatch) -> None:
+    if not shutil.which("g++"):
+        pytest.skip("no g++ on this machine")
+    monkeypatch.setattr(kernels, "_cache_folder", lambda: None)
+    kernels._check(kernels._load())

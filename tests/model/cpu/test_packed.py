@@ -1,0 +1,238 @@
+"""Packed models answer as plain ones do: the same in float32, within rounding elsewhere, with and without compiled routines."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from florence2.model import Florence2
+from florence2.model.attention import Seen, attend
+from florence2.model.cpu import kernels
+from florence2.model.cpu.packed import Numbers, PackedLinear, QuantizedLinear, RefinedHead, can_pack, can_quantize, quantize_by_range
+from florence2.model.linear import Linear
+from florence2.model.top_k import largest
+from florence2.weights import load_model, read_checkpoint
+from tests.checkpoints import write_checkpoint
+
+BF16 = Numbers(torch.bfloat16, torch.bfloat16)
+INT8 = Numbers(torch.float32, torch.float32, is_quantized=True)
+
+# Other processors and builds of PyTorch have plain layers instead, and test_this_pytorch_has_the_routines says where they must not.
+needs_bf16 = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no routines for bfloat16 on this machine")
+needs_int8 = pytest.mark.skipif(not can_quantize(), reason="no routines for 8 bits on this machine")
+DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def routines(request, monkeypatch):
+    """Everything once with the compiled routines and once without; where there is a g++, they have to be there."""
+    if request.param == "plain":
+        monkeypatch.setattr(kernels, "_kernels", None)
+        return None
+    kernels.prepare()
+    if kernels.loaded() is None and not shutil.which("g++"):
+        pytest.skip("no g++ on this machine")
+    assert kernels.loaded() is not None
+    return kernels.loaded()
+
+
+def closeness(ours: Tensor, theirs: Tensor) -> float:
+    """1 for equal directions."""
+    return float(torch.nn.functional.cosine_similarity(ours.flatten().double(), theirs.flatten().double(), dim=0))
+
+
+def answers(model: Florence2) -> tuple[Tensor, Tensor]:
+    """Encoded prompts of different lengths, and the logits of some steps in which requests come, go and swap rows."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        features = model.encode_image(torch.randn(2, 3, 64, 64, generator=generator))
+        encoded = model.encode_prompt(features, torch.tensor([[0, 9, 8, 7, 2], [0, 5, 2, 1, 1]]), [5, 3])
+        cache = model.new_cache(16)
+        model.admit(cache, encoded, [3, 1])
+        steps = []
+        for number in range(4):
+            steps.append(model.decode_step(torch.arange(cache.num_rows) + 20 * number, cache).float())
+            cache.reorder([1, 0, 2, 3])
+        model.admit(cache, encoded, [2, 2])
+        steps.append(model.decode_step(torch.arange(cache.num_rows), cache).float())
+        cache.keep([1, 2])
+        steps.append(model.decode_step(torch.arange(cache.num_rows), cache).float())
+    return encoded.hidden[0].float(), torch.cat(steps)
+
+
+@pytest.mark.parametrize("size", ["tiny", "wide"])
+@pytest.mark.parametrize(
+    ("numbers", "least"),
+    [
+        pytest.param(Numbers(), 1 - 1e-9, id="fp32"),
+        pytest.param(BF16, 0.99, id="bf16", marks=needs_bf16),
+        pytest.param(INT8, 0.97, id="int8", marks=needs_int8),
+    ],
+)
+def test_a_packed_model_answers_like_the_plain_one(tmp_path: Path, routines, numbers: Numbers, least: float, size: str) -> None:
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path, size=size))
+    packed, plain = load_model(checkpoint, packing=numbers), load_model(checkpoint)
+    for ours, theirs in zip(answers(packed), answers(plain), strict=True):
+        assert closeness(ours, theirs) > least
+        if numbers == Numbers():
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_an_untied_head_is_packed_as_its_own(tmp_path: Path) -> None:
+    from tests.checkpoints import checkpoint_config, in_layout, random_state, write_weights
+
+    state = random_state(checkpoint_config("tiny"))
+    state["language_model.lm_head.weight"] = torch.flip(state["language_model.shared.weight"], dims=[0])
+    folder = write_checkpoint(tmp_path, size="tiny")
+    names = {key.replace("language_model.lm_head.weight", "lm_head.weight"): value for key, value in state.items()}
+    write_weights(folder, in_layout(names, "native"), "safetensors")
+    checkpoint = read_checkpoint(folder)
+    hidden = torch.randn(3, 32)
+    with torch.inference_mode():
+        expected = load_model(checkpoint).language_model.head(hidden)
+        torch.testing.assert_close(load_model(checkpoint, packing=Numbers()).language_model.head(hidden), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 3, 70])
+@torch.inference_mode()
+def test_a_packed_layer_does_gelu_and_residual_as_the_plain_one(dtype: torch.dtype, rows: int) -> None:
+    plain = Linear(48, 96).to(dtype)
+    packed = PackedLinear(plain.weight, plain.bias, rows=8)
+    hidden, residual = torch.randn(rows, 2, 48).to(dtype), torch.randn(rows, 2, 96).to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    for options in ({}, {"gelu": True}, {"residual": residual}, {"gelu": True, "residual": residual}):
+        torch.testing.assert_close(packed(hidden, **options), plain(hidden, **options), atol=tolerance, rtol=tolerance)
+
+
+@needs_int8
+@pytest.mark.parametrize("dtype", DTYPES)
+@torch.inference_mode()
+def test_a_quantized_layer_is_within_its_steps(routines, dtype: torch.dtype) -> None:
+    plain = Linear(64, 128)
+    plain.weight[5] = 0  # a channel of zeros has no scale of its own
+    layer = QuantizedLinear(plain.weight, plain.bias, rows=8)
+    hidden = (torch.randn(7, 64) + 0.5).to(dtype)
+    exact = plain(hidden.float())
+    got = layer(hidden)
+    assert got.dtype == dtype
+    assert float((got.float() - exact).abs().max()) < 0.05
+    torch.testing.assert_close(got[:, 5].float(), plain.bias[5].expand(7), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(layer(torch.zeros(2, 64)), plain.bias.expand(2, -1), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("values", [[-3.0, 0.0, 5.0, 1.25], [2.0, 4.0, 8.0], [-1.0, -0.5], [0.0, 0.0]], ids=str)
+@pytest.mark.parametrize("levels", [255, 127])
+def test_quantising_keeps_zero_and_the_ends_of_the_range(routines, values: list[float], levels: int) -> None:
+    quantize = quantize_by_range if routines is None else routines.quantize
+    tensor = torch.tensor(values * 40)
+    levels_of, scale, zero_point = quantize(tensor, levels)
+    assert int(levels_of.max()) <= levels
+    back = (levels_of.float() - zero_point) * scale
+    assert float((back - tensor).abs().max()) <= scale * 0.51
+    assert bool((back[tensor == 0] == 0).all())
+
+
+@needs_bf16
+@torch.inference_mode()
+def test_the_head_ranks_what_is_close_exactly() -> None:
+    """Logits around 300 that differ by 0.01 are one number in bfloat16."""
+    torch.manual_seed(0)
+    table = torch.randn(2000, 64)
+    table[700:720] = table[700] + torch.randn(20, 64) * 1e-3
+    hidden = (table[700] * 5).unsqueeze(0)
+    exact = hidden @ table.T
+    layer = PackedLinear(table.bfloat16(), None, rows=8)
+    rough = layer(hidden.bfloat16()).float()
+    refined = RefinedHead(layer, table)(hidden.bfloat16())
+    wanted = (hidden.bfloat16().float() @ table.T).topk(20).indices
+    assert rough[0, wanted[0]].unique().numel() < 5  # so there is something to refine
+    assert sorted(refined.topk(20).indices[0].tolist()) == list(range(700, 720))
+    torch.testing.assert_close(refined[0, wanted[0]], (hidden.bfloat16().float() @ table.T)[0, wanted[0]], atol=1e-3, rtol=1e-5)
+    assert float((refined - exact).abs().max()) < 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("head_width", [8, 32, 64])
+@pytest.mark.parametrize("tokens", [1, 3, 20])
+@torch.inference_mode()
+def test_attention_is_the_same_by_every_way(routines, dtype: torch.dtype, head_width: int, tokens: int) -> None:
+    query, keys, values = (torch.randn(3, 2, count, head_width).to(dtype) for count in (tokens, 41, 41))
+    lengths = [41, 1, 17]
+    got = attend(query, keys, values, Seen.of(lengths, 41, torch.device("cpu")))
+    for entry, length in enumerate(lengths):
+        parts = (query[entry].float(), keys[entry, :, :length].float(), values[entry, :, :length].float())
+        expected = torch.nn.functional.scaled_dot_product_attention(*parts).transpose(0, 1).flatten(1)
+        tolerance = 1e-5 if dtype == torch.float32 else 0.03
+        torch.testing.assert_close(got[entry].float(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_the_largest_are_found_in_chunks_and_in_the_tail() -> None:
+    values = torch.randn(5, 64 * 30 + 17)
+    values[0, -1] = 99.0
+    for count in (1, 6, 29, 64):
+        assert largest(values, count).tolist() == values.topk(count).indices.tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="PyTorch has oneDNN on Linux and x86-64")
+def test_this_pytorch_has_the_routines() -> None:
+    """Speed depends on operators that PyTorch does not document; this fails when a new version has lost them."""
+    assert can_pack(torch.float32)
+    assert can_quantize()
+    assert not can_pack(torch.float64)
+
+
+def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
+    """A library linked with -ffast-math would make the thread that loads it treat denormal numbers as zero."""
+    script = """
+        import numpy
+        from florence2.model.cpu import kernels
+        kernels.prepare()
+        print(float(numpy.float32(1e-40) * numpy.float32(0.5)) > 0)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_without_a_compiler_there_are_no_routines_and_a_line_says_so(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(kernels, "_is_prepared", False)
+    monkeypatch.setattr(kernels, "_kernels", None)
+    monkeypatch.setattr(kernels, "COMPILERS", ("no-such-compiler",))
+    with caplog.at_level("INFO", logger="florence2"):
+        kernels.prepare()
+    assert kernels.loaded() is None
+    assert "no g++" in caplog.text
+
+
+def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path: Path, caplog) -> None:
+    monkeypatch.setattr(kernels, "_is_prepared", False)
+    monkeypatch.setattr(kernels, "_kernels", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kernels, "FLAGS", ("--no-such-flag",))
+    if not shutil.which("g++"):
+        pytest.skip("no g++ on this machine")
+    with caplog.at_level("INFO", logger="florence2"):
+        kernels.prepare()
+    assert kernels.loaded() is None
+    assert "failed" in caplog.text
+    assert not list((tmp_path / "florence2").iterdir())
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = kernels._cache_folder()
+    assert folder is not None
+    assert folder == tmp_path / "florence2"
+    folder.chmod(0o777)
+    assert kernels._cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way")
+    assert kernels._cache_folder() is None

@@ -1,0 +1,202 @@
+"""Bounds: bodies, places, time, and callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from florence2.server.errors import Overloaded
+from florence2.server.inference.admission import Admission
+from florence2.server.settings import Settings
+from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
+
+pytestmark = pytest.mark.anyio
+
+
+async def until(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def chunks(count: int, size: int = 1000) -> AsyncIterator[bytes]:
+    yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    for _ in range(count):
+        yield b" " * size
+
+
+async def test_body_that_says_how_large_it_is() -> None:
+    async with client_of(max_body_bytes=5000) as client:
+        response = await client.post("/infer/lmm", content=b" " * 5001, headers={"Content-Type": "application/json"})
+        fits = await client.post("/infer/lmm", content=b" " * 5000, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+    assert fits.status_code == 422
+
+
+@pytest.mark.parametrize("kind", ["application/json", "image/png", "multipart/form-data; boundary=x"])
+async def test_body_that_does_not(kind: str) -> None:
+    async with client_of(max_body_bytes=5000) as client:
+        response = await client.post("/infer/lmm", content=chunks(8), headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+async def test_body_that_trickles_in() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    async with client_of(request_timeout_s=0.1) as client:
+        client.timeout = httpx2.Timeout(10)
+        headers = {"Content-Type": "application/json"}
+        call = asyncio.create_task(client.post("/infer/lmm", content=slowly(), headers=headers))
+        admission = client.app.state.service.admission  # type: ignore[attr-defined]
+        await until(lambda: admission.taken == 1)
+        await until(lambda: admission.taken == 0)
+        call.cancel()
+
+
+async def test_too_many_pixels_are_told_by_the_header() -> None:
+    async with client_of(max_image_pixels=10_000) as client:
+        fits = await client.post("/infer/lmm", json=body(image=image_field(image_bytes((100, 100)))))
+        response = await client.post("/infer/lmm", json=body(image=image_field(image_bytes((101, 100)))))
+    assert fits.status_code == 200
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
+    assert "101 x 100" in response.json()["message"]
+
+
+async def test_full_server_says_try_again() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine, max_requests=3) as client:
+        calls = [asyncio.create_task(client.post("/infer/lmm", json=body())) for _ in range(3)]
+        await until(lambda: len(engine.futures) == 3)
+        refused = await client.post("/infer/lmm", json=body())
+        engine.release()
+        assert {(await call).status_code for call in calls} == {200}
+        assert (await client.post("/infer/lmm", json=body())).status_code == 200
+    assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+
+
+async def test_images_and_prompts_count() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine, max_requests=6) as client:
+        two_by_two = body(image=[image_field()] * 2, prompt=None, prompts=["<OD>", "<OCR>"])
+        call = asyncio.create_task(client.post("/infer/lmm", json=two_by_two))
+        await until(lambda: len(engine.futures) == 4)
+        assert (await client.post("/infer/lmm", json=two_by_two)).status_code == 429
+        fits = asyncio.create_task(client.post("/infer/lmm", json=body(image=[image_field()] * 2)))
+        await until(lambda: len(engine.futures) == 6)
+        engine.release()
+        assert (await call).status_code == (await fits).status_code == 200
+        assert client.app.state.service.admission.taken == 0  # type: ignore[attr-defined]
+
+
+def test_a_request_larger_than_the_bound_passes_alone() -> None:
+    admission = Admission(Settings(max_requests=3))
+    with admission.enter("") as entry:
+        entry.grow(9)
+        with pytest.raises(Overloaded), admission.enter(""):
+            pass
+    assert admission.taken == 0
+    with admission.enter(""), admission.enter("") as entry, pytest.raises(Overloaded):
+        entry.grow(3)
+    assert admission.taken == 0
+
+
+async def test_one_key_can_not_take_all_places() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine, api_keys="greedy-key,modest-key", max_requests=10, max_requests_per_key=2) as client:
+        calls = [asyncio.create_task(client.post("/infer/lmm", json=body(api_key="greedy-key"))) for _ in range(2)]
+        await until(lambda: len(engine.futures) == 2)
+        refused = await client.post("/infer/lmm", json=body(api_key="greedy-key"))
+        other = asyncio.create_task(client.post("/infer/lmm", json=body(api_key="modest-key")))
+        await until(lambda: len(engine.futures) == 3)
+        engine.release()
+        assert {(await call).status_code for call in [*calls, other]} == {200}
+        assert (await client.post("/infer/lmm", json=body(api_key="greedy-key"))).status_code == 200
+    assert refused.status_code == 429
+    assert "this key" in refused.json()["message"]
+
+
+async def test_time_limit() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine, request_timeout_s=0.2) as client:
+        response = await client.post("/infer/lmm", json=body())
+    assert (response.status_code, response.json()["code"]) == (504, "timed_out")
+    assert all(future.cancelled() for future in engine.futures)
+
+
+async def leave_when(client: httpx2.AsyncClient, content: bytes, condition: Any) -> list[dict[str, Any]]:
+    """Send a request, and close the connection once ``condition`` holds; what was answered."""
+    sent: list[dict[str, Any]] = []
+    messages = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await until(condition)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"server")]
+    scope = {"type": "http", "method": "POST", "path": "/infer/lmm", "raw_path": b"/infer/lmm", "query_string": b"", "headers": headers}
+    scope |= {"asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "server": ("server", 80), "root_path": ""}
+    await client.app(scope, receive, send)  # type: ignore[attr-defined]
+    return sent
+
+
+async def test_who_leaves_frees_the_engine() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    content = httpx2.Request("POST", "http://x", json=body(image=[image_field()] * 3)).content
+    async with client_of(engine) as client:
+        sent = await leave_when(client, content, lambda: len(engine.futures) == 3)
+        await until(lambda: all(future.cancelled() for future in engine.futures))
+        assert client.app.state.service.admission.taken == 0  # type: ignore[attr-defined]
+    assert sent[0]["status"] == 499
+
+
+async def test_who_leaves_while_the_image_is_decoded_frees_the_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from florence2.server.inference import service as answers
+
+    read = answers.decode
+
+    is_decoding, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        is_decoding.set()
+        may_go_on.wait(10)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(answers, "decode", slowly)
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine) as client:
+        await leave_when(client, httpx2.Request("POST", "http://x", json=body()).content, is_decoding.is_set)
+        may_go_on.set()
+        await until(lambda: engine.futures and engine.futures[0].cancelled())
+
+
+async def test_health_answers_while_a_hundred_wait() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine) as client:
+        calls = [asyncio.create_task(client.post("/infer/lmm", json=body())) for _ in range(100)]
+        await until(lambda: len(engine.futures) == 100)
+        assert (await client.get("/healthz")).status_code == 200
+        assert "florence2_requests_under_way 100.0" in (await client.get("/metrics")).text
+        engine.release()
+        assert {(await call).status_code for call in calls} == {200}
