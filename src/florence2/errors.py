@@ -18,22 +18,60 @@ Florence2Error
 └── EngineFailed          a step failed for a reason that is not the caller's
 
 Each class has a stable ``code`` (for programs) and an HTTP ``status`` (for the server); ``field`` names the request
-field that is at fault, where there is one. Messages say what was expected, what came and what to do.
+field that is at fault, where there is one. Messages say what was expected, what came and what to do; an error that is to
+say something else is replaced by a copy of it (``with_message``).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Error = TypeVar("Error", bound="Florence2Error")
+
 
 class Florence2Error(Exception):
-    """The root of everything that this package raises on purpose."""
+    """The root of everything that this package raises on purpose.
+
+    Attributes:
+        field: the request field that is at fault; None where there is none.
+    """
 
     code = "internal"
     status = 500
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
         self.field = field
+
+    @property
+    def message(self) -> str:
+        """The text of the error, as ``str`` gives it."""
+        return str(self)
+
+    def with_message(self, message: str, *, field: str | None = None) -> Self:
+        """A copy of the error with another message.
+
+        Args:
+            message: the new message.
+            field: the request field that the copy names; None for the same as before.
+        """
+        state = {**vars(self), "field": field if field is not None else self.field}
+        return _rebuilt(type(self), message, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The error for ``copy`` and ``pickle``, whatever the arguments of its class are."""
+        return _rebuilt, (type(self), self.args[0], vars(self).copy())
+
+
+def _rebuilt(kind: type[Error], message: str, state: dict[str, Any]) -> Error:
+    """An error of a class, made without the class's own constructor."""
+    error = kind.__new__(kind, message)
+    Florence2Error.__init__(error, message)
+    vars(error).update(state)
+    return error
 
 
 class InvalidRequest(Florence2Error, ValueError):

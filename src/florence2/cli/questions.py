@@ -137,10 +137,9 @@ def _check(question: Question, allow_unknown_tag: bool) -> None:
     try:
         build_prompt(question.prompt, text=question.text, region=question.region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag)
     except InvalidRequest as error:
-        error.message = re.sub(r"^(prompt|text|region) must", r"--\1 must", error.message).replace(
-            "send one request per task", "give each an option of its own: --task or --prompt"
-        )
-        raise
+        message = re.sub(r"^(prompt|text|region) must", r"--\1 must", error.message)
+        message = message.replace("send one request per task", "give each an option of its own: --task or --prompt")
+        raise error.with_message(message) from None
 
 
 def _unused(need: Need) -> str:

@@ -200,8 +200,8 @@ async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encod
     """The answers to one request, an error in the place of each image that failed: the same for all if the request did."""
     try:
         return await _sent(connection, call, images)
-    except InferenceError as error:
-        named = wire.item_of(error)
+    except InferenceError as failure:
+        named, error = wire.item_of(failure)
         if named is not None and call.on_error == "fail" and named < len(images):  # it is the error that the call ends with
             return [error if place == named else None for place in range(len(images))]
         return [error] * len(images)

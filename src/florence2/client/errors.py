@@ -79,8 +79,9 @@ class InferenceError(Florence2Error):
         return str(self)
 
     def __str__(self) -> str:
-        """The message, with the image's place in its list in front."""
-        return self.message if self.index is None else f"image {self.index}: {self.message}"
+        """The message, with the image's index in its list in front."""
+        said = super().__str__()
+        return said if self.index is None else f"image {self.index}: {said}"
 
 
 class CallError(InferenceError):

@@ -267,14 +267,14 @@ def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
     )
 
 
-def item_of(error: InferenceError) -> int | None:
-    """Which image of a request failed it, where the server says so; from then on the message does not."""
+def item_of(error: InferenceError) -> tuple[int | None, InferenceError]:
+    """The index of the image that failed its request, None where the server names none, and the error without that index."""
     named = _ITEM_PREFIX.match(error.api_message or "")
     if named is None:
-        return None
-    error.message = error.message.removeprefix(named[0])
-    error.api_message = (error.api_message or "").removeprefix(named[0])
-    return int(named[1])
+        return None, error
+    plain = error.with_message(error.message.removeprefix(named[0]))
+    plain.api_message = (error.api_message or "").removeprefix(named[0])
+    return int(named[1]), plain
 
 
 def _whole(help_url: object, target: Target) -> str | None:

@@ -247,11 +247,8 @@ def for_client(error: Exception) -> Florence2Error:
 
 
 def with_field(error: Florence2Error, field: str | None, prefix: str = "") -> Florence2Error:
-    """The same error naming another field, its message behind a prefix."""
-    error.field = field
-    error.message = prefix + error.message
-    error.args = (error.message,)
-    return error
+    """A copy of the error that names another field, its message behind a prefix."""
+    return error.with_message(prefix + error.message, field=field)
 
 
 def as_markdown() -> str:

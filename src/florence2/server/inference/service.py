@@ -275,7 +275,8 @@ async def _in_order(jobs: Sequence[asyncio.Future[InferResponse]], on_error: str
         if not isinstance(error, Florence2Error):
             raise error
         if isinstance(error, (InvalidImage, InvalidRegion)):
-            with_field(error, f"image[{index}]" if isinstance(error, InvalidImage) else error.field, f"image[{index}]: ")
+            error = with_field(error, f"image[{index}]" if isinstance(error, InvalidImage) else error.field, f"image[{index}]: ")
+            errors[index] = error
         if on_error == "fail" or error.status >= 500 or not isinstance(error, (InvalidImage, InvalidRegion)):
             raise error
     for index, job in enumerate(jobs):

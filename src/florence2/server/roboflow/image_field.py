@@ -102,9 +102,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 def as_input_error(error: InvalidImage) -> InvalidImage:
     """An error of decoding, beginning as clients know it."""
-    if not error.message.startswith(CAUSE):
-        error.message = CAUSE + error.message
-    return error
+    return error if error.message.startswith(CAUSE) else error.with_message(CAUSE + error.message)
 
 
 def _decode_loose(text: str) -> bytes:
