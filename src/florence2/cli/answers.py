@@ -1,30 +1,30 @@
-"""The answers to each question about each image, in the order of the images; some images are under way at once.
+"""The answers to each question about each image, in the order of the images.
 
-In: an engine, pictures and questions. Out: for each image its answers, each a result or what is wrong with it. An image is prepared and
-encoded once, however many questions there are. Knows nothing of files and of printing.
+In: an engine, pictures and questions. Out: for each image its answers, each a result or an error. An image is preprocessed and encoded
+once, however many questions there are. Knows nothing of files and of printing.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from florence2.cli.inputs import Input
 from florence2.cli.questions import Question
-from florence2.errors import Florence2Error, InvalidRegion
+from florence2.errors import Florence2Error, InvalidImage, InvalidRegion
+from florence2.in_flight import in_flight
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from florence2.cli.pictures import Reading
+    from florence2.cli.pictures import Picture
     from florence2.engine.engine import Engine
     from florence2.results import Result
-
-IMAGES_AHEAD = 8  # decoded and queued before the oldest answer is printed
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Answer:
     """One question's answer about one image.
 
     Attributes:
-        question: what was asked.
+        question: the question.
         outcome: the result, or what is wrong.
-        seconds: from handing the image to the engine until this answer was there, the wait behind other images included.
+        seconds: from submitting the image to the engine until this answer was there, the time in the queue included; None for an error.
     """
 
     question: Question
@@ -43,14 +43,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ImageAnswers:
     """One image and all its answers.
 
     Attributes:
         image: where it came from.
         answers: one for each question, in order.
         size: width and height in pixels; None where there is no picture.
-        picture: its pixels, where they are kept.
+        picture: its pixels; None where there is none, or it is not kept.
     """
 
     image: Input
@@ -59,88 +59,72 @@ class Answered:
     picture: Image.Image | None = None
 
 
-class _Waiting:
-    """An answer that is due, or what is wrong with its question."""
-
-    def __init__(self, question: Question, outcome: Future[Result] | Florence2Error, started: float) -> None:
-        self._question, self._outcome, self._started = question, outcome, started
-        self._ended: float | None = None
-        self.future = outcome if isinstance(outcome, Future) else None
-        if self.future is not None:
-            self.future.add_done_callback(self._note)
-
-    def _note(self, _: Future[Result]) -> None:
-        self._ended = time.perf_counter()
-
-    def settled(self) -> Answer:
-        """The answer, waited for."""
-        if isinstance(self._outcome, Florence2Error):
-            return Answer(self._question, self._outcome)
-        try:
-            result = self._outcome.result()
-        except Florence2Error as error:
-            return Answer(self._question, error)
-        ended = time.perf_counter() if self._ended is None else self._ended  # a future wakes its waiter first
-        return Answer(self._question, result, ended - self._started)
-
-
 def answer_all(
-    engine: Engine, images: Iterable[Reading], questions: Sequence[Question], options: dict[str, Any], *, keep_pictures: bool
-) -> Iterator[Answered]:
+    engine: Engine, pictures: Iterable[Future[Picture]], questions: Sequence[Question], options: dict[str, Any], *, keep_pictures: bool
+) -> Iterator[ImageAnswers]:
     """Each image with its answers, in order.
 
     Args:
-        engine: who answers.
-        images: each with its picture to come, or with what is wrong with it.
-        questions: asked about each of them.
+        engine: gives the answers.
+        pictures: each with its pixels or with what is wrong with it.
+        questions: all of them about each image.
         options: of every request.
-        keep_pictures: whether the pictures come back with the answers.
+        keep_pictures: the pictures are returned with the answers.
 
     Raises:
-        InvalidRequest: a mistake that every image would meet.
+        InvalidRequest: a mistake that is the same for every image.
     """
-    under_way: deque[tuple[Answered, list[_Waiting]]] = deque()
-    for image, reading in images:
-        while under_way and not _is_turn_of(reading, under_way):
-            yield _settled(*under_way.popleft())
-        picture = reading.result()
-        if isinstance(picture, Florence2Error):
-            under_way.append((refused(image, picture, questions), []))
-        else:
-            waiting = _submitted(engine, picture, questions, options)
-            under_way.append((Answered(image, [], picture.size, picture if keep_pictures else None), waiting))
-    while under_way:
-        yield _settled(*under_way.popleft())
+
+    def submit(picture: Picture) -> _Pending:
+        return _Pending([]) if isinstance(picture.content, InvalidImage) else _submit(engine, picture.content, questions, options)
+
+    with closing(in_flight(pictures, submit)) as answered:
+        for (image, content), pending in answered:
+            if isinstance(content, InvalidImage):
+                yield without_picture(image, content, questions)
+            else:
+                yield ImageAnswers(image, pending.answers(questions), content.size, content if keep_pictures else None)
 
 
-def _is_turn_of(reading: Future[Any], under_way: deque[tuple[Answered, list[_Waiting]]]) -> bool:
-    """Whether the next picture comes before the answers about the oldest one; waits for whatever is there first."""
-    due = {waiting.future for waiting in under_way[0][1] if waiting.future is not None}
-    while len(under_way) < IMAGES_AHEAD and not reading.done():
-        if not (due := {future for future in due if not future.done()}):
-            return False
-        wait([reading, *due], return_when=FIRST_COMPLETED)
-    return len(under_way) < IMAGES_AHEAD
+def without_picture(image: Input, error: InvalidImage, questions: Sequence[Question]) -> ImageAnswers:
+    """The answers about an image that can't be read: each is the same error."""
+    return ImageAnswers(image, [Answer(question, error) for question in questions])
 
 
-def refused(image: Input, error: Florence2Error, questions: Sequence[Question]) -> Answered:
-    """An image without a picture: every question has the same error for an answer."""
-    return Answered(image, [Answer(question, error) for question in questions])
+class _Pending(list["Future[Result]"]):
+    """The futures of one image's questions, and how long each took."""
+
+    def __init__(self, futures: Iterable[Future[Result]], started: float = 0.0) -> None:
+        super().__init__(futures)
+        self._started = started
+        self._ended: dict[int, float] = {}
+        for index, future in enumerate(self):
+            future.add_done_callback(partial(_note_end, self._ended, index))
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers, waited for."""
+        return [self._answer(index, question) for index, question in enumerate(questions)]
+
+    def _answer(self, index: int, question: Question) -> Answer:
+        try:
+            result = self[index].result()
+        except Florence2Error as error:
+            return Answer(question, error)
+        ended = self._ended.get(index, time.perf_counter())  # a future wakes its waiter before it calls its callbacks
+        return Answer(question, result, ended - self._started)
 
 
-def _submitted(engine: Engine, picture: Image.Image, questions: Sequence[Question], options: dict[str, Any]) -> list[_Waiting]:
-    """All questions about one picture in the queue, but those whose region lies outside of it."""
-    prompts: dict[int, str] = {}
-    errors: dict[int, Florence2Error] = {}
-    for index, question in enumerate(questions):
-        prompt = _in_one(question, picture.size, options["allow_unknown_tag"])
-        if isinstance(prompt, str):
-            prompts[index] = prompt
-        else:
-            errors[index] = prompt
+def _note_end(ended: dict[int, float], index: int, _: Future[Result]) -> None:
+    ended[index] = time.perf_counter()
+
+
+def _submit(engine: Engine, picture: Image.Image, questions: Sequence[Question], options: dict[str, Any]) -> _Pending:
+    """All questions about one picture in the engine's queue; a region outside of the picture is an error at once."""
+    prompts = [_in_one(question, picture.size, options["allow_unknown_tag"]) for question in questions]
+    valid = [prompt for prompt in prompts if isinstance(prompt, str)]
     started = time.perf_counter()
-    futures = dict(zip(prompts, engine.submit_many(picture, list(prompts.values()), **options), strict=True)) if prompts else {}
-    return [_Waiting(question, errors.get(index) or futures[index], started) for index, question in enumerate(questions)]
+    submitted = iter(engine.submit_many(picture, valid, **options) if valid else ())
+    return _Pending([next(submitted) if isinstance(prompt, str) else _failed(prompt) for prompt in prompts], started)
 
 
 def _in_one(question: Question, image_size: tuple[int, int], allow_unknown_tag: bool) -> str | InvalidRegion:
@@ -154,6 +138,7 @@ def _in_one(question: Question, image_size: tuple[int, int], allow_unknown_tag: 
         return error
 
 
-def _settled(answered: Answered, waiting: list[_Waiting]) -> Answered:
-    """The image with what it waited for."""
-    return replace(answered, answers=[*answered.answers, *(one.settled() for one in waiting)])
+def _failed(error: InvalidRegion) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_exception(error)
+    return future

@@ -8,6 +8,7 @@ imported before the command runs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,13 +18,14 @@ from typer.core import TyperCommand
 
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
 from florence2.console import notify
-from florence2.errors import Florence2Error
+from florence2.errors import InvalidImage
+from florence2.in_flight import read_ahead
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
 
 if TYPE_CHECKING:
     from florence2.cli.inputs import Input
-    from florence2.cli.pictures import Reading
+    from florence2.cli.pictures import Picture
     from florence2.cli.questions import Question
     from florence2.cli.report import Report
     from florence2.engine.engine import Engine
@@ -110,7 +112,7 @@ def infer(
     report.refused(inputs)
     search = {"num_beams": beams, "max_new_tokens": max_new_tokens, "no_repeat_ngram_size": no_repeat_ngram_size}
     request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag}
-    if (pictures := _first_pictures(inputs, questions, report)) is not None:
+    if (pictures := _from_first_picture(inputs, questions, report)) is not None:
         with _loaded(model, search, device=device, precision=precision, adapters=adapter or ()) as engine, report.progress(len(inputs)):
             for answered in answer_all(engine, pictures, questions, request, keep_pictures=draw is not None):
                 report.answered(answered)
@@ -124,17 +126,17 @@ def _in_order(order: Sequence[str], tasks: Sequence[str], prompts: Sequence[str]
     return [(name, next(values[name])) for name in order if name in values]
 
 
-def _first_pictures(inputs: Sequence[Input], questions: Sequence[Question], report: Report) -> Iterator[Reading] | None:
-    """All that is to be asked about, from the first readable picture on; what comes before it is reported. None if there is none."""
-    from florence2.cli.answers import refused
-    from florence2.cli.pictures import read_ahead
+def _from_first_picture(inputs: Sequence[Input], questions: Sequence[Question], report: Report) -> Iterator[Future[Picture]] | None:
+    """The pictures, read ahead, from the first readable one on; those before it are reported. None if there is none."""
+    from florence2.cli.answers import without_picture
+    from florence2.cli.pictures import picture_of
 
-    images = read_ahead(inputs)
-    for image, reading in images:
-        picture = reading.result()
-        if not isinstance(picture, Florence2Error):
-            return chain([(image, reading)], images)
-        report.answered(refused(image, picture, questions))
+    readings = read_ahead(inputs, picture_of)
+    for reading in readings:
+        image, content = reading.result()
+        if not isinstance(content, InvalidImage):
+            return chain([reading], readings)
+        report.answered(without_picture(image, content, questions))
     return None
 
 

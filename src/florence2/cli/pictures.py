@@ -6,12 +6,8 @@ shown. Knows nothing of prompts and engines.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from florence2.background import in_background
 from florence2.cli import urls
 from florence2.cli.inputs import Input
 from florence2.console import shown
@@ -20,9 +16,12 @@ from florence2.errors import InvalidImage, OutOfMemory
 if TYPE_CHECKING:
     from PIL import Image
 
-    Reading = tuple[Input, Future[Image.Image | InvalidImage]]
 
-READ_AHEAD = 4
+class Picture(NamedTuple):
+    """An input with its pixels, or with what is wrong with it."""
+
+    image: Input
+    content: Image.Image | InvalidImage
 
 
 def read(given: Input) -> Image.Image:
@@ -49,29 +48,12 @@ def read(given: Input) -> Image.Image:
         raise _invalid(given, reason(error)) from error
 
 
-def read_ahead(images: Iterable[Input]) -> Iterator[Reading]:
-    """Each image with its picture to come, or with what is wrong with it; the next ones are read meanwhile.
-
-    Threads read them that die with the process: an address that does not answer holds up neither its neighbours nor Ctrl-C.
-    """
-    started: deque[Reading] = deque()
-    for image in images:
-        started.append((image, _begun(image)))
-        if len(started) > READ_AHEAD:
-            yield started.popleft()
-    yield from started
-
-
-def _begun(image: Input) -> Future[Image.Image | InvalidImage]:
-    """The reading of one image, under way."""
-
-    def picture() -> Image.Image | InvalidImage:
-        try:
-            return read(image)
-        except InvalidImage as error:
-            return error
-
-    return in_background("florence2-read", picture)
+def picture_of(image: Input) -> Picture:
+    """An input with its picture, or with what is wrong with it."""
+    try:
+        return Picture(image, read(image))
+    except InvalidImage as error:
+        return Picture(image, error)
 
 
 def reason(error: OSError | MemoryError) -> str:

@@ -10,26 +10,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from florence2.cli.answers import Answer, Answered
+from florence2.cli.answers import Answer, ImageAnswers
 from florence2.console import json_line, name_of, shown
 from florence2.errors import Florence2Error
 from florence2.results import Result
 
 
-def print_json(answered: Answered, drawings: Sequence[Path | None], model: str) -> None:
+def print_json(answered: ImageAnswers, drawings: Sequence[Path | None], model: str) -> None:
     """One line for each question."""
     for answer, drawing in zip(answered.answers, drawings, strict=True):
         print(json_line(_record(answered, answer, drawing, model)), flush=True)
 
 
-def print_lines(answered: Answered, drawings: Sequence[Path | None]) -> None:
+def print_lines(answered: ImageAnswers, drawings: Sequence[Path | None]) -> None:
     """The answers for people; nothing for an image without any."""
     lines = list(_lines(answered, drawings))
     if lines:
         print("\n".join(shown(line) for line in lines), flush=True)
 
 
-def _record(answered: Answered, answer: Answer, drawing: Path | None, model: str) -> dict[str, Any]:
+def _record(answered: ImageAnswers, answer: Answer, drawing: Path | None, model: str) -> dict[str, Any]:
     """What a program gets to know of one answer."""
     question, outcome = answer.question, answer.outcome
     record: dict[str, Any] = {
@@ -49,7 +49,7 @@ def _record(answered: Answered, answer: Answer, drawing: Path | None, model: str
     return {name: value for name, value in record.items() if value is not None}
 
 
-def _lines(answered: Answered, drawings: Sequence[Path | None]) -> Iterator[str]:
+def _lines(answered: ImageAnswers, drawings: Sequence[Path | None]) -> Iterator[str]:
     """One image's answers: below its name and prompt, or with several prompts below its name and then each prompt."""
     results = [(answer, drawing) for answer, drawing in zip(answered.answers, drawings, strict=True) if isinstance(answer.outcome, Result)]
     if not results or answered.size is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from florence2.cli.answers import Answer, Answered
+from florence2.cli.answers import Answer, ImageAnswers
 from florence2.cli.drawings import Drawer, NotDrawn
 from florence2.cli.inputs import Input
 from florence2.cli.pictures import reason
@@ -56,7 +56,7 @@ class Report:
             if image.error is not None:
                 self._told(image.error, image)
 
-    def answered(self, answered: Answered) -> None:
+    def answered(self, answered: ImageAnswers) -> None:
         """Print, and draw, what was answered about an image."""
         errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
         self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
@@ -71,7 +71,7 @@ class Report:
         self._steps.advance()
         self._num_images += 1
 
-    def _drawing(self, answered: Answered, answer: Answer, errors: list[Florence2Error]) -> Path | None:
+    def _drawing(self, answered: ImageAnswers, answer: Answer, errors: list[Florence2Error]) -> Path | None:
         """Where the answer was drawn; what is in the way joins the errors."""
         if self._drawer is None or answered.picture is None or not isinstance(answer.outcome, Result):
             return None
