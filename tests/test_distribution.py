@@ -136,7 +136,7 @@ def test_strings_are_found_however_they_are_written(tmp_path: Path) -> None:
 
 def test_what_commands_say_that_they_need_is_an_extra() -> None:
     """The name that is put into a message's ``{extra}`` is that of a command, in a call with one literal."""
-    named = {found for source in SOURCES for found in re.findall(r"\bneeds\(\"([\w-]+)\"\)", source.read_text(encoding="utf-8"))}
+    named = {found for source in SOURCES for found in re.findall(r"\brequires\(\"([\w-]+)\", ", source.read_text(encoding="utf-8"))}
     assert named
     assert named <= set(EXTRAS)
 

@@ -47,8 +47,6 @@ _MODULE_OF = {
     "Tokenizer": "florence2.tasks.tokenizer",
 }
 _MODULES = frozenset({"client", "draw", "engine", "errors", "model", "results", "tasks", "training", "weights"})
-# What the extra brings: import name of each of its packages.
-_ENGINE_PACKAGES = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
 
 
 if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
@@ -61,18 +59,12 @@ if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
         """
         if name not in _MODULE_OF and name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
+        from florence2.extras import requires
+
+        with requires("engine", f"florence2.{name}"):
             if name in _MODULES:
                 return importlib.import_module(f"{__name__}.{name}")
             value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _ENGINE_PACKAGES:
-                raise
-            from florence2.errors import MissingExtra
-
-            raise MissingExtra(
-                f"florence2.{name} needs the extra 'engine' ({error.name} is missing): pip install 'florence2-engine[engine]'"
-            ) from error
         globals()[name] = value
         return value
 

@@ -187,7 +187,7 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
     def without_tokenizers(name: str, *args, **kwargs):
         if name.startswith("tokenizers"):
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_tokenizers)

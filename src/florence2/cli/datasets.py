@@ -5,14 +5,13 @@ In: the names of data sets and how they are to be read. Out: their sound records
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from florence2.cli.bars import bar
 from florence2.console import notify
-from florence2.errors import InvalidOption, MissingExtra
+from florence2.errors import InvalidOption
 from florence2.tasks.naming import with_tag
 
 if TYPE_CHECKING:
@@ -22,19 +21,6 @@ DATA = "A .jsonl file, a COCO .json file, a folder with train, valid and test, o
 IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
 PROMPT = "What is asked about the images of a COCO file: od, or open-vocabulary-detection for all its classes."
 OWN_TAGS = "Let prompts pass that begin with a tag of your own."
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Say which extra brings a package that is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "florence2":
-            raise
-        raise MissingExtra(
-            f"florence2 {extra} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2-engine[{extra}]'"
-        ) from error
 
 
 def read(name: str, prompt: str, **reading: Any) -> DataSet:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from florence2.cli.bars import bar
-from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, needs, read, sound
+from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, read, sound
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
 from florence2.console import json_line, notify
 from florence2.errors import InvalidOption
+from florence2.extras import requires
 from florence2.outputs import check_folder, write_new
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def evaluate(
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a model on a data set, by the figures of each task."""
-    with needs("evaluate"):
-        from florence2 import load
+    with requires("evaluate", "florence2 evaluate"):
+        from florence2.engine.engine import load
         from florence2.engine.request import GenerationOptions
         from florence2.evaluation.evaluation import check
         from florence2.evaluation.evaluation import evaluate as measure

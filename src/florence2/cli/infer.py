@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
 from florence2.console import notify
 from florence2.errors import InvalidImage
+from florence2.extras import requires
 from florence2.in_flight import read_ahead
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
@@ -146,8 +147,9 @@ def _loaded(model: str | None, search: dict[str, Any], **options: Any) -> Engine
     Raises:
         Florence2Error: what is wrong with model or options.
     """
-    from florence2 import load
-    from florence2.engine.request import GenerationOptions
+    with requires("engine", "florence2 infer"):
+        from florence2.engine.engine import load
+        from florence2.engine.request import GenerationOptions
 
     GenerationOptions(**{name: value for name, value in search.items() if value is not None})
     return load(chosen_model(model), **options)

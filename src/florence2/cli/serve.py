@@ -13,14 +13,8 @@ import typer
 
 from florence2.cli.options import DEVICES, PRECISIONS, model_option, one_of
 from florence2.console import manner, notify
-from florence2.errors import InvalidOption, MissingExtra
-
-PACKAGES = frozenset(
-    {
-        *("fastapi", "fastapi_offline", "multipart", "python_multipart", "starlette", "uvicorn"),
-        *("prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"),
-    }
-)
+from florence2.errors import InvalidOption
+from florence2.extras import requires
 
 
 def serve(
@@ -68,17 +62,11 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="With --check: the report as JSON.")] = False,
 ) -> None:
     """Serve models over HTTP, a drop-in for Roboflow's /infer/lmm."""
-    try:
+    with requires("server", "florence2 serve"):
         from florence2.server.http.logs import set_up
         from florence2.server.http.process import serve as run
         from florence2.server.http.self_check import run_check
         from florence2.server.settings import differing, notices, parse_assignments, read_settings
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in PACKAGES:
-            raise
-        raise MissingExtra(
-            f"florence2 serve needs the extra 'server' ({error.name} is missing): pip install 'florence2-engine[server]'"
-        ) from error
 
     flags: dict[str, Any] = {
         **parse_assignments(set_ or ()),

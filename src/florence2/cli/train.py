@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from florence2.cli.bars import bar
-from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, check_sound, needs, read, sound
+from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, check_sound, read, sound
 from florence2.cli.options import Adapter, Device, model_option, one_of
 from florence2.console import notify, print_path, say
 from florence2.errors import InvalidOption
+from florence2.extras import requires
 
 if TYPE_CHECKING:
     from florence2.datasets.record import DataSet, Record
@@ -80,7 +81,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files too.")] = False,
 ) -> None:
     """Fine-tune a checkpoint on your own data: LoRA or all weights."""
-    with needs("train"):
+    with requires("train", "florence2 train"):
         from florence2.engine.threads import import_torch
 
         import_torch()  # before anything else does: how its threads wait is settled then
@@ -149,7 +150,7 @@ def _answered(found: DataSet, skip_bad: bool, model: str, adapters: Sequence[Pat
     """The records; those that have no answer are answered by the model as it is."""
     if all(record.answers for record in found.records):
         return found.records
-    from florence2 import load
+    from florence2.engine.engine import load
     from florence2.evaluation.evaluation import answered_by_itself, check
 
     with load(model, device=device, adapters=adapters) as engine, bar("answers") as move:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from florence2.errors import MissingExtra
+from florence2.extras import requires
 
 LEXICON: tuple[str, ...] = (
     *("ant", "apple", "arm", "bag", "ball", "bear", "bed", "bee", "bell", "bird", "boat", "book", "bowl", "box", "bread"),
@@ -74,8 +74,6 @@ def _font(name: str, cap_height: int) -> ImageFont.FreeTypeFont:
 
 @functools.lru_cache(maxsize=1)
 def _fonts_folder() -> Path:
-    try:
+    with requires("synthetic", "rendering words"):
         import matplotlib
-    except ImportError as error:
-        raise MissingExtra("printed words need the fonts that come with matplotlib: pip install 'florence2-engine[synthetic]'") from error
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from florence2.errors import CheckpointError, InvalidPrompt, MissingExtra
+from florence2.errors import CheckpointError, InvalidPrompt
+from florence2.extras import requires
 from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, NUM_BINS, SENTINELS, location_token
 
 if TYPE_CHECKING:
@@ -159,10 +160,8 @@ def _as_range(ids: list[int]) -> Sequence[int]:
 
 
 def _import_library() -> None:
-    try:
+    with requires("engine", "tokenizing"):
         import tokenizers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("tokenizing needs the extra 'engine': pip install 'florence2-engine[engine]'") from error
 
 
 def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:

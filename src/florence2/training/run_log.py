@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from florence2.errors import MissingExtra
+from florence2.extras import requires
 from florence2.training.plot import loss_plot
 
 LOG, PLOT = "log.jsonl", "loss.svg"
@@ -63,8 +63,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _tensorboard(folder: Path, num_steps: int) -> Any:
-    try:
+    with requires("tensorboard", "--tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtra("--tensorboard needs the extra 'tensorboard': pip install 'florence2-engine[tensorboard]'") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps + 1)

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from florence2.certificates import certificate_hint
-from florence2.errors import DownloadError, Florence2Error, InvalidOption, MissingExtra, ModelNotFound
+from florence2.errors import DownloadError, Florence2Error, InvalidOption, ModelNotFound
+from florence2.extras import requires
 from florence2.proxies import environment_for, proxy_for
 from florence2.weights.cache import check_writable, homeless, is_complete, is_whole, unwritable
 from florence2.weights.files import choose, choose_container, is_adapter
@@ -108,10 +109,8 @@ def cached(repository: str, revision: str | None = None) -> Path | None:
 
 
 def _target(repository: str, revision: str) -> _Target:
-    try:
+    with requires("engine", "downloading models"):
         from huggingface_hub import constants
-    except ImportError as error:
-        raise MissingExtra("Downloading models needs huggingface_hub, which is missing: pip install 'florence2-engine[engine]'") from error
     # The client reads these variables once, when it is imported; reading them here lets a program set them later.
     home = os.environ.get("HF_HOME")
     cache = os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)

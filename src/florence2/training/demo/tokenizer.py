@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from florence2.errors import MissingExtra
+from florence2.extras import requires
 from florence2.scenes.backgrounds import TEXTURES, TONES
 from florence2.scenes.palette import COLOURS
 from florence2.scenes.scene import SIZE_BANDS
@@ -40,11 +40,9 @@ def build_tokenizer(folder: str | Path) -> int:
     Raises:
         MissingExtra: the `tokenizers` package is not installed.
     """
-    try:
+    with requires("train", "building a tokenizer"):
         from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
         from tokenizers import Tokenizer as Backend
-    except ImportError as error:
-        raise MissingExtra("building a tokenizer needs the tokenizers package: pip install 'florence2-engine[train]'") from error
     tokenizer = Backend(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

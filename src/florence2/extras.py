@@ -1,0 +1,45 @@
+"""The extras of this distribution: which packages each brings, and the error where one of them is not installed.
+
+In: an extra and what needs it. Out: ``MissingExtra`` with the line that installs it. Imports none of the packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from florence2.errors import MissingExtra
+
+_ENGINE = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
+# By the names that are imported; an extra's own packages and those of the extras that it includes.
+PACKAGES: dict[str, frozenset[str]] = {
+    "engine": _ENGINE,
+    "server": _ENGINE
+    | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
+    | {"python_multipart", "starlette", "uvicorn", "uvloop"},
+    "train": _ENGINE,
+    "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz"},
+    "synthetic": frozenset({"matplotlib"}),
+    "tensorboard": _ENGINE | {"tensorboard"},
+}
+
+
+@contextmanager
+def requires(extra: str, what: str) -> Iterator[None]:
+    """Report a package that is missing inside of the block as the extra that brings it.
+
+    Args:
+        extra: a key of ``PACKAGES``.
+        what: what needs the extra, as its user knows it: a function, a command, an option.
+
+    Raises:
+        MissingExtra: a package of the extra is not installed. Other modules that are missing are raised as they are.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in PACKAGES[extra]:
+            raise
+        raise MissingExtra(
+            f"{what} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2-engine[{extra}]'"
+        ) from error
