@@ -21,7 +21,8 @@ from benchmarks import report
 from florence2.engine.device import choose_numbers, choose_packing
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.model.cpu import kernels
-from florence2.model.cpu.packed import PackedLinear, QuantizedLinear
+from florence2.model.cpu.packed import PackedLinear
+from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import write_checkpoint
 

@@ -86,11 +86,11 @@ class ScriptedModel:
         new = token_ids.float().view(-1, 1, 1, 1)
         keys, _ = step.extend(0, new, new)
         prompts, _ = step.cross(0)
-        places = range(cache.num_rows) if step.places is None else step.places.place_of_row.tolist()
+        queries = range(cache.num_rows) if step.permutation is None else step.permutation.query_of_row.tolist()
         owners = [request for request, beams in enumerate(cache.num_beams) for _ in range(beams)]
         logits = []
-        for row, (owner, place) in enumerate(zip(owners, places, strict=True)):
-            source = prompts[place // step.size.beams, 0, : cache.source_lengths[owner], 0].long().tolist()
+        for row, (owner, query) in enumerate(zip(owners, queries, strict=True)):
+            source = prompts[query // step.size.beams, 0, : cache.source_lengths[owner], 0].long().tolist()
             history = keys[row, 0, : cache.row_lengths[row] + 1, 0].long().tolist()
             logits.append(scripted_logits(source[0], source[1:], history))
         cache.end_step()

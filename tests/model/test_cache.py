@@ -49,8 +49,8 @@ def test_rows_of_different_age_see_only_their_own_positions(cache):
     step(cache, 100.0)
     append(cache, [3], [1])
     made = cache.begin_step()
-    assert made.seen.mask is not None
-    assert made.seen.mask[:, 0, 0].tolist() == [[True, True], [True, True], [True, False]]
+    assert made.key_lengths.mask is not None
+    assert made.key_lengths.mask[:, 0, 0].tolist() == [[True, True], [True, True], [True, False]]
 
 
 def test_sources_of_different_length_are_masked_and_shrink_again(cache):
@@ -58,12 +58,12 @@ def test_sources_of_different_length_are_masked_and_shrink_again(cache):
     append(cache, [5], [1])
     made = cache.begin_step()
     assert made.cross(0)[0].shape[2] == 5
-    assert made.cross_seen.mask is not None
-    assert made.cross_seen.mask[:, 0, 0].sum(dim=1).tolist() == [3, 5]
+    assert made.cross_key_lengths.mask is not None
+    assert made.cross_key_lengths.mask[:, 0, 0].sum(dim=1).tolist() == [3, 5]
     cache.keep([0])
     made = cache.begin_step()
     assert made.cross(0)[0].shape[2] == 3
-    assert made.cross_seen.mask is None
+    assert made.cross_key_lengths.mask is None
 
 
 def test_rows_swap_histories(cache):
@@ -152,10 +152,10 @@ def test_a_larger_step_holds_the_same_in_the_same_places(cache):
     size = StepSize(rows=8, requests=4, beams=3, length=16, source=32)
     made = step(cache, 200.0, size)
     assert made.positions.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert made.seen.mask is not None
-    assert made.cross_seen.mask is not None
-    assert made.seen.mask[:, 0, 0].sum(dim=1).tolist() == [2, 2, 2, 1, 1, 1, 1, 1]
-    assert made.cross_seen.mask[:, 0, 0].sum(dim=1).tolist() == [3, 4, 2, 1]
+    assert made.key_lengths.mask is not None
+    assert made.cross_key_lengths.mask is not None
+    assert made.key_lengths.mask[:, 0, 0].sum(dim=1).tolist() == [2, 2, 2, 1, 1, 1, 1, 1]
+    assert made.cross_key_lengths.mask[:, 0, 0].sum(dim=1).tolist() == [3, 4, 2, 1]
     assert [history(made, row)[:2] for row in range(5)] == [[100.0, 200.0], [101.0, 201.0], [102.0, 202.0], [203.0, 0.0], [204.0, 0.0]]
     hidden = torch.randn(8, 1, 8)
     torch.testing.assert_close(made.ungroup_rows(made.group_rows(hidden))[:5], hidden[:5], rtol=0, atol=0)

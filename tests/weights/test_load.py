@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
-from florence2.model.cpu.packed import Numbers
+from florence2.model.precision import Precision
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import TEMPORAL_TABLE
 from tests.checkpoints import TINY, edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
@@ -130,8 +130,8 @@ class TestTied:
         assert torch.equal(model.language_model.embed_tokens(torch.tensor([5])), values[5:6])
 
     @pytest.mark.parametrize("own", [set(own) for size in range(1, 5) for own in combinations(range(4), size)], ids=str)
-    @pytest.mark.parametrize("packing", [None, Numbers(torch.float32, torch.float32)], ids=["plain", "packed"])
-    def test_tables_that_differ_are_used_as_the_reference_does(self, tmp_path: Path, layout: Any, own: set[int], packing: Numbers | None):
+    @pytest.mark.parametrize("packing", [None, Precision(torch.float32, torch.float32)], ids=["plain", "packed"])
+    def test_tables_that_differ_are_used_as_the_reference_does(self, tmp_path: Path, layout: Any, own: set[int], packing: Precision | None):
         """Head, shared, encoder's and decoder's: prompts and answers are embedded, and logits made, with the right one."""
         folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
         names = TABLES[layout]

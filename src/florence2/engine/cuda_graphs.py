@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from florence2.model import DecoderCache, EncodedPrompts, Florence2
-from florence2.model.attention import Seen
-from florence2.model.cache import Places, Step, StepSize
+from florence2.model.attention import KeyLengths
+from florence2.model.cache import QueryPermutation, Step, StepSize
 
 REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 LENGTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -35,7 +35,7 @@ _recording = threading.Lock()
 
 
 class Recorder(Protocol):
-    """A backend: makes of work on tensors in fixed places something that can be played."""
+    """A backend: makes of work on tensors in fixed addresses something that can be played."""
 
     def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Do ``work`` at least once; gives what does it again and returns the same tensor, filled anew."""
@@ -166,37 +166,41 @@ def rounded(size: StepSize, cache: DecoderCache) -> StepSize | None:
 
 
 class _RecordedStep:
-    """One size's step: its inputs in fixed places, and what plays it."""
+    """One size's step: its inputs in fixed addresses, and what plays it."""
 
     def __init__(self, model: Florence2, recorder: Recorder, token_ids: Tensor, step: Step) -> None:
         self._tokens = token_ids.new_zeros(step.size.rows)
         self._step = replace(
             step,
             positions=step.positions.clone(),
-            seen=_unmasked(step.seen, step.seen.lengths.clone()),
-            cross_seen=_unmasked(step.cross_seen, step.cross_seen.lengths.clone()),
-            places=Places(*(place.clone() for place in step.places)) if step.places else None,
+            key_lengths=_unmasked(step.key_lengths, step.key_lengths.lengths.clone()),
+            cross_key_lengths=_unmasked(step.cross_key_lengths, step.cross_key_lengths.lengths.clone()),
+            permutation=QueryPermutation(*(index.clone() for index in step.permutation)) if step.permutation else None,
             rows=step.rows.clone() if step.rows is not None else None,
         )
-        self._placed = step.places
+        self._permutation = step.permutation
         self._tokens[: len(token_ids)] = token_ids
         self._play = recorder.record(lambda: model.decode(self._tokens, self._afresh()))
 
     def _afresh(self) -> Step:
         """The step without masks: they are made of lengths that change between plays, so making them is part of what is recorded."""
         own = self._step
-        return replace(own, seen=_unmasked(own.seen, own.seen.lengths), cross_seen=_unmasked(own.cross_seen, own.cross_seen.lengths))
+        return replace(
+            own,
+            key_lengths=_unmasked(own.key_lengths, own.key_lengths.lengths),
+            cross_key_lengths=_unmasked(own.cross_key_lengths, own.cross_key_lengths.lengths),
+        )
 
     def play(self, token_ids: Tensor, step: Step) -> Tensor:
         """The logits of ``step``, in a tensor that the next play overwrites."""
         self._tokens[: len(token_ids)] = token_ids
         self._step.positions.copy_(step.positions)
-        self._step.seen.lengths.copy_(step.seen.lengths)
-        self._step.cross_seen.lengths.copy_(step.cross_seen.lengths)
-        if step.places is not self._placed and step.places is not None and self._step.places is not None:
-            for own, given in zip(self._step.places, step.places, strict=True):
+        self._step.key_lengths.lengths.copy_(step.key_lengths.lengths)
+        self._step.cross_key_lengths.lengths.copy_(step.cross_key_lengths.lengths)
+        if step.permutation is not self._permutation and step.permutation is not None and self._step.permutation is not None:
+            for own, given in zip(self._step.permutation, step.permutation, strict=True):
                 own.copy_(given)
-            self._placed = step.places
+            self._permutation = step.permutation
         return self._play()
 
 
@@ -214,5 +218,5 @@ class _RecordedImages:
         return self._play()[: len(pixel_values)].clone()
 
 
-def _unmasked(seen: Seen, lengths: Tensor) -> Seen:
-    return Seen(lengths, seen.size, is_all=False)
+def _unmasked(key_lengths: KeyLengths, lengths: Tensor) -> KeyLengths:
+    return KeyLengths(lengths, key_lengths.num_keys, is_full=False)

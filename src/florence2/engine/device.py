@@ -11,7 +11,9 @@ import ctypes
 import torch
 
 from florence2.errors import InvalidOption
-from florence2.model.cpu.packed import Numbers, can_pack, can_quantize, has_bf16_products
+from florence2.model.cpu.packed import can_pack, has_bf16_products
+from florence2.model.cpu.quantized import can_quantize
+from florence2.model.precision import Precision
 
 # What users write → the type of weights and activations.
 PRECISIONS: dict[str, torch.dtype] = {
@@ -43,7 +45,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
-def choose_numbers(precision: str, device: torch.device) -> Numbers:
+def choose_numbers(precision: str, device: torch.device) -> Precision:
     """What a model computes in on ``device``.
 
     "auto" is the fastest type that the device multiplies by instructions made for it and that keeps answers (``docs/benchmarks.md`` has
@@ -54,20 +56,20 @@ def choose_numbers(precision: str, device: torch.device) -> Numbers:
     """
     if precision == "auto":
         dtype = _automatic(device)
-        return Numbers(dtype, dtype)
+        return Precision(dtype, dtype)
     if precision == QUANTIZED:
         if device.type != "cpu":
             raise InvalidOption(f"precision int8 is for CPUs, and the device is {device}; take bf16 or fp16 there", field="precision")
-        return Numbers(_automatic(device), torch.float32, is_quantized=True)
+        return Precision(_automatic(device), torch.float32, is_quantized=True)
     try:
         dtype = PRECISIONS[precision]
     except (KeyError, TypeError):
         names = ", ".join(["auto", *PRECISIONS, QUANTIZED])
         raise InvalidOption(f"precision must be one of {names}; got {precision!r}", field="precision") from None
-    return Numbers(dtype, dtype)
+    return Precision(dtype, dtype)
 
 
-def choose_packing(numbers: Numbers, device: torch.device) -> Numbers | None:
+def choose_packing(numbers: Precision, device: torch.device) -> Precision | None:
     """The same numbers if linear layers can be packed in them here, or None.
 
     Raises:

@@ -33,7 +33,7 @@ from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptT
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
-from florence2.model.cpu.packed import refine_head
+from florence2.model.refined_head import refine_head
 from florence2.sources import Source, remember
 from florence2.tasks.answer import interpret
 from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from florence2.engine.ngrams import NGrams, continued
 from florence2.errors import EngineFailed
-from florence2.model.top_k import largest
+from florence2.model.top_k import top_k_indices
 from florence2.results import FinishReason
 
 FLOOR = -1.0e9  # what stands for "no such beam"; small enough for every real score, and adding to it changes nothing
@@ -101,7 +101,7 @@ def best_tokens(
         index = torch.tensor([rows, [token for tokens in banned for token in tokens]], device=logits.device)
         logits[index[0], index[1]] = -torch.inf
         log_probs[index[0], index[1]] = -torch.inf
-    ids = largest(logits, min(count, logits.shape[-1]))
+    ids = top_k_indices(logits, min(count, logits.shape[-1]))
     values = log_probs.gather(1, ids).cpu().numpy()
     token_ids = ids.cpu().numpy()
     order = np.lexsort((token_ids, -values), axis=-1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from florence2.model.attention import Seen, attend
+from florence2.model.attention import KeyLengths, attend
 from florence2.model.cache import Step
 from florence2.model.config import TextConfig
 from florence2.model.linear import Linear
@@ -96,10 +96,10 @@ class EncoderLayer(MLP):
         self.fc2 = Linear(config.encoder_ffn_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Float[Tensor, "batch tokens width"], seen: Seen) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, hidden: Float[Tensor, "batch tokens width"], key_lengths: KeyLengths) -> Float[Tensor, "batch tokens width"]:
         """The same shape."""
         attention = self.self_attn
-        mixed = attend(*attention.queries_keys_values(hidden), seen)
+        mixed = attend(*attention.queries_keys_values(hidden), key_lengths)
         return self.mlp(self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden)))
 
 
@@ -117,22 +117,22 @@ class DecoderLayer(MLP):
         self.fc2 = Linear(config.decoder_ffn_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor, source: Tensor, seen: Seen) -> Float[Tensor, "batch tokens width"]:
+    def forward(self, hidden: Tensor, source: Tensor, key_lengths: KeyLengths) -> Float[Tensor, "batch tokens width"]:
         """All positions at once, for training."""
         attention, cross = self.self_attn, self.encoder_attn
         mixed = attend(*attention.queries_keys_values(hidden), is_causal=True)
         hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
-        mixed = attend(cross.heads(cross.q_proj(hidden)), *cross.keys_values(source), seen)
+        mixed = attend(cross.heads(cross.q_proj(hidden)), *cross.keys_values(source), key_lengths)
         return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
 
     def step(self, hidden: Float[Tensor, "rows 1 width"], step: Step, layer: int) -> Float[Tensor, "rows 1 width"]:
         """One new position for every row; the row's key and value are added to the cache."""
         attention, cross = self.self_attn, self.encoder_attn
         query, keys, values = attention.queries_keys_values(hidden)
-        mixed = attend(query, *step.extend(layer, keys, values), step.seen)
+        mixed = attend(query, *step.extend(layer, keys, values), step.key_lengths)
         hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
         query = cross.heads(step.group_rows(cross.q_proj(hidden)))
-        mixed = step.ungroup_rows(attend(query, *step.cross(layer), step.cross_seen))
+        mixed = step.ungroup_rows(attend(query, *step.cross(layer), step.cross_key_lengths))
         return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
 
 
@@ -159,10 +159,10 @@ class Encoder(_Embedded):
 
     def forward(self, embedded: Float[Tensor, "prompts source width"], lengths: Sequence[int]) -> Float[Tensor, "prompts source width"]:
         """Hidden states of the embedded source; what stands behind a prompt's length is padding that nobody attends to."""
-        seen = Seen.of(lengths, embedded.shape[1], embedded.device)
+        key_lengths = KeyLengths.of(lengths, embedded.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, seen)
+            hidden = layer(hidden, key_lengths)
         return hidden
 
 
@@ -175,10 +175,10 @@ class Decoder(_Embedded):
 
     def forward(self, embedded: Float[Tensor, "prompts tokens width"], encoded: EncodedPrompts) -> Float[Tensor, "prompts tokens width"]:
         """Hidden states of all positions, each seeing those before it."""
-        seen = Seen.of(encoded.lengths, encoded.hidden.shape[1], embedded.device)
+        key_lengths = KeyLengths.of(encoded.lengths, encoded.hidden.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
-            hidden = layer(hidden, encoded.hidden, seen)
+            hidden = layer(hidden, encoded.hidden, key_lengths)
         return hidden
 
     def cross_keys_values(self, encoded: EncodedPrompts) -> Iterator[tuple[Tensor, Tensor]]:

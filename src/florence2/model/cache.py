@@ -1,12 +1,12 @@
-"""The decoder's key/value cache, a value that the caller holds.
+"""The decoder's key/value cache.
 
-Rows (one per beam) stand in the order of their requests. Each has its own keys and values for self attention; those of the encoded
-prompt (cross attention) are kept once for each request, and its rows attend to them together. Requests of different lengths, beam
-counts and ages share it: they enter with ``append`` and leave with ``keep``.
+A row is one beam of a request; rows are in the order of their requests. Each row has its own keys and values for self attention. Keys and
+values of the encoded prompt (cross attention) are stored once for each request, in a slot, and all its rows attend to them. Requests of
+different lengths, numbers of beams and ages share the cache: ``append`` adds them, ``keep`` removes them.
 
-All memory is taken once, when the cache is made, for as many rows as it may ever hold. On a CPU pages are zero and cost nothing until
-they are written to, so only what answers have needed is ever resident. Positions that hold nothing are zero or finite at all times:
-masked attention multiplies them by zero, which NaN would survive.
+All memory is allocated once, for the largest number of rows. On a CPU a page takes no memory until it is written to. Unused positions are
+always zero or finite: masked attention multiplies them by zero, and zero times NaN is NaN. So the cache remembers how far each row and
+each slot has been written to, and clears that much before it is used again.
 
 Knows shapes and positions; nothing of weights, tokens or search.
 """
@@ -24,22 +24,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from florence2.model.attention import Seen
+from florence2.model.attention import KeyLengths
 from florence2.model.config import TextConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-DEVICE_POSITIONS = 1024  # large models know 4,096, for which 48 rows would take twenty gigabytes of a GPU
+DEVICE_POSITIONS = 1024  # large models have 4,096 positions, with which 48 rows would take 20 GB of a GPU
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """How large a step's tensors are: at least what the running requests need, more where shapes have to be few.
+    """The size of a step's tensors: what the running requests need, or more where only a few shapes are allowed (CUDA graphs).
 
     Attributes:
-        rows, requests: rows of the step, and requests that they belong to.
-        beams: the most rows of a request.
+        rows: the number of rows.
+        requests: the number of requests.
+        beams: the largest number of rows of one request.
         length: positions of self attention, the new one included.
         source: positions of cross attention.
     """
@@ -51,36 +52,39 @@ class StepSize:
     source: int
 
 
-class Places(NamedTuple):
-    """Where rows stand among the queries of the requests' prompts, which are ``requests`` times ``beams``."""
+class QueryPermutation(NamedTuple):
+    """The mapping between rows and the queries of cross attention, of which each slot has ``beams``."""
 
-    place_of_row: Int[Tensor, " rows"]
-    row_of_place: Int[Tensor, " places"]
+    query_of_row: Int[Tensor, " rows"]
+    row_of_query: Int[Tensor, " queries"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step's view of the cache: which position each row fills, what it sees, and whose prompt it attends to.
+    """One step's view of the cache.
 
     Attributes:
-        positions: the position that each row fills.
-        seen: how many positions each row sees, the new one included.
-        cross_seen: how many positions of each request's prompt its rows see.
-        places: where rows stand among their requests' queries; None where they stand in that order already.
-        rows: 0, 1, 2, …; None where all rows fill the same position.
+        size: the size of the tensors.
+        self_kv: keys and values of self attention.
+        cross_kv: keys and values of cross attention, by slot.
+        positions: the position that each row fills in this step.
+        key_lengths: valid positions of each row, the new one included.
+        cross_key_lengths: valid positions of each slot.
+        permutation: the mapping between rows and queries; None if they have the same order.
+        rows: 0, 1, 2, …; None if all rows fill the same position.
     """
 
     size: StepSize
     self_kv: Float[Tensor, "layers 2 rows length heads head_width"]
     cross_kv: Float[Tensor, "layers 2 requests heads source head_width"]
     positions: Int[Tensor, " rows"]
-    seen: Seen
-    cross_seen: Seen
-    places: Places | None
+    key_lengths: KeyLengths
+    cross_key_lengths: KeyLengths
+    permutation: QueryPermutation | None
     rows: Int[Tensor, " rows"] | None
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one new position a row, ``[rows, heads, 1, head_width]``; gives the rows' keys and values so far."""
+        """Store one new position of each row, ``[rows, heads, 1, head_width]``, and return all keys and values of the rows."""
         all_keys, all_values = self.self_kv[layer].unbind()
         if self.rows is None:
             all_keys[:, self.size.length - 1] = keys.squeeze(2)
@@ -91,34 +95,34 @@ class Step:
         return all_keys.transpose(1, 2), all_values.transpose(1, 2)
 
     def cross(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the requests' prompts, each ``[requests, heads, source, head_width]``."""
+        """Keys and values of the encoded prompts, each ``[requests, heads, source, head_width]``."""
         keys, values = self.cross_kv[layer].unbind()
         return keys, values
 
     def group_rows(self, hidden: Float[Tensor, "rows 1 width"]) -> Float[Tensor, "requests beams width"]:
-        """Rows as the queries of their request; a request with fewer beams than the widest repeats some row in their place."""
-        placed = hidden if self.places is None else hidden[self.places.row_of_place]
-        return placed.view(self.size.requests, self.size.beams, hidden.shape[-1])
+        """The rows as queries of their request; a request with fewer than ``beams`` rows repeats some row."""
+        permuted = hidden if self.permutation is None else hidden[self.permutation.row_of_query]
+        return permuted.view(self.size.requests, self.size.beams, hidden.shape[-1])
 
     def ungroup_rows(self, grouped: Float[Tensor, "requests beams width"]) -> Float[Tensor, "rows 1 width"]:
         """The inverse of ``group_rows``."""
         flat = grouped.reshape(-1, 1, grouped.shape[-1])
-        return flat if self.places is None else flat[self.places.place_of_row]
+        return flat if self.permutation is None else flat[self.permutation.query_of_row]
 
 
 class DecoderCache:
     """Keys and values of all running requests.
 
     Args:
-        config: dimensions of the text model; its positions bound prompts as well as answers.
-        max_rows: the most rows, and so the most requests.
-        dtype: of keys and values.
-        device: where they are.
+        config: dimensions of the text model; its positions limit prompts as well as answers.
+        max_rows: the largest number of rows, and so of requests.
+        dtype: the type of keys and values.
+        device: the device of keys and values.
 
     Attributes:
-        num_beams: how many rows each request has.
-        row_lengths: how many positions of each row are filled.
-        source_lengths: how many positions of each request's encoded prompt are valid.
+        num_beams: the number of rows of each request.
+        row_lengths: the number of filled positions of each row.
+        source_lengths: the number of valid positions of each request's encoded prompt.
     """
 
     def __init__(
@@ -129,35 +133,35 @@ class DecoderCache:
         layers, width = config.decoder_layers, config.d_model // heads
         self.max_rows = max_rows
         self.max_positions = positions
-        # A row grows and moves by positions, so a position's heads stand together; a prompt comes at once and is read head by head.
+        # A row is written and moved position by position, so heads are inside positions; a prompt is written at once and read by head.
         self._self_kv = _zeros((layers, 2, max_rows, positions, heads, width), dtype, self.device)
         self._cross_kv = _zeros((layers, 2, max_rows, heads, positions, width), dtype, self.device)
-        # How far each row and each slot of the cross cache has ever been written to; behind that, it is zero.
-        self._rows_used = [0] * max_rows
-        self._slots_used = [0] * max_rows
+        # The number of positions of each row and each slot that were written to since they were last cleared; the others are zero.
+        self._rows_written = [0] * max_rows
+        self._slots_written = [0] * max_rows
         self.num_beams: list[int] = []
         self.row_lengths: list[int] = []
         self.source_lengths: list[int] = []
-        self._slots: list[int] = []  # where in the cross cache each request's prompt is; together they are 0, 1, 2, …
+        self._slots: list[int] = []  # the slot of each request's prompt in the cross cache; a permutation of 0, 1, 2, …
         self._plan: _Plan | None = None
 
     @property
     def num_requests(self) -> int:
-        """How many requests are in the cache."""
+        """The number of requests in the cache."""
         return len(self.num_beams)
 
     @property
     def num_rows(self) -> int:
-        """How many rows are in the cache, over all requests."""
+        """The number of rows in the cache, over all requests."""
         return len(self.row_lengths)
 
     @property
     def num_bytes(self) -> int:
-        """The most memory that it can take."""
+        """The memory that is allocated, in bytes; on a CPU the largest amount that can become resident."""
         return self._self_kv.nbytes + self._cross_kv.nbytes
 
     def append(self, cross: Iterable[tuple[Tensor, Tensor]], source_lengths: Sequence[int], num_beams: Sequence[int]) -> None:
-        """Add requests behind those that are there.
+        """Add requests after those in the cache.
 
         Args:
             cross: each layer's keys and values of the new requests, ``[requests, heads, source, head_width]``.
@@ -165,7 +169,7 @@ class DecoderCache:
             num_beams: rows of each new request.
 
         Raises:
-            ValueError: more rows than the cache was made for.
+            ValueError: there are not enough free rows.
         """
         first_row, first_slot = self.num_rows, self.num_requests
         rows = slice(first_row, first_row + sum(num_beams))
@@ -173,16 +177,16 @@ class DecoderCache:
         if rows.stop > self.max_rows:
             raise ValueError(f"the cache has room for {self.max_rows} rows; {first_row} are taken and {sum(num_beams)} more were to come")
         source = max(source_lengths)
-        used = max(source, *self._slots_used[slots])
-        self._slots_used[slots] = [used] * len(num_beams)  # before anything is written, for what follows may break half-way
+        written = max(source, *self._slots_written[slots])
+        self._slots_written[slots] = [written] * len(num_beams)  # noted before anything is written: the writing may fail half-way
         for layer, (keys, values) in enumerate(cross):
             self._cross_kv[layer, 0, slots, :, :source] = keys[:, :, :source]
             self._cross_kv[layer, 1, slots, :, :source] = values[:, :, :source]
-        # What earlier requests have left where these are masked could be NaN.
-        self._cross_kv[:, :, slots, :, source:used] = 0
-        self._slots_used[slots] = [source] * len(num_beams)
-        self._self_kv[:, :, rows, : max(self._rows_used[rows])] = 0
-        self._rows_used[rows] = [0] * sum(num_beams)
+        # Earlier requests may have left NaN in positions that are masked now.
+        self._cross_kv[:, :, slots, :, source:written] = 0
+        self._slots_written[slots] = [source] * len(num_beams)
+        self._self_kv[:, :, rows, : max(self._rows_written[rows])] = 0
+        self._rows_written[rows] = [0] * sum(num_beams)
         self.num_beams += num_beams
         self.source_lengths += source_lengths
         self.row_lengths += [0] * sum(num_beams)
@@ -190,20 +194,20 @@ class DecoderCache:
         self._plan = None
 
     def keep(self, requests: Sequence[int]) -> None:
-        """Drop every request that is not named; those that stay keep their order. Indices ascend."""
+        """Remove all other requests; ``requests`` are ascending indices, and those that stay keep their order."""
         if len(requests) == self.num_requests:
             return
         first_rows = _first_rows(self.num_beams)
         rows = [row for request in requests for row in range(first_rows[request], first_rows[request] + self.num_beams[request])]
-        self._note_use()
+        self._note_written(self.row_lengths)
         for target, row in enumerate(rows):
-            _move(self._self_kv.transpose(3, 4), self._rows_used, row, target)
+            _move(self._self_kv.transpose(3, 4), self._rows_written, row, target)
         slots = [self._slots[request] for request in requests]
         holes = sorted(set(range(len(slots))) - set(slots))
-        for place, slot in enumerate(slots):
-            if slot >= len(slots):  # only these move, whoever left: a prompt's tensors are the larger part by far
-                slots[place] = holes.pop()
-                _move(self._cross_kv, self._slots_used, slot, slots[place])
+        for index, slot in enumerate(slots):
+            if slot >= len(slots):  # only slots beyond the end are moved: prompts are by far the larger part of the cache
+                slots[index] = holes.pop()
+                _move(self._cross_kv, self._slots_written, slot, slots[index])
         self._slots = slots
         self.num_beams = [self.num_beams[request] for request in requests]
         self.row_lengths = [self.row_lengths[row] for row in rows]
@@ -211,7 +215,7 @@ class DecoderCache:
         self._plan = None
 
     def reorder(self, parents: Sequence[int]) -> None:
-        """Let row ``i`` continue the history of row ``parents[i]``, which belongs to the same request."""
+        """Replace the history of row ``i`` by that of row ``parents[i]``, which belongs to the same request."""
         moved = [row for row, parent in enumerate(parents) if row != parent]
         if not moved:
             return
@@ -224,49 +228,51 @@ class DecoderCache:
         """The next step's view of the cache, with room for one more position in every row.
 
         Args:
-            size: larger than needed, where shapes have to be few; None for just what is needed.
+            size: a size that is at least ``needed_size``; None for exactly that size.
         """
         if self._plan is None:
             self._plan = self._make_plan()
         plan = self._plan
         if size is None:
-            size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_seen.size)
-            seen = Seen(plan.lengths, size.length, is_all=not plan.is_ragged)
-            return self._view(size, plan.positions, seen, plan.cross_seen, plan.places, plan.rows if plan.is_ragged else None)
+            size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_key_lengths.num_keys)
+            key_lengths = KeyLengths(plan.lengths, size.length, is_full=not plan.is_ragged)
+            return self._view(
+                size, plan.positions, key_lengths, plan.cross_key_lengths, plan.permutation, plan.rows if plan.is_ragged else None
+            )
         rows = size.rows - self.num_rows
-        seen = Seen(F.pad(plan.lengths, (0, rows), value=1), size.length, is_all=False)
+        key_lengths = KeyLengths(F.pad(plan.lengths, (0, rows), value=1), size.length, is_full=False)
         key = (size.rows, size.requests, size.beams)
         if key not in plan.padded:
-            # A slot without a request sees one position, so that no row of its scores is empty.
-            cross_lengths = F.pad(plan.cross_seen.lengths, (0, size.requests - self.num_requests), value=1)
-            plan.padded[key] = cross_lengths, self._places(size), torch.arange(size.rows, device=self.device)
-        cross_lengths, places, numbers = plan.padded[key]
-        cross_seen = Seen(cross_lengths, size.source, is_all=False)
-        return self._view(size, F.pad(plan.positions, (0, rows)), seen, cross_seen, places, numbers)
+            # A slot without a request has one valid position: a softmax over none would be NaN.
+            cross_lengths = F.pad(plan.cross_key_lengths.lengths, (0, size.requests - self.num_requests), value=1)
+            plan.padded[key] = cross_lengths, self._permutation(size), torch.arange(size.rows, device=self.device)
+        cross_lengths, permutation, indices = plan.padded[key]
+        cross_key_lengths = KeyLengths(cross_lengths, size.source, is_full=False)
+        return self._view(size, F.pad(plan.positions, (0, rows)), key_lengths, cross_key_lengths, permutation, indices)
 
     def needed_size(self) -> StepSize:
-        """The size of the next step."""
+        """The smallest size of the next step."""
         return StepSize(self.num_rows, self.num_requests, max(self.num_beams), max(self.row_lengths) + 1, max(self.source_lengths))
 
     def end_step(self) -> None:
-        """Count the positions that the step has filled."""
+        """Count the positions that the step has filled, one in each row."""
         self.row_lengths = [length + 1 for length in self.row_lengths]
         if self._plan is not None:
             self._plan.positions += 1
             self._plan.lengths += 1
 
     def clear(self) -> None:
-        """Drop every request, whatever a step that broke has left behind."""
-        self.row_lengths = [length + 1 for length in self.row_lengths]
+        """Remove all requests. Also allowed after a step that failed before ``end_step``."""
+        self._note_written([length + 1 for length in self.row_lengths])  # the step may have filled a position that was not counted
         self.keep([])
 
-    def _view(self, size: StepSize, positions: Tensor, seen: Seen, cross_seen: Seen, *order: Any) -> Step:
+    def _view(self, size: StepSize, positions: Tensor, key_lengths: KeyLengths, cross_key_lengths: KeyLengths, *order: Any) -> Step:
         self_kv = self._self_kv[:, :, : size.rows, : size.length]
         cross_kv = self._cross_kv[:, :, : size.requests, :, : size.source]
-        return Step(size, self_kv, cross_kv, positions, seen, cross_seen, *order)
+        return Step(size, self_kv, cross_kv, positions, key_lengths, cross_key_lengths, *order)
 
     def _make_plan(self) -> _Plan:
-        """Work out what changes only when requests enter or leave."""
+        """What changes only when requests enter or leave."""
         beams, source = max(self.num_beams), max(self.source_lengths)
         sources = [0] * self.num_requests
         for slot, length in zip(self._slots, self.source_lengths, strict=True):
@@ -278,54 +284,55 @@ class DecoderCache:
             positions=positions,
             lengths=(positions + 1).int(),
             is_ragged=len(set(self.row_lengths)) > 1,
-            cross_seen=Seen.of(sources, source, self.device),
-            places=None if is_in_order else self._places(StepSize(self.num_rows, self.num_requests, beams, 0, source)),
+            cross_key_lengths=KeyLengths.of(sources, source, self.device),
+            permutation=None if is_in_order else self._permutation(StepSize(self.num_rows, self.num_requests, beams, 0, source)),
             rows=torch.arange(self.num_rows, device=self.device),
         )
 
-    def _places(self, size: StepSize) -> Places:
-        place_of_row = [slot * size.beams + beam for slot, count in zip(self._slots, self.num_beams, strict=True) for beam in range(count)]
-        row_of_place = [0] * (size.requests * size.beams)
-        for row, place in enumerate(place_of_row):
-            row_of_place[place] = row
-        place_of_row += [0] * (size.rows - len(place_of_row))
-        return Places(torch.tensor(place_of_row, device=self.device), torch.tensor(row_of_place, device=self.device))
+    def _permutation(self, size: StepSize) -> QueryPermutation:
+        query_of_row = [slot * size.beams + beam for slot, count in zip(self._slots, self.num_beams, strict=True) for beam in range(count)]
+        row_of_query = [0] * (size.requests * size.beams)
+        for row, place in enumerate(query_of_row):
+            row_of_query[place] = row
+        query_of_row += [0] * (size.rows - len(query_of_row))
+        return QueryPermutation(torch.tensor(query_of_row, device=self.device), torch.tensor(row_of_query, device=self.device))
 
-    def _note_use(self) -> None:
-        self._rows_used[: self.num_rows] = [max(used) for used in zip(self._rows_used, self.row_lengths, strict=False)]
+    def _note_written(self, lengths: Sequence[int]) -> None:
+        """Note that so many positions of each row may have been written to."""
+        self._rows_written[: self.num_rows] = [max(pair) for pair in zip(self._rows_written, lengths, strict=False)]
 
 
 @dataclass
 class _Plan:
-    """What a cache works out anew only when requests enter or leave; ``positions`` and ``lengths`` count up with every step."""
+    """What a cache computes again only when requests enter or leave; ``positions`` and ``lengths`` are advanced at every step."""
 
     beams: int
     positions: Int[Tensor, " rows"]
     lengths: Int[Tensor, " rows"]
     is_ragged: bool
-    cross_seen: Seen
-    places: Places | None
+    cross_key_lengths: KeyLengths
+    permutation: QueryPermutation | None
     rows: Int[Tensor, " rows"]
-    padded: dict[tuple[int, int, int], tuple[Tensor, Places, Tensor]] = field(default_factory=dict)
+    padded: dict[tuple[int, int, int], tuple[Tensor, QueryPermutation, Tensor]] = field(default_factory=dict)
 
 
 def usable_positions(config: TextConfig, device: torch.device) -> int:
-    """How many positions prompts and answers can have on a device: all that the model knows, where memory is taken as it is used.
+    """The number of positions that prompts and answers can have on a device.
 
-    Windows has to vouch for all memory beforehand, as GPUs do.
+    All positions of the model if memory becomes resident only when it is used. On Windows and on GPUs all memory is taken at once.
     """
-    is_taken_as_used = device.type == "cpu" and hasattr(mmap, "MAP_PRIVATE")
-    return config.max_position_embeddings if is_taken_as_used else min(config.max_position_embeddings, DEVICE_POSITIONS)
+    is_lazy = device.type == "cpu" and hasattr(mmap, "MAP_PRIVATE")
+    return config.max_position_embeddings if is_lazy else min(config.max_position_embeddings, DEVICE_POSITIONS)
 
 
-# Private pages, whose number the system does not have to vouch for beforehand.
+# Private pages, for which the system reserves no memory in advance.
 _PRIVATE: dict[str, Any] = {}
 if hasattr(mmap, "MAP_PRIVATE"):
     _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)}
 
 
 def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros; on a CPU from pages that the system hands out when they are first written to, small ones where it has a choice."""
+    """Zeros; on a CPU in pages that become resident when they are first written to, and are not huge pages."""
     if device.type != "cpu":
         return torch.zeros(*shape, dtype=dtype, device=device)
     memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **_PRIVATE)
@@ -335,17 +342,17 @@ def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Te
     return torch.frombuffer(memory, dtype=dtype).view(*shape)
 
 
-def _move(tensors: Tensor, used: list[int], source: int, target: int) -> None:
-    """Let ``target`` be what ``source`` is, as far as either has been written to; places of the third of ``tensors``' dimensions."""
+def _move(tensors: Tensor, written: list[int], source: int, target: int) -> None:
+    """Copy index ``source`` to index ``target`` of the third dimension, as far as either has been written to."""
     if source == target:
         return
-    length = max(used[source], used[target])
+    length = max(written[source], written[target])
     tensors[:, :, target, :, :length] = tensors[:, :, source, :, :length]
-    used[target] = used[source]
+    written[target] = written[source]
 
 
 def _first_rows(num_beams: Sequence[int]) -> list[int]:
-    """Where each request's rows begin."""
+    """The index of each request's first row."""
     starts, row = [], 0
     for count in num_beams:
         starts.append(row)

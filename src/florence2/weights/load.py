@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.bart import Bart
-from florence2.model.cpu.packed import Numbers, pack_head, pack_layers
+from florence2.model.cpu.packed import pack_head, pack_layers
+from florence2.model.precision import Precision
 from florence2.model.projector import temporal_table
 from florence2.weights.checkpoint import Checkpoint
 from florence2.weights.lora import open_adapter
@@ -59,7 +60,7 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    packing: Numbers | None = None,
+    packing: Precision | None = None,
     adapters: Sequence[str | Path] = (),
 ) -> Florence2:
     """The model with the checkpoint's weights.
@@ -87,23 +88,23 @@ def load_model(
         model.config = replace(model.config, text=replace(model.config.text, vocab_size=num_rows))
         with torch.device("meta"), _Uninitialised():
             model.language_model = UntiedBart(model.config.text, own) if own else Bart(model.config.text)
-    numbers = packing or Numbers(dtype or torch.float32, dtype or torch.float32)
+    precision = packing or Precision(dtype or torch.float32, dtype or torch.float32)
 
     def read(name: str) -> Tensor:
-        own_dtype = numbers.text if name.startswith("language_model") else numbers.tower
+        own_dtype = precision.text if name.startswith("language_model") else precision.tower
         return tensors[_stored_as(name)].read(own_dtype).to(device)
 
     if packing is None:
         model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
         return model.eval()
-    # Eight bits are rounded from the full numbers.
+    # Eight bits are rounded from float32.
     pack_layers(model, packing, (lambda name: tensors[_stored_as(name)].read(torch.float32)) if packing.is_quantized else read)
     # Of the token tables some rows are looked up now and then: they stay in the file, in the numbers that it holds.
     tables = _all_tensors(checkpoint, expected, adapters, mapped=True)
 
     def read_table(name: str) -> Tensor:
         stored = tables[_stored_as(name)]
-        return stored.read(stored.dtype or numbers.text)
+        return stored.read(stored.dtype or precision.text)
 
     in_file = {name for name in model.state_dict() if _stored_as(name) in TABLES}
     state = {name: read_table(name) if name in in_file else read(name) for name in model.state_dict()}

@@ -15,7 +15,7 @@ from florence2.model.cpu import kernels
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++") or sys.platform != "linux", reason="no g++ on this machine")
 pytestmark = needs_compiler
-PREPARE = "from florence2.model import kernels; kernels.prepare(); print(kernels.loaded() is not None)"
+PREPARE = "from florence2.model.cpu import kernels; kernels.prepare(); print(kernels.loaded() is not None)"
 
 
 @pytest.fixture

@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 
 from florence2.model import Florence2
-from florence2.model.attention import Seen, attend
+from florence2.model.attention import KeyLengths, attend
 from florence2.model.cpu import kernels
-from florence2.model.cpu.packed import Numbers, PackedLinear, QuantizedLinear, RefinedHead, can_pack, can_quantize, quantize_by_range
+from florence2.model.cpu.packed import PackedLinear, can_pack
+from florence2.model.cpu.quantized import QuantizedLinear, can_quantize, quantize_by_range
 from florence2.model.linear import Linear
-from florence2.model.top_k import largest
+from florence2.model.precision import Precision
+from florence2.model.refined_head import RefinedHead
+from florence2.model.top_k import top_k_indices
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import write_checkpoint
 
-BF16 = Numbers(torch.bfloat16, torch.bfloat16)
-INT8 = Numbers(torch.float32, torch.float32, is_quantized=True)
+BF16 = Precision(torch.bfloat16, torch.bfloat16)
+INT8 = Precision(torch.float32, torch.float32, is_quantized=True)
 
 # Other processors and builds of PyTorch have plain layers instead, and test_this_pytorch_has_the_routines says where they must not.
 needs_bf16 = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="no routines for bfloat16 on this machine")
@@ -70,19 +73,19 @@ def answers(model: Florence2) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("size", ["tiny", "wide"])
 @pytest.mark.parametrize(
-    ("numbers", "least"),
+    ("precision", "least"),
     [
-        pytest.param(Numbers(), 1 - 1e-9, id="fp32"),
+        pytest.param(Precision(), 1 - 1e-9, id="fp32"),
         pytest.param(BF16, 0.99, id="bf16", marks=needs_bf16),
         pytest.param(INT8, 0.97, id="int8", marks=needs_int8),
     ],
 )
-def test_a_packed_model_answers_like_the_plain_one(tmp_path: Path, routines, numbers: Numbers, least: float, size: str) -> None:
+def test_a_packed_model_answers_like_the_plain_one(tmp_path: Path, routines, precision: Precision, least: float, size: str) -> None:
     checkpoint = read_checkpoint(write_checkpoint(tmp_path, size=size))
-    packed, plain = load_model(checkpoint, packing=numbers), load_model(checkpoint)
+    packed, plain = load_model(checkpoint, packing=precision), load_model(checkpoint)
     for ours, theirs in zip(answers(packed), answers(plain), strict=True):
         assert closeness(ours, theirs) > least
-        if numbers == Numbers():
+        if precision == Precision():
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
@@ -98,7 +101,7 @@ def test_an_untied_head_is_packed_as_its_own(tmp_path: Path) -> None:
     hidden = torch.randn(3, 32)
     with torch.inference_mode():
         expected = load_model(checkpoint).language_model.head(hidden)
-        torch.testing.assert_close(load_model(checkpoint, packing=Numbers()).language_model.head(hidden), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(load_model(checkpoint, packing=Precision()).language_model.head(hidden), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -167,7 +170,7 @@ def test_the_head_ranks_what_is_close_exactly() -> None:
 def test_attention_is_the_same_by_every_way(routines, dtype: torch.dtype, head_width: int, tokens: int) -> None:
     query, keys, values = (torch.randn(3, 2, count, head_width).to(dtype) for count in (tokens, 41, 41))
     lengths = [41, 1, 17]
-    got = attend(query, keys, values, Seen.of(lengths, 41, torch.device("cpu")))
+    got = attend(query, keys, values, KeyLengths.of(lengths, 41, torch.device("cpu")))
     for entry, length in enumerate(lengths):
         parts = (query[entry].float(), keys[entry, :, :length].float(), values[entry, :, :length].float())
         expected = torch.nn.functional.scaled_dot_product_attention(*parts).transpose(0, 1).flatten(1)
@@ -179,7 +182,7 @@ def test_the_largest_are_found_in_chunks_and_in_the_tail() -> None:
     values = torch.randn(5, 64 * 30 + 17)
     values[0, -1] = 99.0
     for count in (1, 6, 29, 64):
-        assert largest(values, count).tolist() == values.topk(count).indices.tolist()
+        assert top_k_indices(values, count).tolist() == values.topk(count).indices.tolist()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="PyTorch has oneDNN on Linux and x86-64")
@@ -191,7 +194,7 @@ def test_this_pytorch_has_the_routines() -> None:
 
 
 def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
-    """A library linked with -ffast-math would make the thread that loads it treat denormal numbers as zero."""
+    """A library linked with -ffast-math would make the thread that loads it treat denormal precision as zero."""
     script = """
         import numpy
         from florence2.model.cpu import kernels

@@ -1,0 +1,36 @@
+"""The precision that a model computes in: a floating-point type for each of its two parts, and whether linear layers are in 8 bits.
+
+A plain value. ``florence2.engine`` chooses it for a device, ``florence2.weights`` loads weights in it, ``florence2.model.cpu`` packs
+layers in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The types that a model computes in.
+
+    Attributes:
+        tower: the floating-point type of the vision tower.
+        text: the floating-point type of the text model.
+        is_quantized: linear layers multiply 8-bit integers.
+    """
+
+    tower: torch.dtype = torch.float32
+    text: torch.dtype = torch.float32
+    is_quantized: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name that users write: fp32, bf16, fp16 or int8."""
+        return "int8" if self.is_quantized else {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.text]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the text model's logits are computed in float32 throughout."""
+        return self.text == torch.float32 and not self.is_quantized
