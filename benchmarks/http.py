@@ -227,7 +227,7 @@ def serve() -> None:
     class ForgetfulEngine(FakeEngine):
         """Keeps no pictures of what it has answered."""
 
-        def submit(self, image: Any, prompt: str, **options: Any) -> Any:
+        def submit(self, image: Any, prompt: Any, **options: Any) -> Any:
             future = super().submit(image, prompt, **options)
             if not self.hold:
                 for kept in (self.asked, self.pictures, self.futures):

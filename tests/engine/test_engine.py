@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from florence2.errors import (
     UnknownTask,
 )
 from florence2.model.cpu.packed import has_bf16_products
+from florence2.tasks import Tokenizer, parse_prompt
+from florence2.tasks import prompt as prompt_module
 from tests.checkpoints import reference_model, write_checkpoint
 
 SHORT = 12
@@ -356,6 +359,41 @@ def test_the_length_of_a_prompt_is_told_without_an_image(engine: Engine) -> None
     engine.check_length("<REGION_TO_OCR>", region=(0, 0, 50, 50))
     with pytest.raises(PromptTooLong):
         engine.check_length("<OPEN_VOCABULARY_DETECTION>", text="word " * 5000)
+
+
+def test_a_prompt_is_parsed_and_tokenized_once(engine: Engine, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    region = {"region": (7, 10, 35, 30)}
+    calls = [("<OD>", {}), ("<CAPTION_TO_PHRASE_GROUNDING>", {"text": "a red car"}), ("<REGION_TO_CATEGORY>", region), ("a > b", {})]
+    expected = [engine.run(image, prompt, max_new_tokens=SHORT, **beside).token_ids for prompt, beside in calls]  # type: ignore[arg-type]
+    prompts = [parse_prompt(prompt, **beside) for prompt, beside in calls]  # type: ignore[arg-type]
+    prepared = [engine.prepare(prompt) for prompt in prompts]
+    monkeypatch.setattr(prompt_module, "_check_text", lambda *_: pytest.fail("a prompt was parsed again"))
+    assert [result.token_ids for result in engine.run_many(image, prompts, max_new_tokens=SHORT)] == expected
+    monkeypatch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("a prompt was tokenized again"))
+    results = engine.run_many(image, prepared, max_new_tokens=SHORT)
+    assert [result.token_ids for result in results] == expected
+    assert [result.task for result in results] == ["<OD>", "<CAPTION_TO_PHRASE_GROUNDING>", "<REGION_TO_CATEGORY>", "a >"]
+    assert engine.run(image.resize((140, 100)), prepared[2], max_new_tokens=SHORT).image_size == (140, 100)
+
+
+def test_a_region_is_seen_to_lie_inside_with_the_image(engine: Engine, image: Image.Image) -> None:
+    for prompt in (parse_prompt("<REGION_TO_OCR>", region=(0, 0, 71, 10)), engine.prepare("<REGION_TO_OCR>", region=(0, 0, 71, 10))):
+        with pytest.raises(InvalidRegion, match="inside its image of 70 x 50"):
+            engine.submit(image, prompt)
+
+
+def test_a_parsed_prompt_holds_its_text_and_region(engine: Engine, image: Image.Image) -> None:
+    for prompt in (parse_prompt("<OPEN_VOCABULARY_DETECTION>a"), engine.prepare("<OPEN_VOCABULARY_DETECTION>a")):
+        for beside in ({"text": "a"}, {"region": (0, 0, 1, 1)}):
+            with pytest.raises(InvalidPrompt, match="is parsed already"):
+                engine.submit(image, prompt, **beside)  # type: ignore[arg-type]
+
+
+def test_another_engines_prepared_prompt_is_tokenized_again(engine: Engine, folder: Path, image: Image.Image) -> None:
+    expected = engine.run(image, "<OD>", max_new_tokens=SHORT)
+    with florence2.load(folder, device="cpu", precision="fp32") as other:
+        foreign = replace(other.prepare("<OD>"), token_ids=(0, 2))
+        assert engine.run(image, foreign, max_new_tokens=SHORT) == expected
 
 
 def test_the_demo_says_what_it_is_where_no_model_was_named(caplog: pytest.LogCaptureFixture) -> None:

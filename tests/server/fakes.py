@@ -14,12 +14,13 @@ import httpx2
 from PIL import Image
 
 from florence2.engine.request import GenerationOptions
-from florence2.errors import EngineClosed, InvalidPrompt, PromptTooLong
+from florence2.engine.tokenized_prompt import parsed
+from florence2.errors import EngineClosed, PromptTooLong
 from florence2.results import Result
 from florence2.server.http.app import create_app
 from florence2.server.inference.models import Loader
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import Prompt, build_prompt
+from florence2.tasks.prompt import Prompt
 
 FLAGS = ("scores", "allow_unknown_tag", "fair_key", "keep_image")
 MAX_WORDS = 200
@@ -46,33 +47,33 @@ class FakeEngine:
         self.is_closed = False
         self._lock = threading.Lock()
 
-    def submit(self, image: Any, prompt: str, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
+    def prepare(self, prompt: str | Prompt, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> Prompt:
+        prompt = parsed(prompt, text, region, allow_unknown_tag)
+        if len(prompt.sentence.split()) > MAX_WORDS:
+            raise PromptTooLong("the prompt is too long", field="text" if prompt.tag else "prompt")
+        return prompt
+
+    def submit(self, image: Any, prompt: str | Prompt, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
         generation = {name: value for name, value in options.items() if name not in FLAGS}
         GenerationOptions(**generation)
-        built = build_prompt(
-            prompt, text=text, region=region, image_size=image.size, allow_unknown_tag=options.get("allow_unknown_tag", False)
-        )
-        if len(built.sentence.split()) > MAX_WORDS:
-            raise InvalidPrompt("the prompt is too long", field="prompt")
+        given = self.prepare(prompt, text=text, region=region, allow_unknown_tag=options.get("allow_unknown_tag", False))
+        bound = given.bind(image.size)
         future: Future[Result] = Future()
         with self._lock:
             if self.is_closed:
                 raise EngineClosed("the engine is closed")
-            self.asked.append({"prompt": prompt, "text": text, "region": region, "sentence": built.sentence, **options})
+            in_pixels = None if given.region is None else list(given.region)
+            self.asked.append({"prompt": bound.inline, "region": in_pixels, "sentence": bound.sentence, "bound": bound, **options})
             self.pictures.append(image)
             self.futures.append(future)
         if self.failure is not None:
             future.set_exception(self.failure)
         elif not self.hold:
-            future.set_result(answer_to(built, image.size, options.get("scores", False)))
+            future.set_result(answer_to(bound, image.size, options.get("scores", False)))
         return future
 
-    def submit_many(self, image: Any, prompts: Sequence[str], **options: Any) -> list[Future[Result]]:
+    def submit_many(self, image: Any, prompts: Sequence[str | Prompt], **options: Any) -> list[Future[Result]]:
         return [self.submit(image, prompt, **options) for prompt in prompts]
-
-    def check_length(self, prompt: str, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> None:
-        if len(prompt.split()) > 5 * MAX_WORDS:
-            raise PromptTooLong("the prompt is far too long", field="prompt")
 
     def close(self, *, cancel: bool = False) -> None:
         with self._lock:
@@ -86,8 +87,7 @@ class FakeEngine:
         self.hold = False
         for future, asked, picture in zip(self.futures, self.asked, self.pictures, strict=True):
             if not future.done():
-                built = build_prompt(asked["prompt"], text=asked["text"], region=asked["region"], image_size=picture.size)
-                future.set_result(answer_to(built, picture.size, False))
+                future.set_result(answer_to(asked["bound"], picture.size, False))
 
 
 def answer_to(prompt: Prompt, size: tuple[int, int], scores: bool) -> Result:

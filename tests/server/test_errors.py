@@ -35,7 +35,7 @@ MISTAKES: list[tuple[dict[str, Any], int, str, str | None]] = [
     (body(prompt="<REGION_TO_OCR>", region=[5, 5, 1, 1]), 400, "invalid_region", "region"),
     (body(prompt="<REGION_TO_OCR>", region=[0, 0, 65, 48]), 400, "invalid_region", "region"),
     (body(prompt="x" * 9000), 400, "prompt_too_long", "prompt"),
-    (body(prompt="word " * 300), 400, "invalid_prompt", "prompt"),
+    (body(prompt="word " * 300), 400, "prompt_too_long", "prompt"),
     (body(prompts=["<OD>"]), 400, "invalid_prompt", "prompt"),
     (body(prompt=None, prompts=[]), 400, "invalid_prompt", "prompts"),
     (body(prompt=None, prompts=["<OD>", "<OD>cat"]), 400, "invalid_prompt", "prompts[1].prompt"),

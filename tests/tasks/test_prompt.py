@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from florence2.errors import InvalidOption, InvalidPrompt, InvalidRegion, UnknownTask
-from florence2.tasks import TASKS, build_prompt, expand_prompt
-from florence2.tasks.prompt import region_tokens
+from florence2.tasks import TASKS, build_prompt, expand_prompt, parse_prompt
 
 NEEDS_NOTHING = [tag for tag, task in TASKS.items() if task.needs is None]
 NEEDS_TEXT = [tag for tag, task in TASKS.items() if task.needs == "text"]
@@ -265,6 +266,62 @@ def test_a_region_in_pixels_needs_the_images_size() -> None:
         build_prompt("<REGION_TO_OCR>", region=(1, 2, 3, 4), image_size=(0, 10))
 
 
+def test_a_prompt_is_parsed_before_its_image_is_there() -> None:
+    parsed = parse_prompt("<REGION_TO_CATEGORY>", region=(64, 48, 320, 240))
+    assert parsed.region == (64, 48, 320, 240)
+    for size, tokens in (((640, 480), "<loc_100><loc_100><loc_500><loc_500>"), ((320, 240), "<loc_200><loc_200><loc_999><loc_999>")):
+        bound = parsed.bind(size)
+        assert bound == build_prompt("<REGION_TO_CATEGORY>", region=(64, 48, 320, 240), image_size=size)
+        assert (bound.region, bound.argument, bound.sentence) == (None, tokens, f"What is the region {tokens}?")
+        assert bound.bind((1, 1)) is bound
+    with pytest.raises(InvalidRegion, match="inside its image of 319 x 480 pixels"):
+        parsed.bind((319, 480))
+    with pytest.raises(InvalidOption, match="image_size"):
+        parsed.bind((0, 10))
+
+
+@pytest.mark.parametrize("prompt", ["<OD>", "<OPEN_VOCABULARY_DETECTION>a cat", "<REGION_TO_OCR>" + LOCATIONS, "a free text", ""])
+def test_other_prompts_fit_every_image(prompt: str) -> None:
+    parsed = parse_prompt(prompt)
+    assert parsed.bind((7, 9)) is parsed
+    assert parsed == build_prompt(prompt)
+    assert parsed.inline == prompt
+
+
+def test_a_prompt_in_one_string_has_its_text_or_region_behind_the_tag() -> None:
+    assert parse_prompt("<CAPTION_TO_PHRASE_GROUNDING>", text=" a cat ").inline == "<CAPTION_TO_PHRASE_GROUNDING>a cat"
+    assert parse_prompt("<REGION_TO_OCR>", region=LOCATIONS).inline == "<REGION_TO_OCR>" + LOCATIONS
+    bound = parse_prompt("<REGION_TO_OCR>", region=(0, 0, 5, 10)).bind((10, 10))
+    assert bound.inline == "<REGION_TO_OCR><loc_0><loc_0><loc_500><loc_999>"
+    assert parse_prompt(bound.inline) == bound
+
+
+@pytest.mark.parametrize("region", [(-1, 0, 10, 10), (0, -1.0, 10, 10), (11, 0, 10, 10), (0, 10, 10, 8.5), (0, 0, 1), "nothing"])
+def test_what_is_no_region_of_any_image_is_refused_without_one(region: Any) -> None:
+    with pytest.raises(InvalidRegion, match="a region is"):
+        parse_prompt("<REGION_TO_OCR>", region=region)
+
+
+@given(
+    region=st.tuples(*[st.floats(-3, 30) | st.integers(-3, 30)] * 4),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+)
+def test_what_is_refused_without_an_image_is_refused_with_every_image(region: tuple, size: tuple[int, int]) -> None:
+    try:
+        parse_prompt("<REGION_TO_OCR>", region=region)
+    except InvalidRegion:
+        with pytest.raises(InvalidRegion):
+            _bound_before(region, size)
+
+
+def _bound_before(region: tuple, size: tuple[int, int]) -> None:
+    """The rule for one image, written out."""
+    edges = [min(max(value, 0), side) for value, side in zip(region, size * 2, strict=True)]
+    edged = [edge if abs(value - edge) < 1 else value for value, edge in zip(region, edges, strict=True)]
+    if not (0 <= edged[0] <= edged[2] <= size[0] and 0 <= edged[1] <= edged[3] <= size[1]):
+        raise InvalidRegion("outside")
+
+
 def test_the_room_needs_neither_torch_nor_tokenizers() -> None:
     code = "import sys, florence2.tasks; print(sorted({'torch', 'tokenizers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -274,7 +331,8 @@ def test_the_room_needs_neither_torch_nor_tokenizers() -> None:
     "kind", [np.array, torch.tensor, lambda values: [np.int64(value) for value in values], lambda values: map(np.float32, values)]
 )
 def test_regions_are_numbers_of_any_library(kind: Any) -> None:
-    assert region_tokens(kind([10, 20, 30, 40]), (100, 100)) == "<loc_100><loc_200><loc_300><loc_400>"
+    built = build_prompt("<REGION_TO_CATEGORY>", region=kind([10, 20, 30, 40]), image_size=(100, 100))
+    assert built.argument == "<loc_100><loc_200><loc_300><loc_400>"
 
 
 @pytest.mark.parametrize(

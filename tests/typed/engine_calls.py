@@ -18,7 +18,6 @@ from florence2.weights import ALIASES, Alias, resolve
 def asking(picture: Image.Image) -> None:
     engine = florence2.load("florence-2-demo", precision="fp32", adapters=[Path("mine")])
     assert_type(engine, Engine)
-    assert_type(florence2.Engine.load("florence-2-demo"), florence2.Engine)
     assert_type(engine.run("a.jpg", "<OD>"), Result)
     assert_type(engine.run(picture, "<REGION_TO_OCR>", region=(1, 2, 3, 4), num_beams=1, scores=True), florence2.Result)
     assert_type(engine.run_many(b"", ["<OD>", "<CAPTION>"], max_new_tokens=5), list[Result])

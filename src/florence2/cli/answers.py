@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from florence2.cli.pictures import Picture
     from florence2.engine.engine import Engine
     from florence2.results import Result
+    from florence2.tasks.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -120,20 +121,20 @@ def _note_end(ended: dict[int, float], index: int, _: Future[Result]) -> None:
 
 def _submit(engine: Engine, picture: Image.Image, questions: Sequence[Question], options: dict[str, Any]) -> _Pending:
     """All questions about one picture in the engine's queue; a region outside of the picture is an error at once."""
-    prompts = [_in_one(question, picture.size, options["allow_unknown_tag"]) for question in questions]
-    valid = [prompt for prompt in prompts if isinstance(prompt, str)]
+    prompts = [_bound(question, picture.size, options["allow_unknown_tag"]) for question in questions]
+    valid = [prompt for prompt in prompts if not isinstance(prompt, InvalidRegion)]
     started = time.perf_counter()
     submitted = iter(engine.submit_many(picture, valid, **options) if valid else ())
-    return _Pending([next(submitted) if isinstance(prompt, str) else _failed(prompt) for prompt in prompts], started)
+    return _Pending([_failed(prompt) if isinstance(prompt, InvalidRegion) else next(submitted) for prompt in prompts], started)
 
 
-def _in_one(question: Question, image_size: tuple[int, int], allow_unknown_tag: bool) -> str | InvalidRegion:
-    """The question as one prompt for a picture of this size, or what is wrong with its region there."""
-    from florence2.tasks.prompt import prompt_in_one
+def _bound(question: Question, image_size: tuple[int, int], allow_unknown_tag: bool) -> Prompt | InvalidRegion:
+    """The prompt for a picture of this size, or what is wrong with its region there."""
+    from florence2.tasks.prompt import build_prompt
 
     text, region = question.text, question.region
     try:
-        return prompt_in_one(question.prompt, text=text, region=region, image_size=image_size, allow_unknown_tag=allow_unknown_tag)
+        return build_prompt(question.prompt, text=text, region=region, image_size=image_size, allow_unknown_tag=allow_unknown_tag)
     except InvalidRegion as error:
         return error
 

@@ -124,7 +124,7 @@ def _check(question: Question, allow_unknown_tag: bool) -> None:
     Raises:
         InvalidRequest: in the words of the command line.
     """
-    from florence2.tasks.prompt import ENDLESS, build_prompt
+    from florence2.tasks.prompt import parse_prompt
 
     tags = [tag for tag in TASKS if tag in question.prompt]
     if len(tags) == 1 and TASKS[tags[0]].needs is None and question.prompt != tags[0]:
@@ -135,7 +135,7 @@ def _check(question: Question, allow_unknown_tag: bool) -> None:
             field="prompt",
         )
     try:
-        build_prompt(question.prompt, text=question.text, region=question.region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag)
+        parse_prompt(question.prompt, text=question.text, region=question.region, allow_unknown_tag=allow_unknown_tag)
     except InvalidRequest as error:
         message = re.sub(r"^(prompt|text|region) must", r"--\1 must", error.message)
         message = message.replace("send one request per task", "give each an option of its own: --task or --prompt")

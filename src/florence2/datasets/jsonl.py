@@ -19,7 +19,7 @@ from florence2.datasets.pictures import Pictures, Size
 from florence2.datasets.record import DataSet, Picture, Problem, Record, make_record, with_boxes
 from florence2.datasets.round_trip import at_the_edge, grammar_of
 from florence2.errors import DatasetError, Florence2Error
-from florence2.tasks.prompt import prompt_in_one, shortened
+from florence2.tasks.prompt import build_prompt, shortened
 
 AT_THE_EDGE = "records with <loc_1000>, which was read as <loc_999>"
 Entry = tuple[str, Callable[[], Any]]
@@ -69,7 +69,7 @@ class JsonlReader:
         size = self.pictures.size(picture)
         beside = {name: fields[name] for name in ("text", "region") if fields.get(name) is not None}
         if beside:  # as in requests
-            prompt = prompt_in_one(prompt, **beside, image_size=size, allow_unknown_tag=self.own_tags)
+            prompt = build_prompt(prompt, **beside, image_size=size, allow_unknown_tag=self.own_tags).inline
         if fields.get("objects") is not None:
             record = self._objects(where, picture, size, prompt, fields["objects"])
         else:

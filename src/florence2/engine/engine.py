@@ -29,14 +29,15 @@ from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, Requ
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens
 from florence2.engine.threads import FreeCores, bound_threads
-from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt, PromptTooLong
+from florence2.engine.tokenized_prompt import TokenizedPrompt, parsed, tokenize
+from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
 from florence2.sources import Source, remember
 from florence2.tasks.answer import interpret
-from florence2.tasks.prompt import ENDLESS, Prompt, Region, build_prompt, shortened
+from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
@@ -55,6 +56,9 @@ DEFAULT_IMAGE_CACHE_BYTES = 134217728
 # A CPU is busy with one image; a GPU takes several in little more than the time of one.
 IMAGES_PER_PASS = {"cpu": 1}
 DEFAULT_IMAGES_PER_PASS = 8
+
+AnyPrompt = str | Prompt | TokenizedPrompt
+"""What a request takes as its prompt: as a user writes it, parsed, or parsed and tokenized."""
 
 
 def load(
@@ -174,8 +178,6 @@ class Engine:
         vision = checkpoint.config.vision
         self._num_image_tokens = vision.num_image_tokens(checkpoint.image.height, checkpoint.image.width)
 
-    load = staticmethod(load)
-
     @property
     def num_beams(self) -> int:
         """How many beams a request searches with that does not say so itself."""
@@ -192,7 +194,13 @@ class Engine:
         return usable_positions(self.checkpoint.config.text, self.device) - self._num_image_tokens
 
     def run(
-        self, image: ImageInput, prompt: str, *, text: str | None = None, region: Region | None = None, **options: Unpack[RequestOptions]
+        self,
+        image: ImageInput,
+        prompt: AnyPrompt,
+        *,
+        text: str | None = None,
+        region: Region | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Result:
         """The answer to one prompt about one image; waits for it.
 
@@ -200,18 +208,24 @@ class Engine:
         """
         return self._wait([self.submit(image, prompt, text=text, region=region, **options)])[0]
 
-    def run_many(self, image: ImageInput, prompts: Sequence[str], **options: Unpack[RequestOptions]) -> list[Result]:
+    def run_many(self, image: ImageInput, prompts: Sequence[AnyPrompt], **options: Unpack[RequestOptions]) -> list[Result]:
         """The answers to several prompts about one image, in their order; the image is encoded once.
 
         Args:
             image: as in ``submit``.
-            prompts: tags (with their text or region behind them, where they need one) or free texts.
+            prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
             options: those of ``RequestOptions``, for all prompts.
         """
         return self._wait(self.submit_many(image, prompts, **options))
 
     def submit(
-        self, image: ImageInput, prompt: str, *, text: str | None = None, region: Region | None = None, **options: Unpack[RequestOptions]
+        self,
+        image: ImageInput,
+        prompt: AnyPrompt,
+        *,
+        text: str | None = None,
+        region: Region | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Future[Result]:
         """The answer to one prompt about one image, as a future.
 
@@ -220,7 +234,8 @@ class Engine:
 
         Args:
             image: a path, the bytes of an image file, a Pillow image, or an RGB array (uint8, ``[height, width, 3]``).
-            prompt: a task's tag such as "<OD>", or a free text.
+            prompt: a task's tag such as "<OD>", or a free text; or one that is parsed (``tasks.parse_prompt``) or prepared
+                (``prepare``) already, which then holds its text or region.
             text: what a task with a text is about.
             region: what a task with a region is about: x1, y1, x2, y2 in pixels of the image, or four ``<loc_…>`` tokens.
             options: those of ``RequestOptions``.
@@ -231,12 +246,12 @@ class Engine:
         """
         return self._submit(image, [(prompt, text, region)], options)[0]
 
-    def submit_many(self, image: ImageInput, prompts: Sequence[str], **options: Unpack[RequestOptions]) -> list[Future[Result]]:
+    def submit_many(self, image: ImageInput, prompts: Sequence[AnyPrompt], **options: Unpack[RequestOptions]) -> list[Future[Result]]:
         """One future for each of several prompts about one image, which is encoded once.
 
         Args:
             image: as in ``submit``.
-            prompts: tags (with their text or region behind them, where they need one) or free texts.
+            prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
             options: those of ``RequestOptions``, for all prompts.
 
         Raises:
@@ -247,11 +262,13 @@ class Engine:
             raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
         return self._submit(image, [(prompt, None, None) for prompt in prompts], options)
 
-    def check_length(self, prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> None:
-        """Refuse a prompt that is too long for this model, before any image is read.
+    def prepare(
+        self, prompt: str | Prompt, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False
+    ) -> TokenizedPrompt:
+        """The prompt parsed and tokenized, before there is an image; ``run`` and ``submit`` take it in the prompt's place.
 
         Args:
-            prompt: as in ``submit``.
+            prompt: a task's tag, a free text, or a parsed prompt.
             text: as in ``submit``.
             region: as in ``submit``; whether it lies inside the image is seen with the image.
             allow_unknown_tag: as in ``RequestOptions``.
@@ -259,9 +276,14 @@ class Engine:
         Raises:
             PromptTooLong: more tokens than the encoder has room for.
             InvalidRequest: the prompt, text or region is wrong.
+            EngineClosed: the engine was loaded in another process.
         """
         self._scheduler.check_process()
-        self._tokenize(build_prompt(prompt, text=text, region=region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag))
+        return self._prepared(prompt, text, region, allow_unknown_tag)
+
+    def check_length(self, prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> None:
+        """Refuse a prompt that is wrong or too long for this model, before any image is read; arguments and errors as in ``prepare``."""
+        self.prepare(prompt, text=text, region=region, allow_unknown_tag=allow_unknown_tag)
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end. Closing again does nothing.
@@ -285,7 +307,7 @@ class Engine:
         raise TypeError("an engine can't be copied or sent to another process (its model lives in this one): load one there")
 
     def _submit(
-        self, image: ImageInput, asked: Sequence[tuple[str, str | None, Region | None]], options: RequestOptions
+        self, image: ImageInput, asked: Sequence[tuple[AnyPrompt, str | None, Region | None]], options: RequestOptions
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
@@ -295,15 +317,12 @@ class Engine:
         source: Source | None = remember(image, flags["auto_orient"])
         picture = read_image(image, auto_orient=flags["auto_orient"])
         source = source if flags["keep_image"] else source.without_image()
-        prompts = [
-            build_prompt(prompt, text=text, region=region, image_size=picture.size, allow_unknown_tag=flags["allow_unknown_tag"])
-            for prompt, text, region in asked
-        ]
-        prompt_ids = [self._tokenize(prompt) for prompt in prompts]
+        prompts = [self._prepared(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
+        prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
         resized = resize(picture, self.checkpoint.image)
         shared = self._images.share(resized, partial(normalise, resized, self.checkpoint.image))
         requests: list[Request[Result]] = []
-        for prompt, ids in zip(prompts, prompt_ids, strict=True):
+        for prompt, ids in zip((tokenized.prompt for tokenized in prompts), prompt_ids, strict=True):
             answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
             locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
             search = start_search(generation, self._special, locations)
@@ -342,16 +361,19 @@ class Engine:
             )
         return generation, flags
 
-    def _tokenize(self, prompt: Prompt) -> list[int]:
-        """The prompt's ids, as many as the encoder has room for."""
-        prompt_ids = self.tokenizer.encode(prompt.sentence)
-        if len(prompt_ids) > self.max_prompt_tokens:
-            raise PromptTooLong(
-                f"the prompt is too long: it has {len(prompt_ids)} tokens, and beside the image's {self._num_image_tokens} there is "
-                f"room for {self.max_prompt_tokens}; shorten its text",
-                field="text" if prompt.tag else "prompt",
-            )
-        return prompt_ids
+    def _prepared(self, prompt: AnyPrompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> TokenizedPrompt:
+        """The prompt with its ids; one that this engine has prepared is returned as it is."""
+        if isinstance(prompt, TokenizedPrompt):
+            parsed(prompt.prompt, text, region, allow_unknown_tag)
+            if prompt.tokenizer is self.tokenizer:
+                return prompt
+            prompt = prompt.prompt
+        return tokenize(
+            parsed(prompt, text, region, allow_unknown_tag),
+            self.tokenizer,
+            max_tokens=self.max_prompt_tokens,
+            num_image_tokens=self._num_image_tokens,
+        )
 
     def _wait(self, futures: list[Future[Result]]) -> list[Result]:
         """The results of ``futures``; whoever stops waiting, or meets an error, leaves none of them running."""

@@ -14,10 +14,10 @@ from florence2.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
     from florence2.tasks.answer import interpret, parse
-    from florence2.tasks.prompt import Prompt, build_prompt, expand_prompt
+    from florence2.tasks.prompt import Prompt, build_prompt, expand_prompt, parse_prompt
     from florence2.tasks.tokenizer import Tokenizer
 
-__all__ = ["TASKS", "Prompt", "Task", "Tokenizer", "build_prompt", "expand_prompt", "interpret", "parse"]
+__all__ = ["TASKS", "Prompt", "Task", "Tokenizer", "build_prompt", "expand_prompt", "interpret", "parse", "parse_prompt"]
 
 _LAZY = {
     "Prompt": "prompt",
@@ -26,6 +26,7 @@ _LAZY = {
     "expand_prompt": "prompt",
     "interpret": "answer",
     "parse": "answer",
+    "parse_prompt": "prompt",
 }
 
 

@@ -1,8 +1,8 @@
 """From what a caller asks to the sentence that the model sees.
 
 In: a prompt (a tag, a tag with its text or region behind it, or free text), and the text or region where they are given
-apart. Out: a :class:`Prompt`, checked, so that nothing behind this line meets a caller's mistake. It knows the table of
-tasks and no token ids.
+apart. Out: a ``Prompt``, parsed once: whatever is wrong with the words is refused here, and whether a region in pixels lies
+inside its image when the prompt is bound to the image's size. It knows the table of tasks and no token ids.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import math
 import numbers
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from florence2.errors import InvalidPrompt, InvalidRegion, UnknownTask
 from florence2.results import Kind
 from florence2.tasks.coordinates import check_image_size, quantize
 from florence2.tasks.naming import TAG_LIKE, meant_tag, tag_named
 from florence2.tasks.table import TASKS, Task
-from florence2.tasks.vocabulary import ADDED_TOKENS, STRUCTURAL, location_token
+from florence2.tasks.vocabulary import ADDED_TOKENS, NUM_BINS, STRUCTURAL, location_token
 
 Region = str | Sequence[float]
 
-# An image size that every region fits into, for checking a prompt before its image is there.
-ENDLESS = (10**9, 10**9)
+UNBOUND_REGION = 4 * location_token(0)
+"""What a sentence holds in place of a region in pixels until the image's size is known: as many tokens as there will be."""
+
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
 _LONGEST_TAG = 20  # in a message, which lists all tags besides
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
@@ -32,44 +33,77 @@ _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
 
 @dataclass(frozen=True)
 class Prompt:
-    """A checked prompt.
+    """A parsed prompt.
 
     Attributes:
         task_key: The one key of the answer's dictionary: the tag, or for free text everything up to the first ``>`` and a ``>``.
         tag: The task's tag, or None for free text.
         sentence: What the tokenizer gets.
         kind: What the result will hold.
+        argument: The task's text, or its region as location tokens; empty where the task needs neither.
+        region: A region in pixels that is not bound to an image yet: ``sentence`` and ``argument`` hold ``UNBOUND_REGION`` in its
+            place. None for every other prompt.
     """
 
     task_key: str
     tag: str | None
     sentence: str
     kind: Kind
+    argument: str = ""
+    region: tuple[float, ...] | None = None
+
+    @property
+    def inline(self) -> str:
+        """The prompt as one string: the tag with its text or region behind it, or the free text."""
+        return self.sentence if self.tag is None else self.tag + self.argument
+
+    def region_bins(self, image_size: Sequence[int]) -> list[int]:
+        """The location bins of the unbound region in an image of this size: four, or none where no region is to be bound.
+
+        Args:
+            image_size: Width and height in pixels.
+
+        Raises:
+            InvalidRegion: The region is not inside the image.
+            InvalidOption: ``image_size`` is not two whole numbers of at least 1.
+        """
+        if self.region is None:
+            return []
+        width, height = check_image_size(image_size)
+        x1, y1, x2, y2 = pixels = tuple(_at_the_edge(value, (width, height)[index % 2]) for index, value in enumerate(self.region))
+        if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
+            raise _corner_error(pixels)
+        if not (x2 <= width and y2 <= height):
+            raise InvalidRegion(f"a region is x1, y1, x2, y2 inside its image of {width} x {height} pixels; got {pixels}", field="region")
+        return quantize(pixels, (width, height))
+
+    def bind(self, image_size: Sequence[int]) -> Prompt:
+        """The prompt for an image of this size: a region in pixels becomes location tokens; any other prompt is returned as it is.
+
+        Arguments and errors are those of ``region_bins``.
+        """
+        bins = self.region_bins(image_size)
+        if not bins:
+            return self
+        tokens = "".join(map(location_token, bins))
+        return replace(self, sentence=self.sentence.replace(UNBOUND_REGION, tokens), argument=tokens, region=None)
 
 
-def build_prompt(
-    prompt: str,
-    *,
-    text: str | None = None,
-    region: Region | None = None,
-    image_size: Sequence[int] | None = None,
-    allow_unknown_tag: bool = False,
-) -> Prompt:
-    """The checked prompt for one request.
+def parse_prompt(prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> Prompt:
+    """The parsed prompt of a request whose image may not be there yet; ``Prompt.bind`` fits its region to the image.
 
     Args:
         prompt: A tag, a tag and its text or ``<loc_…>`` region, or free text, which goes to the model as it is.
         text: The text of a task that needs one, when it does not stand in ``prompt``.
         region: Four pixels x1, y1, x2, y2 of the original image (always pixels, never fractions of it), or
             ``<loc_x1><loc_y1><loc_x2><loc_y2>``. What lies less than a pixel outside the image counts as its edge.
-        image_size: Width and height in pixels; needed for a region in pixels.
         allow_unknown_tag: Let a prompt pass as free text although it begins like a tag that is none of the fifteen, or is the name of
             one: the own tags and prompts of fine-tuned checkpoints.
 
     Raises:
         UnknownTask: The prompt begins with a tag that is none of the fifteen, or is a tag whose brackets are missing or escaped.
         InvalidPrompt: Text or region missing, given twice or not wanted; more than one tag; tokens that frame the input.
-        InvalidRegion: The region is not a box inside the image.
+        InvalidRegion: The region is no box of any image.
     """
     _check_text(prompt, "prompt")
     if text is not None:
@@ -83,12 +117,42 @@ def build_prompt(
     inline = prompt.replace(task.tag, "").strip()
     if task.needs is None:
         _refuse_additions(task, prompt, text, region)
-        sentence = task.template
-    elif task.needs == "text":
-        sentence = task.template.format(text=_task_text(task, inline, text, region))
-    else:
-        sentence = task.template.format(region=_task_region(task, inline, text, region, image_size))
-    return Prompt(task.tag, task.tag, sentence, task.kind)
+        return Prompt(task.tag, task.tag, task.template, task.kind)
+    if task.needs == "text":
+        argument = _task_text(task, inline, text, region)
+        return Prompt(task.tag, task.tag, task.template.format(text=argument), task.kind, argument)
+    found = _task_region(task, inline, text, region)
+    tokens, pixels = (found, None) if isinstance(found, str) else (UNBOUND_REGION, found)
+    return Prompt(task.tag, task.tag, task.template.format(region=tokens), task.kind, tokens, pixels)
+
+
+def build_prompt(
+    prompt: str,
+    *,
+    text: str | None = None,
+    region: Region | None = None,
+    image_size: Sequence[int] | None = None,
+    allow_unknown_tag: bool = False,
+) -> Prompt:
+    """The prompt for one request: parsed, and bound to its image's size.
+
+    Args:
+        prompt: As in ``parse_prompt``, and so are ``text``, ``region`` and ``allow_unknown_tag``.
+        text: The text of a task that needs one.
+        region: The region of a task that needs one.
+        image_size: Width and height in pixels; needed for a region in pixels.
+        allow_unknown_tag: Let a tag that is none of the fifteen pass as free text.
+
+    Raises:
+        InvalidRequest: As in ``parse_prompt`` (``UnknownTask``, ``InvalidPrompt``, ``InvalidRegion``).
+        InvalidRegion: The region is not a box inside the image, or is in pixels and ``image_size`` is None.
+    """
+    parsed = parse_prompt(prompt, text=text, region=region, allow_unknown_tag=allow_unknown_tag)
+    if parsed.region is None:
+        return parsed
+    if image_size is None:
+        raise InvalidRegion("a region in pixels needs the image's size; give image_size=(width, height)", field="region")
+    return parsed.bind(image_size)
 
 
 def expand_prompt(
@@ -99,45 +163,9 @@ def expand_prompt(
     image_size: Sequence[int] | None = None,
     allow_unknown_tag: bool = False,
 ) -> str:
-    """The sentence that the model sees; arguments and errors as in :func:`build_prompt`."""
+    """The sentence that the model sees; arguments and errors as in ``build_prompt``."""
     built = build_prompt(prompt, text=text, region=region, image_size=image_size, allow_unknown_tag=allow_unknown_tag)
     return built.sentence
-
-
-def prompt_in_one(
-    prompt: str,
-    *,
-    text: str | None = None,
-    region: Region | None = None,
-    image_size: Sequence[int] | None = None,
-    allow_unknown_tag: bool = False,
-) -> str:
-    """The prompt with its text or region behind its tag, checked; arguments and errors as in `build_prompt`."""
-    build_prompt(prompt, text=text, region=region, image_size=image_size, allow_unknown_tag=allow_unknown_tag)
-    return prompt + (text or "") + ("" if region is None else region_tokens(region, image_size))
-
-
-def region_tokens(region: Region, image_size: Sequence[int] | None) -> str:
-    """The region as four location tokens.
-
-    Raises:
-        InvalidRegion: Neither four ``<loc_…>`` tokens nor four pixels x1 ≤ x2, y1 ≤ y2 inside the image.
-    """
-    if isinstance(region, str):
-        if not _LOCATIONS.fullmatch(region.strip()):
-            raise _region_error(region)
-        return region.strip()
-    pixels = _pixels(region)
-    if image_size is None:
-        raise InvalidRegion("a region in pixels needs the image's size; give image_size=(width, height)", field="region")
-    width, height = check_image_size(image_size)
-    pixels = tuple(_at_the_edge(value, (width, height)[index % 2]) for index, value in enumerate(pixels))
-    x1, y1, x2, y2 = pixels
-    if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
-        raise InvalidRegion(f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 and 0 ≤ y1 ≤ y2; got {pixels}", field="region")
-    if not (x2 <= width and y2 <= height):
-        raise InvalidRegion(f"a region is x1, y1, x2, y2 inside its image of {width} x {height} pixels; got {pixels}", field="region")
-    return "".join(location_token(index) for index in quantize(pixels, (width, height)))
 
 
 def _check_text(value: object, field: str) -> None:
@@ -213,7 +241,8 @@ def _task_text(task: Task, inline: str, text: str | None, region: Region | None)
     return wanted
 
 
-def _task_region(task: Task, inline: str, text: str | None, region: Region | None, image_size: Sequence[int] | None) -> str:
+def _task_region(task: Task, inline: str, text: str | None, region: Region | None) -> str | tuple[float, ...]:
+    """The region as four location tokens, or as four pixels that may lie in an image."""
     if text is not None:
         raise InvalidPrompt(f"{task.tag} takes a region and no text; leave text out or give region=", field="text")
     if inline and region is not None:
@@ -224,7 +253,11 @@ def _task_region(task: Task, inline: str, text: str | None, region: Region | Non
             f"{task.tag} needs a region: four pixels in region=(x1, y1, x2, y2), or {task.tag}<loc_x1><loc_y1><loc_x2><loc_y2>",
             field="region",
         )
-    return region_tokens(wanted, image_size)
+    if not isinstance(wanted, str):
+        return _pixels(wanted)
+    if not _LOCATIONS.fullmatch(wanted.strip()):
+        raise _region_error(wanted)
+    return wanted.strip()
 
 
 def _pixels(region: Sequence[float]) -> tuple[float, ...]:
@@ -235,7 +268,11 @@ def _pixels(region: Sequence[float]) -> tuple[float, ...]:
         raise _region_error(region) from None
     if len(values) != 4 or not all(_is_finite_number(value) for value in values):
         raise _region_error(region)
-    return tuple(int(value) if isinstance(value, numbers.Integral) else float(value) for value in values)
+    x1, y1, x2, y2 = pixels = tuple(int(value) if isinstance(value, numbers.Integral) else float(value) for value in values)
+    # At an image's edge less than a pixel is forgiven, whatever the image's size.
+    if min(x1, y1) <= -1 or x1 - x2 >= 1 or y1 - y2 >= 1:
+        raise _corner_error(pixels)
+    return pixels
 
 
 def _at_the_edge(value: float, side: int) -> float:
@@ -248,10 +285,14 @@ def _is_finite_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _corner_error(pixels: tuple[float, ...]) -> InvalidRegion:
+    return InvalidRegion(f"a region is x1, y1, x2, y2 in pixels with 0 ≤ x1 ≤ x2 and 0 ≤ y1 ≤ y2; got {pixels}", field="region")
+
+
 def _region_error(region: object) -> InvalidRegion:
     return InvalidRegion(
-        "a region is four numbers x1, y1, x2, y2 in pixels, or four tokens <loc_x1><loc_y1><loc_x2><loc_y2> with bins 0 to 999; "
-        f"got {shortened(region)}",
+        "a region is four numbers x1, y1, x2, y2 in pixels, or four tokens <loc_x1><loc_y1><loc_x2><loc_y2> with bins 0 to "
+        f"{NUM_BINS - 1}; got {shortened(region)}",
         field="region",
     )
 

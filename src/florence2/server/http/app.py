@@ -164,8 +164,8 @@ class _Borrowed:
     def __init__(self, engine: AnsweringEngine) -> None:
         self.submit = engine.submit
         self.submit_many = engine.submit_many
-        # A simple stand-in for an engine need not know how long prompts may be, nor how it searches.
-        self.check_length = getattr(engine, "check_length", lambda *_, **__: None)
+        # A simple stand-in for an engine need not tokenize ahead, nor know how it searches.
+        self.prepare = getattr(engine, "prepare", lambda prompt: prompt)
         self.num_beams = getattr(engine, "num_beams", 1)
 
     def close(self, *, cancel: bool = False) -> None:

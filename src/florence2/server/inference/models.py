@@ -25,6 +25,7 @@ from florence2.server.http.shutdown import in_thread
 from florence2.server.inference.model_names import FOREIGN_IDS, name_adapters, name_models
 from florence2.server.roboflow.schemas import LoadedModelEntry, Registry
 from florence2.server.settings import Settings
+from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
 
 logger = logging.getLogger(__name__)
@@ -38,18 +39,22 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 
 
 class AnsweringEngine(Protocol):
-    """What the server needs of an engine; ``florence2.engine.engine.Engine`` is one."""
+    """What the server needs of an engine; ``florence2.engine.engine.Engine`` is one.
 
-    def submit(self, image: Any, prompt: str, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
-        """The answer to one prompt, as a future."""
+    A prompt is parsed at the door (``tasks.parse_prompt``), prepared once the model is there, and submitted with each image as it was
+    prepared: nothing is parsed or tokenized twice, and what is wrong with it is known before an image is fetched.
+    """
+
+    def prepare(self, prompt: Prompt) -> Any:
+        """The prompt as ``submit`` and ``submit_many`` take it; refused if it is too long for the model."""
         ...
 
-    def submit_many(self, image: Any, prompts: Sequence[str], **options: Any) -> list[Future[Result]]:
-        """One future for each of several prompts about one image."""
+    def submit(self, image: Any, prompt: Any, **options: Any) -> Future[Result]:
+        """The answer to one prepared prompt, as a future."""
         ...
 
-    def check_length(self, prompt: str, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> None:
-        """Refuse a prompt that is too long for the model, before any image is read."""
+    def submit_many(self, image: Any, prompts: Sequence[Any], **options: Any) -> list[Future[Result]]:
+        """One future for each of several prepared prompts about one image."""
         ...
 
     def close(self, *, cancel: bool = False) -> None:

@@ -36,7 +36,7 @@ from florence2.server.roboflow.schemas import (
     RawAnswer,
 )
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import ENDLESS, build_prompt, prompt_in_one
+from florence2.tasks.prompt import Prompt, parse_prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -203,7 +203,7 @@ def _check_lengths(asked: InferRequest, engine: AnsweringEngine) -> None:
     """Refuse prompts that are too long for the model; an entry of ``prompts`` is named by its index."""
     for index, prompt in enumerate(prompts_of(asked)):
         with _named(index if asked.prompts is not None else None):
-            engine.check_length(prompt.prompt, text=prompt.text, region=prompt.region, allow_unknown_tag=asked.allow_unknown_tag)
+            engine.prepare(parse_prompt(prompt.prompt, text=prompt.text, region=prompt.region, allow_unknown_tag=asked.allow_unknown_tag))
 
 
 @contextmanager
@@ -221,7 +221,7 @@ def _check_prompt(prompt: PromptField, index: int | None, allow_unknown_tag: boo
         length = len(prompt.prompt) + len(prompt.text or "")
         if length > max_chars:
             raise PromptTooLong(f"a prompt has at most {max_chars} characters here, got {length}; shorten it", field="prompt")
-        build_prompt(prompt.prompt, text=prompt.text, region=prompt.region, image_size=ENDLESS, allow_unknown_tag=allow_unknown_tag)
+        parse_prompt(prompt.prompt, text=prompt.text, region=prompt.region, allow_unknown_tag=allow_unknown_tag)
 
 
 def _read_and_submit(
@@ -245,17 +245,18 @@ def _submit_picture(asked: InferRequest, engine: AnsweringEngine, picture: Image
     if key:  # where none is asked for, all stand on one account
         options["fair_key"] = key
     if asked.prompts is None:
-        return [engine.submit(picture, asked.prompt or "", text=asked.text, region=asked.region, **options)]
-    prompts = [_in_one(prompt, index, picture, asked.allow_unknown_tag) for index, prompt in enumerate(prompts_of(asked))]
+        (prompt,) = prompts_of(asked)
+        return [engine.submit(picture, _bound(prompt, None, picture, asked.allow_unknown_tag), **options)]
+    prompts = [_bound(prompt, index, picture, asked.allow_unknown_tag) for index, prompt in enumerate(prompts_of(asked))]
     return engine.submit_many(picture, prompts, **options)
 
 
-def _in_one(prompt: PromptField, index: int, picture: Image, allow_unknown_tag: bool) -> str:
-    """A prompt with its text or region behind its tag; ``index`` is its place in ``prompts``."""
+def _bound(prompt: PromptField, index: int | None, picture: Image, allow_unknown_tag: bool) -> Prompt:
+    """The prompt for a picture; ``index`` is its index in ``prompts``, None for the only one."""
     with _named(index):
-        return prompt_in_one(
-            prompt.prompt, text=prompt.text, region=prompt.region, image_size=picture.size, allow_unknown_tag=allow_unknown_tag
-        )
+        parsed = parse_prompt(prompt.prompt, text=prompt.text, region=prompt.region, allow_unknown_tag=allow_unknown_tag)
+        parsed.region_bins(picture.size)  # refused by its index if it is not inside
+        return parsed
 
 
 def _cancel_what_came(job: Future[Any]) -> None:
