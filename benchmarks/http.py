@@ -219,7 +219,7 @@ def serve() -> None:
     import uvicorn
     from fastapi.responses import JSONResponse
 
-    from florence2.server.http.app import create_app
+    from florence2.server.app import create_app
     from florence2.server.http.logs import set_up
     from florence2.server.settings import Settings
     from tests.server.fakes import FakeEngine

@@ -1,10 +1,11 @@
 """Work in a thread of its own that nobody waits for when the process ends: what hangs there holds nobody up.
 
-In: a name and work. Out: a future of what comes of it. Knows nothing of what the work is.
+In: a name and work. Out: a future of what comes of it, or the value itself in asyncio. Knows nothing of what the work is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -32,3 +33,10 @@ def in_background(name: str, work: Callable[[], Value]) -> Future[Value]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return outcome
+
+
+async def in_thread(name: str, work: Callable[[], Value]) -> Value:
+    """What the work gives, awaited; done in a new thread as by ``in_background``."""
+    outcome = in_background(name, work)
+    del work  # a frame that still waits would hold it
+    return await asyncio.wrap_future(outcome)

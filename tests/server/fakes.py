@@ -17,7 +17,7 @@ from florence2.engine.request import GenerationOptions
 from florence2.engine.tokenized_prompt import parsed
 from florence2.errors import EngineClosed, PromptTooLong
 from florence2.results import Result
-from florence2.server.http.app import create_app
+from florence2.server.app import create_app
 from florence2.server.inference.models import Loader
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt

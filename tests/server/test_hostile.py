@@ -12,8 +12,8 @@ import pytest
 
 from florence2.server.http.auth import Keys
 from florence2.server.http.logs import FIELDS, TextFormatter
-from florence2.server.http.self_check import run_check
-from florence2.server.http.url_fetch import Fetcher
+from florence2.server.http.url_fetch import make_fetcher
+from florence2.server.self_check import run_check
 from florence2.server.settings import Settings, differing
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
@@ -40,10 +40,10 @@ async def test_deep_region_in_a_form() -> None:
 
 
 async def test_no_cookie_is_kept() -> None:
-    fetcher = Fetcher(Settings())
+    fetcher = make_fetcher(Settings())
     request = httpx2.Request("GET", "https://a.example/x")
-    fetcher._fetcher._client.cookies.extract_cookies(httpx2.Response(200, headers={"set-cookie": "track=1"}, request=request))
-    assert not fetcher._fetcher._client.cookies
+    fetcher._client.cookies.extract_cookies(httpx2.Response(200, headers={"set-cookie": "track=1"}, request=request))
+    assert not fetcher._client.cookies
     await fetcher.close()
 
 
@@ -125,7 +125,7 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
 
 
 def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    from florence2.server.http.app import create_app
+    from florence2.server.app import create_app
     from tests.server.fakes import FakeEngine
 
     caplog.set_level(logging.WARNING, logger="florence2")

@@ -63,9 +63,10 @@ def serve(
 ) -> None:
     """Serve models over HTTP, a drop-in for Roboflow's /infer/lmm."""
     with requires("server", "florence2 serve"):
+        from florence2.server import create_app
         from florence2.server.http.logs import set_up
         from florence2.server.http.process import serve as run
-        from florence2.server.http.self_check import run_check
+        from florence2.server.self_check import run_check
         from florence2.server.settings import differing, notices, parse_assignments, read_settings
 
     flags: dict[str, Any] = {
@@ -87,7 +88,7 @@ def serve(
         return
     for line in unread:
         notify(f"florence2: {line}")
-    run(settings)
+    run(settings, create_app)
 
 
 def _given(**flags: Any) -> dict[str, Any]:

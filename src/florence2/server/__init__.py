@@ -1,8 +1,8 @@
 """The server: the only room that knows HTTP.
 
-``create_app(settings)`` gives the application, ``Settings`` everything that can be set, ``florence2 serve`` both in one. A
-request comes in as JSON, form or raw image; the engine gets pictures and prompts; its answers leave as JSON. Knows nothing
-of tokens or weights.
+``create_app(settings)`` makes the application, ``Settings`` holds everything that can be set, ``florence2 serve`` is both in one.
+``inference`` answers images and prompts and knows no API, ``http`` is what all APIs have in common, ``roboflow`` is the one API that there
+is, and ``app`` puts them together. Knows nothing of tokens or weights.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from florence2.server.http.app import create_app
+    from florence2.server.app import create_app
     from florence2.server.settings import Settings
 
 __all__ = ["Settings", "create_app"]
 
-_MODULE_OF = {"create_app": "florence2.server.http.app", "Settings": "florence2.server.settings"}
+_MODULE_OF = {"create_app": "florence2.server.app", "Settings": "florence2.server.settings"}
 
 
 if not TYPE_CHECKING:  # or every misspelt name would be right to an editor

@@ -7,10 +7,13 @@ with its remedy; ``docs/errors.md`` and the page ``/docs/errors`` are made from 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from florence2 import errors
 from florence2.errors import EngineFailed, Florence2Error, InvalidImage, InvalidPrompt, InvalidRequest, PromptTooLong
+
+Failure = TypeVar("Failure", bound=Florence2Error)
 
 
 class ValidationFailed(InvalidRequest):
@@ -246,9 +249,22 @@ def for_client(error: Exception) -> Florence2Error:
     return Florence2Error(INTERNAL_MESSAGE)
 
 
-def with_field(error: Florence2Error, field: str | None, prefix: str = "") -> Florence2Error:
+def with_field(error: Failure, field: str | None, prefix: str = "") -> Failure:
     """A copy of the error that names another field, its message behind a prefix."""
     return error.with_message(prefix + error.message, field=field)
+
+
+@contextmanager
+def naming(where: str | None) -> Iterator[None]:
+    """Let errors raised within say which of several parts of a request they are about.
+
+    Args:
+        where: the part, such as "prompts[1]"; None: there is one only, and errors stay as they are.
+    """
+    try:
+        yield
+    except Florence2Error as error:
+        raise (error if where is None else with_field(error, f"{where}.{error.field}", f"{where}: ")) from None
 
 
 def as_markdown() -> str:

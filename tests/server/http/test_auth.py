@@ -10,8 +10,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from florence2.errors import InvalidOption
+from florence2.server.http import health, pages
 from florence2.server.http.auth import OPEN_PATHS, Keys
-from florence2.server.roboflow.routes import router
+from florence2.server.roboflow import API
 from florence2.server.settings import Settings
 from tests.server.fakes import FakeEngine, body, client_of, image_bytes
 
@@ -77,11 +78,12 @@ async def test_headers_can_be_switched_off() -> None:
 
 async def test_every_route_but_the_open_ones_asks_for_a_key() -> None:
     async with client_of(api_keys=GOOD) as client:
-        routes = [(route.path, method) for route in router.routes if isinstance(route, APIRoute) for method in route.methods or ()]
+        all_routes = [*API.router.routes, *health.router.routes, *pages.router.routes]
+        routes = [(route.path, method) for route in all_routes if isinstance(route, APIRoute) for method in route.methods or ()]
         assert len(routes) >= 12
         for path, method in [*routes, ("/openapi.json", "GET"), ("/unknown", "GET"), ("/unknown", "POST"), ("/model/other", "POST")]:
             response = await client.request(method, path.replace("{model_id:path}", "florence-2-base"), json={})
-            assert (response.status_code == 401) == (path not in OPEN_PATHS), (method, path, response.text)
+            assert (response.status_code == 401) == (path not in OPEN_PATHS | API.open_paths), (method, path, response.text)
 
 
 @pytest.mark.parametrize("path", ["//metrics", "/docs/../metrics", "/docs/other", "/info/", "/Info", "/metrics?x=/info", "/%2e%2e/info"])

@@ -11,7 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from florence2.server.http.json_body import MAX_STRUCTURE, parse_object, shown_key
+from florence2.server.http.json_body import MAX_STRUCTURE, parse_object
+from florence2.server.roboflow.body_key import shown_key
 from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
 
 pytestmark = pytest.mark.anyio

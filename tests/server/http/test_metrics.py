@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from florence2.server.http.logs import FIELDS, JsonFormatter, TextFormatter
-from florence2.server.http.metrics import task_label
+from florence2.server.inference.observer import task_label
 from tests.server.fakes import FakeEngine, body, client_of, image_field
 
 pytestmark = pytest.mark.anyio

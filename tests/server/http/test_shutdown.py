@@ -16,7 +16,6 @@ import httpx2
 import pytest
 
 from florence2 import background
-from florence2.server.http import shutdown as ending
 from tests.server.fakes import body
 from tests.server.process import Server, start_server
 
@@ -139,7 +138,7 @@ def test_a_thread_frees_what_it_worked_on_before_it_is_done(monkeypatch: pytest.
             time.sleep(0.2)  # whoever waits goes on first
 
     async def close_one() -> list[str]:
-        await ending.in_thread("closer", partial(Engine().close))
+        await background.in_thread("closer", partial(Engine().close))
         return list(freed)
 
     monkeypatch.setattr(background, "Future", SlowFuture)

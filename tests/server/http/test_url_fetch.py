@@ -18,7 +18,10 @@ import pytest
 from florence2 import url_policy
 from florence2.errors import InvalidImage
 from florence2.server.errors import ImageTooLarge
-from florence2.server.http.url_fetch import CAUSE, Fetcher
+from florence2.server.http.url_fetch import make_fetcher
+from florence2.server.roboflow import image_field
+from florence2.server.roboflow.refusals import CAUSE
+from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of, image_bytes
@@ -154,9 +157,11 @@ def part_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def fetch(url: object, **settings: Any) -> bytes:
-    fetcher = Fetcher(Settings(**settings))
+    fetcher = make_fetcher(Settings(**settings))
     try:
-        return await fetcher.fetch(url)
+        found = await image_field.fetch(ImageField(type="url", value=url), fetcher)
+        assert isinstance(found, bytes)
+        return found
     finally:
         await fetcher.close()
 

@@ -56,9 +56,9 @@ async def test_body_that_trickles_in() -> None:
         client.timeout = httpx2.Timeout(10)
         headers = {"Content-Type": "application/json"}
         call = asyncio.create_task(client.post("/infer/lmm", content=slowly(), headers=headers))
-        admission = client.app.state.service.admission  # type: ignore[attr-defined]
-        await until(lambda: admission.taken == 1)
-        await until(lambda: admission.taken == 0)
+        admission = client.app.state.server.admission  # type: ignore[attr-defined]
+        await until(lambda: admission.num_slots == 1)
+        await until(lambda: admission.num_slots == 0)
         call.cancel()
 
 
@@ -97,19 +97,19 @@ async def test_images_and_prompts_count() -> None:
         await until(lambda: len(engine.futures) == 6)
         engine.release()
         assert (await call).status_code == (await fits).status_code == 200
-        assert client.app.state.service.admission.taken == 0  # type: ignore[attr-defined]
+        assert client.app.state.server.admission.num_slots == 0  # type: ignore[attr-defined]
 
 
 def test_a_request_larger_than_the_bound_passes_alone() -> None:
     admission = Admission(Settings(max_requests=3))
-    with admission.enter("") as entry:
-        entry.grow(9)
+    with admission.enter("") as permit:
+        permit.grow(9)
         with pytest.raises(Overloaded), admission.enter(""):
             pass
-    assert admission.taken == 0
-    with admission.enter(""), admission.enter("") as entry, pytest.raises(Overloaded):
-        entry.grow(3)
-    assert admission.taken == 0
+    assert admission.num_slots == 0
+    with admission.enter(""), admission.enter("") as permit, pytest.raises(Overloaded):
+        permit.grow(3)
+    assert admission.num_slots == 0
 
 
 async def test_one_key_can_not_take_all_places() -> None:
@@ -165,7 +165,7 @@ async def test_who_leaves_frees_the_engine() -> None:
     async with client_of(engine) as client:
         sent = await leave_when(client, content, lambda: len(engine.futures) == 3)
         await until(lambda: all(future.cancelled() for future in engine.futures))
-        assert client.app.state.service.admission.taken == 0  # type: ignore[attr-defined]
+        assert client.app.state.server.admission.num_slots == 0  # type: ignore[attr-defined]
     assert sent[0]["status"] == 499
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from florence2.errors import InvalidOption
 from florence2.server.inference.model_names import name_models
+from florence2.server.roboflow.model_ids import FOREIGN_IDS
 from florence2.server.settings import Settings
 from tests.server.fakes import FakeEngine, body, client_of
 
@@ -51,7 +52,7 @@ def test_three_levels_are_told_apart(root: Path) -> None:
 
 
 def test_a_folder_makes_way_for_an_alias_and_for_a_name_of_the_settings(root: Path) -> None:
-    found = name_models(["x/florence-2-base", "florence-pretrains/3", "a/checkpoint"], {"checkpoint": "owner/name"})
+    found = name_models(["x/florence-2-base", "florence-pretrains/3", "a/checkpoint"], {"checkpoint": "owner/name"}, FOREIGN_IDS)
     assert found == {
         "x/florence-2-base": str(root / "x/florence-2-base"),
         "florence-2-base": "florence-2-base",

@@ -14,6 +14,8 @@ import pytest
 from florence2.errors import DownloadError, InvalidOption, ModelNotFound
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.models import Models
+from florence2.server.roboflow.answers import registry
+from florence2.server.roboflow.model_ids import FOREIGN_IDS
 from florence2.server.settings import Settings
 from tests.server.fakes import FakeEngine, body, client_of
 
@@ -40,7 +42,7 @@ class FakeLoader:
 
 
 def models_of(loader: FakeLoader | None = None, **settings: Any) -> Models:
-    return Models(Settings(**settings), loader or FakeLoader())
+    return Models(Settings(**settings), loader or FakeLoader(), api_ids=FOREIGN_IDS)
 
 
 @pytest.mark.parametrize("name", ["florence-2-base", "florence-pretrains/1", "florence-pretrains/3", "/florence-pretrains/3/"])
@@ -99,7 +101,7 @@ async def test_loaded_once_for_all_who_wait() -> None:
     assert {id(model) for model, _ in found} == {id(models.loaded[0])}
     assert all(is_cold for _, is_cold in found)
     assert (await models.get("florence-2-base"))[1] is False
-    assert len(models.registry().models) == 1
+    assert len(registry(models).models) == 1
 
 
 async def test_who_leaves_does_not_end_the_loading() -> None:

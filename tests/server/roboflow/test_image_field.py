@@ -12,8 +12,8 @@ from PIL import Image
 
 from florence2.errors import InvalidImage
 from florence2.server.errors import ImageTooLarge
-from florence2.server.http.url_fetch import CAUSE
 from florence2.server.roboflow.image_field import decode_base64, read
+from florence2.server.roboflow.refusals import CAUSE
 from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
 from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field

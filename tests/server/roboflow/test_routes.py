@@ -378,7 +378,7 @@ async def test_draining_refuses_new_requests_only() -> None:
         call = asyncio.create_task(post(client))
         while not engine.futures:
             await asyncio.sleep(0.01)
-        client.app.state.service.admission.is_draining = True  # type: ignore[attr-defined]
+        client.app.state.server.admission.is_draining = True  # type: ignore[attr-defined]
         refused = await post(client)
         state = await client.get("/readiness")
         engine.release()

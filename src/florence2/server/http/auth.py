@@ -17,14 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from florence2.errors import InvalidOption
 from florence2.server.errors import UNAUTHORIZED_MESSAGE, Unauthorized
+from florence2.server.http.api import Api, api_at
 from florence2.server.settings import Settings
 
 OPEN_PATHS = frozenset(
-    {"/", "/info", "/healthz", "/readiness", "/docs", "/docs/errors", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"}
+    {"/", "/healthz", "/readiness", "/docs", "/docs/errors", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"}
 )
-# Known clients put the key into the body of these; their routes look there, by ``Gate.check_body``.
-BODY_PATHS = ("/infer/lmm", "/model/add", "/model/remove")
-KEYED_KINDS = ("application/json", "multipart/form-data")
 MIN_KEY_CHARS = 8
 
 
@@ -50,11 +48,11 @@ class Keys:
         """Whether no key is asked for."""
         return not self._digests
 
-    def name_of(self, key: str | None) -> str | None:
-        """The name by which logs and limits know the key: its place in the list; "" where none is asked for; None: no such key."""
+    def name_of(self, key: object) -> str | None:
+        """The name by which logs and limits know the key, made of its number in the list; "" if none is needed; None: no such key."""
         if self.is_open:
             return ""
-        digest, found = _digest(key or ""), None
+        digest, found = _digest(key if isinstance(key, str) else ""), None
         for number, known in enumerate(self._digests, 1):
             if hmac.compare_digest(digest, known):
                 found = f"key-{number}"
@@ -66,31 +64,37 @@ class Keys:
         Raises:
             Unauthorized: no such key.
         """
-        name = self.name_of(key if isinstance(key, str) else None)
+        name = self.name_of(key)
         if name is None:
             raise Unauthorized(UNAUTHORIZED_MESSAGE, field="api_key")
         return name
 
 
 class Gate:
-    """Middleware that turns away who brings no key or a wrong one, before anything of the body is read.
+    """Middleware that turns away requests with no key or a wrong one, before anything of the body is read.
 
-    A route of ``BODY_PATHS`` is let through without any key if its body is of a kind that can hold one; ``scope["state"]["key_name"]``
-    is then None until the body shows it, or the route has called ``check_body``.
+    A request whose API says that its body may hold a key is let through without one; ``scope["state"]["key_name"]`` is then None until
+    the body shows it, or the route has called ``check_body``.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, apis: Sequence[Api], settings: Settings) -> None:
         self._app = app
         self._keys = keys
+        self._apis = apis
+        self._open_paths = OPEN_PATHS.union(*(api.open_paths for api in apis))
         self._in_header = settings.allow_key_in_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or raise ``Unauthorized``."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open_paths:
             key = self._key_of(scope)
-            waits_for_body = key is None and not self._keys.is_open and _has_body_key(scope)
+            waits_for_body = key is None and not self._keys.is_open and self._may_hold_key(scope)
             scope["state"]["key_name"] = None if waits_for_body else self._keys.check(key)
         await self._app(scope, receive, send)
+
+    def _may_hold_key(self, scope: Scope) -> bool:
+        api = api_at(self._apis, scope["path"])
+        return api is not None and api.may_hold_key(scope)
 
     def _key_of(self, scope: Scope) -> str | None:
         """The key in query or header. An empty one in the query counts as one; ``Bearer`` with nothing behind it does not."""
@@ -115,14 +119,6 @@ def check_body(scope: Scope, keys: Keys, key: object) -> str:
 def content_kind(scope: Scope) -> str:
     """The content type without its parameters."""
     return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _has_body_key(scope: Scope) -> bool:
-    """Whether the body may hold a key."""
-    path = scope["path"]
-    takes = scope["method"] == "POST" and any(path == start or path.startswith(start + "/") for start in BODY_PATHS)
-    # Management has never asked for a content type.
-    return takes and (path.startswith("/model/") or content_kind(scope) in KEYED_KINDS)
 
 
 def _digest(key: str) -> bytes:

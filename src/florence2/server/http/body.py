@@ -7,30 +7,47 @@ In: a request. Out: its body, still of any form. Knows nothing of what bodies me
 from __future__ import annotations
 
 import asyncio
-import re
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from florence2.server.errors import BodyTimedOut, BodyTooLarge
-from florence2.server.http.auth import Keys, content_kind
-from florence2.server.http.json_body import shown_key
-from florence2.server.inference.admission import Entry
+from florence2.server.http.auth import Keys
+from florence2.server.inference.admission import Permit
 from florence2.server.settings import Settings
 
 MIN_BYTES_PER_S = 16 * 2**10
 LOOKED_AT_BYTES = 64 * 2**10  # at most so much of a body is searched for a key while it comes in
-_FORM_KEY = re.compile(rb'\bname="?api_key"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
 
 
-async def receive_body(request: Request, entry: Entry | None, keys: Keys, settings: Settings, max_bytes: int) -> bytes:
+@dataclass(frozen=True)
+class ShownKey:
+    """A key in a body that is still coming in.
+
+    Attributes:
+        value: the key, or whatever stands in its place.
+        is_certain: it is the request's key; otherwise it counts only if it is right.
+    """
+
+    value: object
+    is_certain: bool
+
+
+FindKey = Callable[[Scope, bytes], ShownKey | None]
+"""Finds the key of a request in the beginning of its body."""
+
+
+async def receive_body(request: Request, permit: Permit | None, keys: Keys, find_key: FindKey, settings: Settings, max_bytes: int) -> bytes:
     """The whole body.
 
     Args:
         request: nothing of whose body has been read.
-        entry: what it holds; None: nothing is counted, where bodies are tiny.
-        keys: those that a body may show.
+        permit: what the request holds; None: nothing is counted, where bodies are tiny.
+        keys: the keys that are accepted.
+        find_key: where a body may show its key.
         settings: the times.
         max_bytes: the largest body.
 
@@ -43,7 +60,7 @@ async def receive_body(request: Request, entry: Entry | None, keys: Keys, settin
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes, announced)
-    body, watch = bytearray(), _KeyWatch(request, keys)
+    body, watch = bytearray(), _KeyWatch(request, keys, find_key)
     more = True
     while more:
         message = await _in_time(request, settings, len(body))
@@ -54,10 +71,10 @@ async def receive_body(request: Request, entry: Entry | None, keys: Keys, settin
         if len(body) > max_bytes:
             raise _too_large(max_bytes, "more")
         key = watch.look(body)
-        if entry is not None:
+        if permit is not None:
             if key is not None:
-                entry.identify(key)
-            entry.add_bytes(len(chunk))
+                permit.identify(key)
+            permit.add_bytes(len(chunk))
     return bytes(body)
 
 
@@ -77,32 +94,29 @@ async def _in_time(request: Request, settings: Settings, received: int) -> Messa
 class _KeyWatch:
     """Looks for the key in the beginning of a body, ever more of which is there."""
 
-    def __init__(self, request: Request, keys: Keys) -> None:
-        self._state = request.scope["state"]
-        self._is_form = content_kind(request.scope) == "multipart/form-data"
+    def __init__(self, request: Request, keys: Keys, find_key: FindKey) -> None:
+        self._scope = request.scope
         self._keys = keys
+        self._find_key = find_key
         self._next_look = 1
 
     def look(self, body: bytearray) -> str | None:
         """The name of the key, once the body shows it.
 
         Raises:
-            Unauthorized: a JSON body shows one that is not known.
+            Unauthorized: the body certainly shows one that is not known.
         """
         # Not at every byte that trickles in: only when there is twice as much.
-        if self._state["key_name"] is not None or len(body) < self._next_look:
+        state = self._scope["state"]
+        if state["key_name"] is not None or len(body) < self._next_look:
             return None
         self._next_look = 2 * len(body) if len(body) < LOOKED_AT_BYTES else 2**62
-        beginning = bytes(body[:LOOKED_AT_BYTES])
-        if self._is_form:
-            match = _FORM_KEY.search(beginning)
-            key = match.group(1).decode("utf-8", "replace") if match else None
-            name = self._keys.name_of(key)  # a wrong one may stand in a file: the parsed form decides
-        else:
-            is_shown, key = shown_key(beginning)
-            name = self._keys.check(key) if is_shown else None
+        shown = self._find_key(self._scope, bytes(body[:LOOKED_AT_BYTES]))
+        if shown is None:
+            return None
+        name = self._keys.check(shown.value) if shown.is_certain else self._keys.name_of(shown.value)
         if name is not None:
-            self._state["key_name"] = name
+            state["key_name"] = name
         return name
 
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from florence2.errors import Florence2Error
 from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, as_json
-from florence2.server.inference.admission import MAX_HEAD_BYTES
+from florence2.server.http.middleware import MAX_HEAD_BYTES
 from florence2.server.settings import Settings
 
 # As long as their answer is sent, most clients send on: it is taken in, up to so much.

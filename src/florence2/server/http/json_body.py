@@ -1,13 +1,12 @@
 """JSON bodies, read within bounds.
 
 Parsing holds the interpreter's lock, in a thread too, and what comes of it can take a hundred times the memory of the text. So the
-characters that make values (brackets, commas, colons) are counted first, which takes milliseconds; base64 holds none of them.
-``shown_key`` finds the key at the beginning of a body that is not there yet. Knows nothing of fields but ``api_key``.
+characters that make values (brackets, commas, colons) are counted first, which takes milliseconds; base64 holds none of them. Knows
+nothing of fields.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic_core import from_json
@@ -18,10 +17,6 @@ MAX_STRUCTURE = 100_000
 """Brackets, commas and colons in a body: parsed in 20 ms, and ten times what the largest sensible request has."""
 SLICE_BYTES = 2**20
 _STRUCTURE = (b"[", b"{", b",", b":")
-_STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
-# A member whose value is no list and no object; the character behind tells that a number or a word is whole.
-_MEMBER = re.compile(rb"\s*" + _STRING + rb"\s*:\s*(?:" + _STRING + rb"|[\w.+-]+(?=[\s,}]))\s*,?", re.DOTALL)
-_START = re.compile(rb"\s*\{")
 
 
 def parse_object(body: bytes | bytearray) -> dict[str, Any]:
@@ -40,28 +35,6 @@ def parse_object(body: bytes | bytearray) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _invalid("model_attributes_type", "the body must be a JSON object", "Input should be an object")
     return content
-
-
-def shown_key(beginning: bytes) -> tuple[bool, object]:
-    """Whether the beginning of a JSON object shows its ``api_key``, and that key.
-
-    Looks as far as the first member that is a list or an object, or is not whole yet. Known clients write the key in front of images.
-    """
-    start = _START.match(beginning)
-    end = start.end() if start else len(beginning)
-    while (member := _MEMBER.match(beginning, end)) is not None:
-        end = member.end()
-        if member.group(1) == b"api_key":
-            return True, _text(member.group(2))
-    return False, None
-
-
-def _text(written: bytes | None) -> str | None:
-    """A JSON text between its quotes; None for what is no text."""
-    try:
-        return None if written is None else from_json(b'"' + written + b'"')
-    except ValueError:
-        return None
 
 
 def _num_structural(body: bytes | bytearray) -> int:

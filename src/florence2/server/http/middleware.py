@@ -1,6 +1,7 @@
 """What every request goes through: an id, a clean path, a form for errors, a line in the log, a count.
 
-The outermost layer but CORS. Errors of all layers below end here and nowhere else. Knows nothing of what a request is about.
+The outermost layer but CORS. Errors of all layers below end here and nowhere else, and what a request holds is given back here, once the
+last byte of its response is sent. Knows nothing of what a request is about.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import asyncio
 import logging
 import re
 import time
-from contextlib import suppress
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,9 +33,10 @@ from florence2.server.errors import (
     for_client,
     shortened,
 )
+from florence2.server.http.api import Api, api_at
 from florence2.server.http.logs import ACCESS, FIELDS
 from florence2.server.http.metrics import Metrics
-from florence2.server.inference.admission import MAX_HEAD_BYTES, Admission
+from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,17 +45,23 @@ QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for eve
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLOSING = (BadFraming, BodyTimedOut, HeadersTooLarge)
 MAX_HEADERS = 100
+MAX_HEAD_BYTES = 32 * 2**10  # of a request, its path and query included
 MAX_LOGGED_CHARS = 200
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_PATIENCE_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
-class Envelope:
-    """Middleware around everything that can fail."""
+class RequestMiddleware:
+    """Middleware around everything that can fail.
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, admission: Admission) -> None:
+    ``scope["state"]`` gets ``request_id``, ``started`` (by ``time.perf_counter``), ``help_root`` (the address of the page of errors) and
+    ``until_sent``, an ``ExitStack`` that is closed when the response is sent to its last byte, has failed, or has lost its client.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, apis: Sequence[Api], metrics: Metrics, admission: Admission) -> None:
         self._app = app
+        self._apis = apis
         self._settings = settings
         self._metrics = metrics
         self._admission = admission
@@ -65,54 +73,50 @@ class Envelope:
             return
         # An address that ends in a slash makes clients ask for //infer/lmm.
         scope["path"] = re.sub(r"^/{2,}", "/", scope["path"])
-        headers = Headers(scope=scope)
-        sent_id = headers.get(self._settings.request_id_header, "")
-        request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex
-        state: dict[str, Any] = {
-            **scope.get("state", {}),
-            "started": time.perf_counter(),
-            "request_id": request_id,
-            "help_root": self._settings.help_root,
-        }
-        scope["state"] = state
-        status, is_read = 0, False
-        expects = headers.get("expect", "").lower() == "100-continue"  # such a client sends nothing until it is read
-
-        async def watched() -> Message:
-            nonlocal is_read, expects
-            message = await receive()
-            is_read, expects = not message.get("more_body", False), False
-            return message
-
-        async def with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)[self._settings.request_id_header] = request_id
-            await send(message)
-
+        sent_id = Headers(scope=scope).get(self._settings.request_id_header, "")
+        exchange = _Exchange(scope, receive, send)
         error: Florence2Error | None = None
-        try:
-            _check_head(scope, headers)
-            await self._app(scope, watched, with_id)
-        except asyncio.CancelledError:
-            # At the end of its patience a server that shuts down cancels what is left.
-            if status or not self._admission.is_draining:
-                raise
-            error = Draining("the server has shut down before the answer was there; send the request again")
-            await _write(error, state["help_root"])(scope, receive, with_id)
-        except Exception as raised:
-            error = self._for_client(raised, request_id)
-            if status:  # too late to say anything else
-                raise
-            response = _write(error, state["help_root"])
-            if isinstance(error, CLOSING) or (expects and not is_read):
-                response.headers["connection"] = "close"  # what follows, if anything does, is no request
-            elif not is_read and _closes(scope, headers):
-                await _discard(receive)
-            await response(scope, receive, with_id)
-        finally:
-            self._note(scope, status, error)
+        with ExitStack() as until_sent:
+            scope["state"] = {
+                **scope.get("state", {}),
+                "started": time.perf_counter(),
+                "request_id": sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex,
+                "help_root": self._settings.help_root,
+                "until_sent": until_sent,
+            }
+            exchange.headers[self._settings.request_id_header] = scope["state"]["request_id"]
+            try:
+                _check_head(scope)
+                await self._app(scope, exchange.receive, exchange.send)
+            except asyncio.CancelledError:
+                # At the end of its patience a server that shuts down cancels what is left.
+                if exchange.status or not self._admission.is_draining:
+                    raise
+                error = Draining("the server has shut down before the answer was there; send the request again")
+                await self._response(exchange, error)(scope, receive, exchange.send)
+            except Exception as raised:
+                error = self._for_client(raised, scope["state"]["request_id"])
+                if not exchange.status:
+                    await self._respond(exchange, error)
+                elif not isinstance(error, ClientLeft):  # too late to say anything else
+                    raise
+            finally:
+                self._note(scope, exchange.status, error)
+
+    async def _respond(self, exchange: _Exchange, error: Florence2Error) -> None:
+        """Send an error, and see to what of the request's body has not been read."""
+        response = self._response(exchange, error)
+        if isinstance(error, CLOSING) or (exchange.expects_continue and not exchange.is_read):
+            response.headers["connection"] = "close"  # what follows, if anything does, is no request
+        elif not exchange.is_read and exchange.is_closing:
+            await _discard(exchange.receive)
+        await response(exchange.scope, exchange.receive, exchange.send)
+
+    def _response(self, exchange: _Exchange, error: Florence2Error) -> JSONResponse:
+        """An error in the form of the API that the path belongs to."""
+        api = api_at(self._apis, exchange.scope["path"])
+        body = (as_json if api is None else api.error_body)(error, self._settings.help_root)
+        return JSONResponse(body, status_code=error.status, headers=_headers_of(error))
 
     def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
         """The error as it is sent; the server's own faults are logged with all that is known."""
@@ -145,13 +149,52 @@ class Envelope:
         ACCESS.log(level, "request", extra={FIELDS: fields})
 
 
-def _check_head(scope: Scope, headers: Headers) -> None:
-    """Refuse a head that is too large, or that tells the body's length in a way that others might read otherwise.
+class _Exchange:
+    """One request and its response, as far as they have got.
+
+    Attributes:
+        headers: headers that the response gets besides its own.
+        status: the status that was sent; 0: none yet.
+        is_read: the body of the request was received to its end.
+        expects_continue: the client sends no body before it is asked for one.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.headers: dict[str, str] = {}
+        self.status = 0
+        self.is_read = False
+        self.expects_continue = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+        self._receive = receive
+        self._send = send
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection ends with the response; otherwise the rest of a body is read behind it (see ``connection.py``)."""
+        return self.scope.get("http_version") == "1.0" or "close" in Headers(scope=self.scope).get("connection", "").lower()
+
+    async def receive(self) -> Message:
+        """The next part of the request."""
+        message = await self._receive()
+        self.is_read, self.expects_continue = not message.get("more_body", False), False
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message).update(self.headers)
+        await self._send(message)
+
+
+def _check_head(scope: Scope) -> None:
+    """Refuse a head that is too large, or that gives the body's length in a way that others might read otherwise.
 
     Raises:
         HeadersTooLarge: more lines or bytes than are taken.
         BadFraming: both a length and chunks, or chunks where there are none.
     """
+    headers = Headers(scope=scope)
     size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"]) + len(scope["path"])
     if len(scope["headers"]) > MAX_HEADERS or size > MAX_HEAD_BYTES:
         raise HeadersTooLarge(
@@ -160,11 +203,6 @@ def _check_head(scope: Scope, headers: Headers) -> None:
         )
     if "transfer-encoding" in headers and ("content-length" in headers or scope.get("http_version") == "1.0"):
         raise BadFraming("Transfer-Encoding stands beside Content-Length, or in HTTP/1.0: send one of them, in HTTP/1.1")
-
-
-def _closes(scope: Scope, headers: Headers) -> bool:
-    """Whether the connection ends with the answer; otherwise the rest of a body is taken in behind it (see ``connection.py``)."""
-    return scope.get("http_version") == "1.0" or "close" in headers.get("connection", "").lower()
 
 
 async def _discard(receive: Receive) -> None:
@@ -182,8 +220,8 @@ async def _discard(receive: Receive) -> None:
         await asyncio.wait_for(take(), DISCARD_PATIENCE_S)
 
 
-def _write(error: Florence2Error, help_root: str) -> JSONResponse:
-    """An error as a response."""
+def _headers_of(error: Florence2Error) -> dict[str, str]:
+    """The headers that go with an error."""
     headers: dict[str, str] = {}
     if isinstance(error, TryAgain) or error.status == 503:
         headers["retry-after"] = str(getattr(error, "retry_after_s", 1))
@@ -191,4 +229,4 @@ def _write(error: Florence2Error, help_root: str) -> JSONResponse:
         headers["allow"] = error.allowed
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(as_json(error, help_root), status_code=error.status, headers=headers)
+    return headers

@@ -1,23 +1,19 @@
-"""The few pages for people, and the parts of the API's description that can't be read off a signature.
-
-Knows nothing of requests.
-"""
+"""The few pages for people: the landing page, the description of all routes, the errors. Knows no API."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import quote
 
 import fastapi_offline
+from fastapi import APIRouter, Query, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
 
 from florence2.server.errors import rows
-from florence2.server.roboflow.schemas import InferRequest
+from florence2.server.http.state import SERVER_NAME, state_of
 from florence2.version import __version__
 
 ASSETS = "/docs/assets"
@@ -30,24 +26,61 @@ STYLE = (
     "pre{background:#f4f4f4;padding:1rem;overflow:auto}td,th{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top}"
     ":target,.notice{background:#fff3c4}.notice{padding:.5rem 1rem}"
 )
-EXAMPLE = """curl {root}/infer/lmm -H 'Content-Type: application/json' -d '{{
-  "model_id": "{model}", "prompt": "<CAPTION>",
-  "image": {{"type": "base64", "value": "'$(base64 -w0 scene.png)'"}}}}'"""
+
+router = APIRouter(include_in_schema=False)
 
 
-def landing(models: Sequence[str], root: str, notice: str | None = None) -> str:
-    """The page at ``/``; ``root`` is the path below which the server is offered, ``notice`` what is to be known of its model."""
-    example = EXAMPLE.format(root=f"http://localhost:9001{root}", model=models[0] if models else "florence-2-base")
+@router.get("/", response_class=HTMLResponse)
+async def landing(request: Request) -> Response:
+    """A page for people who open the address in a browser; the same as JSON for programs that ask for it."""
+    server = state_of(request)
+    models, root, accepted = server.models.known, server.settings.root_path, request.headers.get("accept", "")
+    vary = {"vary": "Accept"}
+    if "application/json" in accepted and "text/html" not in accepted:
+        links = {name: f"{root}/{path}" for name, path in (("routes", "docs"), ("errors", "docs/errors"), ("readiness", "readiness"))}
+        content = {"name": SERVER_NAME, "version": __version__, "models": models, "notice": server.notice, "links": links}
+        return JSONResponse(content, headers=vary)
+    model = models[0] if models else "florence-2-base"
+    examples = [api.example(f"http://localhost:9001{root}", model) for api in server.apis if api.example is not None]
+    return HTMLResponse(_landing(models, root, examples, server.notice), headers=vary)
+
+
+@router.get("/docs", response_class=HTMLResponse)
+async def docs(request: Request, api_key: str | None = Query(None)) -> HTMLResponse:
+    """The description of all routes; a key in the query is passed on to fetch it."""
+    return _swagger(SERVER_NAME, api_key, state_of(request).settings.root_path)
+
+
+@router.get("/docs/errors", response_class=HTMLResponse)
+async def docs_errors() -> HTMLResponse:
+    """Every error, for the links in answers."""
+    return HTMLResponse(_errors())
+
+
+def asset_files() -> StaticFiles:
+    """Swagger UI's files, as they lie in an installed package."""
+    return StaticFiles(packages=[(fastapi_offline.__name__, "static")])
+
+
+def _landing(models: Sequence[str], root: str, examples: Sequence[str], notice: str | None) -> str:
+    """The page at ``/``.
+
+    Args:
+        models: the ids that a request may name.
+        root: the path below which the server is offered.
+        examples: calls to copy.
+        notice: a sentence about the model that is loaded; None: nothing is to be said of it.
+    """
     return _page(
         "florence2",
         f"<h1>florence2 {__version__}</h1><p>Captions, boxes, masks and text of images.</p>"
         f"{'' if notice is None else f'<p class=notice>{html.escape(notice[:1].upper() + notice[1:])}.</p>'}"
-        f"<p>Models: {html.escape(', '.join(models))}</p><pre>{html.escape(example)}</pre>"
+        f"<p>Models: {html.escape(', '.join(models))}</p>{''.join(f'<pre>{html.escape(example)}</pre>' for example in examples)}"
         f'<p><a href="{root}/docs">All routes</a> · <a href="{root}/docs/errors">Errors</a> · <a href="{root}/readiness">Ready?</a></p>',
     )
 
 
-def errors() -> str:
+def _errors() -> str:
     """The page that ``help_url`` leads to."""
     cells = "".join(
         f'<tr id="{code}"><td><code>{code}</code></td><td>{status}</td><td>{html.escape(meaning)}</td><td>{html.escape(remedy)}</td></tr>'
@@ -56,7 +89,7 @@ def errors() -> str:
     return _page("Errors of florence2", f"<h1>Errors</h1><table><tr><th>code<th>status<th>when<th>what to do</tr>{cells}</table>")
 
 
-def swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
+def _swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
     """The page of all routes, which fetches their description with the reader's key. Nothing of it comes from elsewhere."""
     query = f"?api_key={quote(api_key, safe='')}" if api_key else ""
     page = get_swagger_ui_html(
@@ -69,48 +102,6 @@ def swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
     page.headers["content-security-policy"] = POLICY
     page.headers["referrer-policy"] = "no-referrer"  # the page's address may hold the key
     return page
-
-
-def asset_files() -> StaticFiles:
-    """Swagger UI's files, as they lie in an installed package."""
-    return StaticFiles(packages=[(fastapi_offline.__name__, "static")])
-
-
-def infer_body() -> dict[str, Any]:
-    """The ways to write the body of ``/infer/lmm``, for the API's description."""
-    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    properties = {name: part for name, part in schema["properties"].items() if name != "image"}
-    form = {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}, **properties}}
-    return {
-        "application/json": {"schema": _inlined(InferRequest)},
-        "multipart/form-data": {"schema": _without_refs(form)},
-        "image/*": {"schema": {"type": "string", "format": "binary", "description": "The image; all fields in the query."}},
-    }
-
-
-def json_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """A JSON body that a route reads by itself, for the API's description."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(kind)}}}}
-
-
-def _inlined(kind: type[BaseModel]) -> dict[str, Any]:
-    """A message's schema with its parts written out where they are used."""
-    schema = kind.model_json_schema()
-    return _resolve(schema, schema.get("$defs", {}))
-
-
-def _without_refs(schema: dict[str, Any]) -> dict[str, Any]:
-    return _resolve(schema, InferRequest.model_json_schema().get("$defs", {}))
-
-
-def _resolve(part: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(part, list):
-        return [_resolve(entry, definitions) for entry in part]
-    if not isinstance(part, dict):
-        return part
-    if "$ref" in part:
-        return _resolve(definitions[part["$ref"].rpartition("/")[2]], definitions)
-    return {name: _resolve(entry, definitions) for name, entry in part.items() if name != "$defs"}
 
 
 def _page(title: str, body: str) -> str:

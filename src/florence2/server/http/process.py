@@ -12,7 +12,7 @@ import gc
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -22,11 +22,11 @@ from fastapi import FastAPI
 
 from florence2.console import is_interactive, manner, say
 from florence2.errors import Florence2Error
-from florence2.server.http.app import create_app
 from florence2.server.http.connection import BoundedProtocol
 from florence2.server.http.descriptors import ConnectionBound, raise_file_limit
 from florence2.server.http.logs import flush
 from florence2.server.http.shutdown import Deadline
+from florence2.server.http.state import ServerState
 from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
 
@@ -97,8 +97,12 @@ class DrainingServer(uvicorn.Server):
                 unread[connection] = left
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
     """Serve until a signal ends it.
+
+    Args:
+        settings: the server's.
+        create_app: makes the application of the settings, ``on_ready`` and ``on_failure``.
 
     Raises:
         ServerFailed: it could not start.
@@ -116,10 +120,10 @@ def serve(settings: Settings) -> None:
         _settle_memory()
         if is_interactive(sys.stderr) and not manner.is_quiet and not settings.log_json:
             flush()
-            say(_first_call(settings, servers[0].port, app.state.service.models.known))
+            say(_first_call(app.state.server, servers[0].port))
 
     app = create_app(settings, on_ready=ready, on_failure=fail)
-    server = DrainingServer(_config(app, settings), app.state.service.admission, settings.drain_delay_s, settings.max_connections)
+    server = DrainingServer(_config(app, settings), app.state.server.admission, settings.drain_delay_s, settings.max_connections)
     servers.append(server)
     try:
         server.run()
@@ -132,12 +136,13 @@ def serve(settings: Settings) -> None:
         raise ServerFailed(failures[0] if failures else "the server did not start; the log says why")
 
 
-def _first_call(settings: Settings, port: int | None, models: Sequence[str]) -> str:
+def _first_call(server: ServerState, port: int | None) -> str:
     """A line to copy: the call that shows that the server answers."""
+    settings = server.settings
     host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
     address = f"{'https' if settings.ssl_certfile else 'http'}://{host}:{port or settings.port}{settings.root_path}"
-    key = " -F api_key=KEY" if settings.api_keys or settings.api_keys_file else ""
-    return f"open {address} or try: curl {address}/infer/lmm/{models[0]} -F image=@photo.jpg --form-string 'prompt=<CAPTION>'{key}"
+    calls = (api.first_call(address, server.models.known[0], not server.keys.is_open) for api in server.apis if api.first_call)
+    return " or try: ".join([f"open {address}", *calls])
 
 
 def _settle_memory() -> None:

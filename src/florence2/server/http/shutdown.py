@@ -1,35 +1,18 @@
-"""Threads and processes that end although something in them hangs.
-
-``in_thread`` runs work that may never come back in a thread of its own, so that it takes no one else's place and holds nobody who leaves.
-``Deadline`` ends the process at a time, whatever it is doing then. Knows nothing of what the work is.
-"""
+"""A process that ends although something in it hangs: ``Deadline`` ends it at a time, whatever it is doing then."""
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
-
-from florence2.background import in_background
 
 logger = logging.getLogger(__name__)
 
-Value = TypeVar("Value")
 # A thread that holds the interpreter's lock lets no other thread end the process; this one needs no lock.
 LOCKED_S = 1.0
 FLUSH_S = 0.5
-
-
-async def in_thread(name: str, work: Callable[[], Value]) -> Value:
-    """What the work gives, done in a new thread that nobody waits for at the end of the process."""
-    outcome = in_background(name, work)
-    del work  # a frame that still waits would hold it
-    return await asyncio.wrap_future(outcome)
 
 
 class Deadline:

@@ -21,9 +21,7 @@ from PIL import Image
 from florence2.errors import Florence2Error, InvalidImage, OutOfMemory
 from florence2.image_files import Structure
 from florence2.server.errors import Draining, ImageTooLarge
-from florence2.server.http.url_fetch import refusal
 from florence2.server.inference.decoder_process import NAME, message_head, read_message, write_all
-from florence2.server.roboflow.image_field import check_pixels
 from florence2.server.settings import Settings
 
 # Work that is done in a tenth of a second, by decoders that let other threads run.
@@ -42,6 +40,18 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "
 def is_cheap(structure: Structure) -> bool:
     """Whether a picture may be decoded in the server's own process."""
     return structure.is_plain and structure.work <= CHEAP_WORK.get(structure.format, 0) and len(structure.data) <= CHEAP_BYTES
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse too large a picture.
+
+    Raises:
+        ImageTooLarge: more than ``max_pixels``.
+    """
+    width, height = size
+    if width * height > max_pixels:
+        found = f"It has {width} x {height} = {width * height}."
+        raise ImageTooLarge(f"The image has more than {max_pixels} pixels. {found} Scale it down first.", field="image")
 
 
 class Decoders:
@@ -128,7 +138,7 @@ class Decoders:
             )
         if code == -getattr(signal, "SIGKILL", 0):  # by the system, which is short of memory
             return OutOfMemory("there is not enough memory to decode the image; send it again later, or scale it down", field="image")
-        return refusal(f"The {structure.format} is damaged: its decoder ended with {code}.")
+        return InvalidImage(f"The {structure.format} is damaged: its decoder ended with {code}.", field="image")
 
     def _take(self) -> _Process:
         """A process that waits for work."""

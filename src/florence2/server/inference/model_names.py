@@ -11,22 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from florence2.errors import InvalidOption
 from florence2.weights.aliases import ALIASES
 
-FOREIGN_IDS = {
-    "florence-pretrains/1": "florence-2-base",
-    "florence-pretrains/3": "florence-2-base",
-    "florence-pretrains/2": "florence-2-large",
-    "florence-pretrains/4": "florence-2-large",
-}
-"""Ids of Roboflow's platform, before and after November 2025, and the aliases that they mean."""
-
+NO_IDS: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z0-9][\w.@-]*(/[\w.@-]+)*")
 
 
-def name_models(sources: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
+def name_models(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapping[str, str] = NO_IDS) -> dict[str, str]:
     """The names of the models that are loaded at the start, each with its source, in their order.
 
     A folder goes by the last part of its path, or by as many parts as tell it from all others; all else goes by itself.
@@ -34,19 +28,20 @@ def name_models(sources: Sequence[str], models: Mapping[str, str]) -> dict[str, 
     Args:
         sources: what the setting ``model`` lists.
         models: what the setting ``models`` says; its names are taken.
+        api_ids: ids by which APIs know models, each with the alias that it means.
 
     Raises:
         InvalidOption: two models were given one name, or a folder has none.
     """
     # A name that was given stays; folders that were given none make way.
     named: dict[str, str] = {}
-    for name, source in _given(sources, models):
+    for name, source in _given(sources, models, api_ids):
         if named.setdefault(name, source) != source:
             raise InvalidOption(
                 f"two models are called {name!r}: {named[name]} and {source}; give each a name of its own (NAME=FOLDER)", field="model"
             )
     short = _short_names([source for source in sources if _is_unnamed_folder(source, models)], {*named, *models})
-    chosen = dict.fromkeys(short[_absolute(one)] if _is_unnamed_folder(one, models) else _split(one)[0] for one in sources)
+    chosen = dict.fromkeys(short[_absolute(one)] if _is_unnamed_folder(one, models) else _split(one, api_ids)[0] for one in sources)
     folders = {name: folder for folder, name in short.items()}
     return {name: named[name] if name in named else folders[name] for name in chosen}
 
@@ -78,13 +73,13 @@ def _listed(names: Iterable[str]) -> str:
     return " or ".join(names) or "no model at the start"
 
 
-def _given(sources: Sequence[str], models: Mapping[str, str]) -> list[tuple[str, str]]:
+def _given(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapping[str, str]) -> list[tuple[str, str]]:
     """Name and source of each model that goes by a name of its own. A name of ``models`` means what that says."""
     found: list[tuple[str, str]] = []
     for one in sources:
         if _is_unnamed_folder(one, models):
             continue
-        name, source = _split(one)
+        name, source = _split(one, api_ids)
         if name in models:
             found.append((name, _settled(models[name])))
             if "=" not in one:
@@ -98,14 +93,14 @@ def _settled(source: str) -> str:
     return _absolute(source) if _is_folder(source) else source
 
 
-def _split(source: str) -> tuple[str, str]:
+def _split(source: str, api_ids: Mapping[str, str]) -> tuple[str, str]:
     """Name and source of what is no folder that goes by its own name."""
     name, equals, rest = source.partition("=")
     if equals and not _is_folder(source) and _NAME.fullmatch(name.strip()):
         if not rest.strip():
             raise InvalidOption(f"the model {source!r} has no source: expected NAME=FOLDER, NAME=ALIAS or NAME=HUB-ID", field="model")
-        return name.strip(), FOREIGN_IDS.get(rest.strip(), rest.strip())
-    known = FOREIGN_IDS.get(source, source)
+        return name.strip(), api_ids.get(rest.strip(), rest.strip())
+    known = api_ids.get(source, source)
     return known, known
 
 

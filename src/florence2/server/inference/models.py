@@ -11,19 +11,18 @@ import difflib
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from florence2.background import in_thread
 from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
-from florence2.server.http.shutdown import in_thread
-from florence2.server.inference.model_names import FOREIGN_IDS, name_adapters, name_models
-from florence2.server.roboflow.schemas import LoadedModelEntry, Registry
+from florence2.server.inference.model_names import NO_IDS, name_adapters, name_models
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
@@ -41,16 +40,12 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 class AnsweringEngine(Protocol):
     """What the server needs of an engine; ``florence2.engine.engine.Engine`` is one.
 
-    A prompt is parsed at the door (``tasks.parse_prompt``), prepared once the model is there, and submitted with each image as it was
-    prepared: nothing is parsed or tokenized twice, and what is wrong with it is known before an image is fetched.
+    A prompt is parsed by the API, prepared once the model is there, and submitted with each image as it was prepared: nothing is parsed or
+    tokenized twice, and what is wrong with it is known before an image is fetched.
     """
 
     def prepare(self, prompt: Prompt) -> Any:
-        """The prompt as ``submit`` and ``submit_many`` take it; refused if it is too long for the model."""
-        ...
-
-    def submit(self, image: Any, prompt: Any, **options: Any) -> Future[Result]:
-        """The answer to one prepared prompt, as a future."""
+        """The prompt as ``submit_many`` takes it; refused if it is too long for the model."""
         ...
 
     def submit_many(self, image: Any, prompts: Sequence[Any], **options: Any) -> list[Future[Result]]:
@@ -91,17 +86,26 @@ class Models:
     Args:
         settings: which models there are.
         loader: makes an engine of a source.
+        api_ids: further ids by which APIs know models, each with the alias that it means.
         stop_loading: ends what the loader is doing.
 
     Raises:
         InvalidOption: two models have one name, or an adapter belongs to none.
     """
 
-    def __init__(self, settings: Settings, loader: Loader, *, stop_loading: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loader: Loader,
+        *,
+        api_ids: Mapping[str, str] = NO_IDS,
+        stop_loading: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
+        self._api_ids = api_ids
         self._loader = loader
         self._stop_loading = stop_loading
-        at_start = name_models(settings.model, settings.models)
+        at_start = name_models(settings.model, settings.models, api_ids)
         self._named = {**settings.models, **at_start}
         self._pinned = list(at_start)
         self._adapters = name_adapters(settings.adapter, at_start)
@@ -138,7 +142,7 @@ class Models:
             ModelNotFound: no such model here, or not one that a request may load.
         """
         whole, name = name, name.strip("/")
-        for candidate in (whole, name, FOREIGN_IDS.get(name)):
+        for candidate in (whole, name, self._api_ids.get(name)):
             if candidate in self._named or (candidate in ALIASES and self._settings.loadable != "named"):
                 return candidate
         stem, _, revision = name.partition("@")
@@ -149,7 +153,7 @@ class Models:
 
     def aliases(self, model_id: str) -> list[str]:
         """The other names of a model."""
-        return [name for name, target in FOREIGN_IDS.items() if target == model_id and name not in self._named]
+        return [name for name, target in self._api_ids.items() if target == model_id and name not in self._named]
 
     def beams(self, model_id: str, asked: int | None) -> int:
         """How many beams a request searches with: as many as asked for, else as its model does by default, if that is known yet."""
@@ -240,15 +244,6 @@ class Models:
         if self._closing and (await asyncio.wait(self._closing, timeout=CLOSE_S))[1]:
             logger.warning("an engine did not end within %g s and is left behind", CLOSE_S)
 
-    def registry(self) -> Registry:
-        """The loaded models as clients read them."""
-        entries = []
-        for model in self.loaded:
-            names = [name for name in (model.id, *self.aliases(model.id)) if name != model.listed_as]
-            paths = [f"/infer/lmm/{name}" for name in (model.listed_as, *names)]
-            entries.append(LoadedModelEntry(model_id=model.listed_as, request_aliases=names, request_paths=["/infer/lmm", *paths]))
-        return Registry(models=entries)
-
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
         source = self._named.get(model_id, model_id)
@@ -309,7 +304,7 @@ class Models:
             task.exception()  # taken note of, even when nobody waits any more
 
     def _unknown(self, name: str) -> str:
-        names = [*self.known, *(alias for alias, target in FOREIGN_IDS.items() if target in self.known)]
+        names = [*self.known, *(alias for alias, target in self._api_ids.items() if target in self.known)]
         close = difflib.get_close_matches(name.lower().rpartition("/")[2], self.known, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]}?" if close else ""
         return f"Unknown model {name[:200]!r}.{hint} This server has: {', '.join(names)}."

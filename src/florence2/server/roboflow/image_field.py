@@ -1,7 +1,7 @@
-"""Images as clients send them, made into pictures.
+"""Images as clients send them: base64 text, a URL, a path or a part of a form, made into image files.
 
-``read`` gives the file of an image field, whichever way it is written, with what its structure says; too many pixels are refused by it,
-before any is decoded. Knows nothing of models or prompts.
+``FieldImage`` is one image of a request for the inference service, ``read`` the file of an image field with what its structure says.
+Knows nothing of models or prompts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import binascii
 import re
 from urllib.parse import unquote
 
-from florence2.errors import InvalidImage
+from florence2.errors import InvalidImage, InvalidRegion, InvalidRequest
 from florence2.image_files import Structure, describe, inspect
 from florence2.images import shortened
-from florence2.server.errors import ImageTooLarge
-from florence2.server.http.url_fetch import CAUSE, Fetcher, refusal
+from florence2.server.errors import ImageTooLarge, with_field
+from florence2.server.roboflow.refusals import CAUSE, as_input_error, fetch_refusal, refusal
 from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
+from florence2.url_fetch import Fetcher
+from florence2.url_policy import FetchError
 
 _DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -27,11 +29,55 @@ NUMPY_TYPES = ("numpy", "numpy_object", "pil")
 KNOWN_TYPES = ("base64", "url", "file", *NUMPY_TYPES, "multipart")
 
 
+class FieldImage:
+    """One image of a request; an ``ImageSource``.
+
+    Args:
+        field: the image as the request holds it.
+        index: its index in the list of images; None: the request has one image.
+        fetcher: fetches URLs.
+        settings: the server's.
+    """
+
+    def __init__(self, field: ImageField, index: int | None, fetcher: Fetcher, settings: Settings) -> None:
+        kind = field.type.lower()
+        self.label = kind if kind in KNOWN_TYPES else "unknown"
+        self._field = field
+        self._index = index
+        self._fetcher = fetcher
+        self._settings = settings
+
+    async def fetch(self) -> object:
+        """The field's value, or what its URL holds."""
+        return await fetch(self._field, self._fetcher)
+
+    def read(self, fetched: object) -> Structure:
+        """The image file, given what ``fetch`` returned."""
+        return read(self._field, fetched, self._settings)
+
+    def describe(self, error: InvalidRequest) -> InvalidRequest:
+        """An error about this image as clients know it, naming the image where there are several."""
+        if isinstance(error, InvalidImage):
+            error = as_input_error(error)
+        if self._index is None or not isinstance(error, (InvalidImage, InvalidRegion)):
+            return error
+        name = f"image[{self._index}]"
+        return with_field(error, name if isinstance(error, InvalidImage) else error.field, f"{name}: ")
+
+
 async def fetch(image: ImageField, fetcher: Fetcher) -> object:
-    """The field's value, or what its URL holds: the part of reading that waits for others."""
+    """The field's value, or what its URL holds.
+
+    Raises:
+        InvalidImage: the URL is malformed or not allowed, or there is no image at it.
+        ImageTooLarge: more bytes than are taken.
+    """
     if image.type.lower() != "url" or _is_data(image.value):
         return image.value
-    return await fetcher.fetch(image.value)
+    try:
+        return await fetcher.fetch(image.value)
+    except FetchError as error:
+        raise fetch_refusal(error) from None
 
 
 def read(image: ImageField, value: object, settings: Settings) -> Structure:
@@ -44,7 +90,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
 
     Raises:
         InvalidImage: the field is none of the known kinds, its value is damaged, or this server does not take it.
-        ImageTooLarge: more bytes or pixels than are taken.
+        ImageTooLarge: more bytes than are taken.
     """
     kind = image.type.lower()
     if kind == "base64" or (kind == "url" and _is_data(value)):
@@ -62,7 +108,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
         # A long one is no type but an image or a key in the wrong place, which no answer repeats.
         shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
         raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
-    return _checked(data, settings.max_image_pixels)
+    return _checked(data)
 
 
 def _is_data(value: object) -> bool:
@@ -88,23 +134,6 @@ def decode_base64(value: object) -> bytes:
     return _decode_loose(text)
 
 
-def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse too large a picture.
-
-    Raises:
-        ImageTooLarge: more than ``max_pixels``.
-    """
-    width, height = size
-    if width * height > max_pixels:
-        found = f"It has {width} x {height} = {width * height}."
-        raise ImageTooLarge(f"{CAUSE}The image has more than {max_pixels} pixels. {found} Scale it down first.", field="image")
-
-
-def as_input_error(error: InvalidImage) -> InvalidImage:
-    """An error of decoding, beginning as clients know it."""
-    return error if error.message.startswith(CAUSE) else error.with_message(CAUSE + error.message)
-
-
 def _decode_loose(text: str) -> bytes:
     """Base64 with white space, without padding, or in the alphabet for URLs."""
     try:
@@ -119,7 +148,7 @@ def _decode_loose(text: str) -> bytes:
         raise refusal(f"Malformed base64 input image.{_guess(text)}") from None
 
 
-def _checked(data: bytes, max_pixels: int) -> Structure:
+def _checked(data: bytes) -> Structure:
     """The structure of a file that may be decoded here."""
     if not data:
         raise refusal("Empty image payload.")
@@ -130,8 +159,6 @@ def _checked(data: bytes, max_pixels: int) -> Structure:
     if structure is None:
         found = describe(data).removeprefix("not an image in a format that is read here ")
         raise refusal(shortened(f"Malformed base64 input image or file. The bytes hold no image in a format that is read here: {found}."))
-    if structure.size is not None:
-        check_pixels(structure.size, max_pixels)
     return structure
 
 

@@ -1,18 +1,16 @@
 """Bodies in every form that is taken, made into one request.
 
 JSON as clients of Roboflow's server send it, a multipart form with image files, or an image as the whole body with the fields in the
-query. Whatever does not fit is told without repeating any of it: bodies hold images and keys. Knows nothing of models.
+query. An error repeats nothing of a body, which may hold images and keys. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, ImmutableMultiDict, UploadFile
@@ -23,10 +21,9 @@ from florence2.errors import InvalidRequest
 from florence2.server.errors import TooManyImages, UnsupportedMedia, ValidationFailed
 from florence2.server.http.auth import content_kind
 from florence2.server.http.json_body import SLICE_BYTES, parse_object
+from florence2.server.http.validation import missing, validate
 from florence2.server.roboflow.schemas import MAX_REGION_CHARS, InferRequest
 from florence2.server.settings import Settings
-
-Message = TypeVar("Message", bound=BaseModel)
 
 MAX_FORM_FIELDS = 100
 MAX_FIELD_BYTES = 2**18  # eight times the longest prompt of 8192 characters
@@ -110,58 +107,14 @@ def infer_request(fields: Mapping[str, Any], settings: Settings) -> InferRequest
         value = fields.get(name)
         if isinstance(value, list) and len(value) > most:
             raise TooManyImages(f"at most {most} {what} are taken in a request, got {len(value)}; split it", field=name)
-    return validate(InferRequest, fields)
-
-
-def validate(kind: type[Message], fields: Mapping[str, Any]) -> Message:
-    """The message that the fields make.
-
-    Raises:
-        ValidationFailed: a field is missing or of the wrong type.
-    """
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        raise failed_validation(error.errors(include_url=False, include_input=False, include_context=False), "body") from None
-
-
-def failed_validation(parts: Iterable[Mapping[str, Any]], source: str | None = None) -> ValidationFailed:
-    """The error for what pydantic found, nothing of the input in it.
-
-    Args:
-        parts: pydantic's errors.
-        source: what the places of the errors begin with: body, query or path; None if they do already.
-    """
-    detail = [
-        {
-            "type": part["type"],
-            # Tags that tell the members of a union apart are nobody's concern.
-            "loc": [*([source] if source else []), *(step for step in part["loc"] if not str(step).startswith("as "))],
-            "msg": re.sub(r"a valid dictionary or instance of \w+", "an object", part["msg"]),
-        }
-        for part in parts
-    ]
-    first = detail[0]
-    field = ".".join(map(str, first["loc"][1:])) or None
-    hint = IMAGE_HINT if field and field.startswith("image") else ""
-    more = f" (and {len(detail) - 1} more, see detail)" if len(detail) > 1 else ""
-    return ValidationFailed(f"{field or 'the request'}: {first['msg']}{hint}{more}", field=field, detail=detail)
-
-
-def missing_model() -> ValidationFailed:
-    """The error for a request that names no model."""
-    return _missing("model_id", 'model_id is missing: name a model such as "florence-2-base"')
-
-
-def _missing(field: str, message: str) -> ValidationFailed:
-    return ValidationFailed(message, field=field, detail=[{"type": "missing", "loc": ["body", field], "msg": "Field required"}])
+    return validate(InferRequest, fields, lambda field: IMAGE_HINT if field.startswith("image") else "")
 
 
 def _no_picture(form: FormData) -> ValidationFailed:
     """The error for a form whose image is missing or no file, in terms of forms."""
     others = ", ".join(dict.fromkeys(name[:40] for name, part in form.multi_items() if isinstance(part, UploadFile) and name != "image"))
     got = "a field without a file name" if "image" in form else f"files named {others}" if others else "none"
-    return _missing(
+    return missing(
         "image",
         f"the form needs an image as a file part named image, got {got[:200]}; with curl: -F image=@photo.jpg (once for each image)",
     )

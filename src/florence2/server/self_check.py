@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from florence2.console import json_line, shown
 from florence2.errors import Florence2Error, InvalidOption
-from florence2.server.http.app import create_app
+from florence2.server.app import create_app
 from florence2.server.http.process import ServerFailed
 from florence2.server.settings import Settings
 from florence2.tasks.table import TASKS
@@ -103,15 +103,15 @@ def _print_settings(changed: Mapping[str, tuple[Any, str]], unread: Sequence[str
 async def _check_all(settings: Settings, *, tell: bool) -> list[Checked]:
     """Load and ask the models one after the other, so that one that fails does not hide the others."""
     app = create_app(settings)
-    service = app.state.service
-    query = {} if service.keys.first is None else {"api_key": service.keys.first}
+    server = app.state.server
+    query = {} if server.keys.first is None else {"api_key": server.keys.first}
     checked = []
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
-            for model_id in service.models.at_start:
+            for model_id in server.models.at_start:
                 model = Checked(model_id)
                 checked.append(model)
-                await _load(service.models, model)
+                await _load(server.models, model)
                 if tell:
                     _print_model(model)
                 if model.error is None:
@@ -121,8 +121,7 @@ async def _check_all(settings: Settings, *, tell: bool) -> list[Checked]:
                             _print_answer(asked)
         return checked
     finally:
-        await service.models.close(cancel=True)
-        await service.answerer.close()
+        await server.close()
 
 
 async def _load(models: Any, model: Checked) -> None:

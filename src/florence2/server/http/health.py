@@ -1,0 +1,38 @@
+"""The routes for those who run the server: alive, ready, metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from florence2.server.errors import NotOffered
+from florence2.server.http.state import state_of
+
+router = APIRouter(tags=["server"])
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz")
+async def healthz() -> JSONResponse:
+    """Whether the process is alive."""
+    return JSONResponse({"status": "healthy"})
+
+
+@router.head("/readiness", include_in_schema=False)
+@router.get("/readiness")
+async def readiness(request: Request) -> JSONResponse:
+    """Whether requests should be sent here: models loaded, not shutting down."""
+    server = state_of(request)
+    if server.is_ready:
+        return JSONResponse({"status": "ready"})
+    reason = "draining" if server.admission.is_draining else server.failure or "loading"
+    return JSONResponse({"status": "not ready", "reason": reason}, status_code=503, headers={"retry-after": "1"})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    server = state_of(request)
+    if not server.settings.metrics:
+        raise NotOffered("metrics are not offered here (setting metrics)")
+    return Response(server.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,85 @@
+"""What the routes of one application share. Knows no API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from florence2.server.http.api import Api
+from florence2.server.http.auth import Keys
+from florence2.server.http.metrics import Metrics
+from florence2.server.inference.admission import Admission, Permit
+from florence2.server.inference.models import Models
+from florence2.server.inference.service import InferenceService
+from florence2.server.settings import Settings
+from florence2.url_fetch import Fetcher
+from florence2.weights.aliases import DEMO, DEMO_IS, REAL
+
+SERVER_NAME = "florence2 server"
+
+Held = TypeVar("Held")
+
+
+@dataclass
+class ServerState:
+    """The parts of one application.
+
+    Attributes:
+        apis: the APIs that it offers.
+        uuid: a random name of this process.
+        failure: why the models named at the start could not be loaded; None: they could, or are still being loaded.
+    """
+
+    settings: Settings
+    apis: Sequence[Api]
+    models: Models
+    keys: Keys
+    admission: Admission
+    metrics: Metrics
+    fetcher: Fetcher
+    inference: InferenceService
+    uuid: str
+    failure: str | None = None
+
+    @property
+    def notice(self) -> str | None:
+        """A sentence about the model that is loaded because no setting names one; None: a setting does."""
+        if not self.settings.is_demo_unasked:
+            return None
+        real = "" if self.settings.loadable == "named" else f"; {REAL} answers by its own name, and is downloaded at its first request"
+        return f"no --model is given, so {DEMO} is loaded, {DEMO_IS}; only requests for {DEMO} reach it{real} (--model {REAL} at the start)"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.models.is_preloaded and not self.admission.is_draining and self.failure is None
+
+    async def close(self) -> None:
+        """Close models, threads and connections; requests have been answered by now, or are cancelled."""
+        await self.models.close(cancel=True)
+        self.inference.close()
+        await self.fetcher.close()
+
+
+def state_of(request: Request) -> ServerState:
+    """The parts of the application that got a request."""
+    return request.app.state.server
+
+
+def admit(request: Request) -> Permit:
+    """Admit a request until the last byte of its response is sent, or its client leaves.
+
+    Raises:
+        Draining: the server is about to end.
+        Overloaded: there is no room left.
+    """
+    return hold(request, state_of(request).admission.enter(request.scope["state"]["key_name"]))
+
+
+def hold(request: Request, context: AbstractContextManager[Held]) -> Held:
+    """Enter a context that is left once the last byte of the response is sent, or the client leaves."""
+    return request.scope["state"]["until_sent"].enter_context(context)

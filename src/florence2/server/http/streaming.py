@@ -1,0 +1,86 @@
+"""Work that ends when its client leaves: before the response, and while a response is streamed. Knows nothing of what the work is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from florence2.server.errors import ClientLeft, TimedOut
+
+Value = TypeVar("Value")
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Value], timeout_s: float) -> Value:
+    """The result of ``work``, which is cancelled when the client leaves or the time is up.
+
+    Raises:
+        ClientLeft: the client closed the connection.
+        TimedOut: the work took longer than ``timeout_s`` seconds.
+    """
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(_client_left(request.receive))
+    try:
+        await asyncio.wait({task, left}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        left.cancel()
+        task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        return task.result()  # it was done a moment before
+    if left.done() and not left.cancelled():
+        raise ClientLeft("the client closed the connection")
+    raise TimedOut(f"the request took longer than {timeout_s:g} s, the longest that this server allows")
+
+
+class StreamedResponse(Response):
+    """A response whose body is made while it is sent.
+
+    When the client leaves or the server ends, the generator is cancelled where it waits, and closed in any case: what it does in
+    ``finally`` is done before the request counts as over.
+
+    Args:
+        parts: the body.
+        media_type: its content type.
+        headers: further headers.
+    """
+
+    def __init__(self, parts: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        self._parts = parts
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        self.init_headers(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the parts until they or the client are gone."""
+        async with aclosing(self._parts):
+            sending, left = asyncio.ensure_future(self._send_all(send)), asyncio.ensure_future(_client_left(receive))
+            try:
+                await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                is_sent = sending.done()
+                for task in (sending, left):
+                    task.cancel()
+                await asyncio.wait({sending, left})
+            if not is_sent:
+                raise ClientLeft("the client closed the connection")
+            sending.result()
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _client_left(receive: Receive) -> None:
+    """Return when the client closes the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
