@@ -16,6 +16,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,9 @@ def request_options() -> str:
     return table(("Option", "Meaning"), ((f"`{name}`", prose(text)) for name, text in {**generation, **switches}.items()))
 
 
-def result_fields() -> str:
-    """What a result holds."""
-    entries = section(documented("results.py", "Result")[0], "Attributes")
+def attributes(kind: str) -> str:
+    """What a class of ``results.py`` holds."""
+    entries = section(documented("results.py", kind)[0], "Attributes")
     return table(("Attribute", "Holds"), ((f"`{name}`", prose(text)) for name, text in entries.items()))
 
 
@@ -300,7 +301,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "errors": error_classes,
     "load-arguments": load_arguments,
     "request-options": request_options,
-    "result-fields": result_fields,
+    "result-fields": partial(attributes, "Result"),
+    "object-fields": partial(attributes, "FoundObject"),
     "commands": commands,
     "rooms": rooms,
     "imports": imports,

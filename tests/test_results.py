@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import replace
 
 import pytest
 
 from florence2.errors import InvalidOption
-from florence2.results import Result
+from florence2.results import FoundObject, Result
 
 SIZE = (640, 480)
 BOXES = Result(
@@ -99,6 +100,51 @@ def test_scores_that_were_not_asked_for_are_refused() -> None:
         POLYGONS.to_dict(scores=True)
     with pytest.raises(InvalidOption, match="'int' or 'float'"):
         BOXES.to_dict(coordinates="relative")  # pyright: ignore[reportArgumentType]
+
+
+def test_objects_are_boxes_with_their_labels_and_scores() -> None:
+    (found,) = replace(BOXES, label_scores=[0.75], location_scores=[0.25]).objects
+    assert found == FoundObject("cat", (0, 0, 319, 479), score=0.5, label_score=0.75, location_score=0.25)
+    assert (found.kind, found.quad, found.polygons) == ("box", None, ())
+    assert found.outlines == ((0, 0, 319, 0, 319, 479, 0, 479),)
+
+
+def test_objects_of_quads_and_polygons_have_the_box_around_them() -> None:
+    corners = (4, 1, 9, 2, 8, 6, 3, 5)
+    (quad,) = Result("<OCR_WITH_REGION>", "quads", SIZE, "", "", quads=[list(corners)], labels=["STOP"]).objects
+    assert (quad.kind, quad.label, quad.box, quad.quad, quad.outlines) == ("quad", "STOP", (3, 1, 9, 6), corners, (corners,))
+    outlines = [[5, 6, 9, 6, 7, 8], [], [1, 2, 3, 2, 3, 4]]
+    for kind in ("polygons", "boxes_or_polygons"):
+        (found,) = Result("<REGION_TO_SEGMENTATION>", kind, SIZE, "", "", polygons=[outlines], labels=[""]).objects
+        assert (found.kind, found.label, found.box, found.quad, found.score) == ("polygons", "", (1, 2, 9, 8), None, None)
+        assert found.outlines == found.polygons == tuple(map(tuple, outlines))
+
+
+def test_a_text_has_no_objects() -> None:
+    assert Result("<REGION_TO_CATEGORY>", "text", SIZE, "cat<loc_1><loc_2><loc_3><loc_4>", "").objects == ()
+
+
+def test_objects_follow_the_lists() -> None:
+    result = copy.deepcopy(BOXES)
+    result.labels[0] = "dog"
+    result.boxes.append([1, 2, 3, 4])  # without a label and a score
+    assert [(found.label, found.box, found.score) for found in result.objects] == [("dog", (0, 0, 319, 479), 0.5), ("", (1, 2, 3, 4), None)]
+    result.labels.append("no box")
+    result.labels.append("no box either")
+    assert [found.label for found in result.objects] == ["dog", "no box"]
+
+
+def test_objects_of_a_dictionary() -> None:
+    answer = {"<OD>": {"bboxes": [[0.5, 1.5, 2.0, 3.0]], "labels": ["cat"], "scores": [0.25]}}
+    assert Result.from_dict(answer, SIZE).objects == (FoundObject("cat", (0.5, 1.5, 2.0, 3.0), score=0.25),)
+    nameless = {"<OD>": {"bboxes": [[0, 1, 2, 3]], "labels": [None]}}
+    assert Result.from_dict(nameless, SIZE).objects == (FoundObject("", (0, 1, 2, 3)),)
+
+
+def test_an_object_without_a_point_is_none() -> None:
+    polygons = [[[]], [[1]], [], [[], [1, 2]]]
+    result = Result("<REGION_TO_SEGMENTATION>", "polygons", SIZE, "", "", polygons=polygons, labels=["a", "b", "c", "d"])
+    assert [(found.label, found.box) for found in result.objects] == [("d", (1, 2, 1, 2))]
 
 
 def test_results_are_values() -> None:

@@ -1,9 +1,9 @@
-"""What comes back from one request.
+"""The answer to one request.
 
-A :class:`Result` holds one answer, whatever its task: text, boxes, quads or polygons, with labels, scores and the tokens it
-was read from. ``to_dict`` gives the dictionary that Florence-2's clients parse, ``annotate`` a drawing. It is a plain value: it can be
-compared, pickled and written as JSON, and knows neither model nor tokenizer. The picture that was asked about is no part of the value:
-it is remembered beside it, by reference, and stays behind when the result travels.
+A ``Result`` holds one answer, whatever its task: text, boxes, quads or polygons, with labels, scores and the tokens it was read from.
+``objects`` lists what was found, ``to_dict`` is the dictionary that Florence-2's clients parse, ``annotate`` a drawing. A result is a plain
+value: it can be compared, pickled and written as JSON, and knows neither model nor tokenizer. The image of the request is no part of the
+value: the result refers to it, and leaves it behind when it is pickled.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption
+from florence2.location_bins import middle
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,6 +29,43 @@ if TYPE_CHECKING:
 
 Kind = Literal["text", "boxes", "quads", "polygons", "boxes_or_polygons"]
 FinishReason = Literal["stop", "length"]
+Box = tuple[float, float, float, float]
+Quad = tuple[float, float, float, float, float, float, float, float]
+Outline = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object of an answer, in pixels of the original image, x before y.
+
+    Attributes:
+        label: Its name, or the text that was read; empty where the task gives none.
+        box: x1, y1, x2, y2; of a quad or of polygons the smallest box around them.
+        quad: The four corners x1, y1, x2, y2, x3, y3, x4, y4, where the task gives quads; else None.
+        polygons: Its polygons, each a flat x, y, x, y, …, where the task gives polygons; else empty.
+        score: How likely it is right, 0 to 1; None where the request did not ask for scores, as for the next two.
+        label_score: Exp of the mean log-probability of its label's tokens; None without a label too.
+        location_score: The same of its location tokens.
+    """
+
+    label: str
+    box: Box
+    quad: Quad | None = None
+    polygons: tuple[Outline, ...] = ()
+    score: float | None = None
+    label_score: float | None = None
+    location_score: float | None = None
+
+    @property
+    def kind(self) -> Literal["box", "quad", "polygons"]:
+        """Which of the three the task gave."""
+        return "polygons" if self.polygons else "box" if self.quad is None else "quad"
+
+    @property
+    def outlines(self) -> tuple[Outline, ...]:
+        """Closed outlines, each a flat x, y, x, y, …: the corners of the box or quad, or the polygons."""
+        x1, y1, x2, y2 = self.box
+        return self.polygons or (self.quad or (x1, y1, x2, y1, x2, y2, x1, y2),)
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +130,19 @@ class Result:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same value in lists of its own; the picture is referred to, not copied."""
         return replace(self, **{each.name: copy.deepcopy(getattr(self, each.name), memo) for each in fields(self)})
+
+    @property
+    def objects(self) -> tuple[FoundObject, ...]:
+        """The objects found, in the order of generation; none in a text answer.
+
+        Made of the lists as they are now. A label or score that is missing there is empty or None; an object without a point is left out.
+        """
+        return tuple(_objects(self))
+
+    @property
+    def _shapes(self) -> list[Any]:
+        """The boxes, quads or polygons, whichever this answer has."""
+        return self.boxes or self.quads or self.polygons
 
     @property
     def source(self) -> Source | None:
@@ -168,7 +219,7 @@ class Result:
             raise InvalidOption(f"coordinates must be 'int' or 'float'; got {coordinates!r}", field="coordinates")
         if self.kind == "text":
             return {self.task: self.text}
-        answer = self._objects(self._unrounded() if coordinates == "float" else None)
+        answer = self._answer(self._unrounded() if coordinates == "float" else _copied(self._shapes))
         if scores and self.scores is None:
             raise InvalidOption("this result has no scores; ask for them in the request with scores=True", field="scores")
         if self.scores is not None and scores is not False:
@@ -177,7 +228,7 @@ class Result:
 
     def _unrounded(self) -> list[Any]:
         """The coordinates by their bins, or as they came where they came unrounded."""
-        found = self.boxes or self.quads or self.polygons
+        found = self._shapes
         if len(self.bins) == len(found):
             return _middles(self.bins, self.image_size)
         if are_whole(found):
@@ -188,8 +239,8 @@ class Result:
             )
         return _copied(found)
 
-    def _objects(self, middles: list[Any] | None) -> dict[str, Any]:
-        found = middles if middles is not None else _copied(self.boxes or self.quads or self.polygons)
+    def _answer(self, found: list[Any]) -> dict[str, Any]:
+        """The task's dictionary with these coordinates, without scores."""
         labels = list(self.labels)
         if self.kind == "boxes":
             return {"bboxes": found, "labels": labels}
@@ -209,6 +260,19 @@ class Result:
             what = "polygons" if self.polygons else {"boxes_or_polygons": "boxes"}.get(self.kind, self.kind)
             found = f"{len(self.labels)} {what}: " + _shortened(", ".join(map(repr, self.labels)), 60)
         return f"<Result {self.task} {found} ({self.finish_reason})>"
+
+
+def _objects(result: Result) -> Iterator[FoundObject]:
+    for index, shape in enumerate(result._shapes):
+        lists = (result.labels, result.scores, result.label_scores, result.location_scores)
+        label, *scores = (None if values is None or index >= len(values) else values[index] for values in lists)
+        polygons = () if result.boxes or result.quads else tuple(map(tuple, shape))
+        outlines = polygons or (tuple(shape),)
+        xs, ys = ([value for outline in outlines for value in outline[axis::2]] for axis in (0, 1))
+        if xs and ys:
+            box = outlines[0] if result.boxes else (min(xs), min(ys), max(xs), max(ys))
+            quad = outlines[0] if result.quads and not result.boxes else None
+            yield FoundObject(str(label or ""), box, quad, polygons, *scores)  # type: ignore[arg-type]
 
 
 class _Unreadable(ValueError):
@@ -283,7 +347,7 @@ def _size(given: Any) -> tuple[int, int]:
 
 def _middles(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:
     if bins and isinstance(bins[0], int):
-        return [(value + 0.5) * image_size[index % 2] / 1000 for index, value in enumerate(bins)]
+        return [middle(value, image_size[index % 2]) for index, value in enumerate(bins)]
     return [_middles(inner, image_size) for inner in bins]
 
 

@@ -54,9 +54,8 @@ def infer(cli: Cli, folder: Path):
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a model would be loaded."""
-    import florence2
 
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr(florence2, "load", loaded)
+    monkeypatch.setattr("florence2.engine.engine.load", loaded)

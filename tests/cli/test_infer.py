@@ -156,11 +156,11 @@ def test_mistakes_are_told_before_a_model_is_loaded(infer, images: list[str], tm
 
 
 def test_what_is_wrong_with_some_images_is_told_at_once(infer, images: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    import florence2
+    from florence2.engine import engine
 
     told = []
-    load = florence2.load
-    monkeypatch.setattr(florence2, "load", lambda *given, **options: told.append(capsys.readouterr().err) or load(*given, **options))
+    load = engine.load
+    monkeypatch.setattr(engine, "load", lambda *given, **options: told.append(capsys.readouterr().err) or load(*given, **options))
     assert infer(images[0], "missing.png", images[1], "-t", "od")[0] == 1
     assert told[0].startswith("florence2: there is no file 'missing.png'")
 

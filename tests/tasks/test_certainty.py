@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from florence2.location_bins import NUM_BINS
 from florence2.tasks.certainty import TOLERANCE, certainty_of_boxes, certainty_of_outline
-from florence2.tasks.vocabulary import NUM_BINS
 
 WHOLE = [0, 0, 999, 999]
 

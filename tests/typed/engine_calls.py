@@ -11,6 +11,7 @@ from PIL import Image
 
 import florence2
 from florence2 import Engine, Florence2Error, Result
+from florence2.results import FoundObject
 from florence2.tasks import TASKS, Task, expand_prompt
 from florence2.weights import ALIASES, Alias, resolve
 
@@ -43,6 +44,12 @@ def reading(result: Result) -> None:
     assert_type(result.polygons, list[list[list[int]]])
     assert_type(result.scores, list[float] | None)
     assert_type(result.label_scores, list[float | None] | None)
+    assert_type(result.objects, tuple[FoundObject, ...])
+    assert_type([found.label for found in result.objects], list[str])
+    assert_type(result.objects[0].kind, Literal["box", "quad", "polygons"])
+    assert_type(result.objects[0].box, tuple[float, float, float, float])
+    assert_type(result.objects[0].polygons, tuple[tuple[float, ...], ...])
+    assert_type(result.objects[0].score, float | None)
     assert_type(result.to_dict(coordinates="float"), dict[str, Any])
     assert_type(result.annotate(), Image.Image)
     assert_type(florence2.draw.annotate(Image.new("RGB", result.image_size), result), Image.Image)
@@ -74,4 +81,5 @@ def mistakes_are_seen(engine: Engine) -> None:
     engine.run("a.jpg", "<OD>", beams=1)  # type: ignore
     engine.run("a.jpg", ["<OD>"])  # type: ignore
     print(engine.run("a.jpg", "<OD>")["<OD>"])  # type: ignore
+    engine.run("a.jpg", "<OD>").objects[0].label = "cat"  # type: ignore
     print(engine.run_many("a.jpg", ["<OD>"]).labels)  # type: ignore

@@ -74,10 +74,9 @@ def _body(result: Result) -> Iterator[str]:
     if result.kind == "text":
         yield from result.text.split("\n")
         return
-    shapes = result.boxes or result.quads or result.polygons
-    if not shapes:
+    if not result.objects:
         yield "nothing found"
-    for index, shape in enumerate(shapes):
-        score = "" if result.scores is None else f"  {result.scores[index]:.3f}"
-        label = result.labels[index] if index < len(result.labels) else ""
-        yield f"{label or '-'}{score}  {shape}"
+    for found in result.objects:
+        score = "" if found.score is None else f"  {found.score:.3f}"
+        where = [list(polygon) for polygon in found.polygons] or list(found.quad or found.box)
+        yield f"{found.label or '-'}{score}  {where}"

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 
 from florence2.errors import DatasetError
+from florence2.location_bins import NUM_BINS
 from florence2.tasks.parsing import Found, find_objects
 from florence2.tasks.prompt import Prompt, shortened
 from florence2.tasks.table import TASKS, Grammar
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.tasks.vocabulary import NUM_BINS, STRUCTURAL, location_token
+from florence2.tasks.vocabulary import STRUCTURAL, location_token
 
 _LOCATION = re.compile(r"<loc_([^<>]*)>")
 _SEPARATORS = re.compile(r"<poly>|</poly>|<sep>")

@@ -23,7 +23,7 @@ from florence2.errors import Florence2Error
 from florence2.sources import picture_for
 
 if TYPE_CHECKING:
-    from florence2.results import Result
+    from florence2.results import FoundObject, Result
 
 MAX_SIDE = 800  # pixels of a preview
 MAX_ROWS = 50
@@ -81,22 +81,21 @@ def _words(result: Result) -> str:
 
 def _table(result: Result) -> str:
     """The objects, one a row."""
-    shapes = result.boxes or result.quads or result.polygons
-    if not shapes:
+    objects = result.objects
+    if not objects:
         return "<p>nothing found</p>"
-    rows = [
-        "".join(f'<td style="{_CELL}">{_escaped(cell, MAX_CELL_CHARS)}</td>' for cell in _cells(result, index, shape))
-        for index, shape in enumerate(shapes[:MAX_ROWS])
-    ]
-    more = f"<p>… and {len(shapes) - MAX_ROWS} more</p>" if len(shapes) > MAX_ROWS else ""
+    rows = ["".join(f'<td style="{_CELL}">{_escaped(cell, MAX_CELL_CHARS)}</td>' for cell in _cells(found)) for found in objects[:MAX_ROWS]]
+    more = f"<p>… and {len(objects) - MAX_ROWS} more</p>" if len(objects) > MAX_ROWS else ""
     return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>{more}"
 
 
-def _cells(result: Result, index: int, shape: list[Any]) -> list[str]:
-    label = str(result.labels[index] or "") if index < len(result.labels) else ""
-    score = [] if result.scores is None else [f"{value:.2f}" for value in result.scores[index : index + 1]]
-    where = f"{sum(len(polygon) // 2 for polygon in shape)} points" if result.polygons else ", ".join(f"{value:g}" for value in shape)
-    return [label or "-", *score, where]
+def _cells(found: FoundObject) -> list[str]:
+    score = [] if found.score is None else [f"{found.score:.2f}"]
+    if found.kind == "polygons":
+        where = f"{sum(len(polygon) // 2 for polygon in found.polygons)} points"
+    else:
+        where = ", ".join(f"{value:g}" for value in found.quad or found.box)
+    return [found.label or "-", *score, where]
 
 
 def _escaped(text: str, max_chars: int = MAX_CHARS) -> str:

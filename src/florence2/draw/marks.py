@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from florence2.draw.layout import Rectangle
+from florence2.location_bins import middle
 
 if TYPE_CHECKING:
-    from florence2.results import Result
+    from florence2.results import FoundObject, Result
 
 # Told apart on most backgrounds and by most eyes: the palette of Okabe and Ito without its black and yellow, and two more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#B00020")
@@ -65,16 +66,15 @@ def marks_of(result: Result, scale: float = 1.0) -> Iterator[Mark]:
         scale: what coordinates are multiplied by.
     """
     colours: dict[str, str] = {}
-    shapes = result.boxes or result.quads or result.polygons
-    for index, shape in enumerate(shapes):
-        name = str(result.labels[index] or "") if index < len(result.labels) else ""
-        colour = colours.setdefault(name or str(index), colour_of(len(colours)))
-        outlines = [_scaled(outline, scale) for outline in _outlines(result, shape) if len(outline) >= 2]
+    for index, found in enumerate(result.objects):
+        colour = colours.setdefault(found.label or str(index), colour_of(len(colours)))
+        score = "" if found.score is None else f"{found.score:.2f}"
+        outlines = [_scaled(outline, scale) for outline in _outlines(found) if len(outline) >= 2]
         if outlines:
-            yield Mark(outlines, bool(result.boxes), bool(result.polygons), f"{name} {_score(result, index)}".strip(), colour)
+            yield Mark(outlines, found.kind == "box", found.kind == "polygons", f"{found.label} {score}".strip(), colour)
     if (region := _REGION.search(result.text)) and result.kind == "text":
         bins = [int(number) for number in re.findall(r"\d+", region[1])]
-        left, top, right, bottom = ((value + 0.5) * result.image_size[place % 2] / 1000 for place, value in enumerate(bins))
+        left, top, right, bottom = (middle(value, result.image_size[index % 2]) for index, value in enumerate(bins))
         yield Mark([_scaled([left, top, right, top, right, bottom, left, bottom], scale)], True, False, "", COLOURS[0])
 
 
@@ -109,18 +109,14 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _outlines(result: Result, shape: Sequence[float] | Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """The closed lines of one object."""
-    if result.boxes:
-        x1, y1, x2, y2 = shape
-        left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)  # pyright: ignore[reportArgumentType]
-        return [(left, top, right, top, right, bottom, left, bottom)]  # pyright: ignore[reportReturnType]
-    return [shape] if result.quads else list(shape)  # pyright: ignore[reportReturnType]
+def _outlines(found: FoundObject) -> Sequence[Sequence[float]]:
+    """The closed lines of one object; those of a box begin at its upper left, whichever corners it is given by."""
+    if found.kind != "box":
+        return found.outlines
+    x1, y1, x2, y2 = found.box
+    left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    return [(left, top, right, top, right, bottom, left, bottom)]
 
 
 def _scaled(outline: Sequence[float], scale: float) -> list[float]:
     return [value * scale for value in outline[: len(outline) // 2 * 2]]
-
-
-def _score(result: Result, index: int) -> str:
-    return "" if result.scores is None or index >= len(result.scores) else f"{result.scores[index]:.2f}"

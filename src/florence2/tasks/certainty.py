@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from florence2.tasks.vocabulary import NUM_BINS
+from florence2.location_bins import NUM_BINS
 
 MIN_OVERLAP = 0.5
 TOLERANCE = 0.25

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from florence2.errors import InvalidOption
-from florence2.tasks.vocabulary import NUM_BINS
+from florence2.location_bins import NUM_BINS
 
 _LARGEST = np.float32(2147483520)
 """The largest 32-bit float that fits a 32-bit integer: bins far beyond 999 end here, where the reference overflows."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from florence2.location_bins import NUM_BINS
 from florence2.tasks.certainty import certainty_of_boxes, certainty_of_outline
 from florence2.tasks.parsing import Found, Span
-from florence2.tasks.vocabulary import NUM_BINS, SENTINELS
+from florence2.tasks.vocabulary import SENTINELS
 
 _BOX_SIZE = 4
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from florence2.errors import CheckpointError, InvalidPrompt
 from florence2.extras import requires
-from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, NUM_BINS, SENTINELS, location_token
+from florence2.location_bins import NUM_BINS
+from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, SENTINELS, location_token
 
 if TYPE_CHECKING:
     import tokenizers

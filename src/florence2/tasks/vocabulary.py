@@ -7,8 +7,7 @@ there. This file knows names only: ids belong to the tokenizer.
 
 from __future__ import annotations
 
-NUM_BINS = 1000
-"""How many location tokens there are; each stands for 1/1000 of the image's width or height."""
+from florence2.location_bins import NUM_BINS
 
 SENTINELS = ("<s>", "</s>", "<pad>")
 """Tokens that frame a sequence and never belong to an answer."""
