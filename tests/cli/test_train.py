@@ -65,7 +65,7 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
     words = ("train", "-m", "florence-2-demo", "--data", data, "--output", tmp_path / "run", *SMALL)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("florence2.training.fine_tuning.FineTuner.run", lambda self, learnt, held_out, tell: seen.extend(learnt + held_out))
+        patch.setattr("florence2.training.fine_tuner.FineTuner.run", lambda self, learnt, held_out, on_step: seen.extend(learnt + held_out))
         patch.setattr("florence2.cli.train._print_outcome", lambda *_: None)
         assert command(*words, "--rehearse", kept) == 0
     rehearsed = {(record.picture.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}

@@ -93,7 +93,7 @@ def seen(monkeypatch):
     """What was learnt and held out by the last command."""
     seen = {}
     monkeypatch.setattr(
-        "florence2.training.fine_tuning.FineTuner.run", lambda self, learnt, held_out, tell: seen.update(a=learnt, b=held_out)
+        "florence2.training.fine_tuner.FineTuner.run", lambda self, learnt, held_out, on_step: seen.update(a=learnt, b=held_out)
     )
     monkeypatch.setattr("florence2.cli.train._print_outcome", lambda *_: None)
     return seen

@@ -14,9 +14,10 @@ from florence2.datasets.reader import read_dataset
 from florence2.datasets.splits import split
 from florence2.errors import DatasetError, InvalidOption
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training import fine_tuning as finetune
-from florence2.training.fine_tuning import FineTuneOptions, FineTuner
-from florence2.training.losses import with_room
+from florence2.training import fine_tuner
+from florence2.training.fine_tuner import FineTuner
+from florence2.training.options import FineTuneOptions
+from florence2.training.preparation import with_room
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
 from tests.checkpoints import reference_model, write_checkpoint
@@ -58,8 +59,8 @@ def weights(run: FineTuner) -> dict[str, torch.Tensor]:
 def theirs(run, base, batch):
     """The reference, its loss and gradients on the same records as one padded batch, and its names as ours."""
     model = reference_model(base)
-    questions = run.objective.prepare(batch)
-    pixels, (group,) = questions.pixels, questions.learnt
+    collated = run.losses.collate(batch)
+    pixels, (group,) = collated.read_pixels(), collated.supervised
     image_tokens = run.checkpoint.config.vision.num_image_tokens(64, 64)
     ids = torch.cat([torch.full((len(batch), image_tokens), model.config.image_token_id), group.prompt_ids], 1)
     mask = torch.ones_like(ids)
@@ -72,7 +73,7 @@ def theirs(run, base, batch):
 
 
 def test_one_step_is_the_references(base, records, tmp_path, monkeypatch):
-    monkeypatch.setattr("florence2.training.demo.batches.MAX_GROUPS", 1)
+    monkeypatch.setattr("florence2.training.collation.MAX_GROUPS", 1)
     run = tuner(base, tmp_path, FULL)
     batch = records[:6]  # prompts and answers of different lengths
     loss, named = theirs(run, base, batch)
@@ -118,10 +119,10 @@ def test_groups_and_accumulation_do_not_change_a_step(base, records, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_recomputing_activations_changes_nothing(base, records, tmp_path, method):
+def test_gradient_checkpointing_changes_nothing(base, records, tmp_path, method):
     options = dataclasses.replace(FULL, method=method)
     plain = tuner(base, tmp_path / "a", options)
-    spared = tuner(base, tmp_path / "b", dataclasses.replace(options, checkpoint_activations=True))
+    spared = tuner(base, tmp_path / "b", dataclasses.replace(options, gradient_checkpointing=True))
     calls: dict[FineTuner, list[bool]] = {plain: [], spared: []}
     for run, found in calls.items():
         layer: Any = run.model.language_model.encoder.layers[0]
@@ -136,20 +137,20 @@ def test_recomputing_activations_changes_nothing(base, records, tmp_path, method
 
 def test_it_learns_and_saves_what_is_best(base, records, tmp_path):
     learnt, held_out = split(records, 0.25, seed=1)
-    told = []
-    outcome = tuner(base, tmp_path, dataclasses.replace(LORA, epochs=12)).run(learnt, held_out, tell=told.append)
+    reported = []
+    outcome = tuner(base, tmp_path, dataclasses.replace(LORA, epochs=12)).run(learnt, held_out, on_step=reported.append)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     validation = [line["validation"] for line in log if "validation" in line]
     assert len(validation) == 12
     assert outcome.best == pytest.approx(min(validation), abs=1e-5)
     assert validation[-1] < 0.5 * validation[0]
-    assert told[-1].number == told[-1].total == outcome.steps == 12 * 5
+    assert reported[-1].number == reported[-1].total == outcome.steps == 12 * 5
     assert "polyline" in (tmp_path / "loss.svg").read_text()
     assert outcome.folders == (tmp_path / "adapter",)
     # The saved adapter has the loss that was measured.
     checkpoint = read_checkpoint(tmp_path / "adapter")
     again = FineTuner(checkpoint, load_model(checkpoint), Tokenizer.load(base), LORA, tmp_path / "again", base="x")
-    assert again._validate(held_out) == pytest.approx(outcome.best, rel=1e-4)
+    assert again.validate(held_out) == pytest.approx(outcome.best, rel=1e-4)
 
 
 def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_path):
@@ -161,13 +162,17 @@ def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_
 
     def cut(step):
         if step.number == 5:
+            assert last_saved() == 4  # every so often, here after each step: all that a kill would leave
             raise Cut
 
-    first = tuner(base, tmp_path / "cut", LORA)
+    def last_saved() -> int:
+        return torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["at"]["step"]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "SAVE_EVERY_S", 0.0)
+        patch.setattr(fine_tuner, "SAVE_EVERY_S", 0.0)
         with pytest.raises(Cut):
-            first.run(records[:24], records[24:30], tell=cut)
+            tuner(base, tmp_path / "cut", LORA).run(records[:24], records[24:30], on_step=cut)
+    assert last_saved() == 5
     with pytest.raises(InvalidOption, match="--resume"):
         tuner(base, tmp_path / "cut", LORA)
     with pytest.raises(InvalidOption, match="rank was 4"):
@@ -185,6 +190,47 @@ def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_
     assert logs[0] == logs[1]
 
 
+def test_a_state_of_an_earlier_version_is_gone_on_with(base, records, tmp_path):
+    """A state by its names on disk, which every version reads and writes."""
+    begun = tuner(base, tmp_path / "begun", LORA)
+    begun.run(records[:8], records[24:30])
+    written = torch.load(tmp_path / "begun" / "state.pt", weights_only=True)
+    at = written["at"]
+    options = {
+        "method": "lora",
+        "freeze_vision": False,
+        "rank": 4,
+        "alpha": 32.0,
+        "epochs": 3,
+        "batch_size": 8,
+        "accumulate": 1,
+        "learning_rate": 3e-3,
+        "warmup": 0.05,
+        "weight_decay": 0.01,
+        "max_gradient_norm": 1.0,
+        "is_mixed": False,
+        "checkpoint_activations": True,
+        "patience": 3,
+        "seed": 0,
+    }
+    state = {
+        "learning": {name: parameter.detach() for name, parameter in begun.model.named_parameters() if parameter.requires_grad},
+        "optimiser": begun.optimiser.state_dict(),
+        "at": {"step": 3, "epoch": 3, "batch": 0, "best": 0.5, "best_epoch": 2, "seconds": 60.0}
+        | {"learnt": at["learnt"], "held_out": at["held_out"]},
+        "options": options,
+        "base": str(base),
+    }
+    assert (written.keys(), at.keys(), written["options"].keys()) == (state.keys(), state["at"].keys(), options.keys())
+    (tmp_path / "earlier").mkdir()
+    torch.save(state, tmp_path / "earlier" / "state.pt")
+    outcome = tuner(base, tmp_path / "earlier", dataclasses.replace(LORA, epochs=4), resume=True).run(records[:8], records[24:30])
+    assert outcome.steps == 4
+    assert outcome.seconds > 60
+    with pytest.raises(InvalidOption, match="is_mixed was False"):
+        tuner(base, tmp_path / "earlier", LORA, is_mixed=True, resume=True)
+
+
 def rehearsed(records):
     return [dataclasses.replace(record, is_rehearsed=True) for record in records]
 
@@ -192,20 +238,20 @@ def rehearsed(records):
 @pytest.mark.parametrize("options", [FULL, LORA, dataclasses.replace(LORA, freeze_vision=True)])
 def test_what_is_rehearsed_pulls_back_to_where_the_model_was(base, records, tmp_path, options):
     run = tuner(base, tmp_path, options)
-    kept = run.objective.prepare(rehearsed(records[:4]))
-    assert not kept.learnt
-    start = run.objective.loss(kept)
+    kept = run.losses.collate(rehearsed(records[:4]))
+    assert not kept.supervised
+    start = run.losses.total(kept)
     start.backward()
     assert start.item() == pytest.approx(0.0, abs=1e-4)
     assert max(p.grad.abs().max() for p in run.model.parameters() if p.grad is not None) < 1e-4
     run.optimiser.zero_grad()
     for _ in range(3):
         run.step([records[8:16]], 3e-3)
-    moved = run.objective.loss(kept).item()
+    moved = run.losses.total(kept).item()
     assert moved > 1e-2
     for _ in range(6):
         run.step([rehearsed(records[:4])], 3e-4)
-    assert run.objective.loss(kept).item() < 0.7 * moved
+    assert run.losses.total(kept).item() < 0.7 * moved
 
 
 def test_a_batch_learns_some_records_and_keeps_others(base, records, tmp_path):
@@ -216,9 +262,9 @@ def test_a_batch_learns_some_records_and_keeps_others(base, records, tmp_path):
     expected = 0.0
     before = load_model(read_checkpoint(base))
     for record in batch:
-        questions = run.objective.prepare([record])
-        (group,) = questions.learnt + questions.rehearsed
-        pictures = questions.pixels
+        collated = run.losses.collate([record])
+        (group,) = collated.supervised + collated.distilled
+        pictures = collated.read_pixels()
         now, was = (
             model(model.multi_modal_projector(model.vision_tower(pictures)), group.prompt_ids, group.prompt_lengths, group.decoder_ids)[0]
             for model in (run.model, before)
@@ -230,10 +276,10 @@ def test_a_batch_learns_some_records_and_keeps_others(base, records, tmp_path):
             expected += apart.sum().item()
         else:
             expected += torch.nn.functional.cross_entropy(now, group.labels[0], reduction="sum").item()
-    questions = run.objective.prepare(batch)
-    assert len(questions.pixels) == 3
-    assert run.objective.loss(questions).item() == pytest.approx(expected, rel=1e-4)
-    assert questions.num_tokens == sum(len(run.tokenizer.encode(record.answers[0])) for record in batch)
+    collated = run.losses.collate(batch)
+    assert len(collated.read_pixels()) == 3
+    assert run.losses.total(collated).item() == pytest.approx(expected, rel=1e-4)
+    assert collated.num_tokens == sum(len(run.tokenizer.encode(record.answers[0])) for record in batch)
 
 
 def test_rehearsing_forgets_less(base, records, tmp_path):
@@ -243,7 +289,7 @@ def test_rehearsing_forgets_less(base, records, tmp_path):
     for name, kept in (("with", rehearsed(detections[:8])), ("without", [])):
         run = tuner(base, tmp_path / name, LORA)
         run.run([*captions[:8], *kept], [])
-        drift.append(run.objective.loss(run.objective.prepare(rehearsed(detections[8:]))).item())
+        drift.append(run.losses.total(run.losses.collate(rehearsed(detections[8:]))).item())
     assert drift[0] < 0.5 * drift[1]
 
 
@@ -254,7 +300,7 @@ def test_nothing_to_resume_is_said(base, tmp_path):
 
 def test_patience_ends_a_run_that_no_longer_gets_better(base, records, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.1, 1.0])
-    monkeypatch.setattr(FineTuner, "_validate", lambda self, records: next(losses))
+    monkeypatch.setattr(FineTuner, "validate", lambda self, records: next(losses))
     outcome = tuner(base, tmp_path, dataclasses.replace(LORA, epochs=5, patience=2)).run(records[:8], records[8:10])
     assert (outcome.best, outcome.best_epoch, outcome.stopped_early) == (2.0, 2, True)
 
@@ -271,7 +317,7 @@ def test_a_frozen_tower_stays_as_it_is(base, records, tmp_path, method):
 
 def test_bfloat16_products_learn_nearly_the_same(base, records, tmp_path):
     exact = tuner(base, tmp_path / "a", FULL).step([records[:4]], 1e-3)
-    mixed = tuner(base, tmp_path / "b", dataclasses.replace(FULL, is_mixed=True))
+    mixed = tuner(base, tmp_path / "b", FULL, is_mixed=True)
     loss = mixed.step([records[:4]], 1e-3)
     assert loss == pytest.approx(exact, rel=0.05)
     assert loss != pytest.approx(exact, rel=1e-6)

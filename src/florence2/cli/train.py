@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from florence2.datasets.record import DataSet, Record
     from florence2.model import Florence2
     from florence2.tasks.tokenizer import Tokenizer
-    from florence2.training.fine_tuning import FineTuneOptions, FineTuner, Outcome, Step
+    from florence2.training.options import FineTuneOptions, Outcome, Step
     from florence2.weights import Checkpoint
 
 _REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives the answers. May be repeated."
@@ -86,9 +86,11 @@ def train(
 
         import_torch()  # before anything else does: how its threads wait is settled then
         from florence2.datasets.splits import check_share, split
-        from florence2.training.fine_tuning import ADAPTER, STATE, FineTuneOptions, FineTuner, refuse_a_second_run
+        from florence2.training.fine_tuner import ADAPTER, FineTuner, refuse_a_second_run
+        from florence2.training.loop import STATE
         from florence2.training.lora import keep_adapters
-        from florence2.training.losses import with_room
+        from florence2.training.options import FineTuneOptions
+        from florence2.training.preparation import with_room
         from florence2.training.run_log import PLOT
         from florence2.weights import read_checkpoint, resolve, resolve_adapter
         from florence2.weights.files import BASE_FOLDER
@@ -102,11 +104,11 @@ def train(
         accumulate=accumulate,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
-        is_mixed=_is_mixed(precision, device),
-        checkpoint_activations=gradient_checkpointing,
+        gradient_checkpointing=gradient_checkpointing,
         patience=patience or None,
         seed=seed,
     )
+    is_mixed = _is_mixed(precision, device)
     if not resume:
         refuse_a_second_run(output)
     check_named([*data, *(rehearse or ())], [] if validation is None else [validation], images)
@@ -132,13 +134,15 @@ def train(
         held_out = sound(with_room(held_out, checkpoint, tokenizer, validation or "what is held out"), skip_bad)
     below = _base(model)
     base = {"base": BASE_FOLDER, "revision": None} if adapters else below
-    tuner = FineTuner(checkpoint, network, tokenizer, options, output, **base, merge=merge, resume=resume, tensorboard=tensorboard)
+    tuner = FineTuner(
+        checkpoint, network, tokenizer, options, output, **base, is_mixed=is_mixed, merge=merge, resume=resume, tensorboard=tensorboard
+    )
     if method == "lora":
         keep_adapters(output / ADAPTER, adapters, **below)
-    notify(_summary(model, options, learnt, held_out, tuner.num_learning))
+    notify(_summary(model, options, learnt, held_out, tuner.num_trainable, is_mixed))
     try:
         with _stopped_between_steps() as is_to_stop, bar("steps") as move:
-            outcome = tuner.run(learnt, held_out, tell=_teller(move, tuner, is_to_stop))
+            outcome = tuner.run(learnt, held_out, on_step=_teller(move, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
         say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
@@ -223,7 +227,9 @@ def _one_of(field: str, value: str, words: Sequence[str]) -> Any:
     return value
 
 
-def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], held_out: Sequence[Record], num_learning: int) -> str:
+def _summary(
+    model: str, options: FineTuneOptions, learnt: Sequence[Record], held_out: Sequence[Record], num_learning: int, is_mixed: bool
+) -> str:
     how = f"LoRA of rank {options.rank} on {' and '.join(options.targets)}" if options.method == "lora" else "all weights"
     if options.method == "full" and options.freeze_vision:
         how = "all weights but the vision tower's"
@@ -231,18 +237,17 @@ def _summary(model: str, options: FineTuneOptions, learnt: Sequence[Record], hel
     rehearsed = f" ({num_rehearsed} of them rehearsed)" if num_rehearsed else ""
     return (
         f"{model}: {how}, {num_learning:,} trainable parameters, {len(learnt)} records{rehearsed}, {len(held_out)} held out; "
-        f"products in {'bf16' if options.is_mixed else 'fp32'}"
+        f"products in {'bf16' if is_mixed else 'fp32'}"
     )
 
 
-def _teller(move: Callable[[int, int | None, str], None], tuner: FineTuner, is_to_stop: Callable[[], bool]) -> Callable[[Step], None]:
+def _teller(move: Callable[[int, int | None, str], None], is_to_stop: Callable[[], bool]) -> Callable[[Step], None]:
     """What is done after each step: tell of it, and stop where that is wanted, with all that was learnt so far saved."""
 
     def tell(step: Step) -> None:
         validation = "" if step.validation is None else f"  validation {step.validation:.4f}"
         move(step.number, step.total, f"epoch {step.epoch}  loss {step.loss:.4f}{validation}")
         if is_to_stop():
-            tuner.save_state()
             raise KeyboardInterrupt
 
     return tell

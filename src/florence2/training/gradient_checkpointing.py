@@ -1,4 +1,4 @@
-"""Layers that forget what they computed and compute it a second time for their gradients: more time, a fraction of the memory.
+"""Gradient checkpointing: layers keep no activations and are computed again for their gradients: more time, a fraction of the memory.
 
 In: a model, which is changed in place. Knows nothing of what it is trained on.
 """
@@ -13,21 +13,21 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 from florence2.model import Florence2
-from florence2.training.demo.trainer import attention_for
+from florence2.training.autocast import attention_for
 
 
-def recompute_layers(model: Florence2) -> None:
-    """Do so with each layer of the text model and each block of the tower."""
+def checkpoint_layers(model: Florence2) -> None:
+    """Checkpoint each layer of the text model and each block of the tower."""
     text, kind = model.language_model, model.device.type
     stages: Any = model.vision_tower.blocks
     blocks: list[Any] = [*text.encoder.layers, *text.decoder.layers, *(block for stage in stages for block in stage)]
     for block in blocks:
-        block.forward = _Recomputed(block.forward, kind)
+        block.forward = _Checkpointed(block.forward, kind)
 
 
 @dataclass(frozen=True)
-class _Recomputed:
-    """A module's forward that keeps nothing but its arguments; the second time it must be computed as it was the first time."""
+class _Checkpointed:
+    """A module's forward that keeps nothing but its arguments; it is computed the second time with the attention of the first."""
 
     forward: Callable[..., Any]
     kind: str

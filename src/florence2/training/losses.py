@@ -1,8 +1,8 @@
-"""What fine-tuning makes small: records in, the loss of their answers out.
+"""The losses of training: of answers, and of what a model must not forget.
 
-A record is learnt from its answer, by the reference's cross entropy, or rehearsed: then the model shall go on giving every token of the
-answer, and all that could stand in its place, the probability that it gave before training. A model that is as good as it gets has
-gradients of pure chance from answers; from its own probabilities it has none, and stays. Knows nothing of steps.
+A record is trained on its answer, by the reference's cross entropy, or by self-distillation: then the model shall go on giving every
+token of the answer, and all tokens that could stand in its place, the probability that it gave before training. A model that is as good
+as it gets has gradients of pure chance from answers; from its own probabilities it has none, and stays. Knows nothing of steps.
 """
 
 from __future__ import annotations
@@ -15,63 +15,114 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from florence2.datasets.record import DataSet, Picture, Record, open_picture, sift
-from florence2.datasets.round_trip import check_survival
+from florence2.datasets.record import Picture, Record, open_picture
 from florence2.engine.preprocess import preprocess
 from florence2.errors import DatasetError, InvalidImage
 from florence2.evaluation.metrics import FREE
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.demo.batches import IGNORED, Group, Row, count_tokens, make_groups
-from florence2.training.demo.trainer import answer_losses, arithmetic, group_logits
-from florence2.weights.checkpoint import Checkpoint, ImageSettings
+from florence2.tasks.vocabulary import NUM_BINS
+from florence2.training.autocast import autocast
+from florence2.training.collation import IGNORED, Group, Row, count_tokens, make_groups
+from florence2.weights.checkpoint import ImageSettings
 
 Teacher = Callable[[], AbstractContextManager[Florence2]]
-"""Lends the model as it was before training."""
+"""A context with the model as it was before training."""
+
+
+def group_logits(model: Florence2, features: Tensor, group: Group, *, is_mixed: bool) -> Tensor:
+    """The model's logits for a group's examples about pictures with these features: ``[examples, tokens, vocabulary]``."""
+    device = features.device
+    with autocast(device, is_mixed=is_mixed):
+        chosen = features[group.image_index]
+        return model(chosen, group.prompt_ids.to(device), group.prompt_lengths, group.decoder_ids.to(device))
+
+
+def answer_losses(logits: Tensor, labels: Tensor, first_location_id: int = 0, spread: float = 0.0) -> Tensor:
+    """Cross entropy of every token, ``[examples, tokens]``, zero at ignored positions.
+
+    Location tokens have a target that is spread over the bins around the true one (a normal distribution with ``spread``
+    bins of standard deviation, cut at two of them); with ``spread`` 0 they are tokens like all others.
+    """
+    labels = labels.to(logits.device)
+    log_probabilities = F.log_softmax(logits.float(), dim=-1)
+    is_ignored = labels == IGNORED
+    targets = labels.masked_fill(is_ignored, 0)
+    losses = -log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    is_location = (targets >= first_location_id) & (targets < first_location_id + NUM_BINS)
+    if spread > 0 and bool(is_location.any()):
+        reach = max(1, round(2 * spread))
+        offsets = torch.arange(-reach, reach + 1, device=labels.device)
+        weights = torch.exp(-0.5 * (offsets / spread) ** 2)
+        bins = (targets[is_location].unsqueeze(-1) - first_location_id + offsets).clamp(0, NUM_BINS - 1)
+        spread_out = log_probabilities[is_location].gather(-1, bins + first_location_id)
+        losses = losses.masked_scatter(is_location, -(spread_out @ (weights / weights.sum())))
+    return losses.masked_fill(is_ignored, 0.0)
+
+
+def kl_divergences(logits: Tensor, before: Tensor, labels: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence of every token's probabilities from those before training, in nats.
+
+    ``[examples, tokens]``, zero at ignored positions.
+    """
+    now, was = F.log_softmax(logits.float(), dim=-1), F.log_softmax(before.float(), dim=-1)
+    divergences = F.kl_div(now, was, reduction="none", log_target=True).sum(dim=-1)
+    return divergences.masked_fill(labels.to(divergences.device) == IGNORED, 0.0)
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Some records as tensors.
+class RecordBatch:
+    """Some records, their texts as tensors.
 
     Attributes:
-        pixels: float32 ``[pictures, 3, height, width]``, each picture once; those that are rehearsed come first.
-        learnt: examples that are learnt from their answers.
-        rehearsed: examples that are kept as they were.
+        pictures: each picture once; those of ``distilled`` come first.
+        image: how pictures are preprocessed.
+        supervised: examples that are trained on their answers.
+        distilled: examples that are trained on the probabilities that the model gave before training.
+        where: the first and the last record's position in their source, for messages.
     """
 
-    pixels: Tensor
-    learnt: tuple[Group, ...]
-    rehearsed: tuple[Group, ...]
+    pictures: tuple[Picture, ...]
+    image: ImageSettings
+    supervised: tuple[Group, ...]
+    distilled: tuple[Group, ...]
+    where: str
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all answers."""
-        return count_tokens(self.learnt) + count_tokens(self.rehearsed)
+        """The number of tokens of all answers."""
+        return count_tokens(self.supervised) + count_tokens(self.distilled)
+
+    def read_pixels(self) -> Tensor:
+        """The pictures as float32 ``[pictures, 3, height, width]``.
+
+        Raises:
+            DatasetError: a picture can no longer be read.
+        """
+        try:
+            return torch.stack([preprocess(open_picture(picture), self.image) for picture in self.pictures])
+        except InvalidImage as error:  # one that was valid when the run began
+            raise DatasetError(f"{self.where}: {error}") from error
 
 
-class Objective:
-    """The loss of one model.
+class RecordLosses:
+    """The loss of one model on batches of records.
 
     Args:
-        model: the one that learns.
-        tokenizer: its.
+        model: the one that is trained.
+        tokenizer: the model's.
         image: how its pictures are preprocessed.
-        teacher: asked where something is rehearsed.
+        teacher: used where a record is rehearsed.
         is_mixed: matrix products in bfloat16.
     """
 
     def __init__(self, model: Florence2, tokenizer: Tokenizer, image: ImageSettings, teacher: Teacher, *, is_mixed: bool) -> None:
         self.model, self.tokenizer, self.image, self.teacher = model, tokenizer, image, teacher
         self.is_mixed = is_mixed
-        self._tower_learns = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
+        self._is_tower_trainable = any(parameter.requires_grad for parameter in model.vision_tower.parameters())
 
-    def prepare(self, records: Sequence[Record]) -> Questions:
-        """Records as tensors.
-
-        Raises:
-            DatasetError: a picture can not be read any longer.
-        """
+    def collate(self, records: Sequence[Record]) -> RecordBatch:
+        """Records as a batch; their pictures are not read yet."""
         pictures: dict[Picture, int] = {}
         rows: dict[bool, list[Row]] = {True: [], False: []}
         for record in sorted(records, key=lambda record: not record.is_rehearsed):
@@ -79,23 +130,24 @@ class Objective:
             index = pictures.setdefault(record.picture, len(pictures))
             ids = (self.tokenizer.encode(words) for words in (question.sentence, record.answers[0]))
             rows[record.is_rehearsed].append(Row(index, question.tag or FREE, *ids))
-        try:
-            pixels = torch.stack([preprocess(open_picture(picture), self.image) for picture in pictures])
-        except InvalidImage as error:  # one that was sound when the run began
-            raise DatasetError(f"{records[0].where} to {records[-1].where}: {error}") from error
-        return Questions(pixels, make_groups(rows[False]), make_groups(rows[True]))
+        where = f"{records[0].where} to {records[-1].where}"
+        return RecordBatch(tuple(pictures), self.image, make_groups(rows[False]), make_groups(rows[True]), where)
 
-    def loss(self, questions: Questions) -> Tensor:
-        """The loss of the answers, summed over their tokens."""
-        pixels = questions.pixels.to(self.model.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._tower_learns):
+    def total(self, batch: RecordBatch) -> Tensor:
+        """The loss of the answers, summed over their tokens.
+
+        Raises:
+            DatasetError: a picture can no longer be read.
+        """
+        pixels = batch.read_pixels().to(self.model.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._is_tower_trainable):
             grid = self._grid(self.model, pixels)
         features = self._project(self.model, grid)
-        losses = [answer_losses(self._logits(self.model, features, group), group.labels) for group in questions.learnt]
-        if questions.rehearsed:
-            before = self._before(pixels, grid, questions.rehearsed)
-            for group, logits in zip(questions.rehearsed, before, strict=True):
-                losses.append(divergences(self._logits(self.model, features, group), logits, group.labels))
+        losses = [answer_losses(self._logits(self.model, features, group), group.labels) for group in batch.supervised]
+        if batch.distilled:
+            before = self._before(pixels, grid, batch.distilled)
+            for group, logits in zip(batch.distilled, before, strict=True):
+                losses.append(kl_divergences(self._logits(self.model, features, group), logits, group.labels))
         return torch.stack([loss.sum() for loss in losses]).sum()
 
     @torch.no_grad()
@@ -103,47 +155,17 @@ class Objective:
         """The logits that the model had for these examples before training."""
         count = 1 + max(int(group.image_index.max()) for group in groups)
         with self.teacher() as model:
-            known = self._grid(model, pixels[:count]) if self._tower_learns else grid[:count]
+            known = self._grid(model, pixels[:count]) if self._is_tower_trainable else grid[:count]
             features = self._project(model, known)
             return [self._logits(model, features, group) for group in groups]
 
     def _grid(self, model: Florence2, pixels: Tensor) -> Tensor:
-        with arithmetic(pixels.device, is_mixed=self.is_mixed):
+        with autocast(pixels.device, is_mixed=self.is_mixed):
             return model.vision_tower(pixels)
 
     def _project(self, model: Florence2, grid: Tensor) -> Tensor:
-        with arithmetic(grid.device, is_mixed=self.is_mixed):
+        with autocast(grid.device, is_mixed=self.is_mixed):
             return model.multi_modal_projector(grid)
 
     def _logits(self, model: Florence2, features: Tensor, group: Group) -> Tensor:
         return group_logits(model, features, group, is_mixed=self.is_mixed)
-
-
-def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Tokenizer, name: str) -> DataSet:
-    """The records that a model has room for and whose answers its tokens can say, and what is wrong with the others.
-
-    What is rehearsed is answered in its own tokens already. ``name`` is what the records are called in messages.
-    """
-    text, image = checkpoint.config.text, checkpoint.image
-    room = text.max_position_embeddings
-    num_image_tokens = checkpoint.config.vision.num_image_tokens(image.height, image.width)
-
-    def fault(record: Record) -> str | None:
-        prompt, answer = (len(tokenizer.encode(words)) for words in (record.question.sentence, record.answers[0]))
-        if prompt + num_image_tokens > room:
-            return f"the prompt has {prompt} tokens; there is room for {room - num_image_tokens}"
-        if answer > room:
-            return f"the answer has {answer} tokens; there is room for {room}"
-        return None if record.is_rehearsed else check_survival(record.answers[0], record.question, tokenizer, checkpoint.banned_phrases)
-
-    return sift(records, fault, name)
-
-
-def divergences(logits: Tensor, before: Tensor, labels: Tensor) -> Tensor:
-    """How far every token's probabilities are from those before training, ``[examples, tokens]``, zero at ignored places.
-
-    Measured by the Kullback-Leibler divergence, in nats, of what is given now from what was given then.
-    """
-    now, was = F.log_softmax(logits.float(), dim=-1), F.log_softmax(before.float(), dim=-1)
-    apart = F.kl_div(now, was, reduction="none", log_target=True).sum(dim=-1)
-    return apart.masked_fill(labels.to(apart.device) == IGNORED, 0.0)

@@ -8,7 +8,7 @@ import torch
 from florence2.scenes.palette import COLOURS
 from florence2.scenes.scene import SceneOptions, draw_scene
 from florence2.scenes.shapes import KINDS
-from florence2.training.demo.auxiliary_loss import LETTERS, NOTHING, GridSupervision, grid_labels
+from florence2.training.demo.auxiliary_loss import LETTERS, NOTHING, GridLoss, grid_labels
 
 
 def test_cells_name_the_shape_that_covers_them():
@@ -43,7 +43,7 @@ def test_the_later_shape_is_on_top():
 
 def test_the_heads_learn_what_the_maps_hold():
     torch.manual_seed(0)
-    supervision = GridSupervision((21, 21), num_words=3)
+    supervision = GridLoss((21, 21), num_words=3)
     grids = torch.randint(0, 3, (4, 4, 12, 12))
     fine = torch.nn.functional.one_hot(grids, 5).permute(0, 2, 3, 1, 4).flatten(3)
     maps = [torch.zeros(1), torch.nn.functional.pad(fine.float(), (0, 1)), torch.nn.functional.pad(fine[:, 1::2, 1::2].float(), (0, 1))]

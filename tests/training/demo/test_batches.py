@@ -8,7 +8,8 @@ import torch
 from florence2.scenes.scene import SceneOptions
 from florence2.tasks import TASKS
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.demo.batches import IGNORED, MENU, SceneBatches, Stage, group_bounds
+from florence2.training.collation import IGNORED
+from florence2.training.demo.batches import MENU, SceneBatches, Stage
 from florence2.training.demo.tokenizer import build_tokenizer
 
 
@@ -70,11 +71,3 @@ def test_the_curriculum_moves_on_with_the_pictures_seen(folder):
     assert most_shapes(0) == 1
     assert most_shapes(2) > 1
     assert most_shapes(99) > 1
-
-
-def test_groups_cover_all_rows_and_pad_less_than_one_group():
-    lengths = sorted([3] * 50 + [10] * 20 + [40] * 5)
-    bounds = group_bounds(lengths, 4)
-    assert [index for start, end in bounds for index in range(start, end)] == list(range(75))
-    assert sum(lengths[end - 1] * (end - start) for start, end in bounds) == sum(lengths)
-    assert group_bounds([5, 5], 4) == [(0, 2)]

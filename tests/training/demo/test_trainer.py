@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import math
 
 import pytest
 import torch
 
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
-from florence2.training.demo.batches import IGNORED, Batch, Group
-from florence2.training.demo.trainer import Trainer, TrainingOptions, answer_losses, initialise
+from florence2.training.collation import Group
+from florence2.training.demo.batches import Batch
+from florence2.training.demo.initialisation import initialise
+from florence2.training.demo.trainer import Trainer, TrainingOptions
 
 FIRST_LOCATION = 40
 VOCABULARY = 1050
@@ -79,7 +81,7 @@ def test_it_learns_and_logs_its_curve(tmp_path):
     assert lines[-1]["loss"] < lines[0]["loss"] / 2
     trainer.model.load_state_dict(trainer.average)
     seen = batch(10_001)
-    pixels = (seen.pixels.float() - trainer._mean) / trainer._std
+    pixels = trainer.normalised(seen.pixels)
     with torch.no_grad():
         logits = trainer.model(trainer.model.encode_image(pixels), seen.groups[0].prompt_ids, [3] * 8, seen.groups[0].decoder_ids)
     assert torch.equal(logits[:, 1].argmax(-1), seen.groups[0].labels[:, 1])
@@ -89,13 +91,10 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
     whole = Trainer(tiny_model(), options(8 * 12), tmp_path / "whole")
     whole.run(batches(0))
     halves = Trainer(tiny_model(), options(8 * 12), tmp_path / "halves")
-    stream = batches(0)
-    for _ in range(5):
-        halves._train_on(next(stream), _sums())
-    halves.save()
+    halves.run(itertools.islice(batches(0), 5))
     resumed = Trainer(tiny_model(), options(8 * 12), tmp_path / "halves")
-    assert (resumed.step, resumed.images_seen) == (5, 40)
-    resumed.run(batches(resumed.step))
+    assert (resumed.progress.step, resumed.progress.images_seen) == (5, 40)
+    resumed.run(batches(resumed.progress.step))
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=0, atol=0)
         torch.testing.assert_close(resumed.average[name], whole.average[name], rtol=0, atol=0)
@@ -103,7 +102,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
 
 def test_a_kill_while_saving_leaves_the_old_state(tmp_path, monkeypatch):
     trainer = Trainer(tiny_model(), options(80), tmp_path)
-    trainer.save()
+    trainer.loop.save_state()
 
     def broken(state, path):
         path.write_bytes(b"half")
@@ -111,38 +110,6 @@ def test_a_kill_while_saving_leaves_the_old_state(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", broken)
     with pytest.raises(KeyboardInterrupt):
-        trainer.save()
+        trainer.loop.save_state()
     monkeypatch.undo()
-    assert Trainer(tiny_model(), options(80), tmp_path).step == 0
-
-
-def test_without_spread_the_loss_is_cross_entropy():
-    torch.manual_seed(0)
-    logits = torch.randn(2, 5, VOCABULARY)
-    labels = torch.tensor([[0, 5, FIRST_LOCATION, FIRST_LOCATION + 999, 2], [0, 6, 2, IGNORED, IGNORED]])
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    torch.testing.assert_close(answer_losses(logits, labels, FIRST_LOCATION, 0.0).flatten(), expected)
-
-
-def test_with_spread_a_near_miss_costs_less_than_a_far_one():
-    labels = torch.tensor([[FIRST_LOCATION + 500]])
-    losses = {}
-    for bin_ in (500, 503, 600):
-        logits = torch.zeros(1, 1, VOCABULARY)
-        logits[0, 0, FIRST_LOCATION + bin_] = 10.0
-        losses[bin_] = float(answer_losses(logits, labels, FIRST_LOCATION, 4.0))
-    assert losses[500] < losses[503] < losses[600]
-
-
-def test_spread_stays_inside_the_bins_and_off_words():
-    logits = torch.zeros(1, 2, VOCABULARY)
-    logits[0, :, :FIRST_LOCATION] = -1e4
-    logits[0, :, FIRST_LOCATION + 1000 :] = -1e4
-    losses = answer_losses(logits, torch.tensor([[FIRST_LOCATION, FIRST_LOCATION + 999]]), FIRST_LOCATION, 6.0)
-    torch.testing.assert_close(losses, torch.full((1, 2), math.log(1000)))
-
-
-def _sums():
-    from collections import defaultdict
-
-    return defaultdict(lambda: [0.0, 0.0])
+    assert Trainer(tiny_model(), options(80), tmp_path).progress.step == 0

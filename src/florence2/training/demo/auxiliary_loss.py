@@ -1,7 +1,7 @@
-"""Direct supervision of the vision tower while it is young.
+"""An auxiliary loss on the vision tower, for the first part of its training.
 
-Answers reach the tower through decoder and encoder, a long way for a first gradient. Two linear heads on the tower's last two
-maps say, cell by cell, which colour, which kind of shape, which word and which letter is there; they are thrown away after training.
+Gradients of answers reach the tower through decoder and encoder, and are weak at first. Two linear heads on the tower's last two maps
+predict, cell by cell, which colour, which kind of shape, which word and which letter is there; they are not kept after training.
 
 In: a scene, or the tower's maps and the label grids of a batch. Out: a label grid, or a loss. Knows nothing of text.
 """
@@ -28,7 +28,7 @@ _OVERSAMPLING = 4
 
 
 def grid_labels(scene: Scene, cells: int, words: Sequence[str]) -> np.ndarray:
-    """What the middle of each cell shows: uint8 ``[4, cells, cells]`` of colour, kind, word and letter, counted from 1; 0 is nothing.
+    """The labels of each cell's middle: uint8 ``[4, cells, cells]`` of colour, kind, word and letter, counted from 1; 0 is nothing.
 
     A word that is not in ``words``, such as a number, counts as one more behind them.
     """
@@ -59,12 +59,12 @@ def _slice(quad: Sequence[float], start: float, end: float, scale: float) -> lis
     return [(float(x), float(y)) for x, y in ends]
 
 
-class GridSupervision(nn.Module):
+class GridLoss(nn.Module):
     """Linear heads on the last two maps of a tower.
 
     Args:
         widths: channels of the last two maps.
-        num_words: how many words there are.
+        num_words: size of the lexicon.
     """
 
     def __init__(self, widths: Sequence[int], num_words: int) -> None:
@@ -73,7 +73,7 @@ class GridSupervision(nn.Module):
         self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(self.sizes))) for width in widths)
 
     def forward(self, maps: Sequence[Tensor], grids: Tensor) -> Tensor:
-        """Mean cross entropy over maps and questions.
+        """Mean cross entropy over maps and kinds of labels.
 
         Args:
             maps: the tower's maps, ``[images, rows, columns, channels]`` each; the last two are used.
@@ -83,8 +83,8 @@ class GridSupervision(nn.Module):
         for head, grid_map in zip(self.heads, maps[-len(self.heads) :], strict=True):
             step = grids.shape[2] // grid_map.shape[1]
             labels = grids[:, :, step // 2 :: step, step // 2 :: step].long()
-            for question, logits in enumerate(head(grid_map).split(self.sizes, dim=-1)):
+            for row, logits in enumerate(head(grid_map).split(self.sizes, dim=-1)):
                 weight = torch.ones(logits.shape[-1], device=logits.device)
                 weight[NOTHING] = NOTHING_WEIGHT
-                losses.append(F.cross_entropy(logits.flatten(0, 2), labels[:, question].flatten(), weight=weight))
+                losses.append(F.cross_entropy(logits.flatten(0, 2), labels[:, row].flatten(), weight=weight))
         return torch.stack(losses).mean()

@@ -1,8 +1,8 @@
 """Training batches: scenes drawn on the fly, their questions and answers as token ids.
 
-In: the number of a batch. Out: a `Batch` with the pictures as bytes and their examples in groups of similar length, so that
-a short answer is not padded to the longest. The number and the seed decide everything, so a run that is resumed sees what
-it would have seen. Knows the tokenizer and the scenes; nothing of the model or the optimiser.
+In: the number of a batch. Out: a ``Batch`` with the pictures as bytes and their examples in groups. The number and the seed
+decide everything, so a run that is resumed sees the batches that it would have seen. Knows the tokenizer and the scenes; nothing of the
+model or the optimiser.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from torch.utils.data import Dataset
 from florence2.scenes.scene import Scene, SceneOptions, draw_scene
 from florence2.scenes.targets import Example, make_targets
 from florence2.tasks.tokenizer import Tokenizer
+from florence2.training.collation import Group, Row, make_groups
 from florence2.training.demo.auxiliary_loss import grid_labels
 
-IGNORED = -100
-MAX_GROUPS = 4
-CELL_PIXELS = 16  # the finest map that is supervised directly
+CELL_PIXELS = 16  # of the finest map that has an auxiliary loss
 
 # One row is one example for every picture, drawn among the tags by their weights; tags without an example are passed over.
 MENU: tuple[dict[str, float], ...] = (
@@ -39,58 +38,20 @@ MENU: tuple[dict[str, float], ...] = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a curriculum: the scenes to draw until so many pictures were seen."""
+    """One stage of a curriculum: what scenes hold until so many pictures were seen."""
 
     until: int
     options: SceneOptions
 
 
 @dataclass(frozen=True)
-class Row:
-    """One example as token ids, ``<s>`` and ``</s>`` included.
-
-    Attributes:
-        image_index: which picture of the batch it asks about.
-        tag: its task.
-        prompt_ids: what the encoder sees.
-        answer_ids: what the decoder shall say.
-    """
-
-    image_index: int
-    tag: str
-    prompt_ids: list[int]
-    answer_ids: list[int]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Examples of similar answer length.
-
-    Attributes:
-        tags: the task of each example.
-        image_index: which picture of the batch it asks about.
-        prompt_ids: prompts, padded on the right.
-        prompt_lengths: valid ids of each prompt.
-        decoder_ids: what the decoder sees: start token, then the answer without its last token.
-        labels: what it shall say at each place; IGNORED behind the end.
-    """
-
-    tags: tuple[str, ...]
-    image_index: Tensor
-    prompt_ids: Tensor
-    prompt_lengths: tuple[int, ...]
-    decoder_ids: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True)
 class Batch:
-    """Pictures, the groups of examples about them, and what each of their cells shows.
+    """Pictures, the groups of examples about them, and the labels of their cells.
 
     Attributes:
         pixels: uint8 ``[images, 3, height, width]``.
         groups: the examples.
-        grids: uint8 ``[images, 4, cells, cells]``, as ``supervision.grid_labels`` makes them.
+        grids: uint8 ``[images, 4, cells, cells]``, as ``grid_labels`` makes them.
     """
 
     pixels: Tensor
@@ -104,7 +65,7 @@ class SceneBatches(Dataset[Batch]):
     Args:
         tokenizer_folder: the folder whose tokenizer is used; it is loaded in each worker.
         size: side of the model's input in pixels.
-        batch_images: pictures a batch.
+        batch_images: number of pictures in a batch.
         seed: a stream of its own for each seed; evaluation draws from seeds that no training run uses.
         stages: the curriculum, by pictures seen; the last stage goes on for ever.
         menu: the questions to a picture, as in ``MENU``.
@@ -169,59 +130,3 @@ def draw_examples(scene: Scene, rng: np.random.Generator, menu: Sequence[Mapping
             tag = tags[int(rng.choice(len(tags), p=weights / weights.sum()))]
             chosen.append(targets[tag][int(rng.integers(len(targets[tag])))])
     return chosen
-
-
-def make_groups(rows: Sequence[Row]) -> tuple[Group, ...]:
-    """Examples in groups of similar answer length."""
-    ordered = sorted(rows, key=lambda row: len(row.answer_ids))
-    bounds = group_bounds([len(row.answer_ids) for row in ordered], MAX_GROUPS)
-    return tuple(_group(ordered[start:end]) for start, end in bounds)
-
-
-def count_tokens(groups: Sequence[Group]) -> int:
-    """How many tokens of answers there are to learn."""
-    return sum(int((group.labels != IGNORED).sum()) for group in groups)
-
-
-def group_bounds(lengths: Sequence[int], max_groups: int) -> list[tuple[int, int]]:
-    """Where to cut ascending lengths so that, each group padded to its longest, the fewest places are computed.
-
-    Starts from one group and cuts, again and again, where a single cut saves most.
-    """
-    bounds = [(0, len(lengths))] if lengths else []
-    while len(bounds) < max_groups:
-        best_saving, best = 0, None
-        for index, (start, end) in enumerate(bounds):
-            for cut in range(start + 1, end):
-                saving = (lengths[end - 1] - lengths[cut - 1]) * (cut - start)
-                if saving > best_saving:
-                    best_saving, best = saving, (index, cut)
-        if best is None:
-            break
-        index, cut = best
-        start, end = bounds[index]
-        bounds[index : index + 1] = [(start, cut), (cut, end)]
-    return bounds
-
-
-def _group(rows: Sequence[Row]) -> Group:
-    answers = [row.answer_ids for row in rows]
-    labels = _padded(answers, IGNORED)
-    # BART's decoder starts from </s> and sees <s> as its first token of output.
-    decoder_ids = _padded([[answer[-1], *answer[:-1]] for answer in answers], 1)
-    prompts = [row.prompt_ids for row in rows]
-    return Group(
-        tags=tuple(row.tag for row in rows),
-        image_index=torch.tensor([row.image_index for row in rows]),
-        prompt_ids=_padded(prompts, 1),
-        prompt_lengths=tuple(len(prompt) for prompt in prompts),
-        decoder_ids=decoder_ids,
-        labels=labels,
-    )
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    padded = torch.full((len(rows), max(len(row) for row in rows)), value)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = torch.tensor(row)
-    return padded

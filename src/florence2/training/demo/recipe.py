@@ -20,10 +20,11 @@ from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.outputs import new_folder
 from florence2.scenes.scene import LEXICON, SceneOptions
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training.demo.auxiliary_loss import GridSupervision
+from florence2.training.demo.auxiliary_loss import GridLoss
 from florence2.training.demo.batches import MENU, Batch, SceneBatches, Stage
+from florence2.training.demo.initialisation import initialise
 from florence2.training.demo.tokenizer import build_tokenizer
-from florence2.training.demo.trainer import Trainer, TrainingOptions, initialise
+from florence2.training.demo.trainer import Trainer, TrainingOptions
 from florence2.weights.checkpoint import read_checkpoint
 from florence2.weights.defaults import GenerationDefaults, ImageSettings
 from florence2.weights.load import load_model
@@ -69,15 +70,15 @@ class Run:
         stages: the curriculum.
         menu: the questions to a picture.
         learning_rate: on its plateau.
-        location_spread: of the targets for places at the start, in bins.
-        is_supervised: whether the tower is supervised directly; the heads for it begin at random.
+        location_spread: of the targets of location tokens at the start, in bins.
+        has_auxiliary_loss: True where the tower has a loss of its own; the heads for it begin at random.
     """
 
     stages: tuple[Stage, ...] = STAGES[-1:]
     menu: tuple[dict[str, float], ...] = MENU
     learning_rate: float = 1e-3
     location_spread: float = 3.0
-    is_supervised: bool = True
+    has_auxiliary_loss: bool = True
 
 
 _REGION_ROW = {"<REGION_TO_CATEGORY>": 0.5, "<REGION_TO_DESCRIPTION>": 0.5}
@@ -85,9 +86,9 @@ RUNS = {
     "first": Run(STAGES, location_spread=6.0),
     "second": Run(),
     # What was new in the answers, the region behind its name, is asked for four times as often.
-    "regions": Run(menu=(*MENU, *(_REGION_ROW,) * 3), learning_rate=8e-4, location_spread=0.6, is_supervised=False),
+    "regions": Run(menu=(*MENU, *(_REGION_ROW,) * 3), learning_rate=8e-4, location_spread=0.6, has_auxiliary_loss=False),
     # What the run before it had lost most of, captions, is asked for twice as often.
-    "captions": Run(menu=(*MENU, _REGION_ROW, {"<CAPTION>": 1.0}), learning_rate=3e-4, location_spread=0.6, is_supervised=False),
+    "captions": Run(menu=(*MENU, _REGION_ROW, {"<CAPTION>": 1.0}), learning_rate=3e-4, location_spread=0.6, has_auxiliary_loss=False),
 }
 
 
@@ -154,11 +155,11 @@ def train_demo(
         learning_rate=run.learning_rate,
         location_spread=run.location_spread,
     )
-    supervision = GridSupervision(model.config.vision.embed_dim[-2:], len(WORDS)) if run.is_supervised else None
-    trainer = Trainer(model, options, folder, device, supervision)
+    auxiliary_loss = GridLoss(model.config.vision.embed_dim[-2:], len(WORDS)) if run.has_auxiliary_loss else None
+    trainer = Trainer(model, options, folder, device, auxiliary_loss)
     seed = SEED + list(RUNS).index(name)
     dataset = SceneBatches(str(folder / "tokenizer"), IMAGE_SIZE, BATCH_IMAGES, seed, run.stages, run.menu)
-    trainer.run(_batches(dataset, trainer.step, num_workers))
+    trainer.run(_batches(dataset, trainer.progress.step, num_workers))
     return trainer
 
 
