@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -205,37 +207,67 @@ def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
     assert done.stdout.strip() == "True"
 
 
-def test_without_a_compiler_there_are_no_routines_and_a_line_says_so(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(kernels, "_is_prepared", False)
-    monkeypatch.setattr(kernels, "_kernels", None)
-    monkeypatch.setattr(kernels, "COMPILERS", ("no-such-compiler",))
+@pytest.fixture
+def fresh(monkeypatch, tmp_path: Path) -> ModuleType:
+    """The module of the routines as a new process has it, with an empty cache and a search path of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spec = importlib.util.spec_from_file_location("fresh_kernels", kernels.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cached(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "cache").glob("florence2/*"))
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the routines are for Linux")
+needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not shutil.which("g++"), reason="no g++ on this machine")
+
+
+@on_linux
+def test_without_a_compiler_there_are_no_routines_and_a_line_says_so(fresh: ModuleType, monkeypatch, tmp_path: Path, caplog) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level("INFO", logger="florence2"):
-        kernels.prepare()
-    assert kernels.loaded() is None
+        fresh.prepare()
+    assert fresh.loaded() is None
     assert "no g++" in caplog.text
+    assert cached(tmp_path) == []
 
 
-def test_a_compiler_that_fails_is_no_error(monkeypatch, tmp_path: Path, caplog) -> None:
-    monkeypatch.setattr(kernels, "_is_prepared", False)
-    monkeypatch.setattr(kernels, "_kernels", None)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kernels, "FLAGS", ("--no-such-flag",))
-    if not shutil.which("g++"):
-        pytest.skip("no g++ on this machine")
+@on_linux
+def test_a_compiler_that_fails_is_no_error(fresh: ModuleType, monkeypatch, tmp_path: Path, caplog) -> None:
+    calls = tmp_path / "calls"
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho "cannot find -lgomp" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with caplog.at_level("INFO", logger="florence2"):
-        kernels.prepare()
-    assert kernels.loaded() is None
-    assert "failed" in caplog.text
-    assert not list((tmp_path / "florence2").iterdir())
+        fresh.prepare()
+        fresh.prepare()
+    assert fresh.loaded() is None
+    assert "failed: cannot find -lgomp" in caplog.text
+    assert calls.read_text().count("kernels.cpp") == 1  # the second call does not try again
+    assert cached(tmp_path) == []
 
 
-def test_a_cache_that_others_can_write_to_is_not_used(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = kernels._cache_folder()
-    assert folder is not None
-    assert folder == tmp_path / "florence2"
-    folder.chmod(0o777)
-    assert kernels._cache_folder() is None
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    (tmp_path / "file").write_text("in the way")
-    assert kernels._cache_folder() is None
+@needs_compiler
+@pytest.mark.parametrize(("mode", "num_kept"), [(0o700, 1), (0o755, 1), (0o770, 0), (0o777, 0)])
+def test_a_cache_that_others_can_write_to_is_not_used(fresh: ModuleType, tmp_path: Path, mode: int, num_kept: int) -> None:
+    folder = tmp_path / "cache" / "florence2"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    fresh.prepare()
+    assert fresh.loaded() is not None
+    assert len(cached(tmp_path)) == num_kept
+
+
+@needs_compiler
+def test_a_file_in_the_way_of_the_cache_is_no_error(fresh: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    fresh.prepare()
+    assert fresh.loaded() is not None
+    assert (tmp_path / "cache").read_text() == "in the way"
