@@ -1,4 +1,4 @@
-"""The model: pure torch, no files, no network."""
+"""The model: PyTorch modules only, without files and network."""
 
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache

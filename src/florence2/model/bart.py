@@ -1,9 +1,9 @@
 """BART, the text model: an encoder over image tokens and prompt, a decoder with a key/value cache.
 
 Post-norm layers, GELU, learned positions with BART's offset of 2, one embedding table shared by encoder, decoder and head.
-The cache is a value that the caller holds: rows (one per beam) grouped by request. Keys and values of cross attention are
-stored once per request, and its beams attend to them together. Linear layers may be replaced by packed ones
-(``florence2.model.cpu.packed``); what only those offer is named where it is used.
+The caller holds the cache, whose rows (one per beam) are grouped by request. Keys and values of cross attention are stored once
+per request, and its beams attend to them together. Linear layers may be replaced by packed ones
+(``florence2.model.cpu.packed``).
 
 Source: BART (arXiv 1910.13461) as the reference implementation builds it for Florence-2. Knows nothing of search or tasks.
 """
@@ -42,7 +42,7 @@ class EncodedPrompts:
 class Attention(nn.Module):
     """Multi-head attention with separate projections.
 
-    ``qkv_proj`` is the three projections as one layer, where packing has made it; attention to oneself uses it.
+    In a packed model, ``qkv_proj`` of self attention replaces the three input projections by one layer.
     """
 
     qkv_proj: nn.Module | None
@@ -57,11 +57,11 @@ class Attention(nn.Module):
         self.qkv_proj = None
 
     def heads(self, projected: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch heads tokens head_width"]:
-        """The projected tokens, one slice a head."""
+        """The projected tokens, split into heads."""
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def queries_keys_values(self, hidden: Float[Tensor, "batch tokens width"]) -> tuple[Tensor, Tensor, Tensor]:
-        """What attention of ``hidden`` to itself needs, each ``[batch, heads, tokens, head_width]``."""
+        """Queries, keys and values of self attention, each ``[batch, heads, tokens, head_width]``."""
         if self.qkv_proj is not None:
             query, keys, values = self.qkv_proj(hidden).chunk(3, dim=-1)
             return self.heads(query), self.heads(keys), self.heads(values)
@@ -73,19 +73,19 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """What encoder and decoder layers end with: two linear layers with GELU between them, added to their input, and a norm."""
+    """The second half of encoder and decoder layers: two linear layers with GELU between them, a residual, and a norm."""
 
     fc1: Linear
     fc2: Linear
     final_layer_norm: nn.LayerNorm
 
     def mlp(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """The same shape, each position on its own."""
+        """Hidden states of the same shape; each position is computed independently."""
         return self.final_layer_norm(self.fc2(self.fc1(hidden, gelu=True), residual=hidden))
 
 
 class EncoderLayer(MLP):
-    """Self attention and MLP, each with its norm after the addition."""
+    """Self attention and MLP, each followed by residual and norm."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class EncoderLayer(MLP):
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, hidden: Float[Tensor, "batch tokens width"], key_lengths: KeyLengths) -> Float[Tensor, "batch tokens width"]:
-        """The same shape."""
+        """Hidden states of the same shape."""
         attention = self.self_attn
         mixed = attend(*attention.queries_keys_values(hidden), key_lengths)
         return self.mlp(self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden)))
 
 
 class DecoderLayer(MLP):
-    """Causal self attention, cross attention and MLP, each with its norm after the addition."""
+    """Causal self attention, cross attention and MLP, each followed by residual and norm."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class DecoderLayer(MLP):
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, hidden: Tensor, source: Tensor, key_lengths: KeyLengths) -> Float[Tensor, "batch tokens width"]:
-        """All positions at once, for training."""
+        """Hidden states of all positions at once, for training."""
         attention, cross = self.self_attn, self.encoder_attn
         mixed = attend(*attention.queries_keys_values(hidden), is_causal=True)
         hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
@@ -126,7 +126,7 @@ class DecoderLayer(MLP):
         return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
 
     def step(self, hidden: Float[Tensor, "rows 1 width"], step: Step, layer: int) -> Float[Tensor, "rows 1 width"]:
-        """One new position for every row; the row's key and value are added to the cache."""
+        """Hidden states of one new position per row; its keys and values are added to the cache."""
         attention, cross = self.self_attn, self.encoder_attn
         query, keys, values = attention.queries_keys_values(hidden)
         mixed = attend(query, *step.extend(layer, keys, values), step.key_lengths)
@@ -137,7 +137,7 @@ class DecoderLayer(MLP):
 
 
 class _Embedded(nn.Module):
-    """What encoder and decoder have in common: positions and a norm on the embedded input."""
+    """Common base of encoder and decoder: position embeddings and a norm on the embedded input."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -145,20 +145,20 @@ class _Embedded(nn.Module):
         self.layernorm_embedding = nn.LayerNorm(config.d_model)
 
     def embed(self, embedded: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Positions 0, 1, 2, … added, then normalised."""
+        """The input with the embeddings of positions 0, 1, 2, … added, then normalised."""
         positions = self.embed_positions.weight[POSITION_OFFSET : POSITION_OFFSET + embedded.shape[1]]
         return self.layernorm_embedding(embedded + positions)
 
 
 class Encoder(_Embedded):
-    """The text encoder, over image tokens followed by the prompt's."""
+    """The text encoder, over image tokens followed by prompt tokens."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, embedded: Float[Tensor, "prompts source width"], lengths: Sequence[int]) -> Float[Tensor, "prompts source width"]:
-        """Hidden states of the embedded source; what stands behind a prompt's length is padding that nobody attends to."""
+        """Hidden states of the embedded source; positions from a prompt's length on are padding, which is masked."""
         key_lengths = KeyLengths.of(lengths, embedded.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
@@ -174,7 +174,7 @@ class Decoder(_Embedded):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
 
     def forward(self, embedded: Float[Tensor, "prompts tokens width"], encoded: EncodedPrompts) -> Float[Tensor, "prompts tokens width"]:
-        """Hidden states of all positions, each seeing those before it."""
+        """Hidden states of all positions; each attends to itself and those before it."""
         key_lengths = KeyLengths.of(encoded.lengths, encoded.hidden.shape[1], embedded.device)
         hidden = self.embed(embedded)
         for layer in self.layers:
@@ -182,11 +182,11 @@ class Decoder(_Embedded):
         return hidden
 
     def cross_keys_values(self, encoded: EncodedPrompts) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each layer's keys and values of the encoded prompts, ``[prompts, heads, source, head_width]``."""
+        """Keys and values of the encoded prompts, one pair per layer, each ``[prompts, heads, source, head_width]``."""
         return (layer.encoder_attn.keys_values(encoded.hidden) for layer in self.layers)  # type: ignore[union-attr]
 
     def step(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
-        """Hidden states of one new position a row."""
+        """Hidden states of one new position per row."""
         hidden = self.layernorm_embedding(embedded + self.embed_positions(step.positions + POSITION_OFFSET)).unsqueeze(1)
         for number, layer in enumerate(self.layers):
             hidden = layer.step(hidden, step, number)  # type: ignore[operator]
@@ -196,7 +196,7 @@ class Decoder(_Embedded):
 class Bart(nn.Module):
     """Encoder, decoder and the embedding table that both and the head share.
 
-    ``packed_head`` is the head as a layer of its own, where packing has made it.
+    If ``packed_head`` is set, it computes the logits instead of the table.
     """
 
     packed_head: nn.Module | None
@@ -211,24 +211,24 @@ class Bart(nn.Module):
 
     @property
     def head_weight(self) -> Float[Tensor, "vocabulary width"]:
-        """The head's table."""
+        """The weights of the head."""
         return self.shared.weight
 
     @property
     def decoder_table(self) -> Float[Tensor, "vocabulary width"]:
-        """What the decoder's input is embedded with."""
+        """The embedding table of the decoder's input."""
         return self.shared.weight
 
     def embed_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
-        """Rows of the shared table, for prompts."""
+        """Embeddings of prompt tokens."""
         return self._embed(token_ids, self.shared.weight)
 
     def embed_decoder_tokens(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
-        """Rows of the decoder's table, for what has been generated."""
+        """Embeddings of generated tokens."""
         return self._embed(token_ids, self.decoder_table)
 
     def _embed(self, token_ids: Tensor, table: Tensor) -> Tensor:
-        # A table that stays in its file is in the file's numbers.
+        # A table that is mapped from its file keeps the file's type.
         embedded = F.embedding(token_ids, table).to(self.decoder.layernorm_embedding.weight.dtype)
         return embedded * self.scale if self.scale != 1.0 else embedded
 

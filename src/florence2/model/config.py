@@ -1,7 +1,7 @@
 """The dimensions of a Florence-2 model, by name.
 
-Plain frozen values: they come from a checkpoint's ``config.json`` (read in ``florence2.weights``) or from the trainer, and
-go to the modules of this room. They know nothing of files or of the two published layouts.
+Plain frozen values: they come from a checkpoint's ``config.json`` (read in ``florence2.weights``) or from the training code, and go to
+the modules of this package. They know nothing of files or of the two published layouts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VisionConfig:
     max_temporal_embeddings: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse sequences whose lengths differ from the number of stages."""
+        """Check that all sequences have one entry per stage."""
         for name in ("depths", "num_heads", "num_groups", "patch_size", "patch_stride", "patch_padding", "patch_prenorm"):
             if len(getattr(self, name)) != len(self.embed_dim):
                 raise ValueError(
@@ -45,7 +45,7 @@ class VisionConfig:
         return height, width
 
     def num_image_tokens(self, height: int, width: int) -> int:
-        """How many tokens the projector makes of an image: the grid and the mean token in front of it."""
+        """The number of tokens that the projector makes of an image: the mean token, then the grid."""
         rows, columns = self.grid_size(height, width)
         return rows * columns + 1
 
@@ -67,7 +67,7 @@ class TextConfig:
     pad_token_id: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse widths that do not divide by the heads."""
+        """Check that the width is a multiple of the number of heads."""
         for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
             if self.d_model % heads:
                 raise ValueError(f"text config: d_model {self.d_model} is not a multiple of its {heads} attention heads")
@@ -75,7 +75,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class Florence2Config:
-    """One model: the tower, the text model, and the placeholder id that native checkpoints reserve for image tokens."""
+    """One model: the vision tower, the text model, and the placeholder id that native checkpoints reserve for image tokens."""
 
     vision: VisionConfig
     text: TextConfig

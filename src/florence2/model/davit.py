@@ -23,8 +23,8 @@ from florence2.model.linear import Linear
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# How many positions of a map go through a layer together. A stage's widest tensors then stay in the processor's caches, and in memory
-# that the allocator hands out again; whole, the first stage's would be fetched from the system, page by page, at each use.
+# The number of positions of a feature map that go through a layer together on a CPU. A stage's largest tensors then fit the processor's
+# caches and are reused by the allocator. Tensors of the first stage's whole map would be allocated from the system at each use.
 CHUNK = 4608
 
 
@@ -34,12 +34,12 @@ def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
 
 
 def _chunk(tensor: Tensor) -> int:
-    """How many positions go together where ``tensor`` is; a GPU is best given all of them."""
+    """The number of positions that are computed together on the device of ``tensor``; on a GPU all of them."""
     return CHUNK if tensor.device.type == "cpu" else max(1, tensor.numel())
 
 
 def _add_by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """``whole`` with what ``work`` makes of each of its parts added to it; in place where nothing has to be kept for a gradient."""
+    """``whole`` plus ``work(part)`` for each of its parts; computed in place when no gradient is needed."""
     if torch.is_grad_enabled():
         return torch.cat([part + work(part) for part in parts], dim=dim).view(whole.shape)
     for part in parts:
@@ -48,7 +48,7 @@ def _add_by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callab
 
 
 class ConvEmbed(nn.Module):
-    """Opens a stage: a strided convolution that shrinks the grid and widens its channels, with a norm before or after."""
+    """The start of a stage: a strided convolution that reduces the grid and widens the channels, with a norm before or after."""
 
     def __init__(self, config: VisionConfig, stage: int) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class ConvEmbed(nn.Module):
         self.norm = nn.LayerNorm(channels_in if self.prenorm else channels_out)
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows2 columns2 channels2"]:
-        """The next stage's map."""
+        """The feature map for the stage's blocks."""
         if self.prenorm:
             return _convolve(self.conv, self.norm(grid))
         return self.norm(_convolve(self.conv, grid))
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention inside non-overlapping square windows; maps that do not divide are padded right and below."""
+    """Multi-head attention inside non-overlapping square windows; other map sizes are padded on the right and below."""
 
     def __init__(self, width: int, num_heads: int, window_size: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class WindowAttention(nn.Module):
     def forward(
         self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
     ) -> Float[Tensor, "images rows columns channels"]:
-        """``grid`` and, added to it, each normalised position mixed with those of its window."""
+        """``grid`` plus the attention output, in which each normalised position attends to its window."""
         windows_across = -(-grid.shape[2] // self.window_size)
         windows_down = max(1, round(_chunk(grid) / (grid.shape[0] * windows_across * self.window_size**2)))
         bands = grid.split(windows_down * self.window_size, dim=1)
@@ -91,7 +91,7 @@ class WindowAttention(nn.Module):
         size = self.window_size
         pad_right, pad_below = -columns % size, -rows % size
         if pad_right or pad_below:
-            # The reference lets padding take part in attention: zeros in, the projection's bias as key and value.
+            # As in the reference, padding is attended to: its input is zero, so its key and value are the projection's bias.
             grid = F.pad(grid, (0, 0, 0, pad_right, 0, pad_below))
         windows_down, windows_across = (rows + pad_below) // size, (columns + pad_right) // size
         windows = grid.reshape(images, windows_down, size, windows_across, size, channels).transpose(2, 3)
@@ -106,7 +106,7 @@ class WindowAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Attention between channels, in groups: the tokens are the features, so every position takes part in every score."""
+    """Channel attention: within a group, channels attend to channels, and each score is a sum over all positions."""
 
     def __init__(self, width: int, num_groups: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -117,15 +117,15 @@ class ChannelAttention(nn.Module):
     def forward(
         self, grid: Float[Tensor, "images rows columns channels"], norm: nn.LayerNorm
     ) -> Float[Tensor, "images rows columns channels"]:
-        """``grid`` and, added to it, each normalised channel mixed with those of its group."""
+        """``grid`` plus the attention output, in which each normalised channel attends to its group."""
         parts = grid.flatten(1, 2).split(_chunk(grid), dim=1)
         scale = (grid.shape[1] * grid.shape[2]) ** -0.5
         scores, values = 0.0, []
         for part in parts:
             query, key, value = self.qkv(norm(part)).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
-            # In memory of their own: the product runs along the tokens, whose stride is three widths.
+            # Contiguous copies: the product sums over tokens, whose stride is three widths.
             scores = scores + ((query.contiguous().transpose(-1, -2) * scale) @ key.contiguous()).float()
-            values.append(value.contiguous())  # and so that the queries and keys beside it are let go
+            values.append(value.contiguous())  # a copy, so that the memory of queries and keys is freed
         weights = scores.softmax(dim=-1).to(grid.dtype).transpose(-1, -2)  # type: ignore[union-attr]
         left = iter(values)
         return _add_by_parts(grid, parts, 1, lambda _: self.proj((next(left) @ weights).transpose(1, 2).flatten(2)))
@@ -140,12 +140,12 @@ class MLP(nn.Module):
         self.fc2 = Linear(hidden_width, width)
 
     def forward(self, hidden: Float[Tensor, "tokens channels"], norm: nn.LayerNorm) -> Float[Tensor, "tokens channels"]:
-        """``hidden`` and, added to it, the layers' output for each normalised token."""
+        """``hidden`` plus the layers' output for each normalised token."""
         return _add_by_parts(hidden, hidden.split(_chunk(hidden)), 0, lambda part: self.fc2(self.fc1(norm(part), gelu=True)))
 
 
 class AttentionBlock(nn.Module):
-    """Depthwise convolution, attention, depthwise convolution, MLP; each added to what came in.
+    """Depthwise convolution, attention, depthwise convolution, MLP; each with a residual.
 
     The attention module is registered as ``attention_name`` because checkpoints name the two kinds differently.
     """
@@ -162,7 +162,7 @@ class AttentionBlock(nn.Module):
         self.ffn = MLP(width, int(width * config.mlp_ratio))
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
-        """The same shape."""
+        """A feature map of the same shape."""
         grid = _convolve(self.conv1, grid).add_(grid)
         grid = self.get_submodule(self.attention_name)(grid, self.norm1)
         grid = _convolve(self.conv2, grid).add_(grid)
@@ -170,7 +170,7 @@ class AttentionBlock(nn.Module):
 
 
 class DaViTBlock(nn.Module):
-    """A spatial block (window attention), then a channel block (channel attention)."""
+    """A spatial block (window attention) followed by a channel block (channel attention)."""
 
     def __init__(self, config: VisionConfig, stage: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class DaViTBlock(nn.Module):
         self.channel_block = AttentionBlock(config, stage, "channel_attn", channel)
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
-        """The same shape."""
+        """A feature map of the same shape."""
         return self.channel_block(self.spatial_block(grid))
 
 
@@ -195,7 +195,7 @@ class DaViT(nn.Module):
         self.blocks = nn.ModuleList(nn.ModuleList(DaViTBlock(config, stage) for _ in range(config.depths[stage])) for stage in stages)
 
     def stages(self, pixel_values: Float[Tensor, "images 3 height width"]) -> list[Tensor]:
-        """The map after every stage, each ``[images, rows, columns, channels]``."""
+        """The feature map after each stage, ``[images, rows, columns, channels]``."""
         grid = pixel_values.to(self.convs[0].conv.weight.dtype).permute(0, 2, 3, 1).contiguous()  # type: ignore[union-attr]
         maps = []
         for conv, blocks in zip(self.convs, self.blocks, strict=True):
@@ -206,5 +206,5 @@ class DaViT(nn.Module):
         return maps
 
     def forward(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images rows columns channels"]:
-        """The last stage's map."""
+        """The feature map of the last stage."""
         return self.stages(pixel_values)[-1]

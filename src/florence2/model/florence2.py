@@ -1,9 +1,9 @@
-"""Florence-2: vision tower, projector and text model under one roof.
+"""Florence-2: vision tower, projector and text model as one module.
 
-Four steps make an answer: ``encode_image`` (pixels to image tokens, once an image), ``encode_prompt`` (image tokens and
-prompt to encoded prompts), ``admit`` (encoded prompts into a cache, once a request) and ``decode_step`` (one token a row).
-``forward`` is the same for training, with all target tokens at once. Parameter names are those of the native checkpoint
-layout without their ``model.`` prefix. Knows nothing of files, text or search.
+Inference has four steps: ``encode_image`` (pixels to image tokens, once per image), ``encode_prompt`` (image tokens and prompt to
+encoded prompts), ``admit`` (encoded prompts into a cache, once per request) and ``decode_step`` (one token per row). ``forward``
+is the training pass, with all target tokens at once. Parameter names are those of the native checkpoint layout without their
+``model.`` prefix. Knows nothing of files, text or search.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Florence2(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.language_model.shared.weight.device
 
     @property
@@ -57,33 +57,33 @@ class Florence2(nn.Module):
         prompt_ids: Int[Tensor, "prompts length"],
         prompt_lengths: Sequence[int],
     ) -> EncodedPrompts:
-        """Encode each image's tokens followed by its prompt's.
+        """The encoder's output for each image's tokens followed by its prompt's tokens.
 
         Args:
-            image_features: what ``encode_image`` gave, one entry a prompt.
+            image_features: the output of ``encode_image``, one entry per prompt.
             prompt_ids: prompts with ``<s>`` and ``</s>``, padded on the right with any id.
-            prompt_lengths: how many ids of each prompt are no padding.
+            prompt_lengths: the number of ids of each prompt without padding.
         """
         embedded = torch.cat([image_features, self.language_model.embed_tokens(prompt_ids)], dim=1)
         lengths = tuple(image_features.shape[1] + length for length in prompt_lengths)
         return EncodedPrompts(self.language_model.encoder(embedded, lengths), lengths)
 
     def new_cache(self, max_rows: int) -> DecoderCache:
-        """An empty cache for this model, with all the memory that so many rows can ever need."""
+        """An empty cache for this model, with memory for ``max_rows`` rows of any length."""
         return DecoderCache(self.config.text, max_rows=max_rows, dtype=self.dtype, device=self.device)
 
     def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
-        """Add encoded prompts to ``cache`` as new requests with so many rows each."""
+        """Add encoded prompts to ``cache`` as new requests, each with ``num_beams`` rows."""
         cache.append(self.language_model.decoder.cross_keys_values(encoded), encoded.lengths, num_beams)
 
     def decode_step(self, token_ids: Int[Tensor, " rows"], cache: DecoderCache) -> Float[Tensor, "rows vocabulary"]:
-        """Logits for the token after ``token_ids``, one row for each row of the cache, which grows by one position."""
+        """Logits of the next token of each row of the cache; ``token_ids`` are added to it."""
         logits = self.decode(token_ids, cache.begin_step())
         cache.end_step()
         return logits
 
     def decode(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
-        """A step's work on tensors alone: nothing here depends on their values, so it can be recorded and played again."""
+        """The logits of a step. Control flow does not depend on tensor values, so a CUDA graph can capture it."""
         return self.language_model.head(self.language_model.decoder.step(self.language_model.embed_decoder_tokens(token_ids), step))
 
     def forward(
@@ -93,7 +93,7 @@ class Florence2(nn.Module):
         prompt_lengths: Sequence[int],
         decoder_ids: Int[Tensor, "prompts tokens"],
     ) -> Float[Tensor, "prompts tokens vocabulary"]:
-        """Logits after every decoder token, for training. ``decoder_ids`` begin with the decoder's start token."""
+        """Logits of all positions, for training. ``decoder_ids`` begin with the decoder's start token."""
         encoded = self.encode_prompt(image_features, prompt_ids, prompt_lengths)
         hidden = self.language_model.decoder(self.language_model.embed_decoder_tokens(decoder_ids), encoded)
         return self.language_model.head(hidden)

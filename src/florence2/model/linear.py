@@ -1,7 +1,7 @@
-"""The linear layer that every part of the model is made of.
+"""The linear layer of all parts of the model, with an optional GELU and residual.
 
-It may be followed by GELU and by an addition. Said in one call, the three can become one pass where the processor has a routine for
-it (``florence2.model.cpu.packed``); here they are what they say, in plain PyTorch, and can be trained.
+The three operations are one call, so that a packed layer (``florence2.model.cpu.packed``) can compute them in one pass. This class
+computes them one after the other in plain PyTorch, and can be trained.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Linear(nn.Linear):
-    """``residual + gelu(hidden @ weight.T + bias)``, GELU and residual where they are asked for."""
+    """``residual + gelu(hidden @ weight.T + bias)``, where GELU and residual are optional."""
 
     def forward(  # type: ignore[override]
         self, hidden: Float[Tensor, "*batch inputs"], *, gelu: bool = False, residual: Float[Tensor, "*batch outputs"] | None = None

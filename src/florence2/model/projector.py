@@ -1,7 +1,7 @@
-"""From the tower's grid to image tokens of the text model's width.
+"""The projector: from the vision tower's grid to image tokens of the text model's width.
 
-Adds learned 2-D positions and the temporal embedding of the first (only) frame, puts the mean of all positions in front of
-them, projects and normalises. Source: Florence-2 (arXiv 2311.06242), feature sources "spatial_avg_pool" and
+Adds learned 2-D positions and the temporal embedding of the first (only) frame, prepends the mean of all positions, projects and
+normalises. Source: Florence-2 (arXiv 2311.06242), feature sources "spatial_avg_pool" and
 "temporal_avg_pool", which for one frame are the mean and the grid itself.
 """
 
@@ -29,7 +29,7 @@ class PositionEmbedding2D(nn.Module):
         self.column_embeddings = nn.Embedding(num_positions, width - width // 2)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "rows columns channels"]:
-        """One embedding for each place of a grid of this size."""
+        """One embedding for each cell of a grid of this size."""
         across = self.column_embeddings.weight[:columns].unsqueeze(0).expand(rows, -1, -1)
         down = self.row_embeddings.weight[:rows].unsqueeze(1).expand(-1, columns, -1)
         return torch.cat([across, down], dim=-1)
@@ -42,7 +42,7 @@ class TemporalEmbedding(nn.Module):
 
     def __init__(self, num_frames: int, width: int) -> None:
         super().__init__()
-        with torch.device("cpu"):  # on "meta" it would be computed by PyTorch's compiler, which takes seconds to load
+        with torch.device("cpu"):  # on "meta" PyTorch's compiler would compute it, which takes seconds to load
             table = temporal_table(num_frames, width)
         self.register_buffer("pos_idx_to_embed", table)
 
@@ -60,7 +60,7 @@ def temporal_table(num_frames: int, width: int) -> Float[Tensor, "frames channel
 
 
 class Projector(nn.Module):
-    """The tower's map to image tokens."""
+    """The layers from the tower's feature map to image tokens."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Projector(nn.Module):
         self.image_proj_norm = nn.LayerNorm(config.projection_dim)
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images tokens width"]:
-        """``1 + rows x columns`` tokens an image: the mean first, then the grid row by row."""
+        """``1 + rows x columns`` tokens per image: the mean first, then the grid row by row."""
         positions = self.image_position_embed(grid.shape[1], grid.shape[2])
         tokens = (grid + positions).flatten(1, 2) + self.visual_temporal_embed()
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)

@@ -1,1 +1,1 @@
-"""What makes the model fast on processors: compiled kernels and packed weights."""
+"""Fast paths for CPUs: compiled kernels, packed and quantized layers."""

@@ -1,7 +1,8 @@
-// Attention of few queries to many keys, the softmax of many, and quantisation, for CPUs. Compiled on the user's machine by kernels.py, for the
-// processor that it has; everything here has a counterpart in plain PyTorch that is used where there is no compiler.
+// CPU kernels: attention of a few queries to many keys, softmax, and quantization. kernels.py compiles them on the user's machine for its
+// processor. Each has a counterpart in plain PyTorch, which is used where there is no compiler.
 //
-// Plain C++ that compilers vectorise: inner loops run over contiguous numbers, with no branches and in float. bfloat16 travels as its 16 bits.
+// Plain C++ that compilers vectorise: inner loops run over contiguous values, in float and without branches. bfloat16 values are passed as
+// their 16 bits.
 
 #include <cstdint>
 #include <cstring>
@@ -11,7 +12,7 @@ namespace {
 
 using bf16 = uint16_t;
 
-// Products or numbers that one thread has done before another could be woken for its part.
+// With fewer operations than this, one thread is done before a second one has started.
 constexpr int64_t SMALL = 1 << 16;
 
 inline float to_float(float value) { return value; }
@@ -22,11 +23,11 @@ inline float to_float(bf16 value) {
     return out;
 }
 
-inline void store(float* place, float value) { *place = value; }
-inline void store(bf16* place, float value) {  // to the nearest, halves to even; NaN stays NaN because its low bits are never all ones
+inline void store(float* target, float value) { *target = value; }
+inline void store(bf16* target, float value) {  // rounds to nearest, ties to even; NaN stays NaN because its low bits are never all ones
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
-    *place = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    *target = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 // e to the power of x for x <= 0, within 2 units in the last place, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
@@ -48,7 +49,7 @@ inline float exp_negative(float x) {
     return p * power;
 }
 
-// In place: weights of `length` scores that are multiplied by `scale`. Gives one over their sum, by which they are still to be multiplied.
+// Replaces `length` scores, multiplied by `scale`, by their unnormalised softmax weights. Returns the factor that normalises them.
 inline float weigh(float* scores, int64_t length, float scale) {
     float largest = scores[0];
     for (int64_t i = 1; i < length; ++i) largest = scores[i] > largest ? scores[i] : largest;
@@ -149,9 +150,9 @@ void quantize(const Value* values, int64_t count, int levels, uint8_t* out, floa
 
 extern "C" {
 
-// Queries [items, heads, num_queries, width] to keys and values [items, heads, tokens, width], of which each item has `lengths[item]`.
-// Strides are item, head, token, in numbers; widths are contiguous. Output [items, num_queries, heads, width], contiguous, of the queries' type.
-// Gives 0, or 1 for a width that there is no code for.
+// Attention of queries [items, heads, num_queries, width] to keys and values [items, heads, tokens, width]; the first `lengths[item]` are valid.
+// Strides are of item, head and token, in elements; the last dimension is contiguous. The output is [items, num_queries, heads, width],
+// contiguous, in the queries' type. Returns 0, or 1 if the width is not supported.
 int florence2_attend(int query_is_bf16, int key_is_bf16, int width, const void* queries, const int64_t* q, const void* keys, const int64_t* k,
                      const void* values, const int64_t* v, void* out, int64_t items, int64_t heads, int64_t num_queries, const int32_t* lengths,
                      float scale, int threads) {
@@ -163,25 +164,25 @@ int florence2_attend(int query_is_bf16, int key_is_bf16, int width, const void* 
     return key_is_bf16 ? call(attend_any<float, bf16>) : call(attend_any<float, float>);
 }
 
-// Softmax of `scale` times scores [items, rows, tokens] of bfloat16, in place; tokens from `lengths[item]` on get 0. `lengths` may be null.
+// Softmax of `scale` times bfloat16 scores [items, rows, tokens], in place; tokens from `lengths[item]` on become 0. `lengths` may be null.
 void florence2_softmax(bf16* scores, int64_t items, int64_t rows, int64_t tokens, const int32_t* lengths, float scale, int threads) {
 #pragma omp parallel num_threads(threads) if (items * rows * tokens > SMALL)
     {
         std::vector<float> row(tokens);
 #pragma omp for schedule(static)
         for (int64_t number = 0; number < items * rows; ++number) {
-            bf16* place = scores + number * tokens;
+            bf16* target = scores + number * tokens;
             int64_t length = lengths ? lengths[number / rows] : tokens;
             float* buffer = row.data();
-            for (int64_t i = 0; i < length; ++i) buffer[i] = to_float(place[i]);
+            for (int64_t i = 0; i < length; ++i) buffer[i] = to_float(target[i]);
             float factor = weigh(buffer, length, scale);
-            for (int64_t i = 0; i < length; ++i) store(place + i, buffer[i] * factor);
-            for (int64_t i = length; i < tokens; ++i) place[i] = 0;
+            for (int64_t i = 0; i < length; ++i) store(target + i, buffer[i] * factor);
+            for (int64_t i = length; i < tokens; ++i) target[i] = 0;
         }
     }
 }
 
-// Values as steps from a zero point, 0 to `levels`, which span their range; the scale and the zero point go where they are told.
+// Quantizes values to levels 0 to `levels` that span their range; writes the scale and the zero point to `scale` and `zero_point`.
 void florence2_quantize(int is_bf16, const void* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
     if (is_bf16)
         quantize(static_cast<const bf16*>(values), count, levels, out, scale, zero_point, threads);

@@ -1,9 +1,9 @@
-"""The compiled routines of ``kernels.cpp``: built once on the machine that uses them, and kept in the user's cache folder.
+"""The kernels of ``kernels.cpp``: compiled on the user's machine for its processor, and kept in the user's cache folder.
 
-``prepare`` builds (about a second, the first time) and loads them, ``loaded`` is what attention asks. Where there is no g++, no place to
-write or any doubt about the result, there are none and attention is plain PyTorch: the same within rounding, and slower
-(``docs/benchmarks.md``). What comes from the cache is read, held against the digest in its name, and loaded from memory: a file that is
-cut short, exchanged or changed under a running process never is what runs. Knows nothing of models.
+``prepare`` compiles them (about a second, the first time) and loads them; ``loaded`` returns them. If there is no g++, if no folder is
+writable, or if the results differ from PyTorch's, there are no kernels and attention is plain PyTorch: the same within rounding, and
+slower (``docs/benchmarks.md``). A file of the cache is read, compared with the digest in its name, and loaded from memory, so a truncated,
+replaced or changed file is never executed. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("g++", "c++")
-# Parts of -ffast-math, so that sums and maxima can be vectorised. All of it would also make the library switch off denormal numbers for
-# the whole process when it is loaded.
+# The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
+# numbers for the whole process.
 RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
 FLAGS = ("-O3", "-march=native", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
-TYPES = (torch.float32, torch.bfloat16)  # there is code for these, and for heads of these widths
+TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
-MAX_QUERIES = 16  # of an entry; beyond that, matrix products are faster
+MAX_QUERIES = 16  # per entry; with more, matrix products are faster
 COMPILER_PATIENCE_S = 120.0
 MAX_LIBRARY_BYTES = 1 << 24
-BUILDING = "building-"  # how folders begin in which a library is made
+BUILDING = "building-"  # prefix of the folders in which a library is compiled
 
 _log = logging.getLogger("florence2")
 _kernels: Kernels | None = None
@@ -52,7 +52,7 @@ _number_of_loads = itertools.count(1)
 
 
 class Kernels:
-    """The routines of one library. Tensors are on the CPU; nothing is checked but what a caller could get wrong unnoticed."""
+    """The kernels of one library. All tensors are on the CPU; arguments are not checked, except the width of heads."""
 
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
@@ -74,7 +74,7 @@ class Kernels:
         values: Float[Tensor, "entries heads source head_width"],
         lengths: Int[Tensor, " entries"],
     ) -> Float[Tensor, "entries tokens width"]:
-        """What few queries find among the first ``lengths`` keys of their entry. Float32 or bfloat16; sums are in float32."""
+        """The attention output of a few queries over the first ``lengths`` keys of their entry; sums are in float32."""
         entries, heads, tokens, head_width = query.shape
         out = torch.empty(entries, tokens, heads * head_width, dtype=query.dtype)
         failed = self._attend(
@@ -89,51 +89,51 @@ class Kernels:
     def softmax_(
         self, scores: Float[Tensor, "entries rows source"], scale: float, lengths: Int[Tensor, " entries"] | None
     ) -> Float[Tensor, "entries rows source"]:
-        """The softmax of ``scale * scores`` over the first ``lengths`` of each row, in place; contiguous bfloat16."""
+        """The softmax of ``scale * scores`` over the first ``lengths`` values of each row, in place; contiguous bfloat16."""
         counts = None if lengths is None else lengths.data_ptr()
         self._softmax(scores.data_ptr(), *scores.shape, counts, scale, torch.get_num_threads())
         return scores
 
     def quantize(self, values: Float[Tensor, "*shape"], levels: int) -> tuple[Tensor, float, int]:
-        """``values`` (float32 or bfloat16) as ``(uint8 - zero_point) * scale``; gives the three."""
+        """The levels, scale and zero point of ``values`` (float32 or bfloat16) as ``(uint8 - zero_point) * scale``."""
         values = values.contiguous()
         out = torch.empty(values.shape, dtype=torch.uint8)
         scale, zero_point = ctypes.c_float(), ctypes.c_int32()
         is_bf16 = values.dtype == torch.bfloat16
-        places = (out.data_ptr(), ctypes.addressof(scale), ctypes.addressof(zero_point))
-        self._quantize(is_bf16, values.data_ptr(), values.numel(), levels, *places, torch.get_num_threads())
+        outputs = (out.data_ptr(), ctypes.addressof(scale), ctypes.addressof(zero_point))
+        self._quantize(is_bf16, values.data_ptr(), values.numel(), levels, *outputs, torch.get_num_threads())
         return out, scale.value, zero_point.value
 
     @staticmethod
     def can_attend(query: Tensor, keys: Tensor) -> bool:
-        """Whether there is code for these, and it is the fastest way."""
+        """Whether ``attend`` supports these tensors and is the fastest routine for them."""
         return query.dtype in TYPES and keys.dtype in TYPES and query.shape[3] in WIDTHS and query.shape[2] <= MAX_QUERIES
 
 
 def prepare() -> None:
-    """Build and load the routines, if this machine can; done once a process, whatever comes of it."""
+    """Compile and load the kernels if this machine can; tried once per process."""
     global _kernels, _is_prepared
     with _preparing:
         if _is_prepared:
             return
         try:
             _kernels = _load()
-        except Exception as error:  # whatever is wrong with a compiler, a disk or a library: there is another way
+        except Exception as error:  # of the compiler, the disk or the library: PyTorch computes attention instead
             _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
         _is_prepared = True
 
 
 def loaded() -> Kernels | None:
-    """The routines, if ``prepare`` has been called and they are there."""
+    """The kernels; None if ``prepare`` was not called or could not load them."""
     return _kernels
 
 
 class _NotHere(Exception):
-    """Why there are no routines on this machine."""
+    """The reason why there are no kernels on this machine."""
 
 
 def _load() -> Kernels:
-    """The routines, from the cache or built now."""
+    """The kernels, from the cache or compiled now."""
     if sys.platform != "linux":
         raise _NotHere(f"they are for Linux, this is {sys.platform}")
     compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
@@ -148,13 +148,13 @@ def _load() -> Kernels:
     library = _build(compiler, folder)
     kernels = _opened(library)
     if folder is not None:
-        with contextlib.suppress(OSError):  # no room: the next process builds its own
+        with contextlib.suppress(OSError):  # disk full: the next process compiles again
             _keep(library, folder / f"{stem}-{_digest(library)}.so")
     return kernels
 
 
 def _from_cache(path: Path) -> Kernels | None:
-    """The routines in a file of the cache; None, and no file any more, if it is not what was once put there."""
+    """The kernels in a file of the cache; if the file is not what was compiled, it is removed and None is returned."""
     try:
         return _opened(_read(path))
     except (OSError, AttributeError, _NotHere) as error:
@@ -165,12 +165,12 @@ def _from_cache(path: Path) -> Kernels | None:
 
 
 def _opened(library: bytes) -> Kernels:
-    """The routines of a library, which compute what they should; from memory, where no file can change under them."""
+    """The kernels of a library, loaded from memory and checked against PyTorch."""
     try:
         with os.fdopen(os.memfd_create("florence2-kernels", os.MFD_CLOEXEC), "wb") as file:
-            # One more slash each time: the dynamic linker gives the library that it has already for a path that it has seen.
+            # One more slash each time: for a path that it knows, the dynamic linker returns the library that is already loaded.
             kernels = _written(library, file, f"/proc/self/fd{'/' * next(_number_of_loads)}{file.fileno()}")
-    except (OSError, AttributeError):  # systems that allow no code in such memory, and Pythons built for older ones (uv's)
+    except (OSError, AttributeError):  # systems that allow no code in such memory, and Python builds for older systems
         with tempfile.NamedTemporaryFile(suffix=".so") as file:
             kernels = _written(library, file, file.name)
     _check(kernels)
@@ -184,7 +184,7 @@ def _written(library: bytes, file: IO[bytes], path: str) -> Kernels:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file of the cache, if it is what was once put there."""
+    """The content of a file of the cache, compared with the digest in its name."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or not _is_own(status):
@@ -196,7 +196,7 @@ def _read(path: Path) -> bytes:
 
 
 def _keep(library: bytes, path: Path) -> None:
-    """Put a library into the cache, at once or not at all; of those who do it at the same time, the last one stays."""
+    """Write a library into the cache atomically; if several processes do so at the same time, the last one stays."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=BUILDING) as folder:
         new = Path(folder) / path.name
         new.touch(mode=0o600)
@@ -205,7 +205,7 @@ def _keep(library: bytes, path: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what processes have left that were ended while they built."""
+    """Remove the folders of processes that were ended while they compiled."""
     for left in folder.glob(f"{BUILDING}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > 2 * COMPILER_PATIENCE_S:
@@ -217,12 +217,12 @@ def _digest(library: bytes) -> str:
 
 
 def _is_own(status: os.stat_result) -> bool:
-    """Whether the user owns it and nobody else can write to it."""
+    """Whether the user owns the file or folder and nobody else can write to it."""
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _cache_folder() -> Path | None:
-    """Where libraries are kept: in the user's cache, if there is one that they and nobody else can write to."""
+    """The folder for compiled libraries, in the user's cache; None if it is missing or others can write to it."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "florence2"
     if not folder.is_absolute():  # no home
@@ -236,7 +236,7 @@ def _cache_folder() -> Path | None:
 
 
 def _build(compiler: str, folder: Path | None) -> bytes:
-    """A library that was compiled now, in a folder of its own inside ``folder``."""
+    """The content of a newly compiled library; ``folder`` is where the temporary folder is made, None for the system's."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
         output = Path(passing) / "kernels.so"
         done = _run([compiler, *FLAGS, "-o", str(output), str(SOURCE)])
@@ -250,7 +250,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _fingerprint(compiler: str) -> str:
-    """What a library depends on: the source, how it is built, by what and for which processor."""
+    """A digest of everything a library depends on: source, compiler flags, compiler version and processor."""
     version = _run([compiler, "--version"]).stdout
     processor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     lasting = [line for line in processor.splitlines() if not line.startswith(("cpu MHz", "bogomips"))]
@@ -259,12 +259,12 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _check(kernels: Kernels) -> None:
-    """Hold the routines against PyTorch before anything depends on them."""
+    """Compare the kernels with PyTorch before they are used."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([37, 20], dtype=torch.int32)
     for width in WIDTHS:
         for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.03)):
-            # Strided as the cache is: tokens before heads.
+            # Strides as in the cache: tokens before heads.
             query, keys, values = (
                 torch.randn(2, tokens, 3, width, generator=generator).to(dtype).transpose(1, 2) for tokens in (2, 37, 37)
             )
@@ -288,12 +288,12 @@ def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
-    """Strides of the first three dimensions; the last one is contiguous in all that is attended to."""
+    """Strides of the first three dimensions; the last dimension is always contiguous."""
     return (ctypes.c_int64 * 3)(*tensor.stride()[:3])
 
 
 def _renew_lock() -> None:
-    """In a forked child: the thread that may have held it is not here."""
+    """Replace the lock in a forked child process, where the thread that may have held it does not exist."""
     global _preparing
     _preparing = threading.Lock()
 
