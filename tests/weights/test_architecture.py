@@ -11,7 +11,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from florence2.errors import CheckpointError
 from florence2.weights.architecture import is_original, read_architecture
-from florence2.weights.json_reader import Section, read_json
+from florence2.weights.json_reader import JsonObject, read_json
 from tests.checkpoints import BASE, LARGE, checkpoint_config, edit_json, write_settings
 
 
@@ -36,7 +36,7 @@ def test_published_dimensions_are_read(tmp_path: Path, layout: Any, name: str, s
 
 
 def test_absent_native_keys_mean_the_references_defaults():
-    config = read_architecture(Section({"model_type": "florence2"}, "config.json"))
+    config = read_architecture(JsonObject({"model_type": "florence2"}, "config.json"))
     vision, text = Florence2VisionConfig(), BartConfig()
     for name in ("depths", "patch_size", "patch_stride", "patch_padding", "patch_prenorm", "embed_dim", "num_heads", "num_groups"):
         assert getattr(config.vision, name) == tuple(getattr(vision, name))
@@ -59,7 +59,7 @@ def test_absent_native_keys_mean_the_references_defaults():
 
 def test_absent_original_keys_mean_the_large_model():
     values = {"model_type": "florence2", "vision_config": {"model_type": "davit"}, "text_config": {"model_type": "florence2_language"}}
-    assert read_architecture(Section(values, "config.json")) == checkpoint_config("large", "original")
+    assert read_architecture(JsonObject(values, "config.json")) == checkpoint_config("large", "original")
 
 
 def test_the_vision_model_type_of_an_original_may_be_empty(tmp_path: Path):
@@ -122,4 +122,4 @@ def test_unknown_keys_are_ignored(config_path: Path):
 
 def test_another_models_configuration_is_refused():
     with pytest.raises(CheckpointError, match="expected a Florence-2 configuration, got model_type 'bert'"):
-        read_architecture(Section({"model_type": "bert", "hidden_size": 8}, "config.json"))
+        read_architecture(JsonObject({"model_type": "bert", "hidden_size": 8}, "config.json"))

@@ -1,7 +1,7 @@
 """Checkpoints: from a name to a folder, from a folder to a model.
 
-The only room that touches the hub, the disk and safetensors. ``ALIASES`` are ready at once; the rest is loaded when it is first
-asked for: ``resolve`` needs no torch.
+The only package that accesses the hub, the disk and safetensors. ``ALIASES`` is imported at once and all other names at their first use,
+so that ``resolve`` does not import torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LAZY = {
 }
 
 
-if not TYPE_CHECKING:  # or every misspelt name would be right to an editor
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept any name
 
     def __getattr__(name: str) -> Any:
         if name not in _LAZY:

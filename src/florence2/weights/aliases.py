@@ -1,7 +1,7 @@
 """The short names of published checkpoints, and where each one comes from.
 
-Data only: a table from alias to hub repository, or to the folder inside this package, and which of them answers where nobody chose
-one. Knows nothing of downloading.
+Data only: a table from alias to hub repository or to the folder inside this package, and the default model. Knows nothing of
+downloading.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ class Alias:
     """One short name.
 
     Attributes:
-        name: what the user writes.
+        name: the short name.
         repository: the hub's ``owner/name``, or None for the checkpoint inside this package.
-        num_parameters: rounded, for lists shown to people.
+        num_parameters: a rounded number, for lists that users read.
         description: one line for the same lists.
     """
 
@@ -27,12 +27,12 @@ class Alias:
 
     @property
     def download_mb(self) -> int:
-        """About how much a download brings: two bytes for each parameter, as the published checkpoints have them."""
+        """The approximate size of the download: published checkpoints have two bytes per parameter."""
         return round(float(self.num_parameters.removeprefix("under ").split()[0]) * 2)
 
 
-# The native conversions come first choice: their tokenizer is complete and they carry generation and processor settings of their own.
-# The original ones load as well, by their hub id (microsoft/Florence-2-base and so on).
+# The native conversions are preferred: their tokenizer is complete, and they have generation and processor settings.
+# The original checkpoints load as well, by their hub id (microsoft/Florence-2-base and so on).
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
@@ -45,8 +45,8 @@ ALIASES: dict[str, Alias] = {
 }
 
 DEMO = "florence-2-demo"
-"""The model that answers where nobody chose one: it needs no download."""
+"""The default model: it needs no download."""
 
 DEMO_IS = "a small model that knows drawn shapes and words, not photographs"
 REAL = "florence-2-base"
-"""The smallest model that knows photographs."""
+"""The smallest model that was trained on photographs."""

@@ -1,19 +1,19 @@
-"""A checkpoint's ``config.json``, of either layout, as the dimensions of a model.
+"""From a checkpoint's ``config.json``, of either layout, to the dimensions of a model.
 
-In: the parsed file. Out: a ``Florence2Config``. A known key whose value the model can't honour is refused by name, unknown keys
-are ignored, and an absent key means what the reference's configuration class of that layout means by it, which is not always
-the base model: original configurations default to the large one.
+In: the parsed file. Out: a ``Florence2Config``. A known key with an unsupported value is an error that names it, unknown keys are
+ignored, and a missing key has the default of the reference's configuration class for that layout. For the original layout, these
+defaults are those of the large model.
 """
 
 from __future__ import annotations
 
 from florence2.errors import CheckpointError
 from florence2.model.config import Florence2Config, TextConfig, VisionConfig
-from florence2.weights.json_reader import Section
+from florence2.weights.json_reader import JsonObject
 
 _FEATURES = ["spatial_avg_pool", "temporal_avg_pool"]
 
-# Key, accepted values, and what another value would mean. Absent and null are always accepted.
+# Key, accepted values, and what they stand for. A missing key and null are always accepted.
 _VISION_RULES = (
     ("model_type", ("davit", "florence_vision", "florence2_vision", ""), "the DaViT backbone"),
     ("image_feature_source", (_FEATURES,), "the mean token in front of the grid"),
@@ -36,9 +36,9 @@ _TOP_RULES = (
 )
 
 
-def is_original(config: Section) -> bool:
-    """Whether a ``config.json`` is of the original layout."""
-    vision, text = config.section("vision_config"), config.section("text_config")
+def is_original(config: JsonObject) -> bool:
+    """Whether a ``config.json`` has the original layout."""
+    vision, text = config.object("vision_config"), config.object("text_config")
     return (
         "dim_embed" in vision
         or vision.get("model_type") in ("davit", "florence2_vision", "")
@@ -46,11 +46,11 @@ def is_original(config: Section) -> bool:
     )
 
 
-def read_architecture(config: Section) -> Florence2Config:
+def read_architecture(config: JsonObject) -> Florence2Config:
     """The model's dimensions.
 
     Raises:
-        CheckpointError: no Florence-2 configuration, a value of the wrong kind, or one that the model can't honour.
+        CheckpointError: it is no Florence-2 configuration, or a value has the wrong type or is not supported.
     """
     if config.get("model_type") != "florence2" and not ("vision_config" in config and "text_config" in config):
         raise CheckpointError(f"{config.where}: expected a Florence-2 configuration, got model_type {config.get('model_type')!r}.")
@@ -59,8 +59,8 @@ def read_architecture(config: Section) -> Florence2Config:
         raise CheckpointError(f"{config.where}: quantization_config: quantised weights can't be read; use the unquantised checkpoint.")
     original = is_original(config)
     try:
-        vision = _vision(config.section("vision_config"), original)
-        text = _text(config.section("text_config"), original)
+        vision = _vision(config.object("vision_config"), original)
+        text = _text(config.object("text_config"), original)
     except ValueError as error:
         raise CheckpointError(f"{config.where}: {error}.") from error
     _check_fit(config, vision, text)
@@ -68,17 +68,17 @@ def read_architecture(config: Section) -> Florence2Config:
     return Florence2Config(vision=vision, text=text, image_token_id=image_token_id)
 
 
-def _check(section: Section, rules: tuple[tuple[str, tuple, str], ...]) -> None:
+def _check(values: JsonObject, rules: tuple[tuple[str, tuple, str], ...]) -> None:
     for key, accepted, meaning in rules:
-        section.require(key, accepted, meaning)
+        values.require(key, accepted, meaning)
 
 
-def _vision(vision: Section, original: bool) -> VisionConfig:
+def _vision(vision: JsonObject, original: bool) -> VisionConfig:
     _check(vision, _VISION_RULES)
     wide = (256, 512, 1024, 2048) if original else (128, 256, 512, 1024)
     heads = (8, 16, 32, 64) if original else (4, 8, 16, 32)
     if original:
-        positions, frames = vision.section("image_pos_embed"), vision.section("visual_temporal_embedding")
+        positions, frames = vision.object("image_pos_embed"), vision.object("visual_temporal_embedding")
         positions.require("type", ("learned_abs_2d",), "learned rows and columns")
         frames.require("type", ("COSINE",), "fixed cosines")
         max_positions = positions.integer("max_pos_embeddings", 50, minimum=1)
@@ -105,7 +105,7 @@ def _vision(vision: Section, original: bool) -> VisionConfig:
     )
 
 
-def _text(text: Section, original: bool) -> TextConfig:
+def _text(text: JsonObject, original: bool) -> TextConfig:
     _check(text, _TEXT_RULES)
     return TextConfig(
         vocab_size=text.integer("vocab_size", 51289 if original else 50265, minimum=1),
@@ -122,8 +122,8 @@ def _text(text: Section, original: bool) -> TextConfig:
     )
 
 
-def _check_fit(config: Section, vision: VisionConfig, text: TextConfig) -> None:
-    """Refuse parts that do not fit together; a tower that divides badly would only fail at the first image."""
+def _check_fit(config: JsonObject, vision: VisionConfig, text: TextConfig) -> None:
+    """Check that the parts fit together; otherwise the model would only fail at the first image."""
     if vision.projection_dim != text.d_model:
         raise CheckpointError(
             f"{config.where}: expected vision_config.projection_dim to equal text_config.d_model, "

@@ -1,7 +1,7 @@
-"""The hub's cache on this disk: whether it can be written to, and whether what arrived in it is whole.
+"""Checks of the hub's cache on this disk: whether it is writable, and whether its files are complete.
 
-In: folders and files of the cache. Out: nothing, or an error that names the folder and the variable that chooses another. Knows
-nothing of the network.
+In: folders and files of the cache. Out: nothing, or an error that names the folder and the environment variable that sets another
+one. Knows nothing of the network.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _REMEDY = "or point HF_HUB_CACHE (or HF_HOME) at another folder."
 
 
 def check_writable(what: str, cache: Path, folders: Iterable[Path]) -> None:
-    """Refuse a cache that can't be written to, before anything is fetched.
+    """Check that the cache is writable, before anything is fetched.
 
     Args:
-        what: is to be fetched, for the message.
-        cache: made if need be.
-        folders: below it that will be written to; those that are not there yet are none of its concern.
+        what: the name of what will be fetched, for the message.
+        cache: the cache's folder; created if it is missing.
+        folders: folders inside it that will be written to; missing ones are not checked.
 
     Raises:
-        DownloadError: the first folder that can't be written to, and why.
+        DownloadError: a folder is not writable; the message says which and why.
     """
     folder = cache
     try:
@@ -50,7 +50,7 @@ def check_writable(what: str, cache: Path, folders: Iterable[Path]) -> None:
 
 
 def unwritable(what: str, cache: Path, error: OSError) -> DownloadError:
-    """What an error of the disk means for a download into this cache."""
+    """The error for a download that failed because of the disk."""
     if error.filename and Path(os.fsdecode(error.filename)) not in (cache, *cache.parents) and not _is_inside(error.filename, cache):
         return DownloadError(
             f"{what[:_REASON_LENGTH]} could not be fetched: {str(error.filename)[:_REASON_LENGTH]}: {error.strerror}. The hub's client "
@@ -71,7 +71,7 @@ def _is_inside(name: str | bytes, folder: Path) -> bool:
 
 
 def homeless(what: str) -> DownloadError:
-    """The error for a cache in the home of a user who has none."""
+    """The error for a cache in the home folder of a user who has none."""
     return DownloadError(
         f"{what[:_REASON_LENGTH]} needs a cache, and this user has no home folder to keep one in. Set HF_HUB_CACHE (or HF_HOME) to a "
         "folder that can be written to.",
@@ -80,7 +80,7 @@ def homeless(what: str) -> DownloadError:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder holds a configuration and all files of its weights, or an adapter and its base if that lies inside."""
+    """Whether a folder holds a configuration and all files of its weights, or an adapter (and all of its base, if that is inside)."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if is_adapter(names):
         base = folder / BASE_FOLDER
@@ -98,9 +98,9 @@ def is_complete(folder: Path) -> bool:
 
 
 def is_whole(file: Path, digest: str) -> bool:
-    """Whether a file has the digest that the hub gave it as its tag: SHA-256, or git's SHA-1; any other tag tells nothing.
+    """Whether a file has the digest that is its ETag on the hub; True if the tag is no digest.
 
-    Source: git's object format; the hub tags large files with the one and small ones with the other.
+    Large files have their SHA-256 as tag, small ones git's SHA-1. Source: git's object format.
     """
     if _SHA256.fullmatch(digest):
         return _digest(file, hashlib.sha256()) == digest

@@ -1,7 +1,7 @@
-"""A checkpoint's small JSON files as one value.
+"""A checkpoint's JSON files as one value.
 
-In: a folder, of a checkpoint or of an adapter. Out: a ``Checkpoint``: dimensions, image settings, generation defaults, dropped
-phrases, and the adapters to merge. Reads no tensors; downloads only an adapter's base.
+In: the folder of a checkpoint or of an adapter. Out: a ``Checkpoint``: dimensions, image settings, generation defaults, phrases that
+grounding drops, and the adapters to merge. Reads no tensors; downloads only an adapter's base.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from florence2.weights.json_reader import read_json
 from florence2.weights.source import resolve
 
 _LONGEST_TWICE = 110
-_REASON_LENGTH = 80  # of another error's message inside one, which stays readable then
+_REASON_LENGTH = 80  # of one error's message inside another
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says about itself.
+    """The configuration of a checkpoint.
 
     Attributes:
-        folder: where its tensors and its tokenizer are.
+        folder: the folder of its tensors and its tokenizer.
         config: the model's dimensions.
-        image: how images are prepared.
-        generation: how answers are generated, unless a request says otherwise.
-        banned_phrases: phrases that grounding drops, exact and case-sensitive.
-        adapters: adapter folders that belong to it and are merged first, because the user named the adapter as the model.
-        is_tied: whether it declares one table for prompts, answers and the head.
+        image: the settings of image preprocessing.
+        generation: the defaults of generation, for options that a request leaves open.
+        banned_phrases: labels that grounding drops, compared exactly.
+        adapters: folders of adapters that are merged first, because the user named an adapter as the model.
+        is_tied: its configuration declares one token table for prompts, answers and the head.
     """
 
     folder: Path
@@ -52,14 +52,14 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a folder's JSON files.
+    """The checkpoint in a folder.
 
-    An adapter's folder stands for its base with the adapter merged. The base lies in its ``base`` folder or is what
-    ``adapter_config.json`` names, a folder or a hub id.
+    The folder of an adapter means its base with the adapter merged. The base is in the ``base`` folder inside, or is the folder or
+    hub id that ``adapter_config.json`` names.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of another model, or asks for what this model can't do; the message names it.
-        ModelNotFound, DownloadError: an adapter's base could not be had.
+        CheckpointError: a file is missing, damaged, of another model, or has an unsupported setting; the message names it.
+        ModelNotFound, DownloadError: an adapter's base is not found or not downloaded.
     """
     folder = Path(folder)
     adapters: list[Path] = []
@@ -86,7 +86,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _base_of(adapter: Path) -> Path:
-    """The folder of the checkpoint that an adapter was made for."""
+    """The folder of the checkpoint that an adapter was trained on."""
     if (adapter / BASE_FOLDER).is_dir():
         return adapter / BASE_FOLDER
     config = read_json(adapter / ADAPTER_CONFIG)
@@ -94,7 +94,7 @@ def _base_of(adapter: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{config.where} names no base_model_name_or_path. {_give_base(adapter)}")
     nearby = adapter / name
-    if os.path.isdir(nearby):  # unlike Path.is_dir, it takes what can't be a path for one that is not there
+    if os.path.isdir(nearby):  # unlike Path.is_dir, it returns False for a name that can't be a path
         return nearby
     try:
         return resolve(f"{name}@{revision}" if isinstance(revision, str) and revision and not os.path.exists(name) else name)
@@ -105,8 +105,8 @@ def _base_of(adapter: Path) -> Path:
 
 
 def _give_base(adapter: Path) -> str:
-    """What helps where an adapter's base is not to be found."""
-    # It has been named in full already; a long path twice makes no readable message.
+    """The advice for an adapter whose base was not found."""
+    # The message has named the path already; a long one is not repeated.
     this = str(adapter) if len(str(adapter)) <= _LONGEST_TWICE else "THIS"
     return f"Give the base yourself: --model BASE --adapter {this}, in Python load(BASE, adapters=[…]), or put it there as {BASE_FOLDER}/."
 

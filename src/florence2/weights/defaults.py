@@ -1,7 +1,7 @@
-"""What a checkpoint says about images, generation and grounding.
+"""A checkpoint's settings for images, generation and grounding.
 
 In: a checkpoint's folder and its parsed ``config.json``. Out: ``ImageSettings``, ``GenerationDefaults`` and the phrases that
-grounding drops. Values that the engine can't honour are refused by name. Knows nothing of tensors.
+grounding drops. An unsupported value is an error that names it. Knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from florence2.errors import CheckpointError
 from florence2.model.config import VisionConfig
 from florence2.weights.architecture import is_original
 from florence2.weights.grounding import ORIGINAL_BANNED_PHRASES
-from florence2.weights.json_reader import Section, read_json_if_there
+from florence2.weights.json_reader import JsonObject, read_json_if_there
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How an image becomes the tower's input.
+    """The settings of image preprocessing.
 
     Attributes:
-        width: pixels after resizing; the aspect ratio is not kept.
-        height: likewise.
-        mean: taken from each of red, green and blue after rescaling.
-        std: divides them afterwards.
-        rescale_factor: multiplies the 8-bit values first.
+        width: width after resizing, in pixels; the aspect ratio is not kept.
+        height: height after resizing, in pixels.
+        mean: subtracted from red, green and blue after rescaling.
+        std: divisor of red, green and blue after that.
+        rescale_factor: factor of the 8-bit values, applied first.
         resample: Pillow's number of the filter (3 is bicubic).
     """
 
@@ -43,17 +43,17 @@ class ImageSettings:
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """How a checkpoint wants its answers generated, where a request says nothing else.
+    """A checkpoint's defaults of generation, for options that a request leaves open.
 
     Attributes:
-        num_beams: 1 is greedy.
-        max_new_tokens: tokens after the decoder's start token; None if the checkpoint sets no limit. A ``max_length`` in the file
-            counts the start token as well, so it means one less here.
-        no_repeat_ngram_size: 0 is off.
-        early_stopping: True ends a beam search as soon as enough answers are finished, False and "never" by the reference's rules.
-        length_penalty: exponent of the length that a beam's score is divided by.
-        forced_bos_token_id: the first generated token, or None.
-        forced_eos_token_id: the last one at the length limit, or None.
+        num_beams: number of beams; 1 is greedy search.
+        max_new_tokens: the largest number of tokens after the decoder's start token; None if the checkpoint sets no limit. A
+            ``max_length`` in the file includes the start token, so it is one more.
+        no_repeat_ngram_size: length of the n-grams that must not repeat; 0 is off.
+        early_stopping: True ends a beam search as soon as ``num_beams`` answers are finished; False and "never" as in the reference.
+        length_penalty: a beam's score is divided by its length to the power of this.
+        forced_bos_token_id: the id that is always generated first; None for no rule.
+        forced_eos_token_id: the id that is always generated last at the length limit; None for no rule.
     """
 
     num_beams: int = 3
@@ -69,19 +69,19 @@ class GenerationDefaults:
     pad_token_id: int = 1
 
 
-# Absent keys mean what the reference's image processor means by them.
+# The defaults of the reference's image processor, for missing keys.
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def read_image_settings(folder: Path, vision: VisionConfig) -> ImageSettings:
-    """The image settings from ``processor_config.json`` (newer native) or ``preprocessor_config.json``.
+    """The image settings from ``processor_config.json`` (newer native checkpoints) or ``preprocessor_config.json``.
 
     Raises:
-        CheckpointError: neither file says anything, or settings that the engine can't honour or that do not fit the tower.
+        CheckpointError: neither file has them, or they are not supported or do not fit the tower.
     """
     processor = read_json_if_there(folder / "processor_config.json")
-    image = processor.section("image_processor") if processor is not None and "image_processor" in processor else None
+    image = processor.object("image_processor") if processor is not None and "image_processor" in processor else None
     image = image or read_json_if_there(folder / "preprocessor_config.json")
     if image is None:
         raise CheckpointError(
@@ -113,16 +113,16 @@ def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _size(image: Section, key: str) -> tuple[int, int]:
-    """Height and width. A bare number means the shorter edge to the reference, and so does shortest_edge: both keep the aspect."""
+def _size(image: JsonObject, key: str) -> tuple[int, int]:
+    """Height and width. In the reference a plain number or ``shortest_edge`` keeps the aspect ratio, which is not supported."""
     value = image.get(key)
     if not isinstance(value, dict) or not {"height", "width"} <= value.keys():
         raise image.refuse(key, '{"height": …, "width": …}; sizes that keep the aspect ratio do not fit the tower')
-    size = image.section(key)
+    size = image.object(key)
     return size.integer("height", 0, minimum=1), size.integer("width", 0, minimum=1)
 
 
-def _check_tower(image: Section, settings: ImageSettings, vision: VisionConfig) -> None:
+def _check_tower(image: JsonObject, settings: ImageSettings, vision: VisionConfig) -> None:
     rows, columns = vision.grid_size(settings.height, settings.width)
     if min(rows, columns) < 1 or max(rows, columns) > vision.max_position_embeddings:
         raise CheckpointError(
@@ -134,30 +134,30 @@ def _check_tower(image: Section, settings: ImageSettings, vision: VisionConfig) 
         raise image.refuse("image_seq_length", f"{tokens}, which is what the tower makes of {settings.width} x {settings.height} pixels")
 
 
-def read_generation_defaults(folder: Path, config: Section) -> GenerationDefaults:
+def read_generation_defaults(folder: Path, config: JsonObject) -> GenerationDefaults:
     """The generation defaults.
 
-    ``generation_config.json`` wins. Where an original checkpoint leaves something out there, ``text_config`` and then the top
-    level of ``config.json`` say it. A native checkpoint's ``generation_config.json`` stands alone, as in the reference, but for
-    the token ids, without which nothing can be generated. What nobody says is the reference's default: greedy, no n-gram rule.
+    ``generation_config.json`` comes first. For an original checkpoint, keys that it lacks are read from ``text_config`` and then
+    from the top level of ``config.json``. For a native one it is the only source, as in the reference, except for token ids, which
+    generation needs. Keys that no file has get the reference's default: greedy search, no n-gram rule.
 
     Raises:
-        CheckpointError: a value of the wrong kind, or several end tokens.
+        CheckpointError: a value has the wrong type, or there are several end tokens.
     """
     generation = read_json_if_there(folder / "generation_config.json")
-    text = config.section("text_config")
+    text = config.object("text_config")
     if is_original(config):
         sources = [generation, text, config] if generation else [text, config]
     else:
         sources = [generation] if generation else [config, text]
     ids = [*sources, text, config]
 
-    def first(key: str, among: list[Section]) -> Section:
+    def first(key: str, among: list[JsonObject]) -> JsonObject:
         return next((source for source in among if key in source), sources[0])
 
     for source in sources:
         _warn_of_sampling(source)
-    # The configuration class of original checkpoints forces the end token unless told otherwise.
+    # The configuration class of original checkpoints forces the end token by default.
     forced_eos_default = 2 if is_original(config) else None
     return GenerationDefaults(
         num_beams=first("num_beams", sources).integer("num_beams", 1, minimum=1),
@@ -174,17 +174,17 @@ def read_generation_defaults(folder: Path, config: Section) -> GenerationDefault
     )
 
 
-def _max_new_tokens(generation: Section | None, sources: list[Section]) -> int | None:
+def _max_new_tokens(generation: JsonObject | None, sources: list[JsonObject]) -> int | None:
     for source in sources:
         if "max_new_tokens" in source:
             return source.integer("max_new_tokens", 0, minimum=1)
-        # Old versions of the reference write 20 into every config.json, although nobody set a limit.
+        # Old versions of the reference write a max_length of 20 into every config.json that sets no limit.
         if "max_length" in source and (source is generation or source.get("max_length") != 20):
             return source.integer("max_length", 0, minimum=2) - 1
     return None
 
 
-def _early_stopping(source: Section) -> bool | str:
+def _early_stopping(source: JsonObject) -> bool | str:
     value = source.get("early_stopping")
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -193,12 +193,12 @@ def _early_stopping(source: Section) -> bool | str:
     return "never"
 
 
-def _token(source: Section, key: str, default: int) -> int:
+def _token(source: JsonObject, key: str, default: int) -> int:
     token = _optional_token(source, key, default)
     return default if token is None else token
 
 
-def _optional_token(source: Section, key: str, default: int | None) -> int | None:
+def _optional_token(source: JsonObject, key: str, default: int | None) -> int | None:
     value: Any = source.get(key)
     if value is None:
         return default
@@ -209,22 +209,22 @@ def _optional_token(source: Section, key: str, default: int | None) -> int | Non
     return value
 
 
-def _warn_of_sampling(source: Section) -> None:
+def _warn_of_sampling(source: JsonObject) -> None:
     neutral = {"do_sample": (False,), "num_beam_groups": (1,), "repetition_penalty": (1, 1.0), "min_length": (0,)}
     for key, harmless in neutral.items():
         if key in source and source.get(key) not in harmless:
             logger.warning("%s: %s is not supported and is ignored: answers come from greedy or beam search", source.where, key)
 
 
-def read_banned_phrases(folder: Path, config: Section) -> frozenset[str]:
-    """The phrases that grounding drops; original checkpoints that do not list them mean the original list.
+def read_banned_phrases(folder: Path, config: JsonObject) -> frozenset[str]:
+    """The phrases that grounding drops; for original checkpoints that do not list them, the original list.
 
     Raises:
-        CheckpointError: the list holds something else than strings.
+        CheckpointError: the list is not one of strings.
     """
     processor = read_json_if_there(folder / "processor_config.json")
     if processor is not None and "post_processor_config" in processor:
-        grounding = processor.section("post_processor_config").section("phrase_grounding")
+        grounding = processor.object("post_processor_config").object("phrase_grounding")
         phrases = grounding.get("banned_grounding_tokens") or []
         if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
             raise grounding.refuse("banned_grounding_tokens", "a list of strings")

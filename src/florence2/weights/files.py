@@ -1,7 +1,7 @@
-"""Which files make up a checkpoint or an adapter, by name.
+"""The files of a checkpoint or an adapter, by name.
 
-The same choice serves a listing of the hub (what to fetch) and a local folder (what to open), so that nothing is fetched
-that is not read: one container of weights, safetensors before pickled ones, and never code.
+The same rules select from a hub listing (what to fetch) and from a local folder (what to open), so that nothing is fetched that is
+not read: one container of weights, safetensors before pickled files, and never code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS = (
     "vocab.json",
     "merges.txt",
 )
-# First choice first. A name that ends in the index suffix stands for itself and its shards.
+# In order of preference. A name with the index suffix stands for the index and its shards.
 CONTAINERS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -39,29 +39,29 @@ CONTAINERS = (
 
 
 def choose_container(names: Iterable[str]) -> str | None:
-    """The first of ``CONTAINERS`` that is among the names, or None."""
+    """The first of ``CONTAINERS`` that is among the names; None if there is none."""
     present = set(names)
     return next((container for container in CONTAINERS if container in present), None)
 
 
 def choose_adapter_weights(names: Iterable[str]) -> str | None:
-    """The adapter's tensor file among the names, or None."""
+    """The adapter's tensor file among the names; None if there is none."""
     present = set(names)
     return next((container for container in ADAPTER_WEIGHTS if container in present), None)
 
 
 def check_is_adapter(folder: Path) -> None:
-    """Refuse a folder that holds no adapter.
+    """Check that a folder holds an adapter.
 
     Raises:
-        CheckpointError: there is no description of an adapter in it.
+        CheckpointError: it holds no ``adapter_config.json``.
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(f"{folder} is no adapter: expected {ADAPTER_CONFIG} and one of {', '.join(ADAPTER_WEIGHTS)}.")
 
 
 def is_adapter(names: Iterable[str]) -> bool:
-    """Whether these are the files of an adapter: its configuration, and no weights of a whole model beside it."""
+    """Whether these are the files of an adapter: its configuration, and no weights of a whole model."""
     present = set(names)
     return ADAPTER_CONFIG in present and choose_container(present) is None
 
@@ -73,9 +73,9 @@ def is_shard(name: str, container: str) -> bool:
 
 
 def choose(names: Iterable[str]) -> list[str]:
-    """The files to fetch out of a repository's listing, weights last.
+    """The files to fetch from a repository's listing, weights last.
 
-    An adapter's base is included where it lies in the adapter's own ``base`` folder.
+    The base of an adapter is included if it is in the adapter's ``base`` folder.
     """
     names = sorted(names)
     chosen = [name for name in SETTINGS if name in names]

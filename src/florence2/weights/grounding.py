@@ -1,7 +1,7 @@
-"""The phrases that original checkpoints drop from grounded captions.
+"""The phrases that original checkpoints drop from grounded captions, compared exactly.
 
-Native checkpoints carry this list in ``processor_config.json``; original ones had it in the code that came with them. Data only.
-Source: the published native checkpoints, whose list is the original's. Exact and case-sensitive.
+Native checkpoints have this list in ``processor_config.json``; for original ones it is in the code that is published with them. Data
+only. Source: the published native checkpoints, which have the original list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Typed reading of the small JSON files of a checkpoint.
+"""The JSON reader for the small files of a checkpoint: values by key, with types checked.
 
-A ``Section`` is one JSON object that knows which file it came from, so that every refusal names file and key. An absent key
-and ``null`` both mean the default.
+A ``JsonObject`` remembers which file it came from, so that every error names file and key. A missing key and ``null`` both mean the
+default.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from florence2.errors import CheckpointError
 
 
-class Section:
-    """One JSON object of a checkpoint's file.
+class JsonObject:
+    """One JSON object in a file of a checkpoint.
 
     Args:
         values: the object.
-        where: file and path inside it, for messages.
+        where: the file and the path inside it, for messages.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -33,22 +33,22 @@ class Section:
         return self._values.get(key) is not None
 
     def get(self, key: str) -> Any:
-        """The value as it stands in the file, or None."""
+        """The value in the file, of any type; None if it is missing."""
         return self._values.get(key)
 
     def refuse(self, key: str, expected: str) -> CheckpointError:
-        """The error that says what was expected under ``key`` and what came."""
+        """The error for a wrong value of ``key``: what was expected, and what is there."""
         return CheckpointError(f"{self.where}: expected {key} to be {expected}, got {json.dumps(self._values.get(key))}.")
 
-    def section(self, key: str) -> Section:
-        """The object under ``key``; an empty one if absent."""
+    def object(self, key: str) -> JsonObject:
+        """The object under ``key``; an empty one if it is missing."""
         value = self._values.get(key)
         if value is not None and not isinstance(value, Mapping):
             raise self.refuse(key, "an object")
-        return Section(value or {}, f"{self.where}: {key}")
+        return JsonObject(value or {}, f"{self.where}: {key}")
 
     def values(self, expected: str, kind: type) -> dict[str, Any]:
-        """All entries, each of which must be of one kind."""
+        """All entries, whose values must all have the type ``kind``."""
         for key, value in self._values.items():
             if not isinstance(value, kind):
                 raise self.refuse(key, expected)
@@ -93,14 +93,14 @@ class Section:
         return tuple(value)
 
     def strings(self, key: str) -> tuple[str, ...]:
-        """A list of strings; an empty one if absent."""
+        """A list of strings; an empty one if it is missing."""
         value = self._values.get(key) or []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.refuse(key, "a list of strings")
         return tuple(value)
 
     def flags(self, key: str, default: tuple[bool, ...]) -> tuple[bool, ...]:
-        """A list of true and false."""
+        """A list of booleans."""
         value = self._values.get(key)
         if value is None:
             return default
@@ -118,18 +118,18 @@ class Section:
         return tuple(float(item) for item in value)
 
     def require(self, key: str, accepted: Collection[Any], meaning: str) -> None:
-        """Refuse a value under ``key`` that this model can't honour; an absent key is fine."""
+        """Refuse a value of ``key`` that is not among ``accepted``; a missing key is accepted."""
         value = self._values.get(key)
         if value is not None and value not in accepted:
             wanted = " or ".join(json.dumps(item) for item in accepted)
             raise CheckpointError(f"{self.where}: {key} is {json.dumps(value)}, supported is {wanted} ({meaning}).")
 
 
-def read_json(path: Path) -> Section:
+def read_json(path: Path) -> JsonObject:
     """The JSON object in a file.
 
     Raises:
-        CheckpointError: the file is missing, can't be read, or holds no JSON object.
+        CheckpointError: the file is missing or not readable, or it holds no JSON object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -139,9 +139,9 @@ def read_json(path: Path) -> Section:
         raise CheckpointError(f"{path} is damaged: expected JSON ({error}).") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(values).__name__}.")
-    return Section(values, str(path))
+    return JsonObject(values, str(path))
 
 
-def read_json_if_there(path: Path) -> Section | None:
-    """Like ``read_json``, or None if there is no such file."""
+def read_json_if_there(path: Path) -> JsonObject | None:
+    """The JSON object in a file, as by ``read_json``; None if there is no such file."""
     return read_json(path) if path.is_file() else None

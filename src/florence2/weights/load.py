@@ -1,8 +1,8 @@
-"""A checkpoint's tensors as a model.
+"""From a checkpoint to a model with its weights.
 
-In: a ``Checkpoint``. Out: a ``Florence2`` in evaluation mode. The model is built without memory and its tensors are put in
-place one by one: mapped from the file where the type stays, converted or packed on the way where it changes, so that there is never
-a second copy of the weights. What does not fit is refused by name before anything is read.
+In: a ``Checkpoint``. Out: a ``Florence2`` in evaluation mode. The model is built on the meta device, and its tensors are assigned one by
+one: mapped from the file if they keep their type, otherwise converted or packed while they are read. So there is never a second copy of
+the weights. Names and shapes are checked before any tensor is read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NAMES_SHOWN = 8
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Layers are made without first values, for which PyTorch would load its compiler: seconds, and a folder for temporary files."""
+    """Layers are created without initial values; computing them would load PyTorch's compiler, which takes seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -66,25 +66,25 @@ def load_model(
     """The model with the checkpoint's weights.
 
     Args:
-        checkpoint: what ``read_checkpoint`` gave.
-        device: where the weights go.
-        dtype: their floating-point type; None is float32, whatever is stored.
-        packing: lay them out for a CPU's matrix routines, in these numbers instead; the model then answers faster and can't be trained
-            or saved.
+        checkpoint: the result of ``read_checkpoint``.
+        device: the device of the weights.
+        dtype: their floating-point type; None for float32, whatever is stored.
+        packing: the precision of packed layers on a CPU, in place of ``dtype``; the model is then faster, and can't be trained or
+            saved. None for plain layers.
         adapters: folders or hub ids of LoRA adapters, merged in this order after the checkpoint's own.
 
     Raises:
-        CheckpointError: damaged, incomplete or foreign weights, or an adapter that does not fit; the message names what.
-        ModelNotFound, DownloadError: an adapter could not be had.
+        CheckpointError: the weights are damaged, incomplete or of another model, or an adapter does not fit.
+        ModelNotFound, DownloadError: an adapter is not found or not downloaded.
     """
     with torch.device("meta"), _Uninitialised():
         model = Florence2(checkpoint.config)
     adapters = [resolve_adapter(adapter) for adapter in adapters]
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    # What is packed is read once and laid out anew: a mapping would only keep the file's pages around.
+    # Packed weights are copied to another layout, so a mapping would only keep pages of the file in memory.
     tensors = _all_tensors(checkpoint, expected, adapters, mapped=packing is None)
     own, num_rows = [name for name in TABLES[1:] if name in tensors], tensors[SHARED].shape[0]
-    if own or num_rows != checkpoint.config.text.vocab_size:  # an adapter may bring rows of added tokens
+    if own or num_rows != checkpoint.config.text.vocab_size:  # an adapter may have rows for added tokens
         model.config = replace(model.config, text=replace(model.config.text, vocab_size=num_rows))
         with torch.device("meta"), _Uninitialised():
             model.language_model = UntiedBart(model.config.text, own) if own else Bart(model.config.text)
@@ -97,9 +97,9 @@ def load_model(
     if packing is None:
         model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
         return model.eval()
-    # Eight bits are rounded from float32.
+    # 8-bit weights are rounded from float32.
     pack_layers(model, packing, (lambda name: tensors[_stored_as(name)].read(torch.float32)) if packing.is_quantized else read)
-    # Of the token tables some rows are looked up now and then: they stay in the file, in the numbers that it holds.
+    # Few rows of the token tables are read at a time, so the tables stay mapped from the file, in its type.
     tables = _all_tensors(checkpoint, expected, adapters, mapped=True)
 
     def read_table(name: str) -> Tensor:
@@ -116,7 +116,7 @@ def load_model(
 def _all_tensors(
     checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[Path], *, mapped: bool
 ) -> dict[str, StoredTensor]:
-    """The checkpoint's tensors with all adapters' changes, still unread; tables of head and decoder only where they differ."""
+    """The checkpoint's tensors with all adapters' changes, not read yet; with tables of head and decoder only if they differ."""
     tensors = _base_tensors(checkpoint, mapped, expected)
     for folder in (*checkpoint.adapters, *adapters):
         tensors = open_adapter(folder).applied_to(tensors, is_tied=checkpoint.is_tied)
@@ -124,7 +124,7 @@ def _all_tensors(
 
 
 def _stored_as(name: str) -> str:
-    """The checkpoint's name, in our spelling, for a name of the model's state."""
+    """Our name of the checkpoint's tensor for a name of the model's state."""
     return HEAD if name == f"language_model.{HEAD}" else name
 
 
@@ -153,13 +153,13 @@ def _renamed(folder: Path, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
 
 
 def _check_logits_bias(bias: StoredTensor | None) -> None:
-    """The original layout carries a bias of zeros; another one would change every answer if it were dropped."""
+    """Check that the bias of the original layout, which the model does not have, is zero."""
     if bias is not None and bias.read(torch.float32).any():
         raise CheckpointError(f"{bias.path}: {bias.name} is not zero, which is not supported: expected the zeros of published checkpoints.")
 
 
 def _cut_padding(tensors: dict[str, StoredTensor], shape: tuple[int, ...]) -> None:
-    """Leave out the rows that pad a token table to a multiple of 64; no token stands for them."""
+    """Remove the rows that pad a token table to a multiple of 64; they belong to no token."""
     rows = shape[0]
     padded = (-(-rows // PADDED_TO) * PADDED_TO, *shape[1:])
     for name in (*EMBEDDINGS, HEAD):
@@ -171,7 +171,7 @@ def _cut_padding(tensors: dict[str, StoredTensor], shape: tuple[int, ...]) -> No
 def _check(
     folder: Path, tensors: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], *, spelled: Callable[[str], str]
 ) -> None:
-    """Compare names and shapes, and say all that is wrong at once, in the names of the file's own layout."""
+    """Check names and shapes. One error reports all faults, in the names of the file's layout."""
     tables = (*EMBEDDINGS, HEAD)
     missing = [name for name in expected if name not in tensors and name not in (SHARED, TEMPORAL_TABLE)]
     if not any(name in tensors for name in tables):
@@ -201,7 +201,7 @@ def _fault(what: str, names: Sequence[str]) -> list[str]:
 
 
 def _tied(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors with the shared table, and with those of decoder and head that differ from it; any one of them stands for all."""
+    """The tensors with the shared token table, and with tables of decoder and head only if they differ from it."""
     tensors = dict(tensors)
     encoder = tensors.pop(ENCODER_TABLE, None)
     if SHARED not in tensors:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from florence2.errors import CheckpointError
 from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_is_adapter, choose_adapter_weights
-from florence2.weights.json_reader import Section, read_json
+from florence2.weights.json_reader import JsonObject, read_json
 from florence2.weights.names import to_ours, without_wrappers
 from florence2.weights.tables import ALL_TABLES, TableChanges, TokenRows, rows_beside_others
 from florence2.weights.tensors import StoredTensor, open_file
@@ -187,7 +187,7 @@ def open_adapter(folder: Path) -> Adapter:
     return Adapter(folder, tables, updates, replacements)
 
 
-def _copied(config: Section, names: Iterable[str]) -> set[str]:
+def _copied(config: JsonObject, names: Iterable[str]) -> set[str]:
     """Our names of the tensors of modules that PEFT trained as a copy: those listed by the end of their name, and all in them."""
     listed = tuple(without_wrappers(module) for module in config.strings("modules_to_save"))
     copied = set()
@@ -210,7 +210,7 @@ def _by_name(path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[st
     return tensors
 
 
-def _updates(config: Section, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, _Update]:
+def _updates(config: JsonObject, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, _Update]:
     """The low-rank updates by the names of the weights that they change."""
     updates: dict[str, _Update] = {}
     for name, stored in entries:
@@ -230,7 +230,7 @@ def _updates(config: Section, path: Path, entries: Iterable[tuple[str, StoredTen
     return updates
 
 
-def _token_rows(config: Section, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, TokenRows]:
+def _token_rows(config: JsonObject, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, TokenRows]:
     """The trained rows of token tables, by the tables' names."""
     rows = {}
     for name, stored in entries:
@@ -249,16 +249,16 @@ def _token_rows(config: Section, path: Path, entries: Iterable[tuple[str, Stored
     return rows
 
 
-def _token_ids(config: Section, module: str) -> tuple[int, ...] | None:
+def _token_ids(config: JsonObject, module: str) -> tuple[int, ...] | None:
     """The ids that ``adapter_config.json`` lists for a module: one list for the input's table, or one for each name's end."""
     if not isinstance(config.get("trainable_token_indices"), dict):
         return config.integers("trainable_token_indices", ())
-    listed = config.section("trainable_token_indices")
+    listed = config.object("trainable_token_indices")
     key = next((key for key in listed if module.endswith(without_wrappers(key))), None)
     return None if key is None else listed.integers(key, ())
 
 
-def _complete(config: Section, target: str, update: _Update, updates: dict[str, _Update]) -> None:
+def _complete(config: JsonObject, target: str, update: _Update, updates: dict[str, _Update]) -> None:
     """Check that an update has both factors, and set its scale."""
     owner = update if not target.endswith(".bias") else updates.get(to_ours(f"{update.module}.weight"), update)
     downs = [part for name, part in owner.parts.items() if name.endswith("_A")]
@@ -267,7 +267,7 @@ def _complete(config: Section, target: str, update: _Update, updates: dict[str, 
             f"{config.where}: the update of {update.module} is incomplete: expected a lora_A and a lora_B, got {', '.join(owner.parts)}."
         )
     rank = downs[0].shape[0]
-    patterns = config.section("alpha_pattern")
+    patterns = config.object("alpha_pattern")
     pattern = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", update.module)), None)
     alpha = patterns.number(pattern, 0.0) if pattern is not None else config.number("lora_alpha", 8.0)
     update.scale = alpha / (math.sqrt(rank) if config.flag("use_rslora", False) else rank)

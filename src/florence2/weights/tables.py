@@ -136,7 +136,7 @@ class TableChanges:
             return table
         shape = (num_rows, width)
         if num_present - PADDED_TO < num_rows < num_present:
-            return replace(table, shape=shape, place=None, read=lambda dtype: table.read(dtype)[:num_rows].contiguous())
+            return replace(table, shape=shape, location=None, read=lambda dtype: table.read(dtype)[:num_rows].contiguous())
         if num_rows < num_present:
             raise CheckpointError(f"{self.source}: its token tables have {num_rows} rows, those of its base {num_present}: another base.")
         new = range(num_present, num_rows)
@@ -170,6 +170,6 @@ def tied_where_equal(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTen
 
 def equal(first: StoredTensor, second: StoredTensor) -> bool:
     """Whether two tensors have the same values; those at the same place are not read."""
-    if first is second or (first.place is not None and first.place == second.place):
+    if first is second or (first.location is not None and first.location == second.location):
         return True
     return first.shape == second.shape and torch.equal(first.read(torch.float32), second.read(torch.float32))

@@ -44,7 +44,7 @@ class StoredTensor:
         shape: its dimensions.
         path: the file.
         read: gives the values in a floating-point type; mapped from the file if they are stored in it.
-        place: equal for tensors that are the same bytes of the same file; None if that is not known.
+        location: equal for tensors that are the same bytes of the same file; None if that is not known.
         dtype: as it is stored; None if reading computes it.
     """
 
@@ -52,7 +52,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     path: Path
     read: Callable[[torch.dtype], Tensor]
-    place: Hashable = None
+    location: Hashable = None
     dtype: torch.dtype | None = None
 
 
@@ -98,7 +98,7 @@ def open_file(path: Path, *, mapped: bool = True) -> dict[str, StoredTensor]:
 
 
 def _open_shards(folder: Path, index: str, mapped: bool) -> dict[str, StoredTensor]:
-    weight_map = read_json(folder / index).section("weight_map")
+    weight_map = read_json(folder / index).object("weight_map")
     listed: dict[str, str] = weight_map.values("the name of a shard", str)
     shards = sorted(set(listed.values()))
     if not shards or any(Path(shard).name != shard for shard in shards):
