@@ -1,7 +1,7 @@
-"""The certificate authorities that hosts are checked by, and what to do where none of them vouches for a host.
+"""The certificate authorities that hosts are verified with, and advice for a failed verification.
 
-The system's own store of authorities counts, or the file or folder that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names. Out: an SSL
-context, and for a connection that failed a sentence on what would help. Knows nothing of requests.
+The authorities are those of the system, or of the file or folder that ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names. Out: an SSL context,
+and for a failed connection a sentence of advice. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from functools import lru_cache
 
-# OpenSSL's codes for "issued by nobody that is known"; others stand for a wrong name, a wrong time and the like.
+# OpenSSL's codes for an unknown issuer; others stand for a wrong name, an expired certificate and so on.
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 _HINT = (
     "no authority that this machine trusts vouches for the host's certificate: install the system's CA certificates (ca-certificates) "
@@ -19,17 +19,17 @@ _HINT = (
 
 @lru_cache(maxsize=1)
 def certificates() -> ssl.SSLContext:
-    """What hosts are checked by; reading it takes longer than many a call."""
+    """The SSL context for all connections; cached, because reading the authorities is slow."""
     import httpx2
 
     return httpx2.create_ssl_context()
 
 
 def certificate_hint(error: BaseException | None) -> str | None:
-    """What would help a connection that failed because of whom the host's certificate is from; None where that was not why."""
+    """The advice for a connection that failed because the issuer of the host's certificate is unknown; None for other failures."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
-            # The stores of macOS and Windows give no code.
+            # The certificate stores of macOS and Windows return no code.
             return _HINT if getattr(error, "verify_code", None) in (None, *_UNKNOWN_ISSUER) else None
         error = error.__cause__ or error.__context__
     return None

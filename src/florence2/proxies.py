@@ -1,7 +1,7 @@
-"""Which proxy stands between this program and an address, as the environment says.
+"""The proxy for a URL, from the environment.
 
-In: a URL. Out: the proxy by ``HTTP_PROXY``, ``HTTPS_PROXY`` or ``ALL_PROXY`` (small letters come first, as everywhere), or None where
-``NO_PROXY`` names the host. This machine's own addresses are never reached by a proxy. Knows nothing of requests.
+In: a URL. Out: the proxy in ``HTTP_PROXY``, ``HTTPS_PROXY`` or ``ALL_PROXY`` (lower-case names come first, as in other programs), or None
+if ``NO_PROXY`` names the host. Loopback addresses are never reached through a proxy. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class Proxy:
     """One proxy.
 
     Attributes:
-        url: its address, with the name and password that it may need.
-        source: the variable that names it.
+        url: its address, with user name and password if it needs them.
+        source: the environment variable that sets it.
     """
 
     url: str
     source: str
 
     def __str__(self) -> str:
-        """The proxy for messages: without name and password."""
+        """The proxy for messages, without user name and password."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.source})"
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy to reach a URL by, or None to go there directly.
+    """The proxy for a URL; None for a direct connection.
 
     Raises:
-        InvalidOption: the variable that names the proxy holds no proxy's address.
+        InvalidOption: the variable of the proxy holds no valid address.
     """
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:  # no URL: whoever sends the request says so
+    except ValueError:  # an invalid URL is reported when the request is sent
         return None
     if is_loopback(host) or _is_excepted(host, port):
         return None
@@ -62,7 +62,7 @@ def proxy_for(url: str) -> Proxy | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name or address."""
+    """Whether a host is a loopback name or address."""
     if host.lower() == "localhost" or host.lower().endswith(".localhost"):
         return True
     try:
@@ -75,12 +75,13 @@ def is_loopback(host: str) -> bool:
 
 @contextmanager
 def environment_for(url: str) -> Iterator[bool]:
-    """Have other libraries use the proxies of the environment as this module does, while the block runs.
+    """Change the environment while the block runs, so that other libraries choose proxies by the rules of this module.
 
-    Gives whether the environment had to be changed for that: what a library has read of it before does not hold then.
+    Yields:
+        Whether the environment was changed; a library that has read it before must then read it again.
 
     Raises:
-        InvalidOption: a variable that names a proxy holds no proxy's address.
+        InvalidOption: the variable of a proxy holds no valid address.
     """
     is_here = is_loopback(urlsplit(url).hostname or "")
     wanted: dict[str, str] = {}
@@ -125,7 +126,7 @@ def _checked(value: str, source: str) -> Proxy:
 
 
 def _is_excepted(host: str, port: int) -> bool:
-    """Whether ``NO_PROXY`` names a host: by name, domain, address, network, or ``*``."""
+    """Whether ``NO_PROXY`` has the host: its name, domain, address or network, or ``*``."""
     listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     return any(_is_meant(entry, host.lower(), port) for entry in listed.replace(",", " ").lower().split())
 
@@ -145,7 +146,7 @@ def _is_meant(entry: str, host: str, port: int) -> bool:
 
 
 def _of_system(scheme: str, host: str) -> Proxy | None:
-    """What the settings of macOS or Windows say; elsewhere there is nothing beside the variables."""
+    """The proxy in the system settings of macOS or Windows; None on other systems."""
     if urllib.request.getproxies is urllib.request.getproxies_environment or urllib.request.proxy_bypass(host):
         return None
     value = urllib.request.getproxies().get(scheme)

@@ -1,9 +1,8 @@
-"""Checkpoints from the hub into its shared cache on this disk.
+"""Downloads of checkpoints from the hub into its cache on this disk.
 
 In: a repository and a revision. Out: the folder of that revision in the cache, which other programs share. Only the files that
-``files.choose`` names are fetched; finished ones are never fetched again, and a large one that broke off goes on where it
-stopped, in this process or the next. Without a network, or with ``HF_HUB_OFFLINE=1``, a complete copy in the cache serves.
-Knows nothing of what the files hold.
+``files.choose`` returns are fetched. Complete files are not fetched again, and an interrupted download of a large file is resumed, in this
+process or the next. Without a network, or with ``HF_HUB_OFFLINE=1``, a complete copy in the cache is used. Does not read the files.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_REVISION = "main"
-PUBLIC_HUB = "https://huggingface.co"  # where the variable is set to nothing
-# How often in a row a connection may bring nothing before a download fails, and the wait between two connections.
+PUBLIC_HUB = "https://huggingface.co"  # if the variable is empty
+# A download fails after this many connections in a row without a byte; the delay is between two connections.
 MAX_FAILURES = 4
 RETRY_DELAY_S = 1.0
 _LARGE = (".safetensors", ".bin")
@@ -47,7 +46,7 @@ _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class _Target:
-    """One revision of one repository, and the places it comes from and goes to."""
+    """One revision of one repository, the endpoint it is fetched from and the cache it is stored in."""
 
     repository: str
     revision: str
@@ -60,12 +59,12 @@ class _Target:
 
     @property
     def storage(self) -> Path:
-        """Where the cache keeps this repository, by the cache's own rule."""
+        """The cache's folder of this repository."""
         return self.cache / f"models--{self.repository.replace('/', '--')}"
 
     @property
     def written(self) -> list[Path]:
-        """The folders of the cache that a download writes to, as far as they are there."""
+        """The folders of the cache that a download writes to."""
         return [self.cache / ".locks", self.storage, *(self.storage / name for name in ("blobs", "refs", "snapshots"))]
 
 
@@ -76,8 +75,8 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     ``HF_HUB_OFFLINE`` and ``HF_TOKEN`` (or the hub client's stored login), read at each call.
 
     Raises:
-        ModelNotFound: no such repository or revision, no access to it, or it holds no checkpoint.
-        DownloadError: offline or unreachable without a complete copy in the cache, or broken off.
+        ModelNotFound: the repository or revision does not exist, is not accessible, or holds no checkpoint.
+        DownloadError: the hub can't be reached and the cache has no complete copy, or the download failed.
         MissingExtra: ``huggingface_hub`` is not installed.
     """
     target = _target(repository, revision or DEFAULT_REVISION)
@@ -99,11 +98,11 @@ def fetch(repository: str, revision: str | None = None) -> Path:
 
 
 def cached(repository: str, revision: str | None = None) -> Path | None:
-    """The cache's folder of a repository's revision, if it is complete there; nothing is asked or fetched.
+    """The cache's folder of a repository's revision; None if it is not complete. The network is not used.
 
     Raises:
         MissingExtra: ``huggingface_hub`` is not installed.
-        DownloadError: there can be no cache.
+        DownloadError: the user has no home folder, and no variable sets a cache.
     """
     return _cached(_target(repository, revision or DEFAULT_REVISION))
 
@@ -111,7 +110,7 @@ def cached(repository: str, revision: str | None = None) -> Path | None:
 def _target(repository: str, revision: str) -> _Target:
     with requires("engine", "downloading models"):
         from huggingface_hub import constants
-    # The client reads these variables once, when it is imported; reading them here lets a program set them later.
+    # The hub's client reads these variables once, at its import; here they are read at each call.
     home = os.environ.get("HF_HOME")
     cache = os.environ.get("HF_HUB_CACHE") or (os.path.join(home, "hub") if home else constants.HF_HUB_CACHE)
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or PUBLIC_HUB
@@ -124,7 +123,7 @@ def _target(repository: str, revision: str) -> _Target:
 
 
 def _cached(target: _Target) -> Path | None:
-    """The folder of this revision in the cache, if every file of the checkpoint is there."""
+    """The folder of this revision in the cache; None if files of the checkpoint are missing."""
     commit = target.revision
     reference = target.storage / "refs" / target.revision
     if not _COMMIT.fullmatch(commit):
@@ -156,7 +155,7 @@ def _download(target: _Target) -> Path:
 
 
 def _forget_session() -> None:
-    """Have the hub's client read the environment's proxies anew, where it keeps what it has read."""
+    """Close the session of the hub's client, so that it reads the proxies of the environment again."""
     import huggingface_hub
 
     close = getattr(huggingface_hub, "close_session", None)
@@ -186,7 +185,7 @@ def _download_directly(target: _Target) -> Path:
             _fetch_resumable(target, commit, name)
         paths.append(_fetch_small(target, commit, name))
     folder = paths[0].parent
-    # Only now does the cache learn which commit the revision stands for: an interrupted download never looks like a finished one.
+    # The revision's commit is written last, so that an interrupted download never looks like a complete one.
     reference = target.storage / "refs" / target.revision
     if not _COMMIT.fullmatch(target.revision) and (not reference.is_file() or reference.read_text(encoding="utf-8") != folder.name):
         reference.parent.mkdir(parents=True, exist_ok=True)
@@ -195,10 +194,10 @@ def _download_directly(target: _Target) -> Path:
 
 
 def _fetch_resumable(target: _Target, commit: str, name: str) -> None:
-    """Put one file of weights among the cache's blobs, going on from what an earlier attempt left.
+    """Download one file of weights to the cache's blobs, resuming an earlier attempt.
 
-    The hub's client resumes within one call only and throws a broken download away; here what has arrived stays beside the
-    blob. The client then finds the finished blob and links it into the revision's folder.
+    The hub's client resumes within one call only, and deletes an interrupted download. Here received bytes are kept in a partial
+    file beside the blob. Afterwards the client finds the complete blob and links it into the revision's folder.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import WeakFileLock
@@ -225,12 +224,12 @@ def _fetch_resumable(target: _Target, commit: str, name: str) -> None:
 
 
 def _fetch_small(target: _Target, commit: str, name: str) -> Path:
-    """One file through the hub's client, which looks at its size alone; checked when it has just arrived."""
+    """The path of one file after a download by the hub's client, which checks its size only; a new file's digest is checked here."""
     from huggingface_hub import hf_hub_download
 
     was_here = (target.storage / "snapshots" / commit / name).exists()
     path = Path(hf_hub_download(target.repository, name, revision=commit, endpoint=target.endpoint, cache_dir=target.cache))
-    blob = path.resolve()  # the cache names blobs by the hub's tags
+    blob = path.resolve()  # the cache names a blob by its ETag
     if not was_here and not name.endswith(_LARGE) and not is_whole(blob, blob.name):
         path.unlink()
         blob.unlink(missing_ok=True)
@@ -243,10 +242,10 @@ def _damaged(target: _Target, name: str) -> DownloadError:
 
 
 def _fill(partial: Path, url: str, size_bytes: int, what: str, xet: XetFileData | None) -> None:
-    """Append to a partial file until it has its size: first from Xet, where the file lies there.
+    """Append to a partial file until it is complete, first from Xet if the file is stored there.
 
     Raises:
-        DownloadError: no room, or attempt after attempt brought nothing.
+        DownloadError: the disk is full, or several connections in a row brought no bytes.
     """
     from huggingface_hub.utils import tqdm
 
@@ -257,7 +256,7 @@ def _fill(partial: Path, url: str, size_bytes: int, what: str, xet: XetFileData 
     _check_space(what, partial.parent, size_bytes - had_bytes)
     logger.info("fetching %s, %.1f of %.1f MB are here", what, had_bytes / 1e6, size_bytes / 1e6)
     num_failures = 0
-    # disable=None shows the bar on terminals only.
+    # disable=None: the bar is shown on terminals only.
     with tqdm(total=size_bytes, initial=had_bytes, unit="B", unit_scale=True, desc=what, disable=None) as bar:
         if xet is not None and had_bytes < size_bytes:
             append_by_xet(partial, xet, size_bytes, bar.update)
@@ -280,7 +279,7 @@ def _fill(partial: Path, url: str, size_bytes: int, what: str, xet: XetFileData 
 
 
 def _append(partial: Path, url: str, advance: Callable[[int], object]) -> str | None:
-    """One connection: append what it brings. Returns why it ended early, or None."""
+    """Append the bytes of one connection. Returns the reason why it ended early; None if it did not."""
     from huggingface_hub import constants, get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -320,7 +319,7 @@ def _check_space(what: str, folder: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def _translated(target: _Target) -> Iterator[None]:
-    """Turn what the hub's client raises into this project's errors."""
+    """Translate the errors of the hub's client to those of this package."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"at {target.endpoint}"
@@ -375,7 +374,7 @@ def _unreachable(target: _Target, error: Exception) -> DownloadError:
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """The root of the errors of the HTTP library below the hub's client, which differs between the client's versions."""
+    """The base class of the errors of the hub client's HTTP library, which depends on the client's version."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return tuple(base for base in HfHubHTTPError.__bases__ if base is not OSError and issubclass(base, Exception))

@@ -1,8 +1,8 @@
 """LoRA adapters, merged into the tensors of their base.
 
-In: an adapter's folder (PEFT's ``adapter_config.json`` and tensors, module names of either layout) and a base's tensors by our
-names. Out: tensors by the same names that read as base and adapter together, computed in float32 when they are read, so that
-nothing but the touched tensors is ever copied. Knows nothing of models.
+In: an adapter's folder (PEFT's ``adapter_config.json`` and tensors, module names of either layout) and the base's tensors by our
+names. Out: the merged tensors by the same names. A merged tensor is computed in float32 when it is read, so that only tensors that
+the adapter changes are copied. Knows nothing of models.
 Source: LoRA (arXiv 2106.09685), rank-stabilised scaling (arXiv 2312.03732), DoRA (arXiv 2402.09353), PEFT's file format.
 """
 
@@ -29,14 +29,14 @@ _KEY = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
     r"(\.default)?(\.(?P<kind>weight|bias))?"
 )
-# What PEFT puts between a module's name and its own parameters when a whole module was trained or wrapped.
+# Segments that PEFT inserts between a module's name and its parameters when it trained or wrapped the whole module.
 _WHOLE = re.compile(r"\.(base_layer(?=\.(weight|bias)$)|modules_to_save(\.default)?(?=\.))")
 _IS_COPY = re.compile(r"\.modules_to_save\.")
-# Rows of a token table that were trained instead of the whole.
+# Single rows of a token table that were trained.
 _ROWS = (".trainable_tokens_delta", ".trainable_tokens_delta.default")
 _ROWS_OF = re.compile(r"(\.token_adapter)?\.trainable_tokens_delta(\.default)?$")
 
-# Variants whose tensors mean something else than an update of the published weights.
+# The settings of variants that can be merged; with others, tensors are no update of the published weights.
 _RULES = (
     ("peft_type", ("LORA",), "LoRA"),
     ("init_lora_weights", (True, False, "gaussian", "eva", "orthogonal"), "an initialisation that leaves the base as it was"),
@@ -56,7 +56,7 @@ _REFUSED_WHEN_SET = (
 
 @dataclass
 class _Update:
-    """The low-rank update of one module: ``scale x B A``, with DoRA's magnitudes if it has them."""
+    """The low-rank update of one module: ``scale x B A``, with DoRA's magnitudes if there are any."""
 
     module: str
     scale: float = 1.0
@@ -64,7 +64,7 @@ class _Update:
 
     @property
     def num_outputs(self) -> int:
-        """Rows of the weight that it changes; for an embedding, of the table."""
+        """The number of rows of the changed weight; for an embedding, of the table."""
         if "lora_embedding_A" in self.parts:
             return self.parts["lora_embedding_A"].shape[-1]
         return self.parts["lora_B"].shape[0]
@@ -73,7 +73,7 @@ class _Update:
         return self.parts[name].read(torch.float32)
 
     def merged(self, weight: Tensor) -> Tensor:
-        """The module's weight with the update, in float32."""
+        """The module's weight plus the update, in float32."""
         is_embedding = "lora_embedding_A" in self.parts
         prefix = "lora_embedding_" if is_embedding else "lora_"
         down, up = self.part(f"{prefix}A"), self.part(f"{prefix}B")
@@ -88,7 +88,7 @@ class _Update:
         merged = weight.float() + self.scale * delta
         if "lora_magnitude_vector" not in self.parts:
             return merged
-        # Each output's weights keep their direction and get the trained length; an embedding's "outputs" are its columns.
+        # DoRA: the weights of each output keep their direction and get the trained norm; the outputs of an embedding are its columns.
         axes = (0,) if is_embedding else tuple(range(1, merged.dim()))
         lengths = torch.linalg.vector_norm(merged, dim=axes, keepdim=True)
         return merged * (self.part("lora_magnitude_vector").reshape(lengths.shape) / lengths)
@@ -111,7 +111,7 @@ def _delta(down: Tensor, up: Tensor, shape: torch.Size, is_embedding: bool) -> T
 
 @dataclass
 class Adapter:
-    """One adapter, opened: updates by our weight names, whole tensors that replace those of the base, and what it does to token tables."""
+    """One adapter whose tensors are not read yet: low-rank updates and replaced tensors by our names, and changes of token tables."""
 
     folder: Path
     tables: TableChanges
@@ -119,13 +119,16 @@ class Adapter:
     replacements: dict[str, StoredTensor]
 
     def applied_to(self, base: dict[str, StoredTensor], *, is_tied: bool = True) -> dict[str, StoredTensor]:
-        """The base's tensors with this adapter's changes, still unread.
+        """The base's tensors with this adapter's changes, not read yet.
 
-        A token table stays tied to the others unless the adapter changes one of them alone; ``is_tied`` says whether the base's
-        configuration ties them.
+        Token tables stay tied unless the adapter changes one of them alone.
+
+        Args:
+            base: the tensors of the base by our names.
+            is_tied: the base's configuration ties its token tables.
 
         Raises:
-            CheckpointError: the adapter names tensors that the base has not, or tables that do not fit it.
+            CheckpointError: the adapter changes tensors that the base does not have, or its token tables do not fit the base.
         """
         tensors = self.tables.applied_to(base, is_tied=is_tied)
         touched = {*self.updates, *self.replacements}
@@ -153,7 +156,7 @@ def open_adapter(folder: Path) -> Adapter:
     """The adapter in a folder.
 
     Raises:
-        CheckpointError: no adapter, a variant that can't be merged, or damaged, incomplete or foreign tensors.
+        CheckpointError: there is no adapter, it can't be merged, or its tensors are damaged, incomplete or of another model.
     """
     check_is_adapter(folder)
     config = read_json(folder / ADAPTER_CONFIG)
@@ -188,7 +191,7 @@ def open_adapter(folder: Path) -> Adapter:
 
 
 def _copied(config: JsonObject, names: Iterable[str]) -> set[str]:
-    """Our names of the tensors of modules that PEFT trained as a copy: those listed by the end of their name, and all in them."""
+    """Our names of the tensors in modules that PEFT trained as copies (``modules_to_save`` lists the ends of their names)."""
     listed = tuple(without_wrappers(module) for module in config.strings("modules_to_save"))
     copied = set()
     for name in names:
@@ -200,7 +203,7 @@ def _copied(config: JsonObject, names: Iterable[str]) -> set[str]:
 
 
 def _by_name(path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, StoredTensor]:
-    """Tensors by our names."""
+    """The tensors by our names."""
     tensors: dict[str, StoredTensor] = {}
     for name, stored in entries:
         ours = to_ours(name)
@@ -217,7 +220,7 @@ def _updates(config: JsonObject, path: Path, entries: Iterable[tuple[str, Stored
         match = _KEY.fullmatch(name)
         if match is None:
             continue
-        # The module as PEFT named it: patterns are written for that.
+        # The module's name in PEFT's spelling, for which patterns are written.
         spelled = _KEY.fullmatch(stored.name.rpartition("base_model.model.")[2]) or match
         part = "bias" if match["kind"] == "bias" else match["part"]
         target = to_ours(f"{match['module']}.{'bias' if part == 'bias' else 'weight'}")
@@ -235,7 +238,7 @@ def _token_rows(config: JsonObject, path: Path, entries: Iterable[tuple[str, Sto
     rows = {}
     for name, stored in entries:
         if not name.endswith(_ROWS):
-            if ".token_adapter." in name:  # PEFT has put one change of a table around another
+            if ".token_adapter." in name:  # PEFT wrapped one change of a table in another
                 raise rows_beside_others(str(path))
             continue
         module = _ROWS_OF.sub("", name)
@@ -250,7 +253,7 @@ def _token_rows(config: JsonObject, path: Path, entries: Iterable[tuple[str, Sto
 
 
 def _token_ids(config: JsonObject, module: str) -> tuple[int, ...] | None:
-    """The ids that ``adapter_config.json`` lists for a module: one list for the input's table, or one for each name's end."""
+    """The token ids in ``adapter_config.json`` for a module: one list for the input table, or one for each end of a module name."""
     if not isinstance(config.get("trainable_token_indices"), dict):
         return config.integers("trainable_token_indices", ())
     listed = config.object("trainable_token_indices")
@@ -259,7 +262,7 @@ def _token_ids(config: JsonObject, module: str) -> tuple[int, ...] | None:
 
 
 def _complete(config: JsonObject, target: str, update: _Update, updates: dict[str, _Update]) -> None:
-    """Check that an update has both factors, and set its scale."""
+    """Set the scale of an update, after a check that it has both factors."""
     owner = update if not target.endswith(".bias") else updates.get(to_ours(f"{update.module}.weight"), update)
     downs = [part for name, part in owner.parts.items() if name.endswith("_A")]
     if len(downs) != 1 or not any(name.endswith("_B") for name in owner.parts):

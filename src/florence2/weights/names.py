@@ -1,8 +1,8 @@
 """Tensor names as data: the original layout, the native layout, and ours.
 
-Ours are the native names without their leading ``model.``. Names of modules (as adapters use them) and names of tensors go
-through the same rules, because each rule replaces a leading run of whole segments. What training frameworks put into a name,
-anywhere and nested in any order, is taken off first. Knows nothing of files or shapes.
+Our names are the native names without their leading ``model.``. The same rules apply to names of modules (in adapters) and of
+tensors, because each rule replaces leading segments as a whole. Segments that training frameworks insert, anywhere and in any order,
+are removed first. Knows nothing of files or shapes.
 Source: the two published layouts, compared tensor by tensor.
 """
 
@@ -19,11 +19,11 @@ EMBEDDINGS = (SHARED, ENCODER_TABLE, DECODER_TABLE)
 LOGITS_BIAS = "final_logits_bias"
 TEMPORAL_TABLE = "multi_modal_projector.visual_temporal_embed.pos_idx_to_embed"
 
-# The one tensor that the original layout stores the other way round ([vision width, text width]).
+# The one tensor that the original layout stores transposed ([vision width, text width]).
 TRANSPOSED = "multi_modal_projector.image_projection.weight"
 
 _BLOCK = "vision_tower.blocks.#.#"
-# Original run of segments -> ours; "#" stands for one index.
+# Segments of the original layout -> ours; "#" stands for one index.
 _RULES: tuple[tuple[str, str], ...] = (
     ("vision_tower.convs.#.proj", "vision_tower.convs.#.conv"),
     *(
@@ -45,15 +45,15 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("language_model.lm_head", "lm_head"),
     ("language_model.final_logits_bias", LOGITS_BIAS),
 )
-# The original layout's text model has one level more.
+# In the original layout, the text model is nested one level deeper.
 _NESTED = ("language_model", "language_model.model")
-# What frameworks for training, compilation and adapters put into names, in front or in between, once or several times. No name of
-# ours has such a segment; the original layout's own "model" means nothing either.
+# Segments that frameworks for training, compilation and adapters insert anywhere, once or several times. Our names have none of them,
+# and the original layout's "model" carries no meaning either.
 _WRAPPERS = {"model", "module", "base_model", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def _compile(rules: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Patterns that match at the start of a name and end at a segment's end, with their replacements."""
+    """Patterns that match whole segments at the start of a name, with their replacements."""
     compiled = []
     for source, target in rules:
         pattern = re.escape(source).replace(r"\#", "#").replace("#", r"(\d+)")
@@ -76,17 +76,17 @@ def _apply(rules: tuple[tuple[re.Pattern[str], str], ...], name: str) -> str:
 
 
 def without_wrappers(name: str) -> str:
-    """The name without what distributed training, compilation or adapters put into it."""
+    """The name without segments that distributed training, compilation or adapters insert."""
     return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
 
 
 def to_ours(name: str) -> str:
-    """Our name for a tensor or module of either layout; of names that neither layout knows only the wrappers go."""
+    """Our name for a tensor or module of either layout; from other names, only wrappers are removed."""
     return _apply(_FROM_ORIGINAL, without_wrappers(name))
 
 
 def is_original(name: str) -> bool:
-    """Whether only the original layout has such a name, wrapped or not."""
+    """Whether a name, wrapped or not, is of the original layout only."""
     return to_ours(name) != without_wrappers(name)
 
 
@@ -96,5 +96,5 @@ def to_native(name: str) -> str:
 
 
 def to_original(name: str) -> str:
-    """The original layout's name for one of ours; ``TRANSPOSED`` must be transposed as well."""
+    """The original layout's name for one of ours. The tensor ``TRANSPOSED`` must also be transposed."""
     return _apply(_TO_ORIGINAL, name)

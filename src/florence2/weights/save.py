@@ -1,8 +1,8 @@
-"""A model as a folder in the native layout.
+"""Saves a model as a folder in the native layout.
 
-In: a model and its settings. Out: ``model.safetensors`` and the JSON files that this package and the reference implementation
-read. Tokenizer files are written by whoever made the tokenizer. Each file appears whole or not at all, so a model may be saved
-over the folder it was mapped from.
+In: a model and its settings. Out: ``model.safetensors`` and the JSON files that this package and the reference implementation read,
+without those of the tokenizer (``Tokenizer.save`` writes them). Each file is written to a temporary name and then renamed, so a model may
+be saved into the folder that it is mapped from.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def save_native(
     generation: GenerationDefaults | None = None,
     banned_phrases: Collection[str] = (),
 ) -> None:
-    """Write weights, configuration, generation and processor files; the folder is made if needed.
+    """Write weights, configuration, generation and processor files.
 
     Args:
-        model: its parameters are written in ``dtype``, wherever they are and whatever type they have.
-        folder: existing files of the same names are replaced, others stay.
-        dtype: float16, bfloat16 or float32.
-        image: how images are prepared; None is the published checkpoints' way.
-        generation: how answers are generated; None is the published checkpoints' way.
-        banned_phrases: what grounding drops.
+        model: a model on any device and of any type.
+        folder: created if it is missing; existing files of the same names are replaced.
+        dtype: the type of the stored weights: float16, bfloat16 or float32.
+        image: the settings of image preprocessing; None for those of the published checkpoints.
+        generation: the defaults of generation; None for those of the published checkpoints.
+        banned_phrases: labels that grounding drops.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def save_native(
         ours = HEAD if name == f"language_model.{HEAD}" else name
         tensors[to_native(ours)] = value.detach().to(device="cpu", dtype=dtype).contiguous()
     if isinstance(model.language_model, UntiedBart):
-        # Nothing is tied any more, so the reference wants each of them.
+        # The tables are not tied, so the reference expects each of them.
         for name in (*EMBEDDINGS, HEAD):
             tensors.setdefault(to_native(name), tensors[to_native(SHARED)].clone())
     partial = folder / "model.safetensors.partial"
@@ -76,7 +76,7 @@ def save_native(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, which appears whole or not at all."""
+    """Write a JSON file atomically."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)
@@ -129,7 +129,7 @@ def _image_processor(config: Florence2Config, image: ImageSettings) -> dict[str,
 
 
 def _post_processor(banned_phrases: Collection[str]) -> dict[str, Any]:
-    """The reference reads its patterns for OCR from the checkpoint; the other tasks need only to be there."""
+    """The reference's settings of post-processing: a pattern for OCR; the other entries only have to exist."""
     described = ("description_with_bboxes", "description_with_polygons", "description_with_bboxes_or_polygons")
     return {
         "ocr": {"pattern": "(.+?)" + r"<loc_(\d+)>" * _NUM_LOCATIONS_OF_A_QUAD, "area_threshold": 0.0},

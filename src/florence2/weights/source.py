@@ -1,7 +1,7 @@
-"""From what the user calls a model to a folder on this machine.
+"""From the name of a model to a folder on this machine.
 
-In: an alias, ``alias@revision``, a hub id, ``owner/name@revision``, or a folder. Out: the folder's path, after downloading if
-needed. Knows nothing of what the files hold.
+In: an alias, ``alias@revision``, a hub id, ``owner/name@revision``, or a folder. Out: the folder's path, after a download if needed.
+Does not read the files.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def resolve(name: str | Path) -> Path:
     """The local folder of a checkpoint or adapter, downloaded first if it is on the hub and not in the cache.
 
     Args:
-        name: an alias of ``aliases.ALIASES``, a hub id (either may end in ``@revision``), or a folder. A folder that holds a
-            checkpoint wins over an alias of the same name.
+        name: an alias of ``aliases.ALIASES``, a hub id (both may end in ``@revision``), or a folder. A folder with a checkpoint
+            takes precedence over an alias of the same name.
 
     Raises:
-        ModelNotFound: no such alias, folder, repository or revision, or one that needs a token.
-        DownloadError: the hub can't be reached and the cache holds no complete copy, or the download broke off.
+        ModelNotFound: the alias, folder, repository or revision does not exist, or needs a token.
+        DownloadError: the hub can't be reached and the cache has no complete copy, or the download failed.
     """
-    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, it does without a home
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, it does not fail without a home folder
     if isinstance(name, Path) or _is_checkpoint(path) or (os.path.isdir(path) and name not in ALIASES):
         return _local(path)
     stem, _, revision = name.partition("@")
@@ -58,8 +58,8 @@ def resolve_adapter(name: str | Path) -> Path:
         name: a folder, or a hub id, which may end in ``@revision``.
 
     Raises:
-        ModelNotFound: no such folder, repository or revision, or one that needs a token.
-        DownloadError: as of ``resolve``.
+        ModelNotFound: the folder, repository or revision does not exist, or needs a token.
+        DownloadError: as in ``resolve``.
         CheckpointError: the folder holds no adapter.
     """
     path, (stem, _, revision) = Path(os.path.expanduser(name)), str(name).partition("@")
@@ -76,7 +76,7 @@ def resolve_adapter(name: str | Path) -> Path:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    # Unlike those of Path, these take what can't be a path (too long, with a null byte) for one that is not there.
+    # Unlike the methods of Path, these return False for a name that can't be a path (too long, or with a null byte).
     return os.path.isfile(path / "config.json") or os.path.isfile(path / ADAPTER_CONFIG)
 
 

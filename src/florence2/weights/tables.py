@@ -1,8 +1,8 @@
-"""The token tables of a checkpoint, and what an adapter changes of each.
+"""The token tables of a checkpoint, and the changes that an adapter makes to them.
 
-In: tensors by our names and an adapter's changes of tables. Out: the tensors of the tables that the model reads: the shared one
-(prompts), the decoder's and the head's, each of the latter only where it differs. Published checkpoints tie all of them. PEFT
-unties a table where it trains a copy of it, changes all of them where a file brings a table by itself, and so does this.
+In: tensors by our names and an adapter's changes of tables. Out: the tables that the model reads: the shared one (prompts), and those
+of the decoder and the head if they differ from it. Published checkpoints tie all of them. As in PEFT, a copy that was trained replaces
+its own table only, and a table that the adapter's file stores directly replaces all that are tied to it.
 Source: PEFT 0.21 on the reference; compared with it for every combination of tables. Knows nothing of files or models.
 """
 
@@ -19,9 +19,9 @@ from florence2.weights.names import DECODER_TABLE, EMBEDDINGS, HEAD, SHARED
 from florence2.weights.tensors import StoredTensor
 
 TABLES = (SHARED, DECODER_TABLE, HEAD)
-"""The tables that the model reads. The encoder's own one never is: prompts are embedded with the shared one."""
+"""The tables that the model reads. The encoder's own table is never read: prompts are embedded with the shared one."""
 ALL_TABLES = frozenset((*EMBEDDINGS, HEAD))
-# A table that is shorter by less was cut to the tokens there are; what goes is padding.
+# A table with fewer rows, by less than this, lacks only padding.
 PADDED_TO = 64
 
 Change = Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Rows of a table that an adapter trained instead of the whole: ``values[i]`` is the row of the token ``ids[i]``."""
+    """Single rows of a table that an adapter trained: ``values[i]`` is the row of the token ``ids[i]``."""
 
     ids: tuple[int, ...]
     values: StoredTensor
@@ -43,15 +43,15 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class TableChanges:
-    """What one adapter changes of the token tables, by their names.
+    """The changes that one adapter makes to token tables, by the tables' names.
 
     Attributes:
-        source: the adapter, for messages.
-        in_place: tables that replace one of the base's and with it all that are tied to it.
-        copies: tables that replace one of the base's alone.
+        source: the adapter's folder, for messages.
+        in_place: tables that replace a table of the base and all that are tied to it.
+        copies: tables that replace one table of the base only.
         rows: trained rows of a table.
-        updates: low-rank updates of a table, as a change of its values.
-        num_rows: how many rows the tables of each update have.
+        updates: low-rank updates of a table, as functions of its values.
+        num_rows: the number of rows of the table of each update.
     """
 
     source: str
@@ -62,14 +62,14 @@ class TableChanges:
     num_rows: Mapping[str, int]
 
     def applied_to(self, tensors: Mapping[str, StoredTensor], *, is_tied: bool = True) -> dict[str, StoredTensor]:
-        """The tensors with these changes; tables that are alike afterwards are one again.
+        """The tensors with these changes; tables that are equal afterwards are tied again.
 
         Args:
-            tensors: the base's, with tables of decoder and head only where they differ from the shared one.
-            is_tied: whether the base's configuration ties those that do not.
+            tensors: the base's tensors, with tables of decoder and head only if they differ from the shared one.
+            is_tied: the base's configuration ties the tables that do not differ.
 
         Raises:
-            CheckpointError: tables that contradict each other or do not fit the base.
+            CheckpointError: the tables contradict each other or do not fit the base.
         """
         if not (self.in_place or self.copies or self.rows or self.updates):
             return dict(tensors)
@@ -92,10 +92,10 @@ class TableChanges:
         return tied_where_equal(changed)
 
     def _in_place(self, tied: list[str]) -> dict[str, StoredTensor]:
-        """Each written table of the base with what is written to it."""
+        """The tables of the base that are replaced, with their replacements."""
         written: dict[str, StoredTensor] = {}
         for name, table in self.in_place.items():
-            # The encoder's table belongs to those that are tied, if any are.
+            # The encoder's table counts as tied if any table is.
             target = SHARED if name in tied or (name not in TABLES and len(tied) > 1) else name
             if target in written and not equal(written[target], table):
                 raise CheckpointError(
@@ -106,7 +106,7 @@ class TableChanges:
         return written
 
     def _rows(self, tied: list[str]) -> dict[str, TokenRows]:
-        """The trained rows of each table that is read; PEFT trains those of the shared table for all that are tied to it."""
+        """The trained rows of each table that the model reads; rows of the shared table count for all that are tied to it, as in PEFT."""
         if not self.rows:
             return {}
         if self.in_place or self.copies or self.updates or (SHARED in self.rows and len(self.rows) > 1):
@@ -116,7 +116,7 @@ class TableChanges:
         return {name: rows for name, rows in self.rows.items() if name in TABLES}
 
     def _num_rows(self, tables: Mapping[str, StoredTensor], rows: Mapping[str, TokenRows]) -> int:
-        """How many rows the adapter's tables have; those of the base where it says nothing."""
+        """The number of rows of the adapter's tables; that of the base if the adapter has none."""
         base, width = tables[SHARED].shape
         for table in (*self.in_place.values(), *self.copies.values(), *(entry.values for entry in rows.values())):
             if len(table.shape) != 2 or table.shape[1] != width:
@@ -130,7 +130,7 @@ class TableChanges:
         return said.pop() if said else base
 
     def _resized(self, name: str, table: StoredTensor, num_rows: int, rows: TokenRows | None) -> StoredTensor:
-        """The table with so many rows: without padding, or with empty rows for tokens whose rows the adapter brings."""
+        """The table with ``num_rows`` rows: without padding, or with rows of zeros that the adapter's trained rows replace."""
         num_present, width = table.shape
         if num_rows == num_present:
             return table
@@ -158,18 +158,18 @@ def rows_beside_others(source: str) -> CheckpointError:
 
 
 def _computed(table: StoredTensor, change: Change) -> StoredTensor:
-    """The table with a change of its values, computed in float32 when it is read."""
+    """The table with its values changed; computed in float32 when it is read."""
     return StoredTensor(table.name, table.shape, table.path, lambda dtype: change(table.read(torch.float32)).to(dtype))
 
 
 def tied_where_equal(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors without tables of their own that equal the shared one."""
+    """The tensors without tables of decoder and head that equal the shared one."""
     shared = tensors[SHARED]
     return {name: value for name, value in tensors.items() if name not in TABLES[1:] or not equal(value, shared)}
 
 
 def equal(first: StoredTensor, second: StoredTensor) -> bool:
-    """Whether two tensors have the same values; those at the same place are not read."""
+    """Whether two tensors have the same values; they are not read if they have the same location."""
     if first is second or (first.location is not None and first.location == second.location):
         return True
     return first.shape == second.shape and torch.equal(first.read(torch.float32), second.read(torch.float32))

@@ -1,8 +1,8 @@
-"""Tensors in files, opened but not yet read.
+"""Tensors in files, with shapes known and values not read yet.
 
-In: a checkpoint's folder or one file. Out: a ``StoredTensor`` for each name, whose shape is known and whose values are read
-when asked for. Values that keep their type are mapped from the file and take no memory of their own; values that change type
-are read and converted one tensor at a time. Knows nothing of what the names mean.
+In: a checkpoint's folder or one file. Out: a ``StoredTensor`` for each name, whose ``read`` returns the values. Values that keep their
+type are mapped from the file and take no memory of their own; values that change their type are read and converted one tensor at a
+time. Knows nothing of the meaning of names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DTYPES = {
     "BF16": torch.bfloat16,
 }
 
-_PIECE = 1 << 20  # numbers that are read and converted together
+_PIECE = 1 << 20  # values that are read and converted at a time
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class StoredTensor:
     """One tensor of a file.
 
     Attributes:
-        name: as it stands in the file.
+        name: its name in the file.
         shape: its dimensions.
         path: the file.
-        read: gives the values in a floating-point type; mapped from the file if they are stored in it.
-        location: equal for tensors that are the same bytes of the same file; None if that is not known.
-        dtype: as it is stored; None if reading computes it.
+        read: returns the values in a floating-point type; mapped from the file if they are stored in this type.
+        location: equal for two tensors that are the same bytes of the same file; None if that is not known.
+        dtype: the stored type; None if the values are computed.
     """
 
     name: str
@@ -60,11 +60,11 @@ def open_folder(folder: Path, *, mapped: bool = True) -> dict[str, StoredTensor]
     """The tensors of a checkpoint's folder, from the first container of ``files.CONTAINERS`` that is there.
 
     Args:
-        folder: of the checkpoint.
+        folder: the checkpoint's folder.
         mapped: as in ``open_file``.
 
     Raises:
-        CheckpointError: no container, a missing shard, or a damaged file.
+        CheckpointError: there is no container, a shard is missing, or a file is damaged.
     """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     container = choose_container(names)
@@ -80,14 +80,14 @@ def open_folder(folder: Path, *, mapped: bool = True) -> dict[str, StoredTensor]
 
 
 def open_file(path: Path, *, mapped: bool = True) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors or pickled file; the pickled kind is read without executing anything in it.
+    """The tensors of one safetensors or pickled file; no code in a pickled file is executed.
 
     Args:
-        path: of the file.
-        mapped: give values that keep their type as a view of the file; otherwise in memory of their own.
+        path: the file.
+        mapped: values that keep their type are a view of the file; otherwise all values are in memory of their own.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds something else than tensors.
+        CheckpointError: the file is missing or damaged, or does not hold tensors only.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing.")
@@ -158,13 +158,13 @@ def _open_pickled(path: Path, mapped: bool) -> dict[str, StoredTensor]:
             tensors[name] = _stored(name, path, mapping, value, offset, storage.nbytes())
     if len(tensors) == len(values):
         return tensors
-    # Files from before PyTorch 1.6 say nothing about places and can only be read whole.
+    # Files from before PyTorch 1.6 have no offsets and can only be read as a whole.
     whole = cast("dict[str, Tensor]", _unpickle(path, "cpu"))
     return {name: StoredTensor(name, tuple(value.shape), path, value.detach().to) for name, value in whole.items()}
 
 
 def _unpickle(path: Path, device: str) -> object:
-    """The file's content, with nothing but tensors and plain containers allowed in it."""
+    """The file's content; only tensors and plain containers are allowed in it."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -173,13 +173,13 @@ def _unpickle(path: Path, device: str) -> object:
             "Ask for the weights as safetensors."
         ) from error
     except Exception as error:
-        # Bytes that are no pickle can fail in any way, so no list of classes would be complete.
+        # Bytes that are no pickle can raise anything, so no list of classes would be complete.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is damaged or no PyTorch weights file ({reason}). Fetch or copy it again.") from error
 
 
 def _mapping(path: Path) -> Callable[[], torch.UntypedStorage]:
-    """The whole file as one private mapping, made when first asked for."""
+    """The whole file as one private mapping, created at the first call."""
 
     @cache
     def mapped() -> torch.UntypedStorage:
@@ -191,7 +191,7 @@ def _mapping(path: Path) -> Callable[[], torch.UntypedStorage]:
 def _stored(
     name: str, path: Path, mapping: Callable[[], torch.UntypedStorage] | None, layout: Tensor, offset: int, num_bytes: int
 ) -> StoredTensor:
-    """A tensor laid out like ``layout`` over these bytes of a file."""
+    """The tensor with the type, shape and strides of ``layout`` in these bytes of a file."""
     shape, strides, first = layout.shape, layout.stride(), layout.storage_offset()
 
     def read(dtype: torch.dtype) -> Tensor:
@@ -208,7 +208,7 @@ def _stored(
 
 
 def _read_as(path: Path, offset: int, layout: Tensor, dtype: torch.dtype) -> Tensor:
-    """A contiguous tensor in another type, some megabytes at a time: the largest table in its own type would be a peak of its own."""
+    """A contiguous tensor in another type, read a few megabytes at a time, so that the stored type is never in memory as a whole."""
     converted = torch.empty(layout.numel(), dtype=dtype)
     for start in range(0, layout.numel(), _PIECE):
         count = min(_PIECE, layout.numel() - start)
@@ -218,7 +218,7 @@ def _read_as(path: Path, offset: int, layout: Tensor, dtype: torch.dtype) -> Ten
 
 
 def _read_bytes(path: Path, offset: int, length: int) -> torch.UntypedStorage:
-    """Bytes of a file in memory of their own; unlike mapped ones they are gone with the tensor."""
+    """Bytes of a file, copied to memory that is freed with the tensor."""
     data = np.fromfile(path, dtype=np.uint8, count=length, offset=offset)
     if data.size != length:
         raise CheckpointError(f"{path} ended {length - data.size} bytes early. Fetch or copy it again.")

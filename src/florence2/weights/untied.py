@@ -1,8 +1,8 @@
-"""A text model whose token tables are not all one.
+"""A text model whose token tables are not all tied.
 
-Published checkpoints share one table between prompts, the decoder's input and the head. Adapters that train one of them (a common
-recipe) and some fine-tunes do not: merging those into the shared table would change the other uses as well. The reference has a
-fourth, the encoder's, which it never reads: prompts are embedded with the shared one.
+Published checkpoints share one table between prompts, the decoder's input and the head. Some fine-tuned checkpoints do not, nor do
+adapters that train one table only (a common recipe): merging it into the shared table would change the other two uses as well. The
+reference has a fourth table, the encoder's, which it never reads: prompts are embedded with the shared one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class UntiedBart(Bart):
-    """``Bart`` with tables of its own, ``[vocabulary, width]`` each.
+    """``Bart`` with separate tables, each ``[vocabulary, width]``.
 
     Args:
-        config: as of ``Bart``.
-        own: which of ``HEAD`` and ``DECODER_TABLE`` differ from the shared table.
+        config: dimensions of the text model.
+        own: the tables that differ from the shared one, of ``HEAD`` and ``DECODER_TABLE``.
     """
 
     def __init__(self, config: TextConfig, own: Collection[str]) -> None:
@@ -39,10 +39,10 @@ class UntiedBart(Bart):
 
     @property
     def head_weight(self) -> Float[Tensor, "vocabulary width"]:
-        """The head's table."""
+        """The weights of the head."""
         return self.lm_head.weight if HEAD in self._own else self.shared.weight
 
     @property
     def decoder_table(self) -> Float[Tensor, "vocabulary width"]:
-        """What the decoder's input is embedded with."""
+        """The embedding table of the decoder's input."""
         return self.decoder.get_parameter("embed_tokens.weight") if DECODER_TABLE in self._own else self.shared.weight

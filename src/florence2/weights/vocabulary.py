@@ -1,7 +1,7 @@
-"""Which tokenizer a model with adapters has.
+"""The tokenizer of a model with adapters.
 
-In: a checkpoint, the folders of the adapters merged into it, and how many rows the model's token tables have. Out: the tokenizer:
-the checkpoint's, or an adapter's own where tokens were added for its training. Reads no tensors.
+In: a checkpoint, the folders of the adapters that are merged into it, and the number of rows of the model's token tables. Out: the
+checkpoint's tokenizer, or an adapter's if tokens were added for its training. Reads no tensors.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _SHOWN = 8
 
 
 def read_tokenizer(checkpoint: Checkpoint, adapters: Sequence[Path], num_rows: int) -> Tokenizer:
-    """The tokenizer of a checkpoint with adapters; the last one that adds tokens decides.
+    """The tokenizer of a checkpoint with adapters: that of the last adapter that adds tokens, or else the checkpoint's.
 
     Args:
-        checkpoint: what ``read_checkpoint`` gave; its own adapters come first.
-        adapters: further adapters' folders.
-        num_rows: rows of the model's token tables.
+        checkpoint: the result of ``read_checkpoint``; its own adapters come first.
+        adapters: folders of further adapters.
+        num_rows: the number of rows of the model's token tables.
 
     Raises:
-        CheckpointError: damaged files, added tokens that have no rows, or rows that have no tokens.
+        CheckpointError: a file is damaged, an added token has no row, or a row has no token.
     """
     tokenizer = Tokenizer.load(checkpoint.folder)
     added: list[str] = []
@@ -53,7 +53,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _check(folder: Path, new: dict[str, int], known: dict[str, int], ids: dict[str, int], num_rows: int) -> None:
-    """Refuse a tokenizer that is not the base's with tokens added, or whose tokens have no rows."""
+    """Check that a tokenizer is the base's with tokens added, and that all tokens have rows."""
     moved = [token for token, index in known.items() if token != IMAGE_TOKEN and ids.get(token) != index]
     if moved:
         raise CheckpointError(

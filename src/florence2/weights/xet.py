@@ -1,7 +1,7 @@
-"""The rest of a file out of the hub's Xet storage, which brings it in pieces over several connections.
+"""Downloads from the hub's Xet storage, which sends a file in chunks over several connections.
 
-In: a file's first bytes, as far as they are here, and what the hub says of the file. Out: the file with what came appended, in order, so
-that plain HTTPS can go on from there. Knows nothing of the cache or of digests.
+In: a partial file and the hub's metadata of it. Out: the partial file with all received bytes appended in order, so that plain HTTPS can
+continue from there. Knows nothing of the cache or of digests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_SILENCE_S = 60.0
 _LOOK_EVERY_S = 0.2
 _MB = 10**6
-# Its own defaults wait for minutes for a storage that a network keeps away, and hold some gigabytes of what was not yet written.
+# The library's defaults wait minutes for a storage that the network blocks, and buffer some gigabytes in memory.
 _SETTINGS: dict[str, Any] = {
     "client.connect_timeout": "10s",
     "client.read_timeout": "60s",
@@ -43,17 +43,17 @@ _SETTINGS: dict[str, Any] = {
 
 
 class XetFailed(Exception):
-    """Xet brings no more; why."""
+    """The reason why Xet sends no more bytes."""
 
 
 def xet_file(metadata: HfFileMetadata) -> XetFileData | None:
-    """Where a file lies in Xet, None where it does not, or where ``hf_xet`` is missing or switched off (``HF_HUB_DISABLE_XET``)."""
+    """The file's Xet data; None if it is not in Xet, or if ``hf_xet`` is missing or switched off (``HF_HUB_DISABLE_XET``)."""
     is_off = os.environ.get("HF_HUB_DISABLE_XET", "").upper() in ("1", "ON", "YES", "TRUE")
     return metadata.xet_file_data if not is_off and importlib.util.find_spec("hf_xet") is not None else None
 
 
 def append_by_xet(partial: Path, file: XetFileData, size_bytes: int, advance: Callable[[int], object]) -> None:
-    """Append what is missing of a file, as far as it comes; whatever is wrong with Xet is no reason to fail."""
+    """Append the missing bytes of a file, as many as Xet sends. A failure of Xet is logged and not raised."""
     start = partial.stat().st_size if partial.exists() else 0
     try:
         with partial.open("ab") as written:
@@ -65,12 +65,13 @@ def append_by_xet(partial: Path, file: XetFileData, size_bytes: int, advance: Ca
 
 
 def _chunks(file: XetFileData, size_bytes: int, start: int) -> Iterator[bytes]:
-    """The bytes from one place on, in order.
+    """The bytes from offset ``start`` on, in order.
 
-    The library waits without an end and without noticing Ctrl-C; so it waits in a thread of its own, and is left there.
+    The library may wait without a time limit and without handling Ctrl-C. So it runs in a thread of its own, which is abandoned when this
+    generator ends.
 
     Raises:
-        XetFailed: no more are to be had, for whatever reason: it is another program's storage, reached by another library.
+        XetFailed: Xet sends no more bytes, for any reason.
     """
     arrived: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=2)
     left = threading.Event()
@@ -101,14 +102,14 @@ def _chunks(file: XetFileData, size_bytes: int, start: int) -> Iterator[bytes]:
             yield item
     finally:
         left.set()
-    if num_bytes < size_bytes:  # its streams may end without saying why
+    if num_bytes < size_bytes:  # its streams may end without an error
         raise XetFailed("it ended early")
 
 
 def _next(arrived: queue.Queue[bytes | Exception | None]) -> bytes | Exception | None:
     for _ in range(round(MAX_SILENCE_S / _LOOK_EVERY_S)):
         with suppress(queue.Empty):
-            return arrived.get(timeout=_LOOK_EVERY_S)  # short: on some systems Ctrl-C is noticed only between two looks
+            return arrived.get(timeout=_LOOK_EVERY_S)  # short: on some systems Ctrl-C is handled only between two calls
     raise XetFailed(f"nothing came for {MAX_SILENCE_S:g} s")
 
 
