@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
@@ -77,9 +78,9 @@ def admit(request: Request) -> Permit:
         Draining: the server is about to end.
         Overloaded: there is no room left.
     """
-    return hold(request, state_of(request).admission.enter(request.scope["state"]["key_name"]))
+    return hold(request.scope, state_of(request).admission.enter(request.scope["state"]["key_name"]))
 
 
-def hold(request: Request, context: AbstractContextManager[Held]) -> Held:
+def hold(scope: Scope, context: AbstractContextManager[Held]) -> Held:
     """Enter a context that is left once the last byte of the response is sent, or the client leaves."""
-    return request.scope["state"]["until_sent"].enter_context(context)
+    return scope["state"]["until_sent"].enter_context(context)
