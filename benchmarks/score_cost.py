@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
+from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Batch
 from florence2.engine.device import choose_numbers, choose_packing
-from florence2.engine.engine import _interpret
-from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
+from florence2.engine.options import GenerationOptions
+from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.search import SpecialTokens, best_tokens
 from florence2.model import Florence2
 from florence2.model.cache import DecoderCache
@@ -67,7 +68,7 @@ def seconds_of_steps(model: Any, tokenizer: Tokenizer, features: Tensor, load: t
     requests = []
     for _ in range(load[0]):
         search = start_search(options, ENDLESS, tokenizer.location_ids if scores else ())
-        read = partial(_interpret, prompt, tokenizer, (640, 480), frozenset(), scores, None)
+        read = Interpreter(prompt, tokenizer, (640, 480), frozenset(), scores)
         requests.append(Request(SharedImage(None, features), tokenizer.encode(prompt.sentence), search, read))
     batch = Batch(model, max_rows=load[0] * load[1])
     batch.admit(requests, batch.encode(requests))

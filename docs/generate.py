@@ -169,8 +169,8 @@ def load_arguments() -> str:
 
 def request_options() -> str:
     """What a request may set."""
-    generation = section(documented("engine/request.py", "GenerationOptions")[0], "Attributes")
-    switches = section(documented("engine/request.py", "RequestOptions")[0], "Attributes")
+    generation = section(documented("engine/options.py", "GenerationOptions")[0], "Attributes")
+    switches = section(documented("engine/options.py", "RequestOptions")[0], "Attributes")
     return table(("Option", "Meaning"), ((f"`{name}`", prose(text)) for name, text in {**generation, **switches}.items()))
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
+from florence2.engine.options import GenerationOptions
+from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.search import Generated, SpecialTokens, best_tokens
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache

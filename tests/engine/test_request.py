@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from florence2.engine.request import GenerationOptions, as_flag, start_search
+from florence2.engine.options import GenerationOptions, as_flag
+from florence2.engine.request import start_search
 from florence2.engine.search import BeamSearch, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption
 from tests.engine.fakes import request

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from florence2.engine.request import GenerationOptions, Request
+from florence2.engine.options import GenerationOptions
+from florence2.engine.request import Request
 from florence2.engine.scheduler import Scheduler
 from florence2.errors import EngineClosed, EngineFailed
 from tests.engine.fakes import ScriptedModel, answer_alone, image, request

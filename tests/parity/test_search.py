@@ -16,7 +16,8 @@ import torch
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from florence2.engine.request import GenerationOptions, Request, SharedImage, start_search
+from florence2.engine.options import GenerationOptions
+from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import Generated, SpecialTokens, best_tokens
 from tests.reference import own_model, reference_inputs, reference_model

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 from PIL import Image
 
-from florence2.engine.request import GenerationOptions
+from florence2.engine.options import GenerationOptions
 from florence2.engine.tokenized_prompt import parsed
 from florence2.errors import EngineClosed, PromptTooLong
 from florence2.results import Result
@@ -49,6 +49,7 @@ class FakeEngine:
 
     def prepare(self, prompt: str | Prompt, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> Prompt:
         prompt = parsed(prompt, text, region, allow_unknown_tag)
+        assert isinstance(prompt, Prompt)
         if len(prompt.sentence.split()) > MAX_WORDS:
             raise PromptTooLong("the prompt is too long", field="text" if prompt.tag else "prompt")
         return prompt

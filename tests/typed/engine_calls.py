@@ -11,8 +11,10 @@ from PIL import Image
 
 import florence2
 from florence2 import Engine, Florence2Error, Result
+from florence2.engine.events import TokensDecided
+from florence2.engine.tokenized_prompt import TokenizedPrompt
 from florence2.results import FoundObject
-from florence2.tasks import TASKS, Task, expand_prompt
+from florence2.tasks import TASKS, Task, expand_prompt, parse_prompt
 from florence2.weights import ALIASES, Alias, resolve
 
 
@@ -25,6 +27,9 @@ def asking(picture: Image.Image) -> None:
     assert_type(engine.submit(Path("a.jpg"), "<OD>"), Future[Result])
     assert_type(engine.submit("a.jpg", "<OD>").result(), Result)
     assert_type(engine.submit_many("a.jpg", ("<OD>",)), list[Future[Result]])
+    assert_type(engine.prepare("<OD>"), TokenizedPrompt)
+    assert_type(engine.run("a.jpg", engine.prepare("<REGION_TO_OCR>", region=(1, 2, 3, 4))), Result)
+    assert_type(engine.run("a.jpg", parse_prompt("<OD>")), Result)
     assert_type(engine.num_beams, int)
     assert_type(engine.max_answer_tokens, int)
     assert_type(engine.max_prompt_tokens, int)
@@ -33,6 +38,20 @@ def asking(picture: Image.Image) -> None:
     with florence2.load() as same:
         assert_type(same, Engine)
     engine.close(cancel=True)
+
+
+def listening(engine: Engine) -> None:
+    for event in engine.stream("a.jpg", "<OD>", num_beams=1):
+        if isinstance(event, Result):
+            assert_type(event.labels, list[str])
+        else:
+            assert_type(event, TokensDecided)
+            assert_type(event.token_ids, tuple[int, ...])
+            assert_type(event.text, str)
+    with engine.stream("a.jpg", "<OCR>") as stream:
+        assert_type(next(stream), TokensDecided | Result)
+    assert_type(engine.submit("a.jpg", "<OD>", on_tokens=lambda event: print(event.raw)), Future[Result])
+    assert_type(engine.submit_many("a.jpg", ["<OD>"], on_tokens=lambda event: print(event.index)), list[Future[Result]])
 
 
 def reading(result: Result) -> None:
@@ -79,6 +98,7 @@ def mistakes_are_seen(engine: Engine) -> None:
     print(florence2.weights.resolved)  # type: ignore
     florence2.load(precision=32)  # type: ignore
     engine.run("a.jpg", "<OD>", beams=1)  # type: ignore
+    engine.run("a.jpg", "<OD>", on_tokens=print)  # type: ignore
     engine.run("a.jpg", ["<OD>"])  # type: ignore
     print(engine.run("a.jpg", "<OD>")["<OD>"])  # type: ignore
     engine.run("a.jpg", "<OD>").objects[0].label = "cat"  # type: ignore

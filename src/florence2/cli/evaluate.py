@@ -48,7 +48,7 @@ def evaluate(
     """Measure a model on a data set, by the figures of each task."""
     with requires("evaluate", "florence2 evaluate"):
         from florence2.engine.engine import load
-        from florence2.engine.request import GenerationOptions
+        from florence2.engine.options import GenerationOptions
         from florence2.evaluation.evaluation import check
         from florence2.evaluation.evaluation import evaluate as measure
         from florence2.evaluation.metrics import check_installed

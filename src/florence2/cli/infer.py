@@ -149,7 +149,7 @@ def _loaded(model: str | None, search: dict[str, Any], **options: Any) -> Engine
     """
     with requires("engine", "florence2 infer"):
         from florence2.engine.engine import load
-        from florence2.engine.request import GenerationOptions
+        from florence2.engine.options import GenerationOptions
 
     GenerationOptions(**{name: value for name, value in search.items() if value is not None})
     return load(chosen_model(model), **options)

@@ -106,8 +106,10 @@ class Batch:
             search, first_row = request.search, len(parents)
             try:
                 search.advance(candidates.rows(first_row, search.num_rows))
-            except EngineFailed as error:  # one request's numbers; the others' are sound
+            except EngineFailed as error:  # one request's numbers; the others' are valid
                 request.fail(error)
+            else:
+                request.report_step()
             is_over = search.answer is not None or request.is_settled
             parents += range(first_row, first_row + search.num_rows) if is_over else [first_row + parent for parent in search.parents]
         self._cache.reorder(parents)

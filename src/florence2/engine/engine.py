@@ -11,33 +11,35 @@ import os
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
+from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, RecordedModel
 from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
+from florence2.engine.events import OnTokens, Reporter
 from florence2.engine.image_cache import EncodedImages
 from florence2.engine.loading import Loading
+from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.engine.preprocess import normalise, resize
-from florence2.engine.request import MAX_BEAMS, GenerationOptions, Request, RequestOptions, as_flag, integer, start_search
+from florence2.engine.request import Request, start_search
 from florence2.engine.scheduler import Scheduler
-from florence2.engine.search import Generated, SpecialTokens
+from florence2.engine.search import SpecialTokens
+from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.engine.threads import FreeCores, bound_threads
-from florence2.engine.tokenized_prompt import TokenizedPrompt, parsed, tokenize
-from florence2.errors import EngineFailed, InvalidOption, InvalidPrompt
+from florence2.engine.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
+from florence2.errors import InvalidPrompt
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
 from florence2.sources import Source, remember
-from florence2.tasks.answer import interpret
-from florence2.tasks.prompt import Prompt, Region, shortened
+from florence2.tasks.prompt import Prompt, Region
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
@@ -56,9 +58,6 @@ DEFAULT_IMAGE_CACHE_BYTES = 134217728
 # A CPU is busy with one image; a GPU takes several in little more than the time of one.
 IMAGES_PER_PASS = {"cpu": 1}
 DEFAULT_IMAGES_PER_PASS = 8
-
-AnyPrompt = str | Prompt | TokenizedPrompt
-"""What a request takes as its prompt: as a user writes it, parsed, or parsed and tokenized."""
 
 
 def load(
@@ -218,6 +217,25 @@ class Engine:
         """
         return self._wait(self.submit_many(image, prompts, **options))
 
+    def stream(
+        self,
+        image: ImageInput,
+        prompt: AnyPrompt,
+        *,
+        text: str | None = None,
+        region: Region | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> AnswerStream:
+        """The answer to one prompt about one image as it is generated: ``TokensDecided`` events, and at last the ``Result``.
+
+        The result equals that of ``run``, and nothing that an event says is taken back. With beams, tokens are decided once all beams agree
+        on them. Closing the iterator, or dropping it, cancels the request. Arguments and errors are those of ``submit``; errors of the
+        engine itself are raised by the iterator.
+        """
+        events: EventQueue = EventQueue()
+        (future,) = self._submit(image, [(prompt, text, region)], options, events.put)
+        return AnswerStream(future, events, self._scheduler.check_may_wait)
+
     def submit(
         self,
         image: ImageInput,
@@ -225,6 +243,7 @@ class Engine:
         *,
         text: str | None = None,
         region: Region | None = None,
+        on_tokens: OnTokens | None = None,
         **options: Unpack[RequestOptions],
     ) -> Future[Result]:
         """The answer to one prompt about one image, as a future.
@@ -238,20 +257,26 @@ class Engine:
                 (``prepare``) already, which then holds its text or region.
             text: what a task with a text is about.
             region: what a task with a region is about: x1, y1, x2, y2 in pixels of the image, or four ``<loc_…>`` tokens.
+            on_tokens: called with a ``TokensDecided`` for each step that decides tokens, before the future is done. It runs in the engine's
+                thread, as callbacks of the future do; from asyncio, give one that calls ``loop.call_soon_threadsafe``. What it raises
+                fails its own request.
             options: those of ``RequestOptions``.
 
         Raises:
             InvalidRequest: the image, prompt, text, region or an option is wrong (its subclasses say which).
             EngineClosed: the engine is closed, or was loaded in another process.
         """
-        return self._submit(image, [(prompt, text, region)], options)[0]
+        return self._submit(image, [(prompt, text, region)], options, on_tokens)[0]
 
-    def submit_many(self, image: ImageInput, prompts: Sequence[AnyPrompt], **options: Unpack[RequestOptions]) -> list[Future[Result]]:
+    def submit_many(
+        self, image: ImageInput, prompts: Sequence[AnyPrompt], *, on_tokens: OnTokens | None = None, **options: Unpack[RequestOptions]
+    ) -> list[Future[Result]]:
         """One future for each of several prompts about one image, which is encoded once.
 
         Args:
             image: as in ``submit``.
             prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
+            on_tokens: as in ``submit``; the ``index`` of an event says which of the prompts it belongs to.
             options: those of ``RequestOptions``, for all prompts.
 
         Raises:
@@ -260,7 +285,7 @@ class Engine:
         """
         if isinstance(prompts, str):
             raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
-        return self._submit(image, [(prompt, None, None) for prompt in prompts], options)
+        return self._submit(image, [(prompt, None, None) for prompt in prompts], options, on_tokens)
 
     def prepare(
         self, prompt: str | Prompt, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False
@@ -279,7 +304,7 @@ class Engine:
             EngineClosed: the engine was loaded in another process.
         """
         self._scheduler.check_process()
-        return self._prepared(prompt, text, region, allow_unknown_tag)
+        return self._tokenized(prompt, text, region, allow_unknown_tag)
 
     def check_length(self, prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> None:
         """Refuse a prompt that is wrong or too long for this model, before any image is read; arguments and errors as in ``prepare``."""
@@ -307,108 +332,47 @@ class Engine:
         raise TypeError("an engine can't be copied or sent to another process (its model lives in this one): load one there")
 
     def _submit(
-        self, image: ImageInput, asked: Sequence[tuple[AnyPrompt, str | None, Region | None]], options: RequestOptions
+        self,
+        image: ImageInput,
+        asked: Sequence[tuple[AnyPrompt, str | None, Region | None]],
+        options: RequestOptions,
+        on_tokens: OnTokens | None = None,
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
-        generation, flags = self._options(options)
+        generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
         source: Source | None = remember(image, flags["auto_orient"])
         picture = read_image(image, auto_orient=flags["auto_orient"])
         source = source if flags["keep_image"] else source.without_image()
-        prompts = [self._prepared(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
+        prompts = [self._tokenized(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
         prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
         resized = resize(picture, self.checkpoint.image)
         shared = self._images.share(resized, partial(normalise, resized, self.checkpoint.image))
         requests: list[Request[Result]] = []
-        for prompt, ids in zip((tokenized.prompt for tokenized in prompts), prompt_ids, strict=True):
-            answer = partial(_interpret, prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
+        for index, (prompt, ids) in enumerate(zip((given.prompt for given in prompts), prompt_ids, strict=True)):
+            answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
             locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
             search = start_search(generation, self._special, locations)
-            requests.append(Request(shared, ids, search, answer, fair_key=fair_key))
+            on_step = Reporter(search, self.tokenizer, on_tokens, index).report if on_tokens else None
+            requests.append(Request(shared, ids, search, answer, fair_key=fair_key, on_step=on_step))
         self._scheduler.submit(requests)
         return [request.future for request in requests]
 
-    def _options(self, options: RequestOptions) -> tuple[GenerationOptions, dict[str, bool]]:
-        """The checkpoint's defaults with the caller's wishes on top, and the switches."""
-        defaults = self.checkpoint.generation
-        values: dict[str, Any] = {
-            "num_beams": defaults.num_beams,
-            "max_new_tokens": min(defaults.max_new_tokens or self.max_answer_tokens, self.max_answer_tokens),
-            "no_repeat_ngram_size": defaults.no_repeat_ngram_size,
-            "length_penalty": defaults.length_penalty,
-            "early_stopping": defaults.early_stopping,
-        }
-        flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False, "keep_image": True}
-        for name, value in options.items():
-            if name not in values and name not in flags:
-                raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags])}", field=name)
-            if value is None:
-                continue
-            if name in values:
-                values[name] = value
-            elif (flag := as_flag(value)) is not None:
-                flags[name] = flag
-            else:
-                raise InvalidOption(f"{name} must be True or False, got {shortened(value)}", field=name)
-        generation = GenerationOptions(**values)
-        if generation.max_new_tokens > self.max_answer_tokens:
-            raise InvalidOption(
-                f"max_new_tokens is at most {self.max_answer_tokens} for this model (its decoder has so many positions), "
-                f"got {generation.max_new_tokens}",
-                field="max_new_tokens",
-            )
-        return generation, flags
-
-    def _prepared(self, prompt: AnyPrompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> TokenizedPrompt:
-        """The prompt with its ids; one that this engine has prepared is returned as it is."""
-        if isinstance(prompt, TokenizedPrompt):
-            parsed(prompt.prompt, text, region, allow_unknown_tag)
-            if prompt.tokenizer is self.tokenizer:
-                return prompt
-            prompt = prompt.prompt
-        return tokenize(
-            parsed(prompt, text, region, allow_unknown_tag),
-            self.tokenizer,
-            max_tokens=self.max_prompt_tokens,
-            num_image_tokens=self._num_image_tokens,
-        )
+    def _tokenized(self, prompt: AnyPrompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> TokenizedPrompt:
+        prompt = parsed(prompt, text, region, allow_unknown_tag)
+        return tokenized(prompt, self.tokenizer, max_tokens=self.max_prompt_tokens, num_image_tokens=self._num_image_tokens)
 
     def _wait(self, futures: list[Future[Result]]) -> list[Result]:
         """The results of ``futures``; whoever stops waiting, or meets an error, leaves none of them running."""
-        if self._scheduler.is_own_thread:
-            raise EngineFailed("run waits for the engine and can't be called in its own thread (a future's callback); use submit there")
+        self._scheduler.check_may_wait()
         try:
             return [future.result() for future in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
-
-
-def _interpret(
-    prompt: Prompt,
-    tokenizer: Tokenizer,
-    image_size: tuple[int, int],
-    banned_phrases: frozenset[str],
-    scores: bool,
-    source: Source | None,
-    generated: Generated,
-) -> Result:
-    """The result that the generated tokens mean."""
-    result = interpret(
-        prompt,
-        token_ids=generated.token_ids,
-        log_probabilities=generated.log_probabilities,
-        tokenizer=tokenizer,
-        image_size=image_size,
-        finish_reason=generated.finish_reason,
-        banned_phrases=banned_phrases,
-        scores=scores,
-        location_probabilities=generated.locations,
-    )
-    return replace(result, _source=source)
 
 
 def _as_name(name: str | os.PathLike[str]) -> str | Path:

@@ -17,8 +17,9 @@ import torch
 
 from florence2.engine import lifetime
 from florence2.engine.batch import Batch, Model
-from florence2.engine.request import MAX_BEAMS, Request, step_failure
-from florence2.errors import EngineClosed
+from florence2.engine.options import MAX_BEAMS
+from florence2.engine.request import Request, step_failure
+from florence2.errors import EngineClosed, EngineFailed
 
 
 class Scheduler:
@@ -59,10 +60,16 @@ class Scheduler:
         if not self._is_here:
             raise self._elsewhere()
 
-    @property
-    def is_own_thread(self) -> bool:
-        """Whether the caller runs in the engine's thread, which can't wait for itself."""
-        return threading.current_thread() is self._thread
+    def check_may_wait(self) -> None:
+        """Refuse to wait for an answer where none can come.
+
+        Raises:
+            EngineFailed: the caller runs in the engine's thread, which can't wait for itself.
+            EngineClosed: as in ``check_process``.
+        """
+        self.check_process()
+        if self._is_own_thread:
+            raise EngineFailed("run waits for the engine and can't be called in its own thread (a future's callback); use submit there")
 
     def submit(self, requests: Sequence[Request[Any]]) -> None:
         """Queue requests, next to each other.
@@ -91,7 +98,7 @@ class Scheduler:
             self._is_closed = True
             self._is_cancelling = self._is_cancelling or cancel
             self._changed.notify_all()
-        if wait and not self.is_own_thread:
+        if wait and not self._is_own_thread:
             self._thread.join(timeout_s)
 
     def stop(self) -> None:
@@ -102,6 +109,10 @@ class Scheduler:
         """In a forked child: fail what was asked before the fork, which is answered in the parent alone."""
         for request in (*self._batch.requests, *self._joining, *self._waiting):
             request.future.leave_behind(self._elsewhere())
+
+    @property
+    def _is_own_thread(self) -> bool:
+        return threading.current_thread() is self._thread
 
     @property
     def _is_here(self) -> bool:

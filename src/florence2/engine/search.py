@@ -119,18 +119,23 @@ def _columns(tokens: Sequence[int]) -> slice | list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Token:
-    """The last token of a sequence, and through its parents all that went before; sequences share their beginnings."""
+class SearchToken:
+    """The last token of a sequence, and through its parents all that went before; sequences share their beginnings.
+
+    Attributes:
+        length: of the sequence that ends here, in tokens.
+    """
 
     token_id: int
     log_probability: float
-    parent: _Token | None
+    parent: SearchToken | None
+    length: int
     locations: NDArray[np.float32] | None = None
 
     def generated(self, finish_reason: FinishReason) -> Generated:
         """The whole sequence, first token first."""
-        tokens: list[_Token] = []
-        token: _Token | None = self
+        tokens: list[SearchToken] = []
+        token: SearchToken | None = self
         while token is not None:
             tokens.append(token)
             token = token.parent
@@ -162,8 +167,18 @@ class GreedySearch:
         self._special = special
         self._max_new_tokens = max_new_tokens
         self._ngrams = NGrams(no_repeat_ngram_size, special.start)
-        self._last: _Token | None = None
+        self._last: SearchToken | None = None
         self._length = 0
+
+    @property
+    def running(self) -> tuple[SearchToken | None, ...]:
+        """The last token of each running sequence; None before the first."""
+        return (self._last,)
+
+    @property
+    def best_finished(self) -> SearchToken | None:
+        """The last token of the finished sequence that is the answer if no running one beats it; None without one."""
+        return None
 
     @property
     def forced(self) -> tuple[int, ...]:
@@ -188,8 +203,9 @@ class GreedySearch:
         forced = _forced_token(self._special, self._length, self._max_new_tokens)
         token = best if forced is None else forced
         log_probability = candidates.log_probs[0, 0] if forced is None else candidates.forced_log_probs[forced][0]
-        self._last = _Token(token, float(log_probability), self._last, _kept(candidates.locations, 0, token, self.locations))
         self._length += 1
+        locations = _kept(candidates.locations, 0, token, self.locations)
+        self._last = SearchToken(token, float(log_probability), self._last, self._length, locations)
         self._ngrams.append(token)
         self.tokens = [token]
         if token == self._special.eos or self._length == self._max_new_tokens:
@@ -241,12 +257,22 @@ class BeamSearch:
         self._length_penalty = length_penalty
         self._early_stopping = early_stopping
         self._length = 0
-        self._last: list[_Token | None] = [None] * num_beams
+        self._last: list[SearchToken | None] = [None] * num_beams
         self._ngrams = [NGrams(no_repeat_ngram_size, special.start) for _ in range(num_beams)]
         # All rows begin alike, so only the first may have children at the first step.
         self._scores: NDArray[np.float32] = np.full(num_beams, FLOOR, dtype=np.float32)
         self._scores[0] = 0.0
-        self._finished: list[tuple[float, _Token, FinishReason]] = []  # score, last token, finish reason; best first
+        self._finished: list[tuple[float, SearchToken, FinishReason]] = []  # score, last token, finish reason; best first
+
+    @property
+    def running(self) -> tuple[SearchToken | None, ...]:
+        """The last token of each running sequence; None before the first."""
+        return tuple(self._last)
+
+    @property
+    def best_finished(self) -> SearchToken | None:
+        """The last token of the finished sequence that is the answer if no running one beats it; None without one."""
+        return self._finished[0][1] if self._finished else None
 
     @property
     def forced(self) -> tuple[int, ...]:
@@ -332,10 +358,11 @@ class BeamSearch:
             last, reason = self._extended(reached, 0), "length"
         self.answer = last.generated(reason)
 
-    def _extended(self, reached: _Continuations, place: int) -> _Token:
+    def _extended(self, reached: _Continuations, place: int) -> SearchToken:
         """The sequence that a continuation makes."""
         row, token = reached.rows[place], reached.tokens[place]
-        return _Token(token, reached.log_probs[place], self._last[row], _kept(reached.locations, row, token, self.locations))
+        locations = _kept(reached.locations, row, token, self.locations)
+        return SearchToken(token, reached.log_probs[place], self._last[row], self._length, locations)
 
 
 def _kept(probabilities: NDArray[np.float32] | None, row: int, token: int, locations: Sequence[int]) -> NDArray[np.float32] | None:

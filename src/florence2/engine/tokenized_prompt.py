@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from florence2.errors import InvalidPrompt, PromptTooLong
-from florence2.tasks.prompt import Prompt, Region, parse_prompt, shortened
+from florence2.tasks.prompt import Prompt, Region, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
 
 
@@ -45,22 +45,26 @@ class TokenizedPrompt:
         return ids
 
 
-def parsed(prompt: str | Prompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> Prompt:
-    """The parsed prompt of a request; one that is parsed already holds its text and region.
+AnyPrompt = str | Prompt | TokenizedPrompt
+"""What a request takes as its prompt: as a user writes it, parsed, or parsed and tokenized."""
+
+
+def parsed(prompt: AnyPrompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> Prompt | TokenizedPrompt:
+    """The prompt of a request, parsed; one that is parsed already holds its text and region.
 
     Raises:
         InvalidPrompt: A text or region beside a parsed prompt, or whatever ``parse_prompt`` refuses.
     """
-    if not isinstance(prompt, Prompt):
+    if not isinstance(prompt, Prompt | TokenizedPrompt):
         return parse_prompt(prompt, text=text, region=region, allow_unknown_tag=allow_unknown_tag)
     for field, value in (("text", text), ("region", region)):
         if value is not None:
-            raise InvalidPrompt(f"{field} goes with a prompt that is a string; {shortened(prompt.inline)} is parsed already", field=field)
+            raise InvalidPrompt(f"{field} goes with a prompt that is a string; this one is parsed already: leave {field} out", field=field)
     return prompt
 
 
-def tokenize(prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, num_image_tokens: int) -> TokenizedPrompt:
-    """The prompt with its ids.
+def tokenized(prompt: Prompt | TokenizedPrompt, tokenizer: Tokenizer, *, max_tokens: int, num_image_tokens: int) -> TokenizedPrompt:
+    """The prompt with its ids; one that has ids of this tokenizer already is returned as it is.
 
     Args:
         prompt: A parsed prompt.
@@ -71,6 +75,10 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer, *, max_tokens: int, num_image
     Raises:
         PromptTooLong: More than ``max_tokens``.
     """
+    if isinstance(prompt, TokenizedPrompt):
+        if prompt.tokenizer is tokenizer:
+            return prompt
+        prompt = prompt.prompt
     ids = tokenizer.encode(prompt.sentence)
     if len(ids) > max_tokens:
         raise PromptTooLong(

@@ -132,6 +132,10 @@ class Tokenizer:
             raise InvalidPrompt("the prompt holds half a surrogate pair, which is no character; send valid Unicode") from None
         return [self.bos_token_id, *self._backend.encode(sentence, add_special_tokens=False).ids, self.eos_token_id]
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for, which need not be whole characters; none for an id outside the vocabulary."""
+        return self._bytes.get(token_id, b"")
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, special tokens and spaces kept; ids outside the vocabulary are left out."""
         return self.decode_with_offsets(ids)[0]
@@ -142,7 +146,7 @@ class Tokenizer:
         Tokens that share one character, because its bytes are split over them, all span that character, and so does a token
         of no text among them. Any other token of no text has an empty span.
         """
-        pieces = [self._bytes.get(index, b"") for index in ids]
+        pieces = [self.token_bytes(index) for index in ids]
         text, character_of = _decode_bytes(b"".join(pieces))
         offsets = []
         start = 0

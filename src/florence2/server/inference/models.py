@@ -157,7 +157,7 @@ class Models:
 
     def beams(self, model_id: str, asked: int | None) -> int:
         """How many beams a request searches with: as many as asked for, else as its model does by default, if that is known yet."""
-        from florence2.engine.request import MAX_BEAMS  # brings torch, which the server's start need not wait for
+        from florence2.engine.options import MAX_BEAMS  # brings torch, which the server's start need not wait for
 
         model = self._loaded.get(model_id)
         default = 1 if model is None else getattr(model.engine, "num_beams", 1)

@@ -1,0 +1,234 @@
+"""Answers as they are generated: the same result, events that hold, and rows that are freed when nobody listens any more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import florence2
+from florence2.engine.engine import Engine
+from florence2.engine.events import TokensDecided
+from florence2.engine.options import GenerationOptions
+from florence2.engine.scheduler import Scheduler
+from florence2.engine.stream import AnswerStream, EventQueue
+from florence2.errors import EngineClosed, EngineFailed, InvalidOption, UnknownTask
+from florence2.results import Result
+from tests.checkpoints import write_checkpoint
+from tests.engine.fakes import ScriptedModel, request
+
+SHORT = 12
+LONG_S = 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
+    with florence2.load(folder, device="cpu", precision="fp32") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+
+
+def check_events(events: list[TokensDecided | Result], expected: Result) -> None:
+    """They hold what the result holds, each a beginning of the next."""
+    *decided, result = events
+    assert result == expected
+    assert [token for event in decided if isinstance(event, TokensDecided) for token in event.token_ids] == expected.token_ids
+    raws = [event.raw for event in decided if isinstance(event, TokensDecided)]
+    assert len(raws) == len(decided)
+    assert all(after.startswith(before) for before, after in pairwise(raws))
+    assert raws[-1] == expected.raw
+    text = "".join(event.text for event in decided if isinstance(event, TokensDecided))
+    assert text.strip() == expected.text.strip()
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize(("prompt", "options"), [("<OD>", {"scores": True}), ("<CAPTION>", {}), ("a > b", {"no_repeat_ngram_size": 3})])
+def test_a_stream_ends_with_the_result_of_run(engine: Engine, image: Image.Image, prompt: str, num_beams: int, options: Any) -> None:
+    expected = engine.run(image, prompt, num_beams=num_beams, max_new_tokens=40, **options)
+    events = list(engine.stream(image, prompt, num_beams=num_beams, max_new_tokens=40, **options))
+    check_events(events, expected)
+    if num_beams == 1:
+        assert len(events) == len(expected.token_ids) + 1
+
+
+def test_the_demo_streams_its_objects() -> None:
+    picture = Path(__file__).parents[2] / "examples" / "scene.png"
+    with florence2.load("florence-2-demo", device="cpu", precision="fp32") as demo:
+        for num_beams in (1, 3):
+            expected = demo.run(picture, "<OD>", num_beams=num_beams)
+            events = list(demo.stream(picture, "<OD>", num_beams=num_beams))
+            check_events(events, expected)
+            assert len(events) > 5
+
+
+def test_several_prompts_say_whose_tokens_they_are(engine: Engine, image: Image.Image) -> None:
+    events: list[TokensDecided] = []
+    futures = engine.submit_many(image, ["<OD>", "<CAPTION>", "hello"], on_tokens=events.append, max_new_tokens=SHORT)
+    results = [future.result(LONG_S) for future in futures]
+    for index, result in enumerate(results):
+        assert [token for event in events if event.index == index for token in event.token_ids] == result.token_ids
+
+
+def test_events_reach_an_event_loop(engine: Engine, image: Image.Image) -> None:
+    async def listen() -> tuple[list[int], Result]:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[TokensDecided | None] = asyncio.Queue()
+        future = engine.submit(
+            image, "<CAPTION>", max_new_tokens=SHORT, on_tokens=lambda event: loop.call_soon_threadsafe(queue.put_nowait, event)
+        )
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, None))
+        ids: list[int] = []
+        while (event := await queue.get()) is not None:
+            ids += event.token_ids
+        return ids, future.result()
+
+    ids, result = asyncio.run(listen())
+    assert ids == result.token_ids
+
+
+def test_mistakes_are_raised_at_once(engine: Engine, image: Image.Image) -> None:
+    with pytest.raises(UnknownTask):
+        engine.stream(image, "<ODD>")
+    with pytest.raises(InvalidOption, match="num_beams"):
+        engine.stream(image, "<OD>", num_beams=99)
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "with"])
+def test_a_stream_that_nobody_reads_is_cancelled(engine: Engine, image: Image.Image, end: str) -> None:
+    stream = engine.stream(image, "<CAPTION>", num_beams=1, no_repeat_ngram_size=0)
+    future = stream._future
+    assert isinstance(next(stream), TokensDecided)
+    if end == "close":
+        stream.close()
+        assert list(stream) == []
+    elif end == "with":
+        with stream:
+            pass
+    else:
+        del stream
+        gc.collect()
+    assert future.cancelled()
+    assert engine.run(image, "<OD>", max_new_tokens=SHORT).task == "<OD>"
+
+
+def test_closing_before_the_first_event_is_enough(engine: Engine, image: Image.Image) -> None:
+    stream = engine.stream(image, "<CAPTION>")
+    future = stream._future
+    del stream
+    gc.collect()
+    assert future.cancelled()
+
+
+def test_an_engine_that_is_closed_ends_its_streams(folder: Path, image: Image.Image) -> None:
+    engine = florence2.load(folder, device="cpu")
+    answered, cancelled = engine.stream(image, "<OD>", max_new_tokens=3), engine.stream(image, "<CAPTION>")
+    assert isinstance(list(answered)[-1], Result)
+    engine.close(cancel=True)
+    with pytest.raises(CancelledError):
+        list(cancelled)
+    assert list(cancelled) == []
+    with pytest.raises(EngineClosed):
+        engine.stream(image, "<OD>")
+
+
+def test_the_engines_own_thread_can_not_wait_for_a_stream(engine: Engine, image: Image.Image) -> None:
+    told: Future[BaseException] = Future()
+
+    def callback(_: Future) -> None:
+        try:
+            next(engine.stream(image, "<OD>", max_new_tokens=SHORT))
+        except EngineFailed as error:
+            told.set_result(error)
+
+    engine.submit(image, "<OD>", max_new_tokens=SHORT).add_done_callback(callback)
+    assert "use submit there" in str(told.result(LONG_S))
+
+
+def test_a_callback_that_raises_fails_its_own_request_alone(engine: Engine, image: Image.Image) -> None:
+    expected = engine.run(image, "<OD>", max_new_tokens=SHORT)
+    for error in (KeyError("mine"), SystemExit(3)):
+
+        def broken(_: TokensDecided, error: BaseException = error) -> None:
+            raise error
+
+        failing = engine.submit(image, "<CAPTION>", on_tokens=broken)
+        other = engine.submit(image, "<OD>", max_new_tokens=SHORT)
+        caught = failing.exception(LONG_S)
+        assert isinstance(caught, EngineFailed)
+        assert caught.__cause__ is error
+        assert "on_tokens raised" in caught.message
+        assert other.result(LONG_S) == expected
+
+
+def scripted() -> tuple[ScriptedModel, Scheduler]:
+    model = ScriptedModel()
+    return model, Scheduler(model, max_rows=16)
+
+
+def test_a_request_whose_caller_left_frees_its_rows_and_is_not_reported_any_more() -> None:
+    model, scheduler = scripted()
+    steps: list[int] = []
+    model.hold.clear()
+    leaving = request(GenerationOptions(num_beams=4, max_new_tokens=60))
+    leaving.on_step = lambda: steps.append(1)
+    staying = request(GenerationOptions(num_beams=1, max_new_tokens=60), number=2)
+    scheduler.submit([leaving, staying])
+    assert model.in_step.wait(LONG_S)
+    leaving.future.cancel()
+    model.hold.set()
+    staying.future.result(LONG_S)
+    scheduler.close()
+    assert steps == []
+    assert model.step_rows[0] == 4
+    assert set(model.step_rows[1:]) == {1}
+
+
+def test_a_step_that_breaks_is_the_end_of_a_stream() -> None:
+    model, scheduler = scripted()
+    steps: list[int] = []
+    broken = request(GenerationOptions(num_beams=1, max_new_tokens=60))
+
+    def break_third_step() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            model.failure["decode_step"] = RuntimeError("gone")
+
+    broken.on_step = break_third_step
+    stream = AnswerStream(broken.future, EventQueue(), scheduler.check_may_wait)
+    scheduler.submit([broken])
+    with pytest.raises(EngineFailed, match="gone"):
+        next(stream)
+    assert list(stream) == []
+    assert len(steps) == 2
+    scheduler.close()
+
+
+def test_closing_in_another_thread_ends_the_iteration() -> None:
+    model, scheduler = scripted()
+    model.hold.clear()
+    waiting = request(GenerationOptions(num_beams=1, max_new_tokens=60))
+    stream = AnswerStream(waiting.future, EventQueue(), scheduler.check_may_wait)
+    scheduler.submit([waiting])
+    timer = threading.Timer(0.1, stream.close)
+    timer.start()
+    assert list(stream) == []
+    model.hold.set()
+    scheduler.close()
