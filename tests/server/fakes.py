@@ -48,11 +48,11 @@ class FakeEngine:
         self._lock = threading.Lock()
 
     def prepare(self, prompt: str | Prompt, *, text: str | None = None, region: Any = None, allow_unknown_tag: bool = False) -> Prompt:
-        prompt = parsed(prompt, text, region, allow_unknown_tag)
-        assert isinstance(prompt, Prompt)
-        if len(prompt.sentence.split()) > MAX_WORDS:
-            raise PromptTooLong("the prompt is too long", field="text" if prompt.tag else "prompt")
-        return prompt
+        given = parsed(prompt, text, region, allow_unknown_tag)
+        assert isinstance(given, Prompt)
+        if len(given.sentence.split()) > MAX_WORDS:
+            raise PromptTooLong("the prompt is too long", field="text" if given.tag else "prompt")
+        return given
 
     def submit(self, image: Any, prompt: str | Prompt, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
         generation = {name: value for name, value in options.items() if name not in FLAGS}
