@@ -20,16 +20,16 @@ import numpy as np
 
 import florence2
 from benchmarks import report
-from florence2.datasets.reader import FIRST_FREE_SEED
 from florence2.datasets.record import Places, places
 from florence2.engine.engine import Engine
 from florence2.evaluation.overlaps import box_overlaps, mask_overlap
 from florence2.results import Result
 from florence2.scenes.scene import SceneOptions, draw_scene
+from florence2.scenes.synthetic import FIRST_FREE_SEED
 from florence2.scenes.targets import Example, left_to_right, make_targets
+from florence2.scenes.world import WORLD
 from florence2.tasks import TASKS, build_prompt
 from florence2.tasks.answer import read_answer
-from florence2.training.demo.recipe import WORLD
 
 SEED = FIRST_FREE_SEED + 919_191
 LOCATED = [tag for tag, task in TASKS.items() if task.kind != "text"]

@@ -25,9 +25,10 @@ import pycocotools.mask
 
 import florence2
 from benchmarks import report
-from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
+from florence2.data_sources import read_source
 from florence2.evaluation import evaluation
 from florence2.evaluation.metrics import measure
+from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 LIBRARIES: dict[str, Any] = {
     "pycocotools": SimpleNamespace(
@@ -51,7 +52,7 @@ def counting_by(library: Any) -> Iterator[None]:
 
 def demo_figures(scenes: int) -> dict[str, Any]:
     """Where the figures of the demo's answers differ."""
-    records = read_dataset(f"synthetic:{scenes}?seed={SEED}&tasks={PLACES}", for_training=False).sound()
+    records = read_source(f"synthetic:{scenes}?seed={SEED}&tasks={PLACES}", for_training=False).sound()
     with florence2.load("florence-2-demo", device="cpu", precision="fp32") as engine, mock.patch.object(evaluation, "measure", list):
         answers: Any = evaluation.evaluate(engine, records, num_beams=1)
     by_library = {}

@@ -13,8 +13,9 @@ from dataclasses import asdict
 import florence2
 from benchmarks import report
 from florence2.cli.evaluate import as_json, table
-from florence2.datasets.reader import FIRST_FREE_SEED, parse_synthetic, read_dataset
+from florence2.data_sources import read_source
 from florence2.evaluation.evaluation import evaluate
+from florence2.scenes.synthetic import FIRST_FREE_SEED, parse_synthetic
 
 SEED = FIRST_FREE_SEED + 2311
 SMALLEST = 0.05
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help=f"shapes from {SMALLEST} of the side on")
     arguments = parser.parse_args()
     name = f"synthetic:{arguments.scenes}?seed={SEED}" + (f"&smallest={SMALLEST}" if arguments.small else "")
-    records = read_dataset(name, for_training=False).sound()
+    records = read_source(name, for_training=False).sound()
     figures = {}
     with florence2.load(arguments.model, device="cpu", precision="fp32") as engine:
         for search, num_beams in list(SEARCHES.items())[: 1 if arguments.small else None]:

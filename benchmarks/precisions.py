@@ -12,9 +12,10 @@ from collections import defaultdict
 import florence2
 from benchmarks import report
 from florence2.cli.evaluate import as_json, table
-from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
+from florence2.data_sources import read_source
 from florence2.evaluation.evaluation import answer_all
 from florence2.evaluation.metrics import measure
+from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 SEED = FIRST_FREE_SEED + 4099
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=300)
     arguments = parser.parse_args()
     name = f"synthetic:{arguments.scenes}?seed={SEED}"
-    records = read_dataset(name, for_training=False).sound()
+    records = read_source(name, for_training=False).sound()
     measures, tokens = {}, {}
     for precision in PRECISIONS:
         with florence2.load("florence-2-demo", device="cpu", precision=precision) as engine:

@@ -22,7 +22,7 @@ from florence2.engine.engine import Engine
 from florence2.images import read_image
 from florence2.results import Result
 from florence2.scenes.scene import draw_scene
-from florence2.training.demo.recipe import WORLD
+from florence2.scenes.world import WORLD
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from florence2.scenes.scene import LEXICON, draw_scene
-from florence2.training.demo.recipe import WORLD
+from florence2.scenes.world import WORLD
 
 SEED = (1_000_007, 4)
 

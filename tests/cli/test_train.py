@@ -68,7 +68,7 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
         patch.setattr("florence2.training.fine_tuner.FineTuner.run", lambda self, learnt, held_out, on_step: seen.extend(learnt + held_out))
         patch.setattr("florence2.cli.train._print_outcome", lambda *_: None)
         assert command(*words, "--rehearse", kept) == 0
-    rehearsed = {(record.picture.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
+    rehearsed = {(record.picture.path.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
     with florence2.load("florence-2-demo") as engine:
         own = {(line["image"], line["prompt"], engine.run(data.parent / line["image"], line["prompt"], num_beams=1).text) for line in lines}
     assert rehearsed == own | {("0.png", "<OD>", "cat<loc_1><loc_2><loc_3><loc_4>")}

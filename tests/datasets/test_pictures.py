@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from florence2.datasets.pictures import Pictures
+from florence2.datasets.pictures import FilePicture, Pictures
 from florence2.datasets.reader import read_dataset
 from florence2.errors import InvalidImage
 from tests.training.sets import write_jsonl, write_pictures
@@ -23,7 +23,7 @@ def test_letters_with_accents_are_found_in_either_form(tmp_path, written, stored
     line = {"image": f"{written}{slash}{written}.png", "prompt": "<CAPTION>", "answer": "a"}
     same = {**line, "image": f"{stored}/{stored}.png"}
     first, second = read_dataset(str(write_jsonl(tmp_path / "set.jsonl", [line, same]))).sound()
-    assert first.picture == second.picture == tmp_path / stored / f"{stored}.png"
+    assert first.picture == second.picture == FilePicture(tmp_path / stored / f"{stored}.png")
 
 
 @pytest.mark.parametrize("name", ["images\\a.png", ".\\images\\a.png", "images/a.png", "images\\..\\images/a.png"])

@@ -1,8 +1,9 @@
-"""What is read of JSONL, COCO and scenes, and what is said of what can't be read."""
+"""What is read of JSONL and COCO files, and what is said of what can't be read."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from florence2.datasets.boxes import CLIPPED
 from florence2.datasets.jsonl import AT_THE_EDGE
-from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
-from florence2.datasets.record import ScenePicture, make_record, open_picture
+from florence2.datasets.pictures import FilePicture
+from florence2.datasets.reader import read_dataset
+from florence2.datasets.record import make_record
 from florence2.errors import DatasetError
 from florence2.tasks import TASKS
 from tests.training.sets import write_coco, write_jsonl, write_pictures
@@ -38,7 +40,7 @@ def test_a_line_is_a_record(tmp_path):
     assert objects.answers == ("dog<loc_103><loc_100><loc_500><loc_999>",)
     assert objects.truth.boxes == ((8.3, 6.0, 40.0, 60.0),)
     assert free.tag is None
-    assert open_picture(od.picture).size == (80, 60)
+    assert od.picture.open().size == (80, 60)
 
 
 def test_text_and_region_may_stand_beside_the_tag(tmp_path):
@@ -234,57 +236,11 @@ def test_a_file_that_is_no_coco_is_refused(tmp_path, content):
         read_dataset(str(tmp_path / "coco.json"))
 
 
-def test_scenes_ask_all_tasks_and_know_their_boxes():
-    data = read_dataset("synthetic:6?seed=4&objects=2-3&words=1", limit=5)
-    records = data.sound()
-    assert {record.tag for record in records} == set(TASKS)
-    assert len({record.picture for record in records}) == 5
-    for record in records:
-        assert isinstance(record.picture, ScenePicture)
-        if record.tag == "<OD>":
-            scene = record.picture.draw()[0]
-            assert sorted(record.truth.boxes) == sorted(tuple(thing.box) for thing in scene.objects)
-    again = read_dataset("synthetic:2?seed=4&objects=2-3&words=1&tasks=OD,caption")
-    assert [record.answers for record in again.sound()] == [one.answers for one in records if one.tag in ("<OD>", "<CAPTION>")][:4]
-
-
-def test_new_kinds_are_drawn_where_they_are_asked_for():
-    records = read_dataset("synthetic:5?kinds=arrow&tasks=OD").sound()
-    assert all(label.endswith(" arrow") for record in records for label in record.truth.labels)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("synthetic:x", "COUNT must be a whole number, got 'x'"),
-        ("synthetic:0", "at least one scene"),
-        ("synthetic:5?colour=red", "no such option: colour"),
-        ("synthetic:5?kinds=cube", "cube"),
-        ("synthetic:5?tasks=ODD", "tasks are out of"),
-        ("synthetic:5?seed=1000000", "seeds under"),
-        ("synthetic:5?objects=3-1", "objects"),
-        ("synthetic:5?smallest=0.7", "object_size"),
-        ("synthetic:5?smallest=tiny", "smallest must be a number, got 'tiny'"),
-        ("nowhere.jsonl", "there is no data set"),
-    ],
-)
-def test_names_that_are_no_data_set_are_refused(name, message):
-    with pytest.raises(DatasetError, match=message):
-        read_dataset(name)
-
-
-def test_scenes_that_were_learnt_from_are_not_measured_on():
-    with pytest.raises(DatasetError, match="seeds of at least"):
-        read_dataset("synthetic:5?seed=3", for_training=False)
-    assert isinstance(picture := read_dataset("synthetic:1", for_training=False).sound()[0].picture, ScenePicture)
-    assert picture.seed == FIRST_FREE_SEED
-
-
 @given(st.sampled_from(list(TASKS)), st.text(alphabet="<>loc_0123 abc/s", max_size=40))
 def test_an_answer_is_checked_whatever_it_holds(tag, answer):
     prompt = tag + ("<loc_1><loc_2><loc_3><loc_4>" if TASKS[tag].needs == "region" else "a" if TASKS[tag].needs else "")
     try:
-        record = make_record("x", ScenePicture(0, 0, 64, None), (80, 60), prompt, [answer], own_tags=False)  # type: ignore[arg-type]
+        record = make_record("x", FilePicture(Path("x.png")), (80, 60), prompt, [answer], own_tags=False)
     except DatasetError:
         return
     assert json.dumps(record.truth.boxes)

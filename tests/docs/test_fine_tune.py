@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from florence2.client import InferenceHTTPClient
+from florence2.data_sources import read_source
 from florence2.datasets.reader import read_dataset
 from tests.docs.markdown import ROOT, fences
 from tests.training.sets import command, write_pictures
@@ -67,4 +68,4 @@ def test_the_page_shows_lines_that_are_read(tmp_path: Path):
     numbers = re.search(r"synthetic:COUNT.*?`tasks=OD,OCR`", PAGE, re.DOTALL)
     assert numbers is not None
     given = "&".join(re.sub("=S$", "=3", re.sub("=PIXELS$", "=96", option)) for option in re.findall(r"`(\w+=[^`]+)`", numbers[0]))
-    assert read_dataset(f"synthetic:2?{given}").sound()
+    assert read_source(f"synthetic:2?{given}").sound()

@@ -8,9 +8,10 @@ from concurrent.futures import Future
 import pytest
 
 import florence2
-from florence2.datasets.reader import FIRST_FREE_SEED, read_dataset
+from florence2.data_sources import read_source
 from florence2.evaluation.evaluation import evaluate
 from florence2.results import Result
+from florence2.scenes.synthetic import FIRST_FREE_SEED
 from florence2.tasks import TASKS
 from florence2.tasks.answer import read_answer
 from tests.training.sets import command, write_coco, write_jsonl, write_pictures
@@ -39,7 +40,7 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def records():
-    return read_dataset("synthetic:30?objects=1-4", for_training=False).sound()
+    return read_source("synthetic:30?objects=1-4", for_training=False).sound()
 
 
 def test_true_answers_are_perfect(records):
@@ -87,7 +88,7 @@ def test_the_demo_on_the_command_line(tmp_path, capsys):
     assert content["settings"]["beams"] == 1
     assert set(content["figures"]) == {"<OD>", "<OCR>"}
     with florence2.load("florence-2-demo") as engine:
-        again = evaluate(engine, read_dataset("synthetic:4?tasks=OD,OCR", for_training=False).sound(), num_beams=1)
+        again = evaluate(engine, read_source("synthetic:4?tasks=OD,OCR", for_training=False).sound(), num_beams=1)
     assert content["figures"]["<OD>"]["recall"]["value"] == pytest.approx(again["<OD>"]["recall"].value, abs=1e-4)
 
 

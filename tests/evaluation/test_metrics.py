@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from florence2.datasets.record import ScenePicture, make_record
+from florence2.datasets.pictures import FilePicture
+from florence2.datasets.record import make_record
 from florence2.evaluation.metrics import FREE, MEANINGS, Answered, box_overlaps, mask_overlap, match, measure
 from florence2.tasks.answer import read_answer
 from florence2.tasks.prompt import build_prompt
@@ -16,7 +18,7 @@ SIZE = (1000, 1000)
 
 def answered(prompt, answers, given, scores=None):
     answers = [answers] if isinstance(answers, str) else answers
-    record = make_record("x", ScenePicture(0, 0, 64, None), SIZE, prompt, answers, own_tags=True)  # type: ignore[arg-type]
+    record = make_record("x", FilePicture(Path("x.png")), SIZE, prompt, answers, own_tags=True)
     result = read_answer(build_prompt(prompt, image_size=SIZE, allow_unknown_tag=True), given, SIZE)
     object.__setattr__(result, "scores", scores)
     return Answered(record, result)

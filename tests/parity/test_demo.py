@@ -13,8 +13,8 @@ from transformers import Florence2ForConditionalGeneration, Florence2Processor
 import florence2
 from florence2.scenes.scene import draw_scene
 from florence2.scenes.targets import make_targets
+from florence2.scenes.world import WORLD
 from florence2.tasks import TASKS
-from florence2.training.demo.recipe import WORLD
 
 FOLDER = Path(florence2.__file__).parent / "demo"
 NUM_SCENES = 2

@@ -25,10 +25,10 @@ OWN_TAGS = "Let prompts pass that begin with a tag of your own."
 
 def read(name: str, prompt: str, **reading: Any) -> DataSet:
     """A data set, whatever is wrong with it."""
-    from florence2.datasets.reader import read_dataset
+    from florence2.data_sources import read_source
 
     with bar("images looked at") as move:
-        return read_dataset(name, prompt=with_tag(prompt), progress=lambda number: move(number, None, ""), **reading)
+        return read_source(name, prompt=with_tag(prompt), progress=lambda number: move(number, None, ""), **reading)
 
 
 def check_named(learnt: Sequence[str], measured: Sequence[str], images: Path | None) -> None:
@@ -38,14 +38,14 @@ def check_named(learnt: Sequence[str], measured: Sequence[str], images: Path | N
         DatasetError: there is no such data set.
         InvalidOption: there is no such folder.
     """
-    from florence2.datasets.reader import check_name
+    from florence2.data_sources import check_source
 
     if images is not None and not images.is_dir():
         raise InvalidOption(f"images must be a folder, got {str(images)!r}", field="images")
     for name in learnt:
-        check_name(name)
+        check_source(name)
     for name in measured:
-        check_name(name, for_training=False)
+        check_source(name, for_training=False)
 
 
 def check_sound(found: Sequence[DataSet], skip_bad: bool) -> None:

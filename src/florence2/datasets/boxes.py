@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from florence2.errors import DatasetError
-from florence2.scenes.placement import Box
 from florence2.tasks.coordinates import quantize
 from florence2.tasks.prompt import shortened
 from florence2.tasks.vocabulary import location_token
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 CLIPPED = "boxes that reached up to 2 pixels or 0.5 % out of their images and were cut at the edge"
 # How far a box may reach out of its picture: so many pixels, or this share of the side where that is more.

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from florence2.datasets.boxes import clip, is_number, refuse_fractions, write_boxes
+from florence2.datasets.boxes import Box, clip, is_number, refuse_fractions, write_boxes
 from florence2.datasets.json_files import kind_of
-from florence2.datasets.pictures import Pictures, Size
+from florence2.datasets.pictures import FilePicture, Pictures, Size
 from florence2.datasets.record import DataSet, Problem, Record, make_record, with_boxes
 from florence2.errors import DatasetError, Florence2Error
-from florence2.scenes.placement import Box
 from florence2.tasks.prompt import build_prompt, shortened
 
 PARTS = ("images", "annotations", "categories")
@@ -78,14 +77,14 @@ def read_coco(
             if index in twins:
                 raise DatasetError(twins[index])
             key = _needed_id(image, "id")
-            picture = pictures.find(_file_name(image))
-            size = pictures.size(picture)
+            path_of_image = pictures.find(_file_name(image))
+            size = pictures.size(path_of_image)
             _check_size(image, size)
             notices: Counter[str] = Counter()
             things, crowds, problems = _placed(annotations[key], size, notices)
             data.problems += problems
             if not problems and key not in gaps:
-                data.records.append(_record(where, picture, size, question, things, crowds))
+                data.records.append(_record(where, FilePicture(path_of_image), size, question, things, crowds))
                 data.notices += notices
         except Florence2Error as error:
             data.problems.append(Problem(where, error.message))
@@ -94,7 +93,7 @@ def read_coco(
     return data
 
 
-def _record(where: str, picture: Path, size: Size, question: str, things: list[Thing], crowds: list[Thing]) -> Record:
+def _record(where: str, picture: FilePicture, size: Size, question: str, things: list[Thing], crowds: list[Thing]) -> Record:
     record = make_record(where, picture, size, question, [write_boxes(things, size)], own_tags=False)
     return with_boxes(record, [box for _, box in things], crowds, [label for label, _ in things])
 

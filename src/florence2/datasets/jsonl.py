@@ -15,8 +15,8 @@ from typing import Any
 
 from florence2.datasets.boxes import check_box, write_boxes
 from florence2.datasets.json_files import Written, kind_of, lines_of, parse_line
-from florence2.datasets.pictures import Pictures, Size
-from florence2.datasets.record import DataSet, Picture, Problem, Record, make_record, with_boxes
+from florence2.datasets.pictures import FilePicture, Picture, Pictures, Size
+from florence2.datasets.record import DataSet, Problem, Record, make_record, with_boxes
 from florence2.datasets.round_trip import at_the_edge, grammar_of
 from florence2.errors import DatasetError, Florence2Error
 from florence2.tasks.prompt import build_prompt, shortened
@@ -65,8 +65,8 @@ class JsonlReader:
             raise DatasetError(f"expected an object with image, prompt and answer, got {kind_of(fields)}: {shortened(fields)}")
         fields, is_edged = _within(fields)
         prompt = _text(fields, "prompt", "prefix")
-        picture = self.pictures.find(_text(fields, "image"))
-        size = self.pictures.size(picture)
+        picture = FilePicture(self.pictures.find(_text(fields, "image")))
+        size = self.pictures.size(picture.path)
         beside = {name: fields[name] for name in ("text", "region") if fields.get(name) is not None}
         if beside:  # as in requests
             prompt = build_prompt(prompt, **beside, image_size=size, allow_unknown_tag=self.own_tags).inline
@@ -77,7 +77,7 @@ class JsonlReader:
         self.notices.update([AT_THE_EDGE] * is_edged)
         return record
 
-    def _objects(self, where: str, picture: Path, size: Size, prompt: str, objects: Any) -> Record:
+    def _objects(self, where: str, picture: FilePicture, size: Size, prompt: str, objects: Any) -> Record:
         """Labels and boxes as an answer; a task that names nothing is answered with the boxes alone."""
         if not isinstance(objects, list) or not all(isinstance(thing, dict) for thing in objects):
             raise DatasetError(f"expected objects as a list of objects with label and box, got {shortened(objects)}")

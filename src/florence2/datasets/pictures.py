@@ -1,20 +1,59 @@
-"""The picture files that a data set names.
+"""Pictures of records, and the picture files that a data set names.
 
-In: a folder and a name as some other system wrote it. Out: the path of the file that is meant, and the size of its upright
-picture, which is read to its end once. Backslashes between folders are taken for slashes, and letters with accents are
-found whichever way the file system or the data set writes them. Knows nothing of what the pictures are for.
+In: a folder and a name as some other system wrote it. Out: the file that is meant, and the size of its upright picture, which is
+read to its end once. Backslashes between folders are read as slashes, and letters with accents are found in either Unicode form.
+Knows nothing of what the pictures are for.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from PIL import Image
 
 from florence2.errors import InvalidImage
 from florence2.images import read_image
 
 Size = tuple[int, int]
+
+
+class Picture(Protocol):
+    """A picture that is opened when it is needed.
+
+    Two records ask about the same picture where their pictures are equal; ``str(picture)`` names it in messages.
+    """
+
+    def open(self) -> Image.Image:
+        """The upright picture in RGB.
+
+        Raises:
+            InvalidImage: there is no such file, or it holds no readable image.
+        """
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FilePicture:
+    """A picture in a file.
+
+    Attributes:
+        path: the file's.
+    """
+
+    path: Path
+
+    def open(self) -> Image.Image:
+        """The upright picture in RGB; errors as in ``Picture.open``."""
+        return read_image(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 class Pictures:

@@ -10,49 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
-import numpy as np
-from PIL import Image
-
+from florence2.datasets.pictures import Picture
 from florence2.datasets.round_trip import check_answer
 from florence2.errors import DatasetError
-from florence2.images import read_image
 from florence2.results import Result
-from florence2.scenes.scene import SceneOptions, draw_scene
 from florence2.tasks.answer import read_answer
 from florence2.tasks.prompt import Prompt, build_prompt, shortened
 
 _PROBLEMS_SHOWN = 50
-
-
-@dataclass(frozen=True)
-class ScenePicture:
-    """A picture that is drawn when it is looked at.
-
-    Attributes:
-        seed: of the data set.
-        number: of the scene in it.
-        size: side in pixels.
-        options: what the scene may hold.
-    """
-
-    seed: int
-    number: int
-    size: int
-    options: SceneOptions
-
-    def draw(self) -> Any:
-        """The scene, and the generator that drew it."""
-        rng = np.random.default_rng([self.seed, self.number])
-        return draw_scene(rng, size=self.size, options=self.options), rng
-
-    def __str__(self) -> str:
-        return f"scene {self.number} of seed {self.seed}"
-
-
-Picture = Path | ScenePicture
 
 
 @dataclass(frozen=True)
@@ -91,7 +58,7 @@ class Record:
 
     Attributes:
         where: the place in its source, for messages: "train.jsonl:17".
-        picture: a file, or a scene to draw.
+        picture: opened when it is needed.
         prompt: as a user writes it: a tag and what belongs to it, or free text.
         answers: what the model shall write, without `<s>` and `</s>`. The first is learnt; more than one are references for a caption;
             none is a question that is still to be answered.
@@ -110,9 +77,9 @@ class Record:
     ignored: tuple[tuple[str, tuple[float, ...]], ...] = ()
     is_rehearsed: bool = False
 
-    @property
+    @cached_property
     def question(self) -> Prompt:
-        """The prompt as it is asked."""
+        """The parsed prompt."""
         return build_prompt(self.prompt, image_size=self.size, allow_unknown_tag=True)
 
     @property
@@ -179,15 +146,6 @@ def sift(records: Iterable[Record], fault: Callable[[Record], str | None], name:
         else:
             data.problems.append(Problem(record.where, message))
     return data
-
-
-def open_picture(picture: Picture) -> Image.Image:
-    """The picture in RGB.
-
-    Raises:
-        InvalidImage: there is no such file, or it holds no readable image.
-    """
-    return picture.draw()[0].image if isinstance(picture, ScenePicture) else read_image(picture)
 
 
 def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str, answers: Sequence[str], *, own_tags: bool) -> Record:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from florence2.datasets.record import Picture, Record
+from florence2.datasets.pictures import Picture
+from florence2.datasets.record import Record
 from florence2.errors import InvalidOption
 
 

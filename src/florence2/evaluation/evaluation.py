@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from florence2.datasets.record import DataSet, Record, open_picture, sift
+from florence2.datasets.record import DataSet, Record, sift
 from florence2.datasets.round_trip import check_survival
 from florence2.engine.engine import Engine
 from florence2.errors import InvalidRequest
@@ -80,7 +80,7 @@ def answer_all(
 
     for picture, group in groupby(records, key=lambda record: record.picture):
         asked = list(group)
-        futures = engine.submit_many(open_picture(picture), [record.prompt for record in asked], keep_image=False, **options)
+        futures = engine.submit_many(picture.open(), [record.prompt for record in asked], keep_image=False, **options)
         under_way.append((asked, futures))
         if len(under_way) == PICTURES_AHEAD:
             yield from settled()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-Box = tuple[float, float, float, float]
+from florence2.datasets.boxes import Box
 
 _MIN_VISIBLE = 0.6
 _GRID = 96

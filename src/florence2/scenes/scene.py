@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from florence2.datasets.boxes import Box
 from florence2.errors import InvalidOption
 from florence2.scenes.backgrounds import TEXTURES, draw_background
 from florence2.scenes.palette import COLOURS, Rgb, brightness_apart, contrast, jittered
-from florence2.scenes.placement import Box, Cover, is_clear, overlap
+from florence2.scenes.placement import Cover, is_clear, overlap
 from florence2.scenes.shapes import ALL_KINDS, KINDS, outlines
 from florence2.scenes.text_rendering import FONTS, LEXICON, letter_ends, printed_ink
 

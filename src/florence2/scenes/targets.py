@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from florence2.datasets.boxes import Box
 from florence2.scenes.palette import COLOURS
-from florence2.scenes.placement import Box
 from florence2.scenes.scene import Scene, SceneObject, SceneWord
 from florence2.scenes.shapes import KINDS
 from florence2.tasks import TASKS, expand_prompt

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from florence2.datasets.record import Picture, Record, open_picture
+from florence2.datasets.pictures import Picture
+from florence2.datasets.record import Record
 from florence2.engine.preprocess import preprocess
 from florence2.errors import DatasetError, InvalidImage
 from florence2.evaluation.metrics import FREE
@@ -100,7 +101,7 @@ class RecordBatch:
             DatasetError: a picture can no longer be read.
         """
         try:
-            return torch.stack([preprocess(open_picture(picture), self.image) for picture in self.pictures])
+            return torch.stack([preprocess(picture.open(), self.image) for picture in self.pictures])
         except InvalidImage as error:  # one that was valid when the run began
             raise DatasetError(f"{self.where}: {error}") from error
 

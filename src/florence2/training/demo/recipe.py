@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.outputs import new_folder
-from florence2.scenes.scene import LEXICON, SceneOptions
+from florence2.scenes.world import IMAGE_SIZE, WORDS, world_options
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.demo.auxiliary_loss import GridLoss
 from florence2.training.demo.batches import MENU, Batch, SceneBatches, Stage
@@ -30,35 +30,14 @@ from florence2.weights.defaults import GenerationDefaults, ImageSettings
 from florence2.weights.load import load_model
 from florence2.weights.save import save_native
 
-IMAGE_SIZE = 224
 BATCH_IMAGES = 32
 SEED = 2311
 
-# The demo's world is smaller than the generator's: words that it can learn to read in a few hours on two cores.
-WORDS = LEXICON[:40:2]
-LETTERS = (18 / 192, 32 / 192)
-FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono-Bold", "DejaVuSerif", "DejaVuSerif-Bold")
-
-
-def _world(num_objects: tuple[int, int], num_words: tuple[int, int], smallest: float) -> SceneOptions:
-    return SceneOptions(
-        num_objects=num_objects,
-        num_words=num_words,
-        object_size=(smallest, 0.6),
-        cap_height=LETTERS,
-        lexicon=WORDS,
-        number_rate=0.2,
-        fonts=FONTS,
-    )
-
-
-# It is trained on shapes from a twentieth of the side on, and promises those from a tenth on.
-WORLD = _world((1, 8), (0, 2), 0.1)
 STAGES = (
-    Stage(10_000, _world((1, 1), (1, 1), 0.16)),
-    Stage(24_000, _world((1, 2), (1, 1), 0.13)),
-    Stage(66_400, _world((1, 3), (1, 3), 0.12)),
-    Stage(2**62, _world((1, 8), (1, 3), 0.05)),
+    Stage(10_000, world_options((1, 1), (1, 1), 0.16)),
+    Stage(24_000, world_options((1, 2), (1, 1), 0.13)),
+    Stage(66_400, world_options((1, 3), (1, 3), 0.12)),
+    Stage(2**62, world_options((1, 8), (1, 3), 0.05)),
 )
 
 
