@@ -1,8 +1,8 @@
-"""Fetching by URL within a policy, without becoming a way into the network that this program stands in.
+"""Fetching by URL within a policy, protected against server-side request forgery.
 
-A name is resolved once, the addresses are checked, and the connection goes to a checked address, at every redirect anew. Time, bytes,
-redirects and what compressed bodies grow to are bounded while the answer streams in. In: a URL. Out: bytes, or a ``FetchError`` with
-the true reason. Knows nothing of images, and keeps no cookies.
+A name is resolved once, its addresses are checked, and the connection is made to a checked address; a redirect is checked in the same way.
+Time, bytes, redirects and the size of decompressed bodies are limited while the response streams in. In: a URL. Out: bytes, or a
+``FetchError`` with the reason. Knows nothing of images, and keeps no cookies.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ class Fetcher:
     """Fetches by URL within a policy.
 
     Args:
-        policy: what may be fetched, and how much.
-        user_agent: what hosts are told.
+        policy: the limits of fetching.
+        user_agent: the ``User-Agent`` header.
     """
 
     def __init__(self, policy: FetchPolicy, user_agent: str) -> None:
         self._policy = policy
         self._client = httpx2.AsyncClient(
             transport=_Route(policy),
-            trust_env=False,  # no .netrc either: its passwords are not for whoever names a host
+            trust_env=False,  # no .netrc either: its passwords must not be sent for URLs of other users
             timeout=httpx2.Timeout(policy.timeout_s, connect=policy.connect_timeout_s or policy.timeout_s),
             cookies=no_cookies(),
             headers={"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
         )
 
     async def fetch(self, url: object) -> bytes:
-        """What a URL holds.
+        """The body that a URL returns.
 
         Raises:
-            FetchError: the URL is not one or not allowed, or nothing is to be had from it.
+            FetchError: the URL is invalid or not allowed, or the fetch failed.
         """
         try:
             return await asyncio.wait_for(self._follow(self._policy.checked(url)), self._policy.timeout_s)
@@ -66,18 +66,18 @@ class Fetcher:
             is_connecting = isinstance(error, httpx2.ConnectTimeout) and self._policy.connect_timeout_s
             seconds = self._policy.connect_timeout_s if is_connecting else self._policy.timeout_s
             raise FetchError("time", f"It took longer than {seconds:g} s.") from None
-        except httpx2.RemoteProtocolError:  # of httpx2 itself before 2.16, which reads where a redirect leads
+        except httpx2.RemoteProtocolError:  # raised by httpx2 before 2.16, which parses the target of a redirect
             raise FetchError("content", "The host redirects to what is no URL.") from None
         except httpx2.TransportError as error:
             reasons = (str(error)[:200] or type(error).__name__, certificate_hint(error))
             raise FetchError("connection", f"The host could not be reached ({'; '.join(filter(None, reasons))}).") from None
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._client.aclose()
 
     async def _follow(self, url: httpx2.URL) -> bytes:
-        """Go where the redirects lead, checking each."""
+        """The body after all redirects, each of which is checked."""
         for _ in range(self._policy.max_redirects + 1):
             async with self._client.stream("GET", url) as response:
                 if response.status_code not in REDIRECTS or "location" not in response.headers:
@@ -86,7 +86,7 @@ class Fetcher:
         raise FetchError("redirects", f"There are more than {self._policy.max_redirects} redirects.")
 
     async def _read(self, response: httpx2.Response) -> bytes:
-        """The body of an answer, as long as it is a whole one and not too large."""
+        """The body of a response, with status, size and type checked."""
         _check_status(response)
         body = _Body(response.headers.get("content-encoding", ""), self._policy.max_bytes)
         announced = response.headers.get("content-length", "")
@@ -104,14 +104,14 @@ class Fetcher:
             raise FetchError("connection", f"The host broke off after {num_bytes}{of_all} bytes.") from None
         data = body.finish()
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        # Hosts that name no type of an image are often said to send HTML: the first character tells.
+        # Some hosts declare images as HTML, so the first character decides.
         if kind in _MARKUP and data.lstrip()[:1] in (b"<", b"{", b"["):
             raise FetchError("not_image", f"The URL holds {kind}.")
         return data
 
 
 def fetch_blocking(policy: FetchPolicy, user_agent: str, url: object) -> bytes:
-    """``Fetcher.fetch`` for callers that can't await, also below a running event loop."""
+    """The body that a URL returns, for callers that can't await; works inside a running event loop too."""
 
     async def once() -> bytes:
         fetcher = Fetcher(policy, user_agent)
@@ -134,14 +134,14 @@ def fetch_blocking(policy: FetchPolicy, user_agent: str, url: object) -> bytes:
 
 
 def no_cookies() -> CookieJar:
-    """A jar that takes none: what one host sets is for no other host, and for no later caller."""
+    """A cookie jar that accepts no cookies, so that none is sent to another host or for another caller."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives, in a loop of its own.
+    """The result of a coroutine, run in a new event loop.
 
-    Unlike ``asyncio.run`` it leaves the thread's own loop alone, and a look-up that hangs is not waited for.
+    Unlike ``asyncio.run`` it does not change the thread's event loop, and does not wait for a name resolution that hangs.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(coroutine)
@@ -163,7 +163,7 @@ def _caught(coroutine: Coroutine[Any, Any, T]) -> T | BaseException:
 
 
 def _check_status(response: httpx2.Response) -> None:
-    """Refuse what is no success, and what is only a part."""
+    """Check that the response is a success and not partial."""
     status = response.status_code
     if not 200 <= status < 300:
         retry_after = response.headers.get("retry-after")
@@ -175,7 +175,7 @@ def _check_status(response: httpx2.Response) -> None:
 
 
 class _Body:
-    """A body that comes in by and by, decompressed as far as the limit."""
+    """A body that is received in chunks and decompressed up to a limit."""
 
     def __init__(self, codings: str, max_bytes: int) -> None:
         self.too_large = FetchError("too_large", f"The URL holds more than {max_bytes} bytes")
@@ -192,7 +192,7 @@ class _Body:
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next chunk."""
         if not self._is_begun and chunk:
             self._is_begun = True
             self._decompress = _decompressor(self._coding, chunk)
@@ -207,7 +207,7 @@ class _Body:
             raise self.too_large
 
     def finish(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         if self._decompress is not None and not self._decompress.eof:
             raise FetchError("connection", f"The host broke off within the compressed body ({self._coding}).")
         if not self._data:
@@ -216,7 +216,7 @@ class _Body:
 
 
 def _decompressor(coding: str | None, start: bytes) -> Any:
-    """What decompresses a body that begins so; None where nothing is compressed, whatever the host says."""
+    """The decompressor for a body with this start; None if it is not compressed, whatever the header says."""
     if coding == "gzip":
         return zlib.decompressobj(16 + zlib.MAX_WBITS) if start[:1] == b"\x1f" else None
     if coding == "deflate":
@@ -226,7 +226,7 @@ def _decompressor(coding: str | None, start: bytes) -> Any:
 
 
 class _CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to addresses that were resolved and checked here, and to nothing else."""
+    """A network backend that connects only to addresses that it has resolved and checked."""
 
     def __init__(self, allow_private: bool) -> None:
         self._allow_private = allow_private
@@ -240,7 +240,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """A connection to the first of the host's addresses that takes one."""
+        """A connection to the first address of the host that accepts one."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
@@ -261,25 +261,25 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        """Never."""
+        """Refuse Unix sockets."""
         raise _not_public()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for some seconds."""
         await asyncio.sleep(seconds)
 
 
 class _Route(httpx2.AsyncBaseTransport):
-    """Sends each request to a checked address, or by the proxy that the policy lets stand in between."""
+    """A transport that sends each request to a checked address, or through a proxy if the policy allows it."""
 
     def __init__(self, policy: FetchPolicy) -> None:
         self._policy = policy
-        # No connection is kept: the next fetch may be from another network's view of the same name.
+        # No connection is reused: the same name may resolve to another address at the next fetch.
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=certificates(),
             network_backend=_CheckedBackend(policy.allow_private),
             max_keepalive_connections=0,
-            # Requests under way are bounded already; a bound here would let slow hosts hold up the fetches from others.
+            # Callers limit concurrent requests; with a limit here, slow hosts would delay fetches from other hosts.
             max_connections=None,
         )
 
@@ -332,7 +332,7 @@ class _Route(httpx2.AsyncBaseTransport):
 
 
 class _Stream(httpx2.AsyncByteStream):
-    """An answer's body as it comes in."""
+    """The body of a response as a stream."""
 
     def __init__(self, response: httpcore2.Response) -> None:
         self._response = response
@@ -348,7 +348,7 @@ class _Stream(httpx2.AsyncByteStream):
             raise httpx2.TransportError(str(error)) from error
 
     async def aclose(self) -> None:
-        """Give the connection back."""
+        """Close the response."""
         await self._response.aclose()
 
 

@@ -1,7 +1,7 @@
-"""Which URLs of images may be fetched, told by their text; and which addresses are on the public internet.
+"""The rules for image URLs that may be fetched, and the test for public addresses.
 
-In: what somebody gave as a URL. Out: an ``httpx2.URL`` that keeps to a ``FetchPolicy``, or a ``FetchError`` that names the rule. The same
-for the server, which fetches for its clients, and for the client. Knows nothing of connections or images.
+In: a value that a user gave as a URL. Out: an ``httpx2.URL`` that a ``FetchPolicy`` allows, or a ``FetchError`` that names the broken rule.
+Used by the server, which fetches for its clients, and by the client. Knows nothing of connections or images.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Rule = Literal[
 ]  # fmt: skip
 
 MAX_URL_CHARS = 16_384
-# Not for the public, and not known as such to every version of Python: IANA's special-purpose registries, RFC 3879, and the address
-# under which Azure's hosts answer their machines.
+# Networks that are not public although some versions of Python say so: IANA's special-purpose registries, RFC 3879, and the address of
+# Azure's host services.
 NOT_PUBLIC = tuple(ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16", "fec0::/10", "3fff::/20"))
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Last labels under which no public name is registered: RFC 6761, 6762, 7686, 8375, ICANN's .internal, and what networks use by habit.
+# Top-level labels without public names: RFC 6761, 6762, 7686, 8375, ICANN's .internal, and common labels of private networks.
 _LOCAL_ENDINGS = frozenset(
     {
         *("alt", "arpa", "cluster", "consul", "corp", "domain", "home", "host", "internal", "intranet", "invalid", "lan", "local"),
@@ -38,13 +38,13 @@ _AUTHORITY = re.compile(r"[a-z][a-z0-9+.\-]*:(?://)?([^/?#]*)", re.IGNORECASE)
 
 
 class FetchError(Exception):
-    """Why there is nothing to be had from a URL.
+    """The reason why a URL could not be fetched.
 
     Attributes:
-        rule: what was not kept, for programs.
-        reason: a sentence for people.
-        status: the host's answer, where it gave one that is no success.
-        retry_after: its header of that name, as it came.
+        rule: the rule that was broken, for programs.
+        reason: a sentence for users.
+        status: the HTTP status of the host's error; None without one.
+        retry_after: the value of its ``Retry-After`` header; None without one.
     """
 
     def __init__(self, rule: Rule, reason: str, *, status: int | None = None, retry_after: str | None = None) -> None:
@@ -57,22 +57,22 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """What may be fetched, and how much of it.
+    """The limits of fetching by URL.
 
     Attributes:
-        allow_urls: whether anything may be fetched at all.
-        allow_http: whether plain http is allowed.
-        allow_without_domain: whether a host may be an address or a name without a public domain.
-        allow_private: whether a host may be in a network of its own.
-        allow_credentials: whether a URL may hold a name and password.
-        allow_list: the only hosts that may be reached; None for all.
-        deny_list: hosts that may not be reached.
-        check_redirects: whether all of this holds for redirects too. Addresses are checked in any case.
-        max_redirects: how many are followed.
-        max_bytes: the longest body, decompressed.
-        timeout_s: the longest time for all of it; None waits for ever.
-        connect_timeout_s: the longest wait for a connection; None for no limit of its own.
-        by_proxy: whether proxies of the environment are used. The address that one connects to can't be checked.
+        allow_urls: fetching is allowed at all.
+        allow_http: plain http is allowed.
+        allow_without_domain: a host may be an address or a name without a public domain.
+        allow_private: a host may be in a private network.
+        allow_credentials: a URL may contain a user name and password.
+        allow_list: the only hosts that are allowed; None for all.
+        deny_list: hosts that are not allowed.
+        check_redirects: these rules hold for redirects too; addresses are checked in any case.
+        max_redirects: the largest number of redirects.
+        max_bytes: the largest body, decompressed, in bytes.
+        timeout_s: time limit for the whole fetch, in seconds; None for no limit.
+        connect_timeout_s: time limit for connecting, in seconds; None for ``timeout_s``.
+        by_proxy: proxies of the environment are used. The address that a proxy connects to can't be checked.
     """
 
     allow_urls: bool = True
@@ -90,10 +90,10 @@ class FetchPolicy:
     by_proxy: bool = False
 
     def checked(self, value: object) -> httpx2.URL:
-        """A URL that may be fetched, as far as that can be told without resolving its host.
+        """The URL, after all checks that need no name resolution.
 
         Raises:
-            FetchError: it is no URL, or not an allowed one.
+            FetchError: the value is no URL, or is not allowed.
         """
         if not self.allow_urls:
             raise FetchError("off", "Images by URL are switched off here.")
@@ -113,10 +113,10 @@ class FetchPolicy:
         return url
 
     def redirected(self, url: httpx2.URL, location: str) -> httpx2.URL:
-        """Where a redirect leads, if it may.
+        """The target of a redirect.
 
         Raises:
-            FetchError: nowhere, or to what is not allowed.
+            FetchError: the target is no URL, or is not allowed.
         """
         try:
             target = url.join(location.strip())
@@ -131,15 +131,15 @@ class FetchPolicy:
 
 
 def hosts(names: Iterable[str]) -> frozenset[str]:
-    """Names of hosts as ``canonical_host`` writes them; what is no name of a host stays as it is."""
+    """Host names in canonical form; a text that is no host name is only lower-cased."""
     return frozenset(_canonical(name.strip()) for name in names)
 
 
 def parse_url(value: object) -> httpx2.URL:
-    """A URL with a scheme and, where that needs one, a host. Spaces and characters beyond ASCII are taken and escaped.
+    """A URL with a scheme and, if the scheme needs one, a host. Spaces and non-ASCII characters are escaped.
 
     Raises:
-        FetchError: anything else.
+        FetchError: the value is no such URL.
     """
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_URL_CHARS:
         raise FetchError("invalid", "Expected https://host/path.")
@@ -151,7 +151,7 @@ def parse_url(value: object) -> httpx2.URL:
         raise FetchError("invalid", "Expected https://host/path, got a space or backslash in the host.")
     try:
         url = httpx2.URL(text)
-        # Asking for the host decodes it, which fails for names that are no names.
+        # Reading the host decodes it, which fails for an invalid name.
         is_whole = bool(url.scheme) and (url.scheme not in ("http", "https") or bool(url.host))
     except (httpx2.InvalidURL, ValueError, TypeError):
         raise FetchError("invalid", "Expected https://host/path.") from None
@@ -161,7 +161,7 @@ def parse_url(value: object) -> httpx2.URL:
 
 
 def canonical_host(url: httpx2.URL) -> str:
-    """A URL's host in one way of writing: lower case, ASCII, no dot at the end, IPv4 in four decimal parts."""
+    """The host of a URL in canonical form: lower case, ASCII, no dot at the end, IPv4 as four decimal numbers."""
     host = url.raw_host.decode("ascii").lower().rstrip(".").strip("[]")
     last = host.rpartition(".")[2]
     if ":" not in host and (last.isdecimal() or last.startswith("0x")):
@@ -176,19 +176,19 @@ def canonical_host(url: httpx2.URL) -> str:
 
 
 def has_domain(host: str) -> bool:
-    """Whether a host is a name with a public domain: no address in any notation, no single word, no local name."""
+    """Whether a host is a name with a public domain, and not an address, a single word or a local name."""
     last = host.rpartition(".")[2]
     return "." in host and ":" not in host and bool(_TOP_LEVEL.fullmatch(last)) and last not in _LOCAL_ENDINGS
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, also when it stands for an IPv4 address."""
+    """Whether an address is on the public internet; for an IPv6 address that maps an IPv4 address, whether that one is."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
         if address in NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if address.sixtofour is not None or address.teredo is not None:  # tunnels into who knows what, long out of use
+        if address.sixtofour is not None or address.teredo is not None:  # obsolete tunnels, whose target can't be checked
             return False
     if any(address in network for network in NOT_PUBLIC if network.version == address.version):
         return False

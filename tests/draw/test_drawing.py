@@ -121,7 +121,7 @@ def test_many_more_labels_than_have_room_take_no_longer_than_those_that_have(mon
 
     nearest_first = layout._nearest_first
     monkeypatch.setattr(layout, "_nearest_first", counted)
-    spots = layout.place([(50, 50)] * 500, [Rectangle(10, 10, 20, 20)] * 500, (100, 100))
+    spots = layout.place_plates([(50, 50)] * 500, [Rectangle(10, 10, 20, 20)] * 500, (100, 100))
     assert spots[0] is not None
     assert spots[-1] is None
     assert searches < 20

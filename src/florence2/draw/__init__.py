@@ -1,7 +1,7 @@
 """Answers drawn on their pictures.
 
-``annotate`` is what users call, and what ``Result.annotate`` calls; ``marks`` says what is drawn, ``layout`` where labels go, ``fonts`` and
-``lettering`` with which letters, ``painting`` how lines look, ``display`` how it is shown. Needs Pillow and NumPy only.
+``annotate`` is the entry point, which ``Result.annotate`` also calls. ``marks`` has the outlines and labels, ``layout`` the positions of
+labels, ``fonts`` and ``lettering`` draw text, ``painting`` draws lines, and ``display`` shows the drawing. Needs Pillow and NumPy only.
 """
 
 from __future__ import annotations

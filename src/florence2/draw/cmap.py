@@ -1,7 +1,7 @@
-"""Which characters a font file has, by its own character map.
+"""The characters that a font file has, from its character map.
 
-In: the path or the content of a TrueType or OpenType file, or of a collection of them. Out: a map that knows for each character
-whether there is a glyph. Reads no other table. Source: OpenType specification, `cmap`, formats 4, 12 and 13.
+In: the path or the content of a TrueType or OpenType file, or of a collection of them. Out: a map that tells for each character
+whether there is a glyph. Reads no other table. Source: OpenType specification, ``cmap``, formats 4, 12 and 13.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-# Platform and encoding of subtables in Unicode, the one with most characters first.
+# Platform and encoding of Unicode subtables, those with most characters first.
 _UNICODE = ((3, 10), (0, 6), (0, 4), (3, 1), (0, 3), (0, 2), (0, 1), (0, 0))
 _MAX_BYTES = 2**24  # no map is longer
 
@@ -26,7 +26,7 @@ class CharacterMap:
         self._starts, self._ends, self._glyphs = starts, ends, glyphs
 
     def __contains__(self, character: str) -> bool:
-        """Whether there is a glyph."""
+        """Whether the font has a glyph for a character."""
         code = ord(character)
         index = int(np.searchsorted(self._ends, code))
         if index == len(self._ends) or self._starts[index] > code:
@@ -35,27 +35,27 @@ class CharacterMap:
 
 
 class _Glyphs:
-    """The glyphs of format 4, whose ranges may have holes."""
+    """The glyphs of format 4, whose ranges may have gaps."""
 
     def __init__(self, deltas: NDArray[np.int64], offsets: NDArray[np.int64], words: NDArray[np.uint16]) -> None:
         self._deltas, self._offsets, self._words = deltas, offsets, words
 
-    def of(self, index: int, place: int, code: int) -> int:
-        """A glyph's number by its range, its place in it, and its character; 0 for none."""
+    def of(self, index: int, offset_in_range: int, code: int) -> int:
+        """The glyph index for a range, the offset in it, and the character code; 0 for none."""
         offset, delta = int(self._offsets[index]), int(self._deltas[index])
         if offset == 0:
             return (code + delta) % 65536
-        word = index + offset // 2 + place  # the offset counts in bytes from where it stands itself
+        word = index + offset // 2 + offset_in_range  # the offset is in bytes from its own position
         glyph = int(self._words[word]) if word < len(self._words) else 0
         return (glyph + delta) % 65536 if glyph else 0
 
 
 def read_map(font: str | Path | bytes, index: int = 0) -> CharacterMap | None:
-    """The character map of a font file; None where there is none that can be read.
+    """The character map of a font file; None if there is no readable one.
 
     Args:
         font: the file, or its content.
-        index: which font of a collection.
+        index: the index of the font in a collection.
     """
     try:
         with io.BytesIO(font) if isinstance(font, bytes) else Path(font).open("rb") as file:
@@ -65,7 +65,7 @@ def read_map(font: str | Path | bytes, index: int = 0) -> CharacterMap | None:
 
 
 def _table(file: BinaryIO, index: int) -> bytes:
-    """The table `cmap` of a font."""
+    """The table ``cmap`` of a font."""
     start = 0
     if file.read(4) == b"ttcf":
         file.seek(12 + 4 * index)
@@ -110,5 +110,5 @@ def _format_4(data: bytes) -> CharacterMap:
         words[start : start + num_ranges].astype(np.int64) for start in (0, *(number * num_ranges + 1 for number in (1, 2, 3)))
     )
     last = (np.arange(num_ranges) + offsets // 2 + ends - starts).max(initial=0, where=offsets > 0)
-    glyphs = words[3 * num_ranges + 1 :][: last + 1].astype(np.uint16)  # behind it stand other maps; some fonts give a wrong length
+    glyphs = words[3 * num_ranges + 1 :][: last + 1].astype(np.uint16)  # other maps follow; the stored length is wrong in some fonts
     return CharacterMap(starts, ends, _Glyphs(deltas, offsets, glyphs))

@@ -1,7 +1,7 @@
-"""A drawn answer shown to people: in a notebook, in a window, or as a file whose path is printed.
+"""Shows a drawn answer: in a notebook, in a window, or as a file whose path is printed.
 
-In: a result that holds its picture. Out: HTML with a small preview beside the answer, bounded in bytes whatever the picture's size; or a
-picture on the screen. Texts are escaped. What can't be read again is left out of a notebook, never an error there.
+In: a result that has its picture. Out: HTML with a small preview beside the answer, of limited size in bytes; or a picture on the
+screen. Texts are escaped. In a notebook, a picture that can't be read is left out, and no error is raised.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MAX_SIDE = 800  # pixels of a preview
 MAX_ROWS = 50
 MAX_CHARS = 4000
 MAX_CELL_CHARS = 300
-PNG_UP_TO = 150_000  # bytes: drawings and screenshots stay exact, photos become JPEG
+PNG_UP_TO = 150_000  # bytes: drawings and screenshots stay PNG, photos become JPEG
 JPEG_QUALITY = 85
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
 
 
 def mimebundle(result: Result) -> dict[str, str]:
-    """What a notebook shows of a result: the picture beside the answer, or the answer alone where the picture is not at hand."""
+    """The MIME bundle of a result for notebooks: the picture beside the answer, or the answer alone without a readable picture."""
     plain = {"text/plain": repr(result)}
     try:
         preview = _preview(result)
@@ -47,7 +47,7 @@ def mimebundle(result: Result) -> dict[str, str]:
 
 
 def show(picture: Image.Image) -> None:
-    """A picture in the notebook, in the system's viewer, or as a file whose path is printed."""
+    """Show a picture in the notebook or in the system's viewer, or else write it to a file and print the path."""
     if (display := _notebook_display()) is not None:
         display(picture)
     elif not (_has_screen() and ImageShow.show(picture, "florence2")):
@@ -80,7 +80,7 @@ def _words(result: Result) -> str:
 
 
 def _table(result: Result) -> str:
-    """The objects, one a row."""
+    """The objects as an HTML table, one per row."""
     objects = result.objects
     if not objects:
         return "<p>nothing found</p>"
@@ -99,13 +99,13 @@ def _cells(found: FoundObject) -> list[str]:
 
 
 def _escaped(text: str, max_chars: int = MAX_CHARS) -> str:
-    """A text in HTML, of bounded length, and without halves of characters, which no notebook can store."""
+    """A text escaped for HTML, of limited length, and without lone surrogates, which notebooks can't store."""
     whole = text.encode("utf-8", "replace").decode()
     return html.escape(whole if len(whole) <= max_chars else whole[:max_chars] + "…")
 
 
 def _notebook_display() -> Any:
-    """The function that shows things in a notebook, where this is one."""
+    """IPython's display function in a notebook; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None or not hasattr(shell, "kernel"):

@@ -1,7 +1,7 @@
 """A result drawn on its picture.
 
-In: a source of a picture, as it was asked about, and a ``Result``. Out: a new picture with boxes, quads and polygons in distinct
-colours, each with its label (and score), or with the text answer on a strip below. Lines and letters grow with the picture.
+In: the picture of a request and its ``Result``. Out: a new picture with boxes, quads and polygons in distinct colours, each with its
+label (and score), or with the text answer on a strip below. Lines and letters scale with the picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from florence2.draw import painting
 from florence2.draw.fonts import FontInput, Fonts
-from florence2.draw.layout import Rectangle, place
+from florence2.draw.layout import Rectangle, place_plates
 from florence2.draw.lettering import Lettering, is_right_to_left, printable
 from florence2.draw.marks import DARK, LIGHT, Mark, letters_on, marks_of, words_of
 from florence2.errors import InvalidOption
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from florence2.results import Result
 
 MUTED = "#5F6368"
-MIN_LETTERS = 8  # pixels: smaller ones can't be read
+MIN_LETTERS = 8  # pixels; smaller letters are not readable
 _SHRINKING = (1.0, 0.85, 0.7, 0.55, 0.45)
-_MAX_COVERED = 0.35  # of the picture, by all labels together, before their letters become smaller
+_MAX_COVERED = 0.35  # fraction of the picture that labels may cover before smaller letters are tried
 _MAX_LINES = 8
-_NARROWEST_STRIP = 8  # sizes of its letters; words that are broken after every few letters can't be read
+_NARROWEST_STRIP = 8  # in sizes of its letters; narrower lines break words after a few letters
 _log = logging.getLogger("florence2.draw")
 
 
 class Plate(NamedTuple):
-    """A label as it stands in the picture."""
+    """A label with its position in the picture."""
 
     spot: Rectangle
     lines: list[str]
@@ -42,7 +42,7 @@ class Plate(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """All labels of a picture, in one size of letters, and how many have no room."""
+    """All labels of a picture, in one size of letters, and the number of labels without room."""
 
     lettering: Lettering
     margin: int
@@ -54,15 +54,15 @@ def annotate(source: ImageInput | None, result: Result, *, font: FontInput | Non
     """A new picture with ``result`` drawn on it; a text answer makes it taller by a strip, and a tiny picture wider.
 
     Args:
-        source: the picture that was asked about: a path, the bytes of a file, a Pillow image or an array. Files are turned upright by
-            their EXIF orientation, and so are Pillow images, unless they were asked about as they are stored. None for the picture that
-            the result holds.
+        source: the picture of the request: a path, the bytes of a file, a Pillow image or an array. Files are turned upright by their
+            EXIF orientation, and so are Pillow images, unless the request used them as stored. None for the picture in the result.
         result: any result.
-        font: a font file, or what ``PIL.ImageFont.truetype`` gives (then letters have its size); asked first for each letter.
+        font: a font file, or a font from ``PIL.ImageFont.truetype``, whose size is kept. It is used for all letters that it has; None for
+            the package's font.
 
     Raises:
-        InvalidImage: the picture can't be read, or has not the size that the result is about.
-        InvalidOption: ``font`` is no font, or ``result`` no result.
+        InvalidImage: the picture can't be read, or its size is not that of the result.
+        InvalidOption: ``font`` is no font, or ``result`` is no result.
     """
     if not hasattr(result, "image_size"):
         hint = "Result.from_dict makes one of an answer's dictionary"
@@ -71,7 +71,7 @@ def annotate(source: ImageInput | None, result: Result, *, font: FontInput | Non
 
 
 def draw_on(picture: Image.Image, result: Result, fonts: Fonts, *, with_strip: bool = True) -> Image.Image:
-    """A result on a copy of its picture, which may have been made smaller or larger; words without a place on a strip, if wanted."""
+    """A copy of a picture, in its own or another size, with a result drawn on it; ``with_strip`` adds texts without location below."""
     canvas = picture.copy()
     marks = list(marks_of(result, picture.width / result.image_size[0]))
     pens = painting.pens_for(canvas.size, [mark.box for mark in marks])
@@ -87,12 +87,12 @@ def draw_on(picture: Image.Image, result: Result, fonts: Fonts, *, with_strip: b
 
 
 def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Labels:
-    """The labels of some marks where they have room, in smaller letters if they have too little.
+    """The labels of some marks with their positions, in smaller letters if there is too little room.
 
     Args:
-        marks: those with words.
+        marks: marks with a label.
         size: width and height of the picture.
-        fonts: where letters come from.
+        fonts: the fonts of the drawing.
     """
     largest = fonts.fixed_size or letters_for(size, [mark.box for mark in marks])
     sizes = [largest] if fonts.fixed_size else sorted({max(MIN_LETTERS, round(largest * share)) for share in _SHRINKING}, reverse=True)
@@ -107,11 +107,11 @@ def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Label
 
 
 def letters_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> int:
-    """The size of letters that reads at a picture's size; smaller where objects are, such as the lines of a document.
+    """A readable size of letters for a picture; smaller if its objects are small, such as the lines of a document.
 
     Args:
         size: width and height of the picture.
-        objects: the boxes of what is named.
+        objects: the boxes of the labelled objects.
     """
     smallest = MIN_LETTERS if min(size) < 100 else 12
     letters = max(smallest, round(min(size) / 32))
@@ -121,7 +121,7 @@ def letters_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> int
 
 
 def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering, *, is_last: bool = False) -> Labels | None:
-    """The labels in one size of letters; None where smaller ones, if there are, would leave more of the picture and its labels to see."""
+    """The labels in one size of letters; None if smaller letters should be tried."""
     margin = max(1, round(lettering.size / 5))
     widest = min(size[0] - 2 * margin, max(0.36 * size[0], 18 * lettering.size))
     max_lines = max(1, min(_MAX_LINES, size[1] // 2 // lettering.line_height))
@@ -131,7 +131,7 @@ def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering
         return None
     pens = painting.pens_for(size, [mark.box for mark in marks])
     outside = pens.line // 2 + pens.rim
-    spots = place(plates, [mark.anchor.grown(outside) for mark in marks], size, anywhere=is_last)
+    spots = place_plates(plates, [mark.anchor.grown(outside) for mark in marks], size, anywhere=is_last)
     if not is_last and None in spots:
         return None
     placed = [Plate(spot, label, mark) for spot, label, mark in zip(spots, lines, marks, strict=True) if spot is not None]
@@ -139,7 +139,7 @@ def _arranged(marks: Sequence[Mark], size: tuple[int, int], lettering: Lettering
 
 
 def _write(canvas: Image.Image, labels: Labels, pens: painting.Pens) -> None:
-    """The labels on plates of their objects' colours; after all lines, which would cross them out."""
+    """Draw the labels on plates in their objects' colours, over all lines."""
     for plate in labels.plates:
         if plate.spot.distance(plate.mark.box) > labels.lettering.size / 2:
             painting.leader(canvas, plate.spot, plate.mark.box, plate.mark.colour, pens)
@@ -151,7 +151,7 @@ def _write(canvas: Image.Image, labels: Labels, pens: painting.Pens) -> None:
 
 
 def _with_strip(canvas: Image.Image, task: str, text: str, fonts: Fonts) -> Image.Image:
-    """The picture with a task's name and words on a strip below it, which is wider where the picture is a few letters wide."""
+    """The picture with a task's name and text on a strip below; the strip is wider than a very narrow picture."""
     lettering = Lettering(fonts, fonts.fixed_size or letters_for(canvas.size))
     gap = max(1, round(lettering.size * 0.6))
     whole = max(canvas.width, round(_NARROWEST_STRIP * lettering.size))

@@ -1,8 +1,8 @@
-"""Which font draws which letter.
+"""The choice of a font for each letter.
 
-In: a font of the caller's, where there is one, and letters. Out: for each letter the first font that has it: the caller's, the one that
-comes with this package (Latin, Greek, Cyrillic, Hebrew, Arabic and more), or one of the machine's. A letter that none has is logged,
-once for each script, with what to install. Knows nothing of pictures.
+In: optionally a font of the caller's, and letters. Out: for each letter the first font that has it: the caller's, the font of this package
+(Latin, Greek, Cyrillic, Hebrew, Arabic and more), or one of this machine's. If no font has a letter, a warning is logged once per script,
+with the package to install. Knows nothing of pictures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _reporting = threading.Lock()
 
 
 class Face:
-    """One font file, or one loaded font of the caller's."""
+    """One font file, or a loaded font of the caller's."""
 
     def __init__(self, source: Path | ImageFont.FreeTypeFont) -> None:
         self._source = source
@@ -40,33 +40,33 @@ class Face:
 
     @property
     def fixed_size(self) -> float | None:
-        """The size of a loaded font, which stays."""
+        """The size of a loaded font, which is kept; None for a font file."""
         return None if isinstance(self._source, Path) else self._source.size
 
     @property
     def is_readable(self) -> bool:
-        """Whether it is known which characters it has."""
+        """Whether its character map is readable."""
         return self._map is not None
 
     def has(self, letters: str) -> bool:
-        """Whether it has a glyph for each of some characters."""
+        """Whether the font has a glyph for each of some characters."""
         return self._map is not None and all(letter in self._map for letter in letters)
 
     def at(self, size: float) -> ImageFont.FreeTypeFont | None:
-        """The font in a size in pixels; None where it can't be drawn with, such as pictures in one size only."""
+        """The font in a size in pixels; None if the font is not scalable or is damaged."""
         if isinstance(self._source, Path):
             return _loaded(self._source, size)
         return self._source if self._source.size == size else self._source.font_variant(size=size)
 
 
 class Fonts:
-    """The fonts of one drawing, in the order in which they are asked.
+    """The fonts of one drawing, in order of preference.
 
     Args:
-        font: a font file, or a font that Pillow has loaded, which is asked first; None for the package's own.
+        font: a font file or a font that Pillow has loaded, which is used first; None for the package's own.
 
     Raises:
-        InvalidOption: it is no font that can be drawn with.
+        InvalidOption: it is not a usable font.
     """
 
     def __init__(self, font: FontInput | None = None) -> None:
@@ -74,20 +74,20 @@ class Fonts:
 
     @property
     def fixed_size(self) -> float | None:
-        """The size of letters, where the caller's font has one."""
+        """The size of the caller's loaded font; None if there is none."""
         return self._faces[0].fixed_size
 
     def main(self, size: float) -> ImageFont.FreeTypeFont:
-        """The font that is asked first."""
+        """The preferred font."""
         return self._faces[0].at(size) or _own(size)
 
     def of(self, cluster: str, size: float, around: str) -> tuple[ImageFont.FreeTypeFont, str]:
-        """The font for a letter with its marks, and what is to be drawn with it.
+        """The font for a letter with its marks, and the text to draw with it.
 
         Args:
-            cluster: a character and what belongs to it.
-            size: of the letters, in pixels.
-            around: the text that it stands in.
+            cluster: a character and its combining marks.
+            size: the size of letters in pixels.
+            around: the text around the letter.
         """
         for face in self._faces:
             if face.has(cluster) and (font := face.at(size)) is not None:
@@ -96,7 +96,7 @@ class Fonts:
         if face is not None and (font := face.at(size)) is not None:
             return font, cluster
         if len(cluster) > 1:
-            return self.of(cluster[0], size, around)  # without the marks that no font has together with it
+            return self.of(cluster[0], size, around)  # no font has it together with its marks
         _report(cluster)
         return _own(size), REPLACEMENT
 
@@ -125,7 +125,7 @@ def _users(font: FontInput) -> Face:
 
 
 def _map_of(font: ImageFont.FreeTypeFont) -> CharacterMap | None:
-    """The characters of a loaded font; it knows where it came from."""
+    """The character map of a loaded font, from its file or content."""
     if isinstance(font.path, (str, os.PathLike)):
         return read_map(Path(os.fsdecode(font.path)), font.index)
     content = getattr(font, "font_bytes", None)
@@ -141,19 +141,19 @@ def _face(path: Path) -> Face:
 def _loaded(path: Path, size: float) -> ImageFont.FreeTypeFont | None:
     try:
         return ImageFont.truetype(str(path), size)
-    except (OSError, ValueError):  # damaged, or letters as pictures of one size
+    except (OSError, ValueError):  # damaged, or not scalable
         return None
 
 
 @lru_cache(maxsize=4096)
 def _system_face(cluster: str, families: tuple[str, ...], folders: tuple[Path, ...]) -> Face | None:
-    """The first of the machine's fonts that has a letter with its marks, and can be drawn with."""
+    """The first usable font of this machine that has a letter with its marks."""
     faces = map(_face, system_fonts.ranked(families, folders))
     return next((face for face in faces if face.has(cluster) and face.at(16) is not None), None)
 
 
 def _report(letter: str) -> None:
-    """Say, once for each script, that no font has its letters."""
+    """Log once per script that no font has its letters."""
     name = unicodedata.name(letter, "")
     script = name.split(" ")[0].capitalize() if name else "unnamed characters"
     with _reporting:
@@ -171,7 +171,7 @@ def _report(letter: str) -> None:
 
 
 def _advice(letter: str, name: str) -> str:
-    """What to install for a letter."""
+    """The packages to install for a letter."""
     if ord(letter) in _PICTURES:
         return "on Debian and Ubuntu: fonts-symbola"
     package = "fonts-noto-cjk" if name.startswith(_CJK) else "fonts-noto-core"

@@ -1,7 +1,7 @@
-"""Where labels go: near what they name, inside the picture, none over another.
+"""The positions of labels: near their objects, inside the picture, and without overlaps.
 
-In: the sizes of the labels' plates, the boxes of their objects, the size of the picture. Out: a place for each plate, or None where none
-is free. Numbers only, in whole pixels; knows nothing of letters and colours.
+In: the sizes of the labels' plates, the boxes of their objects, the size of the picture. Out: a rectangle for each plate, or None if there
+is no free position. All values are whole pixels. Knows nothing of letters and colours.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_STEPS = 64  # places that are tried along each side of the picture
-# How far from its object a free place is looked for, in widths and heights of the plate; after the last one, anywhere.
+MAX_STEPS = 64  # positions that are tried along each side of the picture
+# Distances from the object within which a free position is searched, in widths and heights of the plate; after the last one, anywhere.
 _REACHES = (2.0, 6.0)
-# What it costs a plate to lie over the whole of an object, in places that are liked less.
+# The cost of covering a whole object, in steps down the list of preferred positions.
 _COVERING_COST = 6.0
 
 Size = tuple[int, int]
-Places = NDArray[np.float64]
+Corners = NDArray[np.float64]
 
 
 class Rectangle(NamedTuple):
@@ -31,31 +31,31 @@ class Rectangle(NamedTuple):
     bottom: float
 
     def grown(self, margin: float) -> Rectangle:
-        """The rectangle with some more on every side."""
+        """The rectangle with a margin added on every side."""
         return Rectangle(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
 
     def distance(self, other: Rectangle) -> float:
-        """How far apart two rectangles are at their nearest points; 0 where they touch or overlap."""
+        """The distance between the nearest points of two rectangles; 0 if they touch or overlap."""
         dx = max(0.0, other.left - self.right, self.left - other.right)
         dy = max(0.0, other.top - self.bottom, self.top - other.bottom)
         return float(np.hypot(dx, dy))
 
 
-def place(plates: Sequence[Size], objects: Sequence[Rectangle], picture: Size, *, anywhere: bool = True) -> list[Rectangle | None]:
-    """A place for each plate.
+def place_plates(plates: Sequence[Size], objects: Sequence[Rectangle], picture: Size, *, anywhere: bool = True) -> list[Rectangle | None]:
+    """A position for each plate; None if there is no room.
 
-    Above its object if that is free, else at another side of it or inside, else at the nearest place that is free.
+    Above the object if that is free, else on another side of it or inside, else at the nearest free position.
 
     Args:
-        plates: width and height of each.
-        objects: the box of the object that each one names.
+        plates: width and height of each plate.
+        objects: the box of each plate's object.
         picture: width and height of the picture.
-        anywhere: take a place far from the object rather than none.
+        anywhere: allow positions at any distance from the object.
     """
     reaches = (*_REACHES, np.inf) if anywhere else _REACHES
     taken = np.empty((0, 4))
     found: list[Rectangle | None] = []
-    hopeless: list[Size] = []  # sizes that had no room: what is at least as large has none either, and looking takes long
+    hopeless: list[Size] = []  # sizes without room; larger plates have none either, and searching is slow
     around = np.array(objects, float).reshape(-1, 4)
     for plate, target in zip(plates, objects, strict=True):
         is_hopeless = any(width <= plate[0] and height <= plate[1] for width, height in hopeless)
@@ -72,15 +72,15 @@ def place(plates: Sequence[Size], objects: Sequence[Rectangle], picture: Size, *
 
 
 def _inside(target: Rectangle, picture: Size) -> Rectangle:
-    """The part of an object that is in the picture, or what is nearest to it."""
+    """The part of an object that is in the picture, or the nearest point of the picture."""
     left, top = min(max(target.left, 0), picture[0]), min(max(target.top, 0), picture[1])
     return Rectangle(left, top, max(left, min(target.right, picture[0])), max(top, min(target.bottom, picture[1])))
 
 
 def _corner(
-    plate: Size, target: Rectangle, picture: Size, taken: Places, around: Places, reaches: Sequence[float]
+    plate: Size, target: Rectangle, picture: Size, taken: Corners, around: Corners, reaches: Sequence[float]
 ) -> tuple[float, float] | None:
-    """The top left corner of a plate; None where there is no room for it."""
+    """The top left corner of a plate; None if there is no room."""
     if plate[0] > picture[0] or plate[1] > picture[1]:
         return None
     liked = _within(np.array(list(_liked(plate, target)), float), plate, picture)
@@ -98,7 +98,7 @@ def _corner(
 
 
 def _liked(plate: Size, target: Rectangle) -> Iterator[tuple[float, float]]:
-    """The corners of a plate that belongs to its object at a glance, the best first."""
+    """The preferred top left corners of a plate, directly at its object, the best first."""
     width, height = plate
     left, top, right, bottom = target
     yield left, top - height
@@ -115,21 +115,21 @@ def _liked(plate: Size, target: Rectangle) -> Iterator[tuple[float, float]]:
     yield left - width, bottom - height
 
 
-def _within(corners: Places, plate: Size, picture: Size) -> Places:
-    """Corners moved as far as their plates have to be moved to lie in the picture; whole pixels."""
+def _within(corners: Corners, plate: Size, picture: Size) -> Corners:
+    """The corners in whole pixels, moved so that their plates are inside the picture."""
     limits = np.array([picture[0] - plate[0], picture[1] - plate[1]], float)
     return np.clip(np.round(corners), 0, np.floor(limits))
 
 
-def _are_free(corners: Places, plate: Size, taken: Places) -> NDArray[np.bool_]:
-    """For each corner whether its plate lies over none that is there."""
+def _are_free(corners: Corners, plate: Size, taken: Corners) -> NDArray[np.bool_]:
+    """Whether each corner's plate overlaps no plate that is already there."""
     left, top = corners[:, :1], corners[:, 1:]
     apart = (left >= taken[:, 2]) | (left + plate[0] <= taken[:, 0]) | (top >= taken[:, 3]) | (top + plate[1] <= taken[:, 1])
     return np.all(apart, axis=1)
 
 
-def _covered(corners: Places, plate: Size, around: Places) -> NDArray[np.float64]:
-    """For each corner how many objects its plate would hide, in parts of them."""
+def _covered(corners: Corners, plate: Size, around: Corners) -> NDArray[np.float64]:
+    """The number of objects that each corner's plate would cover, as a sum of fractions."""
     left, top = corners[:, :1], corners[:, 1:]
     width = np.minimum(left + plate[0], around[:, 2]) - np.maximum(left, around[:, 0])
     height = np.minimum(top + plate[1], around[:, 3]) - np.maximum(top, around[:, 1])
@@ -137,8 +137,8 @@ def _covered(corners: Places, plate: Size, around: Places) -> NDArray[np.float64
     return (np.maximum(width, 0) * np.maximum(height, 0) / areas).sum(axis=1)
 
 
-def _nearest_first(plate: Size, target: Rectangle, picture: Size, taken: Places, reach: float) -> Places:
-    """The corners that are tried, those next to the object first."""
+def _nearest_first(plate: Size, target: Rectangle, picture: Size, taken: Corners, reach: float) -> Corners:
+    """The corners to try, nearest to the object first."""
     width, height = plate
     dx, dy = reach * width, reach * height
     columns = _steps(max(0, target.left - width - dx), min(picture[0] - width, target.right + dx), width / 4, taken[:, (2, 0)] - (0, width))
@@ -151,8 +151,8 @@ def _nearest_first(plate: Size, target: Rectangle, picture: Size, taken: Places,
     return corners[np.argsort(np.hypot(dx, dy), kind="stable")]
 
 
-def _steps(first: float, last: float, step: float, edges: Places) -> Places:
-    """Places along one side of the picture: at even distances, and flush with what is there."""
+def _steps(first: float, last: float, step: float, edges: Corners) -> Corners:
+    """Positions along one side of the picture: at even distances, and flush with plates that are already there."""
     first, last = np.ceil(min(first, last)), np.floor(last)
     count = min(MAX_STEPS, int((last - first) / max(step, 1.0)) + 2)
     flush = edges[(edges >= first) & (edges <= last)][-MAX_STEPS:]

@@ -1,8 +1,8 @@
 """Lines of text: measured, broken and drawn, each letter in a font that has it.
 
-In: a text in any script, a size in pixels. Out: lines that fit a width, and their letters on a picture. Runs of one font are shaped by
-Pillow (with raqm: joined Arabic, marks in their places, right to left; without it letters are at least put in their order). Knows nothing
-of objects and plates.
+In: a text in any script, a size in pixels. Out: lines that fit a width, and their letters on a picture. Pillow shapes the runs of one
+font: with raqm it joins Arabic letters, positions marks and writes right to left; without it, letters are only put in visual order. Knows
+nothing of objects and plates.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RIGHT_TO_LEFT = ("R", "AL")
 
 
 class Run(NamedTuple):
-    """Letters of one font, next to each other."""
+    """Consecutive letters in one font."""
 
     font: ImageFont.FreeTypeFont
     text: str
@@ -38,8 +38,8 @@ class Lettering:
     """Text in one size.
 
     Args:
-        fonts: where letters come from.
-        size: in pixels.
+        fonts: the fonts of the drawing.
+        size: the size of letters in pixels.
     """
 
     def __init__(self, fonts: Fonts, size: float) -> None:
@@ -52,21 +52,21 @@ class Lettering:
 
     @property
     def line_height(self) -> int:
-        """From one line's foot to the next one's."""
+        """The distance between two baselines, in pixels."""
         return round((self.ascent + self.descent) * 1.12)
 
     def width(self, line: str) -> float:
-        """The width of one line."""
+        """The width of one line in pixels."""
         if line not in self._widths:
             self._widths[line] = sum(run.width for run in self._runs(line))
         return self._widths[line]
 
     def height_of(self, lines: list[str]) -> int:
-        """The height of some lines, from the top of the tallest letters to the foot of the lowest."""
+        """The height of some lines, from the top of the tallest letters to the bottom of the lowest."""
         return round(self.ascent + self.descent) + self.line_height * (len(lines) - 1)
 
     def draw(self, pen: ImageDraw.ImageDraw, x: float, top: float, lines: list[str], colour: str, width: float = 0) -> None:
-        """Lines of text, from ``top`` down; those that run right to left end at ``x + width``."""
+        """Draw lines of text from ``top`` down; right-to-left lines end at ``x + width``."""
         for number, line in enumerate(lines):
             start = x + max(0.0, width - self.width(line)) if is_right_to_left(line) else x
             foot = top + self.ascent + number * self.line_height
@@ -75,14 +75,14 @@ class Lettering:
                 start += run.width
 
     def wrapped(self, text: str, width: float, max_lines: int | None = None) -> list[str]:
-        """The text in lines of at most ``width`` pixels; what is more than ``max_lines`` is left out, and three points say so."""
+        """The text in lines of at most ``width`` pixels; after ``max_lines`` it ends with an ellipsis."""
         lines = [line for paragraph in printable(text).splitlines() or [""] for line in self._broken(paragraph, width)]
         if max_lines is None or len(lines) <= max_lines:
             return lines
         return [*lines[: max_lines - 1], self._cut(lines[max_lines - 1] + ELLIPSIS, width)]
 
     def balanced(self, text: str, width: float, max_lines: int) -> list[str]:
-        """As ``wrapped``, with lines of about the same length."""
+        """The text as by ``wrapped``, with lines of similar length."""
         lines = self.wrapped(text, width, max_lines)
         for share in (0.5, 0.6, 0.7, 0.8, 0.9) if len(lines) > 1 else ():
             narrower = self.wrapped(text, width * share, max_lines + 1)
@@ -91,14 +91,14 @@ class Lettering:
         return lines
 
     def _cut(self, line: str, width: float) -> str:
-        """A line that ends in three points, as much of it as fits."""
+        """The start of a line that fits, with an ellipsis."""
         clusters = list(_clusters(line.removesuffix(ELLIPSIS)))
         while clusters and self.width("".join(clusters).rstrip() + ELLIPSIS) > width:
             clusters.pop()
         return "".join(clusters).rstrip() + ELLIPSIS
 
     def _broken(self, paragraph: str, width: float) -> Iterator[str]:
-        """One paragraph in lines."""
+        """The lines of one paragraph."""
         line = ""
         for piece in _pieces(paragraph):
             if self.width((line + piece).rstrip()) <= width:
@@ -111,7 +111,7 @@ class Lettering:
         yield line.rstrip()
 
     def _split(self, piece: str, width: float) -> list[str]:
-        """A word in parts that fit; most words are one."""
+        """A word in parts that fit, usually one."""
         parts = [""]
         for cluster in [piece] if self.width(piece.rstrip()) <= width else _clusters(piece):
             if parts[-1] and self.width((parts[-1] + cluster).rstrip()) > width:
@@ -120,7 +120,7 @@ class Lettering:
         return parts
 
     def _runs(self, line: str) -> list[Run]:
-        """A line in runs of one font, from left to right."""
+        """The runs of a line, from left to right."""
         runs: list[tuple[ImageFont.FreeTypeFont, str]] = []
         for cluster in _clusters(line) if HAS_RAQM else in_visual_order(list(_clusters(line))):
             font, letters = self._fonts.of(cluster, self.size, line)
@@ -134,39 +134,39 @@ class Lettering:
 
 
 def is_right_to_left(text: str) -> bool:
-    """Whether a text runs right to left, told by its first letter that says which way."""
+    """Whether a text is written right to left, by its first letter that has a direction."""
     directions = (unicodedata.bidirectional(char) for char in text)
     return next((direction for direction in directions if direction in ("L", *_RIGHT_TO_LEFT)), "L") in _RIGHT_TO_LEFT
 
 
 def in_visual_order(clusters: list[str]) -> list[str]:
-    """Letters from left to right as they stand on paper, where nothing else sees to it: parts of the other direction are turned around.
+    """The letters in visual order from left to right, for systems without raqm: right-to-left parts are reversed.
 
-    Numbers and what stands between letters of one direction go with them. Source: Unicode Standard Annex 9, in short.
+    Neutral characters take the direction of the letters around them. Source: Unicode Standard Annex 9, simplified.
     """
     directions = [_direction(cluster) for cluster in clusters]
     if "R" not in directions:
         return clusters
     base = "R" if is_right_to_left("".join(clusters)) else "L"
-    known = [place for place, direction in enumerate(directions) if direction in ("L", "R")]
-    for place, direction in enumerate(directions):
+    known = [index for index, direction in enumerate(directions) if direction in ("L", "R")]
+    for index, direction in enumerate(directions):
         if direction == "":
-            before = next((directions[other] for other in reversed(known) if other < place), base)
-            after = next((directions[other] for other in known if other > place), base)
-            directions[place] = before if before == after else base
+            before = next((directions[other] for other in reversed(known) if other < index), base)
+            after = next((directions[other] for other in known if other > index), base)
+            directions[index] = before if before == after else base
     parts = [list(part) for _, part in groupby(zip(clusters, directions, strict=True), key=lambda pair: pair[1] == "R")]
     turned = [[(_MIRRORED.get(cluster, cluster), "R") for cluster, _ in part[::-1]] if part[0][1] == "R" else part for part in parts]
     return [cluster for part in (turned[::-1] if base == "R" else turned) for cluster, _ in part]
 
 
 def _direction(cluster: str) -> str:
-    """L or R for letters and numbers, which run left to right themselves; nothing for what goes with its neighbours."""
+    """L or R for letters (L for numbers too); an empty text for neutral characters."""
     kind = unicodedata.bidirectional(cluster[0])
     return "R" if kind in _RIGHT_TO_LEFT else "L" if kind in ("L", "EN", "AN") else ""
 
 
 def printable(text: str) -> str:
-    """The text without what has no shape; line breaks stay, other white space is spaces."""
+    """The text without invisible characters; line breaks are kept, other white space becomes spaces."""
     text = re.sub(r"[^\S\n\r\v\f\x85\u2028\u2029]", " ", unicodedata.normalize("NFC", text))
     return "".join(char for char in text if _has_shape(char))
 
@@ -178,7 +178,7 @@ def _has_shape(char: str) -> bool:
 
 
 def _clusters(text: str) -> Iterator[str]:
-    """Letters, each with the marks that belong to it."""
+    """The letters, each with its combining marks."""
     cluster = ""
     for char in text:
         belongs = unicodedata.category(char).startswith("M") or char in ("\u200c", _JOINER)
@@ -191,7 +191,7 @@ def _clusters(text: str) -> Iterator[str]:
 
 
 def _pieces(paragraph: str) -> Iterator[str]:
-    """Parts between which a line may break: words with the space behind them, and characters of scripts without spaces."""
+    """Parts between which a line may break: words with the space after them, and characters of scripts without spaces."""
     piece = ""
     for char in paragraph:
         if piece and _may_break(piece[-1], char):
@@ -212,5 +212,5 @@ def _may_break(before: str, after: str) -> bool:
 
 
 def _is_ideograph(char: str) -> bool:
-    """Whether lines break beside it: Han characters and kana; Hangul has spaces between its words."""
+    """Whether a line may break next to the character: Han characters and kana, but not Hangul, which has spaces between words."""
     return unicodedata.east_asian_width(char) in ("W", "F") and not unicodedata.name(char, "").startswith("HANGUL")

@@ -1,7 +1,7 @@
-"""What is to be drawn of a result: outlines in pixels, words and colours.
+"""The marks of a result: outlines, labels and colours to draw.
 
-In: a result. Out: a mark for each object, its coordinates scaled where the drawing has another size than the picture. Each label has
-its colour, and letters on a colour are black or white, whichever stands out more. Knows nothing of letters' sizes and of pixels.
+In: a result. Out: a mark for each object, with its coordinates scaled if the drawing has another size than the picture. Each label has
+its own colour, and letters on a colour are black or white, whichever has more contrast. Knows nothing of font sizes and of pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from florence2.location_bins import middle
 if TYPE_CHECKING:
     from florence2.results import FoundObject, Result
 
-# Told apart on most backgrounds and by most eyes: the palette of Okabe and Ito without its black and yellow, and two more.
+# Colours that are easy to distinguish, also with colour blindness: the palette of Okabe and Ito without black and yellow, and two more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#B00020")
 DARK, LIGHT = "#000000", "#FFFFFF"  # one of them has a contrast of 4.58 or more to any colour
 _UPPER_PART = 0.12
@@ -30,10 +30,10 @@ class Mark(NamedTuple):
 
     Attributes:
         outlines: closed lines, each a flat list x, y, x, y, …
-        is_box: there is one outline, and its sides are upright.
+        is_box: there is one outline, an axis-aligned rectangle.
         is_filled: the inside is tinted.
-        label: the words beside it; may have line breaks.
-        colour: as "#RRGGBB".
+        label: the text of the label; may have line breaks.
+        colour: a colour as "#RRGGBB".
     """
 
     outlines: list[list[float]]
@@ -44,14 +44,14 @@ class Mark(NamedTuple):
 
     @property
     def box(self) -> Rectangle:
-        """The box around all of it."""
+        """The bounding box."""
         xs = [x for outline in self.outlines for x in outline[0::2]]
         ys = [y for outline in self.outlines for y in outline[1::2]]
         return Rectangle(min(xs), min(ys), max(xs) + 1, max(ys) + 1)
 
     @property
     def anchor(self) -> Rectangle:
-        """The part of that box which a label above it would touch: from the leftmost of its upper corners on."""
+        """The bounding box from the leftmost point of the outline's upper part on, for a label above it."""
         box = self.box
         upper = box.top + (box.bottom - box.top) * _UPPER_PART
         left = min(x for outline in self.outlines for x, y in zip(outline[0::2], outline[1::2], strict=True) if y <= upper)
@@ -59,11 +59,11 @@ class Mark(NamedTuple):
 
 
 def marks_of(result: Result, scale: float = 1.0) -> Iterator[Mark]:
-    """The objects of a result that have a place; a label has one colour wherever it comes.
+    """A mark for each object of a result that has a location; equal labels have equal colours.
 
     Args:
-        result: any result. The region of an answer about one counts as an object.
-        scale: what coordinates are multiplied by.
+        result: any result. The region of an answer about a region counts as an object.
+        scale: factor of the coordinates.
     """
     colours: dict[str, str] = {}
     for index, found in enumerate(result.objects):
@@ -79,12 +79,12 @@ def marks_of(result: Result, scale: float = 1.0) -> Iterator[Mark]:
 
 
 def words_of(result: Result) -> str:
-    """A text answer without the location tokens of its region, which is drawn."""
+    """A text answer without the location tokens of its region, which is drawn instead."""
     return _REGION.sub("", result.text).strip()
 
 
 def colour_of(index: int) -> str:
-    """The colour of the label that came as number ``index``."""
+    """The colour of the label with this index."""
     if index < len(COLOURS):
         return COLOURS[index]
     number = index - len(COLOURS)
@@ -93,12 +93,12 @@ def colour_of(index: int) -> str:
 
 
 def letters_on(colour: str) -> str:
-    """Black or white, whichever stands out more from a colour."""
+    """Black or white, whichever has more contrast to a colour."""
     return max((LIGHT, DARK), key=lambda letters: contrast(letters, colour))
 
 
 def contrast(first: str, second: str) -> float:
-    """How much two colours stand out from each other, 1 to 21. Source: WCAG 2.2, contrast ratio."""
+    """The contrast of two colours, 1 to 21. Source: WCAG 2.2, contrast ratio."""
     low, high = sorted((_luminance(first), _luminance(second)))
     return (high + 0.05) / (low + 0.05)
 

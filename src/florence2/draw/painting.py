@@ -1,7 +1,7 @@
-"""Outlines, tints and leaders on a picture, with smooth edges.
+"""Outlines, tints and leader lines on a picture, with smooth edges.
 
-In: a picture in RGB, which is painted on, and marks. Polygons and quads are drawn several times as large and reduced, each within its
-own box, so that memory is bounded by the object; boxes lie on whole pixels. Knows nothing of letters.
+In: a picture in RGB, which is changed, and marks. Polygons and quads are drawn larger and scaled down, each within its own box, so that
+memory is limited by the object's size; boxes are on whole pixels. Knows nothing of letters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from florence2.draw.layout import Rectangle
 from florence2.draw.marks import LIGHT, Mark
 
-TINT = 0.34  # how much of an inside is colour
+TINT = 0.34  # opacity of the colour inside an outline
 SMALL_TILE = 2**20  # pixels; edges of larger ones are a little less smooth
 MAX_BAND = 2**24  # pixels of a mask
 
@@ -27,15 +27,15 @@ class Pens(NamedTuple):
     """Widths of lines in pixels, odd so that lines through the middle of pixels have crisp edges."""
 
     line: int
-    rim: int  # on each side of a line, to part it from a picture of its colour
+    rim: int  # white rim on each side of a line, so that it is visible on its own colour
 
 
 def pens_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> Pens:
-    """The lines for a picture of some size; thinner where objects are so small that lines would hide them.
+    """The line widths for a picture of some size; thinner if small objects would be hidden.
 
     Args:
         size: width and height of the picture.
-        objects: the boxes of what is drawn.
+        objects: the boxes of the objects.
     """
     side = min(size)
     line = max(1 if side < 100 else 3, round(side / 200) // 2 * 2 + 1)
@@ -45,12 +45,12 @@ def pens_for(size: tuple[int, int], objects: Sequence[Rectangle] = ()) -> Pens:
 
 
 def usual_side(objects: Sequence[Rectangle]) -> float:
-    """The shorter side that objects have in the middle of all."""
+    """The median of the shorter sides of objects."""
     return median(min(box.right - box.left, box.bottom - box.top) for box in objects)
 
 
 def tint(canvas: Image.Image, mark: Mark) -> None:
-    """Colour the inside of a mark so that the picture still shows."""
+    """Tint the inside of a mark."""
     outlines = [outline for outline in mark.outlines if len(outline) >= 6]
     if outlines:
         _smooth(canvas, outlines, mark.colour, 0, lambda pen, points, _: pen.polygon(points, fill=round(255 * TINT)))
@@ -67,7 +67,7 @@ def outline(canvas: Image.Image, mark: Mark, pens: Pens) -> None:
 
 
 def leader(canvas: Image.Image, plate: Rectangle, target: Rectangle, colour: str, pens: Pens) -> None:
-    """A line from a plate that was moved away to what it names."""
+    """Draw a line from a plate to its object."""
     x1, x2 = _nearest(plate.left, plate.right - 1, target.left, target.right - 1)
     y1, y2 = _nearest(plate.top, plate.bottom - 1, target.top, target.bottom - 1)
     thin = max(1, pens.line // 3)
@@ -76,7 +76,7 @@ def leader(canvas: Image.Image, plate: Rectangle, target: Rectangle, colour: str
 
 
 def _nearest(low: float, high: float, other_low: float, other_high: float) -> tuple[float, float]:
-    """The nearest points of two stretches, in their middle where they share some."""
+    """The nearest points of two intervals; the middle of their overlap if they overlap."""
     if high < other_low or other_high < low:
         return (high, other_low) if high < other_low else (low, other_high)
     middle = (max(low, other_low) + min(high, other_high)) / 2
@@ -84,7 +84,7 @@ def _nearest(low: float, high: float, other_low: float, other_high: float) -> tu
 
 
 def _frame(canvas: Image.Image, box: Rectangle, colour: str, width: int, inset: int) -> None:
-    """The sides of a box; those at the picture's edge are moved in by half a line, so that they are seen."""
+    """Draw the sides of a box; those at the picture's edge are moved inside by half a line."""
     left, right = (_clamped(x, inset, canvas.width) for x in (box.left, box.right - 1))
     top, bottom = (_clamped(y, inset, canvas.height) for y in (box.top, box.bottom - 1))
     half = width // 2
@@ -97,7 +97,7 @@ def _clamped(value: float, inset: int, length: int) -> int:
 
 
 def _stroke(pen: ImageDraw.ImageDraw, points: Points, width: int) -> None:
-    """A closed line; a single point is a dot."""
+    """Draw a closed line, or a dot for a single point."""
     if len(set(points)) == 1:
         (x, y), radius = points[0], max(1.0, width * 0.8)
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
@@ -112,7 +112,7 @@ def _smooth(
     width: int,
     draw: Callable[[ImageDraw.ImageDraw, Points, int], None],
 ) -> None:
-    """Paint with smooth edges: ``draw`` gets a pen for a mask, points on it, and how much larger it is than the picture."""
+    """Paint with smooth edges; ``draw`` takes a pen on a mask, the points on it, and the scale of the mask."""
     left, top, right, bottom = _tile(outlines, width, canvas.size)
     if left >= right or top >= bottom:
         return
@@ -128,7 +128,7 @@ def _smooth(
 
 
 def _tile(outlines: Sequence[Sequence[float]], width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of the picture that some lines touch."""
+    """The part of the picture that some lines cover."""
     xs, ys = [x for line in outlines for x in line[0::2]], [y for line in outlines for y in line[1::2]]
     return (
         max(0, math.floor(min(xs)) - width - 1),

@@ -1,7 +1,7 @@
-"""The font files of this machine, those first that are likely to be wanted.
+"""The font files of this machine, ranked by how well they suit a text.
 
-In: the scripts of a text. Out: paths, by how well a family is known to cover the scripts beyond Latin, and by how plain its letters
-are. Folders are looked through once, when the first letter is met that the package's own font lacks; no program is started.
+In: a text's preferred font families. Out: paths, first those of families that cover scripts beyond Latin, and of regular styles before
+others. Folders are searched once, at the first letter that the package's own font lacks. No other program is started.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 MAX_FILES = 20_000
 
-# Families by parts of their file's names, the best first: open fonts, then those of macOS and of Windows. For Han characters the
-# letters around them tell whose forms are meant.
+# Families by parts of their file names, the best first: open fonts, then those of macOS and Windows. The letters around Han characters
+# decide which language's forms are used.
 _JAPANESE = ("notosansjp", "ipaex", "ipag", "takao", "vlgothic", "mplus", "hiragino", "ヒラギノ", "yugoth", "meiryo", "msgothic")
 _KOREAN = ("notosanskr", "nanumgothic", "nanumbarungothic", "nanumsquare", "undotum", "baekmuk", "applesdgothic", "malgun", "gulim")
 _CHINESE = ("notosanssc", "notosanstc", "wqy", "droidsansfallback", "pingfang", "stheiti", "msyh", "msjh", "simhei", "simsun")
@@ -38,12 +38,12 @@ _FANCY = (
     "script",
     "brush",
 )
-_LAST_RESORT = ("unifont",)  # drawn in a raster
+_LAST_RESORT = ("unifont",)  # letters of pixels
 _NO_LETTERS = ("lastresort", "adobeblank")  # a box, or nothing, for every character
 
 
 def families(text: str) -> tuple[str, ...]:
-    """The families of fonts that a text's letters ask for first, by parts of their names."""
+    """The preferred font families for a text, by parts of their names."""
     if any("\u3040" <= char <= "\u30ff" for char in text):  # kana
         return _JAPANESE
     if any("\u1100" <= char <= "\u11ff" or "\u3130" <= char <= "\u318f" or "\uac00" <= char <= "\ud7af" for char in text):
@@ -52,7 +52,7 @@ def families(text: str) -> tuple[str, ...]:
 
 
 def font_folders() -> tuple[Path, ...]:
-    """Where fonts are kept on this kind of system."""
+    """The font folders of this operating system."""
     home = Path.home() if os.environ.get("HOME") or sys.platform == "win32" else Path("/nonexistent")
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", str(home / "AppData" / "Local"))
@@ -66,11 +66,11 @@ def font_folders() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=16)
 def ranked(first: tuple[str, ...], folders: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The font files in some folders, in the order in which they are asked for a letter.
+    """The font files in some folders, the best first.
 
     Args:
-        first: what ``families`` gave.
-        folders: what ``font_folders`` gave.
+        first: the preferred families, from ``families``.
+        folders: the folders, from ``font_folders``.
     """
     names = (*first, *_ALL_OF_THEM, *_CHINESE, *_JAPANESE, *_KOREAN, *_OTHERS)
     return tuple(sorted(_files(folders), key=lambda path: _rank(path, names)))
@@ -85,12 +85,12 @@ def _rank(path: Path, names: tuple[str, ...]) -> tuple[int, int, str]:
 
 @lru_cache(maxsize=16)
 def _files(folders: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The font files in some folders and below."""
+    """The font files in some folders and their subfolders."""
     return tuple(path for path, _ in zip((path for folder in folders for path in _walk(folder)), range(MAX_FILES), strict=False))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder, followlinks=False):
+    for folder_name, _, names in os.walk(folder, followlinks=False):
         for name in names:
             if name.lower().endswith(SUFFIXES) and not any(part in name.lower() for part in _NO_LETTERS):
-                yield Path(place, name)
+                yield Path(folder_name, name)

@@ -292,8 +292,8 @@ class DecoderCache:
     def _permutation(self, size: StepSize) -> QueryPermutation:
         query_of_row = [slot * size.beams + beam for slot, count in zip(self._slots, self.num_beams, strict=True) for beam in range(count)]
         row_of_query = [0] * (size.requests * size.beams)
-        for row, place in enumerate(query_of_row):
-            row_of_query[place] = row
+        for row, query in enumerate(query_of_row):
+            row_of_query[query] = row
         query_of_row += [0] * (size.rows - len(query_of_row))
         return QueryPermutation(torch.tensor(query_of_row, device=self.device), torch.tensor(row_of_query, device=self.device))
 

@@ -1,8 +1,8 @@
-"""Prompts, tokens and answers of Florence-2: the only room that knows them.
+"""Prompts, tokens and answers of Florence-2.
 
-In: what a caller asks, and later the ids that the model generated. Out: the sentence for the model, and a result. It needs
-no torch, and the tokenizer's library only when one is loaded. The table is ready at once; the rest needs NumPy and is loaded when it
-is first asked for.
+In: a caller's prompt, and later the ids that the model generated. Out: the sentence for the model, and a result. Needs no torch, and the
+``tokenizers`` library only to load a tokenizer. The table of tasks is imported at once; other names need NumPy and are imported at their
+first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How likely a place is right, from how probable the model held every location at each of its coordinates.
+"""The probability that a location is right, from the model's probabilities of all bins at each of its coordinates.
 
-In: a place's bins and, for each, the probabilities of all 1,000 bins along the winning beam. Out: for a box the probability
-that its overlap with the true one is at least a half, for a quad or an outline the probability of its least sure
-coordinate. Nothing in here was fitted to a model; ``docs/scores.md`` says how well it holds. It knows neither tokens nor labels.
+In: the bins of a box or outline and, for each of them, the probabilities of all 1,000 bins along the winning beam. Out: for a box, the
+probability that its IoU with the true box is at least 0.5; for a quad or an outline, the probability of its least certain coordinate.
+Nothing is fitted to a model; ``docs/scores.md`` has measurements. Knows neither tokens nor labels.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from florence2.location_bins import NUM_BINS
 
 MIN_OVERLAP = 0.5
 TOLERANCE = 0.25
-"""How far a coordinate of a quad or an outline may be off, as a share of the width or height of the whole."""
+"""The allowed error of a coordinate of a quad or an outline, as a fraction of its width or height."""
 
-# How far outside of the chosen edge the true one lies, in widths (or heights) of the box: cells that are narrow where the
-# probability gathers. Further in or out, the overlap is under a half whatever the other edges are.
+# Borders of cells for the distance from a predicted edge outwards to the true edge, in widths (or heights) of the box; cells are narrow
+# where most of the probability is. Beyond the first and the last border, the IoU is under 0.5 whatever the other edges are.
 _BORDERS = np.array([-0.5, -0.42, -0.34, -0.26, -0.18, -0.1, -0.04, 0.04, 0.1, 0.18, 0.3, 0.45, 0.65, 1.0])
 _NUM_CELLS = len(_BORDERS) - 1
 
 
 def _enough_overlap() -> NDArray[np.float32]:
-    """1 where true edges in the middle of these cells overlap enough with the box, ``[left and right, top and bottom]``."""
+    """1 where true edges in the middle of these cells give an IoU of at least ``MIN_OVERLAP``, ``[left and right, top and bottom]``."""
     middles = (_BORDERS[:-1] + _BORDERS[1:]) / 2
     low, high = (side.ravel() for side in np.meshgrid(middles, middles, indexing="ij"))
     length, common = 1 + low + high, 1 + np.minimum(low, 0) + np.minimum(high, 0)
@@ -37,32 +37,32 @@ _ENOUGH = _enough_overlap()
 
 
 def certainty_of_boxes(bins: Sequence[Sequence[int]], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """For each box the probability that its overlap with the true one is at least ``MIN_OVERLAP``, ``[boxes]``.
+    """The probability for each box that its IoU with the true box is at least ``MIN_OVERLAP``, ``[boxes]``.
 
-    The four edges are taken to be off independently of each other, each as its own token's probabilities say.
+    The errors of the four edges are treated as independent, each distributed as its token's probabilities.
 
     Args:
-        bins: x1, y1, x2, y2 of each.
-        probabilities: of every location at each of the four, ``[boxes, 4, NUM_BINS]``.
+        bins: x1, y1, x2, y2 of each box.
+        probabilities: the probabilities of all bins at each coordinate, ``[boxes, 4, NUM_BINS]``.
     """
     corners = np.minimum(np.asarray(bins, dtype=np.float64), NUM_BINS - 1).reshape(-1, 2, 2)  # box, corner, axis
     size = np.maximum(np.abs(corners[:, 1] - corners[:, 0]), 1.0)
-    # A box that is upside down is the one between its edges.
+    # A box with swapped edges counts as the box between them.
     is_low = np.stack([corners[:, 0] <= corners[:, 1], corners[:, 0] > corners[:, 1]], axis=1)[..., None]
     borders = corners[..., None] + 0.5 + size[:, None, :, None] * np.where(is_low, -_BORDERS[::-1], _BORDERS)
     masses = _between(borders.reshape(-1, _NUM_CELLS + 1), probabilities.reshape(-1, NUM_BINS)).reshape(-1, 2, 2, _NUM_CELLS)
     masses = np.where(is_low, masses[..., ::-1], masses)
-    # How far two opposite edges are off together; which of them is called the first makes no difference.
+    # The joint distribution of two opposite edges; it does not matter which of them is the first.
     pairs = (masses[:, 0, :, :, None] * masses[:, 1, :, None, :]).reshape(-1, 2, _NUM_CELLS**2)
     return np.einsum("bi,bi->b", pairs[:, 0].astype(np.float32) @ _ENOUGH, pairs[:, 1])
 
 
 def certainty_of_outline(bins: Sequence[int], probabilities: NDArray[np.float32]) -> float:
-    """The probability of the least sure coordinate to be within ``TOLERANCE`` of the outline's size; 0 without any.
+    """The probability that the least certain coordinate has an error within ``TOLERANCE``; 0 without coordinates.
 
     Args:
-        bins: x, y, x, y, … of all its rings.
-        probabilities: of every location at each of them, ``[len(bins), NUM_BINS]``.
+        bins: x, y, x, y, … of all rings.
+        probabilities: the probabilities of all bins at each coordinate, ``[len(bins), NUM_BINS]``.
     """
     if not len(bins):
         return 0.0
@@ -75,16 +75,16 @@ def certainty_of_outline(bins: Sequence[int], probabilities: NDArray[np.float32]
 
 
 def _between(borders: NDArray[np.float64], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How much of each row's probability lies between each two of its borders, which ascend; a bin's is spread evenly over it.
+    """The probability of each row between each two neighbouring borders, which ascend; within a bin it is spread evenly.
 
-    Only what lies between them is added up, in one pass: the rows are long, and there are four for each box.
+    Only bins between borders are summed, in one pass: rows are long, and there are four per box.
     """
     rows, count = borders.shape
     borders = borders.clip(0, NUM_BINS)
     whole = np.minimum(borders.astype(np.intp), NUM_BINS - 1)
-    places = whole + np.arange(rows)[:, None] * NUM_BINS
+    indices = whole + np.arange(rows)[:, None] * NUM_BINS
     values = probabilities.ravel()
-    sums = np.add.reduceat(values, places.ravel()).reshape(rows, count)[:, :-1]
-    parts = (borders - whole) * values[places]
-    # Where two borders lie in one bin, reduceat gives that bin.
+    sums = np.add.reduceat(values, indices.ravel()).reshape(rows, count)[:, :-1]
+    parts = (borders - whole) * values[indices]
+    # For two borders in the same bin, reduceat returns that bin.
     return np.where(whole[:, :-1] < whole[:, 1:], sums, 0.0) + parts[:, 1:] - parts[:, :-1]

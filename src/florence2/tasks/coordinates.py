@@ -1,8 +1,8 @@
 """Pixels to location bins and back.
 
-A bin is 1/1000 of the image's width (for x) or height (for y). Coordinates come and go as flat sequences x, y, x, y, ... in
-pixels of the original image. All arithmetic is in 32-bit floats, like the reference's, so that every integer equals its.
-This file knows neither tokens nor tasks.
+A bin is 1/1000 of the image's width (for x) or height (for y). Coordinates are flat sequences x, y, x, y, ... in pixels of the original
+image. All values are computed in 32-bit floats, as in the reference, so that the resulting integers are equal. Knows neither tokens nor
+tasks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from florence2.errors import InvalidOption
 from florence2.location_bins import NUM_BINS
 
 _LARGEST = np.float32(2147483520)
-"""The largest 32-bit float that fits a 32-bit integer: bins far beyond 999 end here, where the reference overflows."""
+"""The largest 32-bit float that fits a 32-bit integer: the limit for bins far beyond 999, where the reference overflows."""
 
 
 def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
     """The size as two positive ints (width, height).
 
     Raises:
-        InvalidOption: Not two whole numbers of at least 1.
+        InvalidOption: it is not two whole numbers of at least 1.
     """
     try:
         width, height = (operator.index(side) for side in image_size)
@@ -37,11 +37,11 @@ def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
 
 
 def quantize(pixels: Sequence[float], image_size: tuple[int, int]) -> list[int]:
-    """The bin of each coordinate, rounded down and kept within 0..999.
+    """The bin of each coordinate, rounded down and clipped to 0..999.
 
     Args:
         pixels: x, y, x, y, ... in pixels of the image.
-        image_size: Width and height in pixels.
+        image_size: width and height in pixels.
     """
     values = np.array(pixels, dtype=np.float32)
     for axis, side in enumerate(image_size):
@@ -50,11 +50,11 @@ def quantize(pixels: Sequence[float], image_size: tuple[int, int]) -> list[int]:
 
 
 def dequantize(bins: Sequence[int], image_size: tuple[int, int]) -> list[int]:
-    """The pixel in the middle of each bin, cut to an integer.
+    """The pixel in the middle of each bin, truncated to an integer.
 
     Args:
-        bins: x, y, x, y, ... usually 0..999; larger ones lie outside the image.
-        image_size: Width and height in pixels.
+        bins: x, y, x, y, ..., usually 0..999; larger ones are outside the image.
+        image_size: width and height in pixels.
     """
     values = np.array(bins, dtype=np.float32) + np.float32(0.5)
     for axis, side in enumerate(image_size):

@@ -1,8 +1,8 @@
-"""How people write the name of a task: with its brackets or without, in capitals or not, escaped by a page or a shell.
+"""The names of tasks in the spellings that users write: with or without brackets, in upper or lower case, escaped by a page or a shell.
 
-In: what somebody wrote. Out: the task or the tag that it must mean, or an error that names the nearest one and lists all. Which
-texts go to the model as they are is decided in ``prompt``, and who repairs what is written is up to the caller: library and server
-refuse, the command line runs what was meant. Knows nothing of texts, regions or images.
+In: a name or a prompt. Out: the task or tag that it means, or an error that names the nearest task and lists all. ``prompt`` decides which
+texts go to the model unchanged. Callers decide what to do with a misspelt tag: the library and the server refuse it, the command line
+corrects it. Knows nothing of texts, regions or images.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from urllib.parse import unquote
 from florence2.errors import UnknownTask
 from florence2.tasks.table import TASKS, Task
 
-# What a page, a shell or a copied text makes of the brackets.
+# Characters around a name that pages, shells and copied texts put in place of brackets.
 _OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
 _NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
 TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
-# A name at the beginning, and what stands behind it. Brackets, capitals, or parts that are joined make it one: "caption this" is English.
+# A name at the start, and the text after it. Brackets, capitals or joined words make it a name: "caption this" is English.
 _BEGINS = tuple(
     (tag, re.compile(rf"(<?)\s*({'[ _-]+'.join(tag.strip('<>').split('_'))})\s*(?:(>)|(?=[\s:<]))\s*:?\s*(.*)", re.IGNORECASE | re.DOTALL))
     for tag in sorted(TASKS, key=len, reverse=True)
 )
 _TASK_OF = {task.name: task for task in TASKS.values()}
-_LONGEST_NAME = 40  # in a message, which lists all tasks besides
+_LONGEST_NAME = 40  # in a message, which also lists all tasks
 
 
 def tag_named(name: str) -> str:
-    """The tag that a name would have, whether there is one or not."""
+    """The tag for a name, whether or not there is such a task."""
     return "<" + re.sub(r"[ -]+", "_", name.upper()) + ">"
 
 
 def task_named(name: str) -> Task:
-    """The task of a shell-safe name such as ``ocr-with-region``; capitals, underscores, spaces and brackets are taken as well.
+    """The task with a name such as ``ocr-with-region``; capitals, underscores, spaces and brackets are accepted too.
 
     Raises:
-        UnknownTask: there is none; the message lists all and names the nearest.
+        UnknownTask: there is no such task; the message names the nearest and lists all.
     """
     plain = re.sub(r"[\s_-]+", "-", name.strip().strip("<>").strip()).lower()
     if plain in _TASK_OF:
@@ -50,7 +50,7 @@ def task_named(name: str) -> Task:
 
 
 def _nearest(name: str) -> list[str]:
-    """The names that a name comes near: as its initials, by its letters, or by a word that is in them."""
+    """The nearest names: those with these initials, with similar letters, or that contain the name."""
     initials = [task for task in _TASK_OF if "-" in task and name == "".join(word[0] for word in task.split("-"))]
     holding = [task for task in _TASK_OF if len(name) > 3 and name in task][:3]
     alike = difflib.get_close_matches
@@ -58,7 +58,7 @@ def _nearest(name: str) -> list[str]:
 
 
 def meant_tag(prompt: str) -> str | None:
-    """The tag that a prompt without one must mean: a tag's name alone, or a tag whose brackets were escaped or lost on the way."""
+    """The tag that a prompt without a tag most likely means: a name alone, or a tag whose brackets were escaped or lost; or None."""
     plain = _unescaped(prompt)
     alone = tag_named(_OF_NO_TAG.sub("", plain))
     if alone in TASKS:
@@ -70,7 +70,7 @@ def meant_tag(prompt: str) -> str | None:
 
 
 def with_tag(prompt: str) -> str:
-    """The prompt with its tag as the table writes it, where it begins with the tag's name in another way; else as it is."""
+    """The prompt with its tag in the table's spelling if it starts with a tag in another spelling; else unchanged."""
     if any(tag in prompt for tag in TASKS):
         return prompt
     plain = _unescaped(prompt).strip()
@@ -84,11 +84,11 @@ def with_tag(prompt: str) -> str:
 
 
 def _is_marked(opening: str, name: str, closing: str | None) -> bool:
-    """Whether a name at the beginning of a longer prompt is a tag rather than words of a sentence."""
+    """Whether a name at the start of a longer prompt is a tag, and not words of a sentence."""
     return bool(opening or closing) or name.isupper() or "_" in name or "-" in name or name.lower() == "od"
 
 
 def _unescaped(prompt: str) -> str:
-    """The prompt without what HTML, JSON and URLs make of brackets."""
+    """The prompt with escapes of HTML, JSON and URLs resolved."""
     plain = re.sub(r"\\[ux](?:00)?3[ceCE]", lambda found: "<" if found[0][-1] in "cC" else ">", html.unescape(html.unescape(prompt)))
     return unicodedata.normalize("NFKC", unquote(plain))

@@ -1,9 +1,8 @@
-"""Generated text to the objects it describes.
+"""From generated text to the objects that it describes.
 
-In: what the model wrote, special tokens and all. Out: :class:`Found` objects with their label, their location bins and the
-characters they were read from. It never raises on a text, and its time grows linearly with the text's length, whatever
-stands in it. It knows neither tokens' ids nor image sizes. Source of the grammars: the reference's post-processor, whose
-answers it gives but for the differences in ``docs/decisions/0001-answers.md``.
+In: the generated text with special tokens. Out: ``Found`` objects with label, location bins and the spans of the text that they were read
+from. Accepts any text, in time linear in its length. Knows neither token ids nor image sizes. Source of the grammars: the reference's
+post-processor; differences are in ``docs/decisions/0001-answers.md``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _QUAD = re.compile(r"<loc_(\d+)>" * 8)
 _PART = re.compile(r"<loc_\d+>|<sep>|<poly>|</poly>")
 _BOX_SIZE = 4
 _SHORTEST_OUTLINE = 4
-"""How many location, separator and polygon tokens in a row make the answer of a polygon task."""
+"""The smallest number of consecutive location, separator and polygon tokens that a phrase needs."""
 _MOST_DIGITS = 18
 
 
@@ -32,10 +31,10 @@ class Found:
     """One object of an answer.
 
     Attributes:
-        label: What the model calls it, surrounding whitespace removed.
-        bins: Location bins: four of a box, eight of a quad, or one flat list per polygon.
-        label_span: The label's characters (start, end) in the text without sentinels.
-        location_spans: The characters of its location tokens there.
+        label: the label without surrounding whitespace.
+        bins: location bins: four of a box, eight of a quad, or one flat list per polygon.
+        label_span: the span (start, end) of the label in the text without sentinels.
+        location_spans: the spans of its location tokens in the same text.
     """
 
     label: str
@@ -45,7 +44,7 @@ class Found:
 
 
 class _Phrase(NamedTuple):
-    """A label and the run of tokens behind it, as offsets into the text."""
+    """A label and the run of tokens after it, as offsets into the text."""
 
     start: int
     label_end: int
@@ -63,9 +62,9 @@ def find_objects(grammar: Grammar, text: str, banned_phrases: frozenset[str] = f
     """The objects of an answer in the order of generation; none for the grammar ``text``.
 
     Args:
-        grammar: How the task writes its answers.
-        text: The generated text, with or without sentinels.
-        banned_phrases: Labels that grounding leaves out, compared exactly.
+        grammar: the form of the task's answers.
+        text: the generated text, with or without sentinels.
+        banned_phrases: labels that grounding leaves out, compared exactly.
     """
     clean = without_sentinels(text)
     if grammar == "labelled_boxes" or (grammar == "boxes_or_polygons" and "<poly>" not in text):
@@ -84,7 +83,7 @@ def find_objects(grammar: Grammar, text: str, banned_phrases: frozenset[str] = f
 
 
 def _end_of_run(text: str, token: re.Pattern[str], start: int) -> tuple[int, int]:
-    """Where the run of such tokens from ``start`` on ends, and how many there are."""
+    """The end of the run of matching tokens from ``start`` on, and their number."""
     count = 0
     while match := token.match(text, start):
         start = match.end()
@@ -93,7 +92,7 @@ def _end_of_run(text: str, token: re.Pattern[str], start: int) -> tuple[int, int
 
 
 def _labelled(text: str, token: re.Pattern[str]) -> Iterator[_Phrase]:
-    """Every label, which is anything without ``<``, that has at least four such tokens right behind it."""
+    """Every label (any text without ``<``) that is directly followed by at least four matching tokens."""
     position = 0
     while (label_end := text.find("<", position)) >= 0:
         if label_end > position:
@@ -106,7 +105,7 @@ def _labelled(text: str, token: re.Pattern[str]) -> Iterator[_Phrase]:
 
 
 def _bare(text: str, token: re.Pattern[str]) -> Iterator[_Phrase]:
-    """Every run of at least four such tokens, without regard to what stands before it."""
+    """Every run of at least four matching tokens, whatever is before it."""
     position = 0
     while match := token.search(text, position):
         position, count = _end_of_run(text, token, match.start())
@@ -115,7 +114,7 @@ def _bare(text: str, token: re.Pattern[str]) -> Iterator[_Phrase]:
 
 
 def _label(text: str, start: int, end: int) -> tuple[str, Span] | None:
-    """The label between two offsets, and its own characters; None for one of several lines."""
+    """The label between two offsets, and its span; None for a label of several lines."""
     label = text[start:end]
     body = label.lstrip()
     if "\n" in body:
@@ -135,7 +134,7 @@ def _bin(digits: str) -> int:
 
 
 def _boxes(text: str, phrases: Iterator[_Phrase]) -> Iterator[Found]:
-    """One object per four locations; what is left over is dropped."""
+    """One object per four locations; the remaining ones are dropped."""
     for phrase in phrases:
         labelled = _label(text, phrase.start, phrase.label_end)
         if labelled is None:
@@ -146,7 +145,7 @@ def _boxes(text: str, phrases: Iterator[_Phrase]) -> Iterator[Found]:
 
 
 def _quads(text: str) -> Iterator[Found]:
-    """One object per eight locations that have at least one character on the same line before them."""
+    """One object per eight locations with at least one character before them on the same line."""
     position = 0
     while match := _QUAD.search(text, position + 1):
         start = max(position, text.rfind("\n", position, match.start()) + 1)
@@ -162,7 +161,7 @@ def _quads(text: str) -> Iterator[Found]:
 
 
 def _polygons(text: str, phrases: Iterator[_Phrase]) -> Iterator[Found]:
-    """One object per ``<poly>`` … ``</poly>``, or the whole phrase where there is no such pair."""
+    """One object per ``<poly>`` … ``</poly>``, or one for the whole phrase if there is no such pair."""
     for phrase in phrases:
         labelled = _outline_label(text, phrase)
         if labelled is None:
@@ -174,7 +173,7 @@ def _polygons(text: str, phrases: Iterator[_Phrase]) -> Iterator[Found]:
 
 
 def _outline_label(text: str, phrase: _Phrase) -> tuple[str, Span] | None:
-    """The label of a phrase: what stands before its first location or ``<poly>``, a leading location not counted."""
+    """The label of a phrase: the text before its first location or ``<poly>``, without a leading location."""
     leading = _LOCATION.match(text, phrase.start, phrase.end)
     start = leading.end() if leading else phrase.start
     ends = [offset for token in ("<loc_", "<poly>") if (offset := text.find(token, start, phrase.end)) >= 0]
@@ -196,14 +195,14 @@ def _outlines(text: str, phrase: _Phrase) -> Iterator[Span]:
 
 
 def _rings(text: str, start: int, end: int) -> tuple[list[list[int]], list[Span]]:
-    """Every run of locations up to a ``<sep>`` or the outline's end, a last odd one dropped, and all their characters."""
+    """The bins of every run of locations up to a ``<sep>`` or the outline's end, without a last odd one, and their spans."""
     polygons: list[list[int]] = []
     spans: list[Span] = []
     while match := _LOCATION.search(text, start, end):
         start, _ = _end_of_run(text, _LOCATION, match.start())
         if start == end or text.startswith("<sep>", start):
-            bins, places = _locations(text, match.start(), start)
+            bins, location_spans = _locations(text, match.start(), start)
             kept = len(bins) - len(bins) % 2
             polygons.append(bins[:kept])
-            spans.extend(places[:kept])
+            spans.extend(location_spans[:kept])
     return polygons, spans

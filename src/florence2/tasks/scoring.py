@@ -1,8 +1,7 @@
-"""How likely each object is right, from the probabilities of the tokens that name and place it.
+"""The scores of objects, from the probabilities of their label tokens and location tokens.
 
-In: the objects found, their characters, each token's characters and probabilities along the winning beam. Out: per object
-how likely it is right, and beside it how probable its label's and its location tokens were as they stand. It knows neither
-tasks nor the size of the image.
+In: the objects with their spans, and each token's span and probabilities along the winning beam. Out: for each object the probability that
+it is right, and the plain probabilities of its label tokens and its location tokens. Knows neither tasks nor the size of the image.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ _BOX_SIZE = 4
 
 @dataclass(frozen=True)
 class Scores:
-    """One entry per object; None where an object has no token of that sort.
+    """The scores of all objects; None for an object without such tokens.
 
     Attributes:
-        objects: How likely it is right: the label's score times how certain its place is.
-        labels: Exp of the mean log-probability of its label's tokens.
-        locations: The same of its location tokens.
+        objects: the probability that the object is right: its label's score times the certainty of its location.
+        labels: the exponential of the mean log-probability of its label tokens.
+        locations: the same for its location tokens.
     """
 
     objects: list[float]
@@ -41,12 +40,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class TokenProbabilities:
-    """What the model held of each token that it generated, and of the locations that it could have taken instead.
+    """The model's probabilities of the generated tokens, and of all locations at each location token.
 
     Attributes:
-        own: For each token its log-probability given the ones before it.
-        locations: For each token that is a location the probabilities of all locations in its place, ``[NUM_BINS]``; None for
-            other tokens. Where it is None or missing for a location, the token's own probability is all that counts.
+        own: the log-probability of each token given those before it.
+        locations: for each location token the probabilities of all locations at its position, ``[NUM_BINS]``; None for other tokens.
+            If it is None or missing for a location token, only the token's own probability is used.
     """
 
     own: Sequence[float]
@@ -57,21 +56,21 @@ def score_objects(found: Sequence[Found], text: str, offsets: Sequence[Span], pr
     """The scores of the objects.
 
     Args:
-        found: The objects, whose spans count characters of the text without sentinels.
-        text: The whole generated text, sentinels included.
-        offsets: For each token its characters (start, end) in ``text``.
-        probabilities: Of the tokens.
+        found: the objects, with spans in the text without sentinels.
+        text: the whole generated text with sentinels.
+        offsets: the span (start, end) of each token in ``text``.
+        probabilities: the probabilities of the tokens.
     """
     tokens = _TokenSpans(_offsets_without_sentinels(text, offsets))
     labels = [_mean_probability(tokens.within([item.label_span]), probabilities.own) for item in found]
     locations = [_mean_probability(tokens.within(item.location_spans), probabilities.own) for item in found]
     certainties = _certainties(found, tokens, probabilities)
-    objects = [place if label is None else label * place for label, place in zip(labels, certainties, strict=True)]
+    objects = [certainty if label is None else label * certainty for label, certainty in zip(labels, certainties, strict=True)]
     return Scores(objects, labels, locations)
 
 
 class _TokenSpans:
-    """Finds the tokens that share a character with a span. Tokens lie in order, so both ends are sorted."""
+    """Finds the tokens that share a character with a span. Tokens are in order, so starts and ends are sorted."""
 
     def __init__(self, offsets: Sequence[Span]) -> None:
         self._offsets = offsets
@@ -88,7 +87,7 @@ class _TokenSpans:
 
 
 def _offsets_without_sentinels(text: str, offsets: Sequence[Span]) -> list[Span]:
-    """The offsets as they are once the sentinels are cut out of the text, in the order in which parsing cuts them."""
+    """The offsets in the text without sentinels, which are removed in the same order as in parsing."""
     shifted = list(offsets)
     for sentinel in SENTINELS:
         removed = [match.start() for match in re.finditer(re.escape(sentinel), text)]
@@ -111,7 +110,7 @@ def _mean_probability(tokens: set[int], log_probabilities: Sequence[float]) -> f
 
 
 def _certainties(found: Sequence[Found], tokens: _TokenSpans, probabilities: TokenProbabilities) -> list[float]:
-    """How sure each object's place is; all boxes of an answer are computed at once."""
+    """The certainty of each object's location; boxes of one answer are computed in one batch."""
     bins = [_flat(item.bins) for item in found]
     rows = [
         _rows(values, [tokens.within([span]) for span in item.location_spans], probabilities)
@@ -121,7 +120,7 @@ def _certainties(found: Sequence[Found], tokens: _TokenSpans, probabilities: Tok
         values = certainty_of_boxes(bins, np.stack(rows)).tolist()
     else:
         values = [certainty_of_outline(*each) for each in zip(bins, rows, strict=True)]
-    return [min(max(value, 0.0), 1.0) for value in values]  # sums in floating point can leave the range by a hair
+    return [min(max(value, 0.0), 1.0) for value in values]  # rounding may leave the range
 
 
 def _flat(bins: Sequence[int] | Sequence[Sequence[int]]) -> list[int]:
@@ -133,12 +132,12 @@ def _is_box(item: Found) -> bool:
 
 
 def _rows(bins: Sequence[int], tokens: Sequence[set[int]], probabilities: TokenProbabilities) -> NDArray[np.float32]:
-    """The probabilities of every location at each coordinate, ``[len(bins), NUM_BINS]``."""
+    """The probabilities of all locations at each coordinate, ``[len(bins), NUM_BINS]``."""
     rows = np.zeros((len(bins), NUM_BINS), dtype=np.float32)
     for row, value, spelling in zip(rows, bins, tokens, strict=True):
         known = probabilities.locations[next(iter(spelling))] if len(spelling) == 1 and probabilities.locations else None
         if known is not None:
             row[:] = known
-        else:  # spelt out in letters, or nothing else is known of it
+        else:  # spelt in several tokens, or without probabilities of other locations
             row[min(value, NUM_BINS - 1)] = math.exp(math.fsum(probabilities.own[index] for index in spelling))
     return rows

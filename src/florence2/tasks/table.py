@@ -1,8 +1,8 @@
-"""The fifteen tasks of Florence-2: one table, and the only one.
+"""The table of Florence-2's fifteen tasks.
 
-Each row says which tag names the task, which sentence the model was trained to see, what the caller has to add, and what
-comes back. Prompts, parsing, command line and documentation all read it from here. Source: the reference implementation
-and the published checkpoints.
+A row has the task's tag, the sentence that the model was trained with, the part that the caller has to add, and the grammar of the
+answer. Prompts, parsing, the command line and the documentation all use this table. Source: the reference implementation and the
+published checkpoints.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Task:
     """One row of the table.
 
     Attributes:
-        tag: The name in angle brackets that callers write, such as ``<OD>``.
-        template: The sentence for the model, with ``{text}`` or ``{region}`` where the caller's part goes.
-        needs: What the caller has to add to the tag: nothing, a text, or a region.
-        grammar: How the model writes its answer down, which is how it is parsed.
+        tag: the name in angle brackets that callers write, such as ``<OD>``.
+        template: the sentence for the model, with ``{text}`` or ``{region}`` for the caller's part.
+        needs: the part that the caller has to add to the tag: a text, a region, or None.
+        grammar: the form in which the model writes its answer.
     """
 
     tag: str
@@ -34,12 +34,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The tag in letters that no shell reads otherwise, such as ``ocr-with-region``."""
+        """The tag as a name that needs no quoting in a shell, such as ``ocr-with-region``."""
         return self.tag.strip("<>").lower().replace("_", "-")
 
     @property
     def kind(self) -> Kind:
-        """What a result of this task holds."""
+        """The kind of a result of this task."""
         return _KINDS[self.grammar]
 
 
@@ -72,4 +72,4 @@ _ROWS = (
 )
 
 TASKS: dict[str, Task] = {task.tag: task for task in _ROWS}
-"""Every task by its tag."""
+"""All tasks by tag."""

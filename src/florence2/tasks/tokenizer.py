@@ -1,8 +1,8 @@
-"""Text to token ids and back, as the checkpoint's own files define it.
+"""The tokenizer: text to token ids and back, by the checkpoint's files.
 
-In: a checkpoint folder with ``tokenizer.json``, or with BART's ``vocab.json`` and ``merges.txt``. Out: a :class:`Tokenizer`,
-which adds Florence-2's special tokens where a folder lacks them. It knows nothing of tasks or of the network; the
-``tokenizers`` library is imported only when one is loaded.
+In: a checkpoint folder with ``tokenizer.json``, or with BART's ``vocab.json`` and ``merges.txt``. Out: a ``Tokenizer``, to which
+Florence-2's special tokens are added if the files lack them. Knows nothing of tasks or of the network; the ``tokenizers`` library is
+imported only when a tokenizer is loaded.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Tokenizer:
     """A byte-level tokenizer with Florence-2's special tokens; safe to use from several threads.
 
     Attributes:
-        folder: Where its files are.
-        vocab_size: The highest id plus one.
-        bos_token_id: Id of ``<s>``.
-        eos_token_id: Id of ``</s>``.
-        pad_token_id: Id of ``<pad>``.
-        image_token_id: Id of ``<image>``, or None where the vocabulary has none.
-        location_ids: Ids of the location tokens by their bin; a range where they follow each other.
+        folder: the folder of its files.
+        vocab_size: the highest id plus one.
+        bos_token_id: the id of ``<s>``.
+        eos_token_id: the id of ``</s>``.
+        pad_token_id: the id of ``<pad>``.
+        image_token_id: the id of ``<image>``; None if the vocabulary does not have it.
+        location_ids: the ids of the location tokens by bin; a range if they are consecutive.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, source: Path) -> None:
-        """Wrap a backend that already holds every token.
+        """Wrap a backend that has all tokens.
 
         Raises:
-            CheckpointError: It lacks a token that answers are made of, or is not byte-level.
+            CheckpointError: a special token or a location token is missing.
         """
         vocabulary = backend.get_vocab(with_added_tokens=True)
         required = (*SENTINELS, *(location_token(index) for index in range(NUM_BINS)))
@@ -84,8 +84,8 @@ class Tokenizer:
         """The tokenizer of a checkpoint folder of either layout.
 
         Raises:
-            CheckpointError: The folder's tokenizer files are missing, damaged or of another family; the message names the file.
-            MissingExtra: The ``tokenizers`` library is not installed.
+            CheckpointError: a tokenizer file is missing, damaged or of another model family; the message names it.
+            MissingExtra: the ``tokenizers`` library is not installed.
         """
         folder = Path(folder)
         if (folder / "tokenizer.json").is_file():
@@ -99,13 +99,13 @@ class Tokenizer:
         return cls(backend, source)
 
     def ids(self) -> dict[str, int]:
-        """Every token with its id."""
+        """All tokens with their ids."""
         return dict(self._ids)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` in the native layout's form.
+        """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` in the native layout.
 
-        A vocabulary without ``<image>`` gets it as its last token.
+        If the vocabulary lacks ``<image>``, it is added as the last token.
         """
         from tokenizers import AddedToken, processors
         from tokenizers import Tokenizer as Backend
@@ -121,10 +121,10 @@ class Tokenizer:
             (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def encode(self, sentence: str) -> list[int]:
-        """The ids of ``<s>`` sentence ``</s>``.
+        """The ids of the sentence between ``<s>`` and ``</s>``.
 
         Raises:
-            InvalidPrompt: The sentence is no valid Unicode.
+            InvalidPrompt: the sentence is not valid Unicode.
         """
         try:
             sentence.encode("utf-8")
@@ -137,14 +137,14 @@ class Tokenizer:
         return self._bytes.get(token_id, b"")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, special tokens and spaces kept; ids outside the vocabulary are left out."""
+        """The text of the ids, with special tokens and all spaces; ids outside the vocabulary are skipped."""
         return self.decode_with_offsets(ids)[0]
 
     def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-        """The text of the ids, and for each id the characters (start, end) that it takes part in.
+        """The text of the ids, and for each id the span (start, end) of its characters.
 
-        Tokens that share one character, because its bytes are split over them, all span that character, and so does a token
-        of no text among them. Any other token of no text has an empty span.
+        If the bytes of one character are split over several tokens, each of them has that character as its span, and so has a token
+        without text between them. Any other token without text has an empty span.
         """
         pieces = [self.token_bytes(index) for index in ids]
         text, character_of = _decode_bytes(b"".join(pieces))
@@ -209,7 +209,7 @@ def _read_bart_files(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _add_listed_tokens(backend: tokenizers.Tokenizer, path: Path) -> None:
-    """Add the tokens of ``added_tokens.json``, whose ids must continue the vocabulary."""
+    """Add the tokens of ``added_tokens.json``, whose ids must follow those of the vocabulary."""
     if not path.is_file():
         return
     listed = _read_ids(path)
@@ -223,7 +223,7 @@ def _add_listed_tokens(backend: tokenizers.Tokenizer, path: Path) -> None:
 
 
 def _add_missing_tokens(backend: tokenizers.Tokenizer, path: Path) -> None:
-    """Add Florence-2's tokens to a plain BART vocabulary; one that holds some of them has to hold all locations itself."""
+    """Add Florence-2's tokens to a plain BART vocabulary; a vocabulary with location tokens is not changed."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
     if any(location_token(index) in vocabulary for index in range(NUM_BINS)):
         return
@@ -249,7 +249,7 @@ def _read_ids(path: Path) -> dict[str, int]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable character that byte-level vocabularies write for each byte (GPT-2's table)."""
+    """The byte for each printable character of byte-level vocabularies (GPT-2's table)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + position): byte for position, byte in enumerate(others)}
@@ -259,7 +259,7 @@ _BYTE_OF = _byte_alphabet()
 
 
 def _token_bytes(token: str) -> bytes:
-    """A token's bytes; one that is not written in the byte alphabet stands for its own text."""
+    """The bytes of a token; a token that is not in the byte alphabet is plain text."""
     try:
         return bytes(_BYTE_OF[character] for character in token)
     except KeyError:
@@ -267,7 +267,7 @@ def _token_bytes(token: str) -> bytes:
 
 
 def _decode_bytes(data: bytes) -> tuple[str, list[int]]:
-    """The text, broken sequences replaced by U+FFFD, and the character that each byte belongs to (one more at the end)."""
+    """The text, with invalid sequences replaced by U+FFFD, and the character index of each byte (and of the end)."""
     parts: list[str] = []
     character_of: list[int] = []
     position = count = 0

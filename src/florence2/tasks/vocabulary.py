@@ -1,8 +1,8 @@
 """The special tokens of the Florence-2 family, by name and in order.
 
-Original checkpoints ship BART's vocabulary and add 1,024 tokens in code; native ones ship them in ``tokenizer.json``. Their
-order fixes their ids. Source of the order: the published checkpoints (ids 50265 to 51288); ``desciption`` is spelt as it is
-there. This file knows names only: ids belong to the tokenizer.
+Original checkpoints have BART's vocabulary and add 1,024 tokens in code; native ones have them in ``tokenizer.json``. The order
+defines the ids. Source of the order: the published checkpoints (ids 50265 to 51288); ``desciption`` is spelt as it is there. Knows names
+only: the tokenizer knows ids.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from florence2.location_bins import NUM_BINS
 
 SENTINELS = ("<s>", "</s>", "<pad>")
-"""Tokens that frame a sequence and never belong to an answer."""
+"""Tokens at the start and end of a sequence, which are never part of an answer."""
 
 IMAGE_TOKEN = "<image>"
-"""The native layout's placeholder for an image's features, behind all other tokens."""
+"""The native layout's placeholder for an image's features, the last token of the vocabulary."""
 
 STRUCTURAL = (*SENTINELS, IMAGE_TOKEN)
-"""Tokens that a caller's text must not hold: they would change the layout of the model's input."""
+"""Tokens that a caller's text must not contain: they would change the layout of the model's input."""
 
 
 def location_token(bin_index: int) -> str:

@@ -143,7 +143,7 @@ def _read_header(path: Path) -> tuple[dict, int]:
 
 
 def _open_pickled(path: Path, mapped: bool) -> dict[str, StoredTensor]:
-    # Onto no device at all: shapes and places are read, values are not.
+    # On the meta device: shapes and offsets are read, values are not.
     values = _unpickle(path, "meta")
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise CheckpointError(f"{path}: expected a table of named tensors, got {type(values).__name__}.")

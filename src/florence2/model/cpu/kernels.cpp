@@ -30,7 +30,7 @@ inline void store(bf16* target, float value) {  // rounds to nearest, ties to ev
     *target = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// e to the power of x for x <= 0, within 2 units in the last place, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
+// e to the power of x for x <= 0, within 2 ulp, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
 inline float exp_negative(float x) {
     float y = x * 1.44269504f;
     y = y > -126.0f ? y : -126.0f;

@@ -1,6 +1,6 @@
 """Linear layers in 8-bit integers, by the matrix routines of oneDNN that come with PyTorch.
 
-In: weights of any floating-point type. Out: a layer that takes the place of ``florence2.model.linear.Linear``. Knows nothing of models.
+In: weights of any floating-point type. Out: a layer that replaces ``florence2.model.linear.Linear``. Knows nothing of models.
 """
 
 from __future__ import annotations
