@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from florence2.cli.bars import bar
+from florence2.cli.progress import show_progress
 from florence2.console import notify
 from florence2.errors import InvalidOption
 from florence2.tasks.naming import with_tag
@@ -27,8 +27,8 @@ def read(name: str, prompt: str, **reading: Any) -> DataSet:
     """A data set, whatever is wrong with it."""
     from florence2.data_sources import read_source
 
-    with bar("images looked at") as move:
-        return read_source(name, prompt=with_tag(prompt), progress=lambda number: move(number, None, ""), **reading)
+    with show_progress("images looked at") as progress:
+        return read_source(name, prompt=with_tag(prompt), progress=progress.update, **reading)
 
 
 def check_named(learnt: Sequence[str], measured: Sequence[str], images: Path | None) -> None:

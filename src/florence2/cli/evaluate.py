@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from florence2.cli.bars import bar
 from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, read, sound
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
+from florence2.cli.progress import show_progress
+from florence2.cli.tables import aligned
 from florence2.console import json_line, notify
 from florence2.errors import InvalidOption
 from florence2.extras import requires
@@ -62,14 +63,10 @@ def evaluate(
     reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
     records = sound(read(data, **reading), skip_bad)
     model = chosen_model(model)
-    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine, bar("answers") as move:
+    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine:
         records = sound(check(engine, records, data), skip_bad)
-        figures = measure(
-            engine,
-            records,
-            progress=lambda number: move(number, len(records), ""),
-            **search,
-        )
+        with show_progress("answers", len(records)) as progress:
+            figures = measure(engine, records, progress=progress.update, **search)
         settings = {
             "model": model,
             "adapters": adapter or [],
@@ -98,10 +95,7 @@ def _check_output(folder: Path) -> None:
 def table(figures: Figures) -> Iterator[str]:
     """Figures for people: a line each."""
     rows = [(tag, name, f"{one.value:.3f}", str(one.count)) for tag, named in figures.items() for name, one in named.items()]
-    rows = [("TASK", "FIGURE", "VALUE", "MEASURED ON"), *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return aligned([("TASK", "FIGURE", "VALUE", "MEASURED ON"), *rows])
 
 
 def as_json(figures: Figures) -> dict[str, dict[str, dict[str, float]]]:

@@ -16,11 +16,13 @@ from typing import Annotated, NamedTuple
 import typer
 
 from florence2.cli.options import model_names
+from florence2.cli.tables import aligned, print_coloured
 from florence2.console import is_interactive, json_line, manner, name_of, print_path, shown
 from florence2.errors import Florence2Error
 from florence2.weights.aliases import ALIASES, Alias
 
 _TABLE_COLUMNS = 80
+_SHORT_COLUMNS = frozenset({"ALIAS", "PARAMETERS", "SIZE", "HERE"})
 _MORE = "Any hub id (owner/name), alias@revision or folder does as well."
 
 
@@ -52,11 +54,10 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         _print_blocks(rows)
     elif is_wide and (is_interactive(sys.stdout) or os.environ.get("FORCE_COLOR")):
         shown_here = len(header) if manner.is_verbose else header.index("FROM")
-        _print_table(header[:shown_here], [row[:shown_here] for row in rows])
+        here = [index for index, one in enumerate(listed) if one.path is not None]
+        print_coloured(header[:shown_here], [row[:shown_here] for row in rows], bold=here, unbroken=_SHORT_COLUMNS)
     else:
-        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-        for row in (header, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("\n".join(aligned([header, *rows])))
     print(f"\n{_MORE}", flush=True)
 
 
@@ -96,22 +97,6 @@ def _print_blocks(rows: Sequence[Sequence[str]]) -> None:
         for line in (description, *(where if manner.is_verbose else ())):
             if line:
                 print(f"  {line}")
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for a terminal, its lines broken where it is narrow."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        is_short = name in ("ALIAS", "PARAMETERS", "SIZE", "HERE")
-        table.add_column(name, overflow="fold", no_wrap=is_short, justify="right" if name == "SIZE" else "left")
-    for alias, *cells in rows:
-        is_here = cells[2] == "yes"
-        table.add_row(Text(alias, style="bold" if is_here else ""), *(Text(cell, style="" if is_here else "dim") for cell in cells))
-    Console().print(table)
 
 
 def _here(alias: Alias) -> Path | None:

@@ -1,7 +1,7 @@
-"""How far a command is: a bar with rate and time left on a terminal, a line now and then elsewhere, nothing for a few steps.
+"""Progress of a command: a bar with rate and time left on a terminal, a line now and then elsewhere, nothing for a few steps.
 
-In: how many steps there are, and that one more is done. Out: text on standard error alone, out of the way of what the command prints.
-Knows nothing of what is done.
+In: how many steps are done, of how many. Out: text on standard error alone, out of the way of what the command prints. Knows nothing of
+the steps themselves.
 """
 
 from __future__ import annotations
@@ -10,74 +10,82 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from florence2.console import is_interactive, manner, notify
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    import rich.progress
 
 A_FEW = 5
 LINE_EVERY_S = 30.0
 
 
-class Steps(Protocol):
-    """Who is told of each step."""
+class Progress:
+    """How many steps are done; this one shows nothing.
+
+    Attributes:
+        num_done: the steps that are done.
+        total: all steps; None where that is not known yet.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self.num_done, self.total = 0, total
+
+    def update(self, num_done: int, total: int | None = None, note: str = "") -> None:
+        """Show that so many steps are done, and of how many where that has become known; the note stands beside it."""
+        self.num_done, self.total = num_done, self.total if total is None else total
+        self._show(note)
 
     def advance(self) -> None:
-        """One more is done."""
+        """Show that one more step is done."""
+        self.update(self.num_done + 1)
 
     def printing(self) -> AbstractContextManager[None]:
-        """While something else is printed, to the same terminal perhaps."""
-        ...
-
-
-class Silent:
-    """Steps that nobody wants to see."""
-
-    def advance(self) -> None:
-        """One more is done."""
-
-    def printing(self) -> AbstractContextManager[None]:
-        """While something else is printed."""
+        """Surrounds the printing of something else, which may go to the same terminal."""
         return nullcontext()
 
+    def _show(self, note: str) -> None:
+        pass
 
-class Lines(Silent):
+
+class Lines(Progress):
     """A line every half a minute.
 
     Args:
         what: what is counted, in the plural.
-        total: how many there are.
+        total: how many there are; None where that is not known yet.
         clock: seconds, from any beginning.
     """
 
-    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what, self._total, self._clock, self._done = what, total, clock, 0
-        self._begun = self._told = clock()
+    def __init__(self, what: str, total: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(total)
+        self._what, self._clock = what, clock
+        self._started = self._last_shown = clock()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def _show(self, note: str) -> None:
         now = self._clock()
-        if now - self._told < LINE_EVERY_S or self._done >= self._total:
+        if now - self._last_shown < LINE_EVERY_S or self.num_done == self.total:
             return
-        self._told = now
-        rate = self._done / (now - self._begun)
-        left = duration((self._total - self._done) / rate)
-        notify(f"florence2: {self._done} of {self._total} {self._what}, {rate:.2g}/s, {left} left")
+        self._last_shown = now
+        rate = self.num_done / (now - self._started)
+        line = f"florence2: {self.num_done} {self._what}, {rate:.2g}/s"
+        if self.total is not None:
+            left = duration((self.total - self.num_done) / rate) if rate else "an unknown time"
+            line = f"florence2: {self.num_done} of {self.total} {self._what}, {rate:.2g}/s, {left} left"
+        notify(f"{line}  {note}".rstrip())
 
 
-class Bar:
+class Bar(Progress):
     """A bar on a terminal, below what is printed there."""
 
-    def __init__(self, what: str, total: int, bar: Progress) -> None:
+    def __init__(self, what: str, total: int | None, bar: rich.progress.Progress) -> None:
+        super().__init__(total)
         self._bar = bar
-        self._task = bar.add_task(what, total=total)
+        self._task = bar.add_task(what, total=total, note="")
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._bar.advance(self._task)
+    def _show(self, note: str) -> None:
+        self._bar.update(self._task, completed=self.num_done, total=self.total, note=note)
 
     @contextmanager
     def printing(self) -> Iterator[None]:
@@ -90,15 +98,15 @@ class Bar:
 
 
 @contextmanager
-def steps(what: str, total: int) -> Iterator[Steps]:
-    """The steps of a command.
+def show_progress(what: str, total: int | None = None) -> Iterator[Progress]:
+    """The progress of a command, shown as far as somebody wants to see it.
 
     Args:
         what: what is counted, in the plural.
-        total: how many there are.
+        total: how many there are; None where that is not known yet.
     """
-    if total <= A_FEW or manner.is_quiet:
-        yield Silent()
+    if manner.is_quiet or (total is not None and total <= A_FEW):
+        yield Progress(total)
     elif not is_interactive(sys.stderr):
         yield Lines(what, total)
     else:
@@ -113,8 +121,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _bar() -> Progress:
-    """A bar on standard error that leaves nothing behind."""
+def _bar() -> rich.progress.Progress:
+    """A bar on standard error that leaves nothing behind; what else is written there stands above it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -123,5 +131,6 @@ def _bar() -> Progress:
         def render(self, task: Task) -> Text:
             return Text("" if not task.speed else f"{task.speed:.2g}/s")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), note)
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)

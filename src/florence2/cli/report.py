@@ -15,7 +15,7 @@ from florence2.cli.drawings import Drawer, NotDrawn
 from florence2.cli.inputs import Input
 from florence2.cli.pictures import reason
 from florence2.cli.printing import print_json, print_lines
-from florence2.cli.progress import Silent, Steps, steps
+from florence2.cli.progress import Progress, show_progress
 from florence2.console import complain, exit_code, shown
 from florence2.errors import Florence2Error
 from florence2.results import Result
@@ -32,7 +32,7 @@ class Report:
 
     def __init__(self, drawer: Drawer | None, *, as_json: bool, model: str) -> None:
         self._drawer, self._as_json, self._model = drawer, as_json, model
-        self._steps: Steps = Silent()
+        self._progress = Progress()
         self._errors: dict[int, Florence2Error] = {}  # by identity: one of an image is that of all questions about it
         self._num_answers = self._num_images = 0
 
@@ -46,9 +46,9 @@ class Report:
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
         """Show how many images of all are done, as far as somebody wants to see it."""
-        with steps("images", total - self._num_images) as self._steps:
+        with show_progress("images", total - self._num_images) as self._progress:
             yield
-        self._steps = Silent()
+        self._progress = Progress()
 
     def refused(self, images: Sequence[Input]) -> None:
         """Tell at once what is wrong with images that nobody will read."""
@@ -60,7 +60,7 @@ class Report:
         """Print, and draw, what was answered about an image."""
         errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
         self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
-        with self._steps.printing():  # of drawings too, which may have something to say
+        with self._progress.printing():  # of drawings too, which may have something to say
             drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
             for error in errors:
                 self._told(error, answered.image)
@@ -68,7 +68,7 @@ class Report:
                 print_json(answered, drawings, self._model)
             else:
                 print_lines(answered, drawings)
-        self._steps.advance()
+        self._progress.advance()
         self._num_images += 1
 
     def _drawing(self, answered: ImageAnswers, answer: Answer, errors: list[Florence2Error]) -> Path | None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from florence2.cli.bars import bar
 from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, check_sound, read, sound
 from florence2.cli.options import Adapter, Device, model_option, one_of
+from florence2.cli.progress import Progress, show_progress
 from florence2.console import notify, print_path, say
 from florence2.errors import InvalidOption
 from florence2.extras import requires
@@ -141,8 +141,8 @@ def train(
         keep_adapters(output / ADAPTER, adapters, **below)
     notify(_summary(model, options, learnt, held_out, tuner.num_trainable, is_mixed))
     try:
-        with _stopped_between_steps() as is_to_stop, bar("steps") as move:
-            outcome = tuner.run(learnt, held_out, on_step=_teller(move, is_to_stop))
+        with _stopped_between_steps() as is_to_stop, show_progress("steps") as progress:
+            outcome = tuner.run(learnt, held_out, on_step=_teller(progress, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
         say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
@@ -157,9 +157,10 @@ def _answered(found: DataSet, skip_bad: bool, model: str, adapters: Sequence[Pat
     from florence2.engine.engine import load
     from florence2.evaluation.evaluation import answered_by_itself, check
 
-    with load(model, device=device, adapters=adapters) as engine, bar("answers") as move:
+    with load(model, device=device, adapters=adapters) as engine:
         records = sound(check(engine, found.records, found.name), skip_bad)
-        return list(answered_by_itself(engine, records, progress=lambda number: move(number, len(records), "")))
+        with show_progress("answers", len(records)) as progress:
+            return list(answered_by_itself(engine, records, progress=progress.update))
 
 
 def _held_out(data: Sequence[str], validation: str | None) -> list[str]:
@@ -241,12 +242,12 @@ def _summary(
     )
 
 
-def _teller(move: Callable[[int, int | None, str], None], is_to_stop: Callable[[], bool]) -> Callable[[Step], None]:
+def _teller(progress: Progress, is_to_stop: Callable[[], bool]) -> Callable[[Step], None]:
     """What is done after each step: tell of it, and stop where that is wanted, with all that was learnt so far saved."""
 
     def tell(step: Step) -> None:
         validation = "" if step.validation is None else f"  validation {step.validation:.4f}"
-        move(step.number, step.total, f"epoch {step.epoch}  loss {step.loss:.4f}{validation}")
+        progress.update(step.number, step.total, f"epoch {step.epoch}  loss {step.loss:.4f}{validation}")
         if is_to_stop():
             raise KeyboardInterrupt
 
