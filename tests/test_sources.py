@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from florence2.errors import InvalidImage
-from florence2.images import ORIENTATION, read_image
+from florence2.image_files.exif import ORIENTATION_TAG as ORIENTATION
+from florence2.images import read_image
 from florence2.sources import Source, picture_for, remember
 
 ORIENTATIONS = range(1, 9)

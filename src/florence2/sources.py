@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from florence2.errors import InvalidImage
-from florence2.images import UPRIGHT, ImageInput, exif_orientation, invalid, load, read_image, shown
+from florence2.images import UPRIGHT, ImageInput, exif_orientation, load, read_image
+from florence2.images.messages import invalid, shown
 
 Size = tuple[int, int]
 PASS_IT = "pass the picture that was asked about: result.annotate(picture)"

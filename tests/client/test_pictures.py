@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from florence2.client import InvalidInput, pictures
-from florence2.modes import to_rgb
+from florence2.images import size_of
+from florence2.images.modes import to_rgb
 
 RED, BLUE = (220, 30, 20), (20, 40, 210)
 
@@ -117,6 +118,6 @@ def test_shrinking_to_bytes() -> None:
 
 
 def test_size_by_the_header(jpeg_bytes: bytes) -> None:
-    assert pictures.size_of(jpeg_bytes[:200] + b"damaged") in ((64, 48), None)
-    assert pictures.size_of(jpeg_bytes) == (64, 48)
-    assert pictures.size_of(b"no image") is None
+    assert size_of(jpeg_bytes[:200] + b"damaged") in ((64, 48), None)
+    assert size_of(jpeg_bytes) == (64, 48)
+    assert size_of(b"no image") is None

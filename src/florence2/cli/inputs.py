@@ -23,7 +23,7 @@ from florence2.cli import urls
 from florence2.cli.lists import STDIN, is_list, read_list
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
-from florence2.image_files import READ_FORMATS, describe, is_read
+from florence2.image_files import PICTURE_NAME, READ_FORMATS, describe, is_read
 from florence2.image_files.base64_text import decode_base64
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
@@ -33,8 +33,6 @@ Notice = Callable[[str], None]
 
 _OTHER_URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?\[]")
-# Names of pictures: a file of a folder that has one and is none is told, other files are left out.
-_PICTURE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|jxl|dng|cr[23]|nef|arw)$", re.IGNORECASE)
 _START_BYTES = 4096
 _LONGEST_NAME = 100
 
@@ -141,10 +139,13 @@ def _at(word: str, path: Path, notice: Notice) -> Iterator[Input]:
 
 
 def _pictures(word: str, paths: Sequence[str], nothing: str, notice: Notice) -> Iterator[Input]:
-    """Those of some files that are pictures, by content or by name; the number of the others is told."""
+    """Those of some files that are pictures, by content or by name; the number of the others is reported.
+
+    A file with a picture's name that holds none comes with its error.
+    """
     paths = [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # no pipe, which may never end
     looked_at = [_looked_at(Input(path, path=Path(path))) for path in paths]
-    found = [one for one in looked_at if one.error is None or _PICTURE_NAME.search(one.name)]
+    found = [one for one in looked_at if one.error is None or PICTURE_NAME.search(one.name)]
     if not found:
         said = nothing if not paths else f"no picture among the {len(paths)} files of {shown(word)!r} ({READ_FORMATS} are read)"
         yield Input(word, error=_invalid(said))

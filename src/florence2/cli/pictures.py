@@ -30,7 +30,7 @@ def read(given: Input) -> Image.Image:
     Raises:
         InvalidImage: there is none, for whatever reason.
     """
-    from florence2 import images
+    import florence2.images as images
 
     if given.error is not None:
         raise given.error
@@ -40,8 +40,7 @@ def read(given: Input) -> Image.Image:
         content = urls.fetch(given.name) if given.kind == "url" else given.content
         if not content:
             raise _invalid(given, "it holds nothing")
-        name = shown(given.shown)
-        return images.decode(images.inspect(content, name), name)
+        return images.read_bytes(content, shown(given.shown))
     except OutOfMemory as error:
         raise _invalid(given, error.message) from error
     except (OSError, MemoryError) as error:

@@ -8,44 +8,27 @@ the caller of this module.
 from __future__ import annotations
 
 import base64
-import binascii
-import io
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 
 from florence2.client import pictures
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import InvalidInput
 from florence2.client.pictures import Size
-from florence2.image_files.base64_text import decode_base64
-from florence2.images import ImageInput, kind_of, shown
+from florence2.image_files.base64_text import decode_base64, without_prefix
+from florence2.images import size_of
+from florence2.images.kinds import ImageInput, kind_of_input, kind_of_text
+from florence2.images.messages import is_folder, no_file, not_a_file_url, shown, type_of, unreadable
 from florence2.sources import Source as AskedSource
 from florence2.sources import remember
 
 ImageList = list[Any] | tuple[Any, ...]
 ImageInputs = ImageInput | ImageList
-
-_URL = re.compile(r"https?://", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
-_MIN_BASE64_CHARS = 32
-# How the files begin that image readers know, at the position where it stands.
-_MAGIC = (
-    (0, b"\xff\xd8\xff"),
-    (0, b"\x89PNG"),
-    (0, b"GIF8"),
-    (0, b"RIFF"),
-    (0, b"BM"),
-    (0, b"II*\0"),
-    (0, b"MM\0*"),
-    (4, b"ftyp"),
-    (4, b"jP  "),
-)
 
 
 @dataclass(frozen=True)
@@ -83,23 +66,20 @@ def flattened(given: Sequence[Any]) -> list[Any]:
     return [inner for item in given for inner in (flattened(item) if is_many(item) else [item])]
 
 
-def identify(given: object) -> Source:
+def identify(given: Any) -> Source:
     """What was given.
 
     Raises:
         InvalidInput: a file that is not there, a folder, a string that is nothing of the known, or another type.
     """
-    if isinstance(given, Image.Image):
-        return Source("picture", given)
-    if isinstance(given, np.ndarray):
-        return Source("array", given)
-    if isinstance(given, (bytes, bytearray, memoryview)):
+    kind = kind_of_input(given)
+    if kind is None:
+        raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {type_of(given)}")
+    if kind == "bytes":
         return Source("bytes", bytes(given))
-    if isinstance(given, os.PathLike):
-        return Source("file", _existing(os.fspath(given)))
-    if isinstance(given, str):
-        return _identify_string(given)
-    raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {kind_of(given)}")
+    if kind == "path":
+        return Source("file", _existing(os.fsdecode(given)))
+    return _identify_text(given) if kind == "text" else Source(kind, given)
 
 
 def encode(source: Source, configuration: InferenceConfiguration, fetched: bytes | None = None) -> Encoded:
@@ -136,61 +116,33 @@ def asked_about(source: Source, configuration: InferenceConfiguration) -> AskedS
     return (remember(source.value) if in_memory else AskedSource(None, auto_orient)).without_image()
 
 
-def _identify_string(text: str) -> Source:
-    if _URL.match(text):
+def _identify_text(text: str) -> Source:
+    kind = kind_of_text(text)
+    if kind == "url" and text.lower().startswith(("http://", "https://")):
         return Source("url", text)
-    if text[:5].lower() == "data:":
+    if kind in ("data_uri", "base64"):
         return Source("base64", text)
-    if _is_base64_image(text):
-        return Source("base64", text)
-    if text.startswith("file://"):
-        raise _invalid(f"an image must be a path, not a file URL: give {text.removeprefix('file://')!r}")
+    if kind == "file_url":
+        raise _invalid(not_a_file_url(text))
     if not text:
         raise _invalid("an image must be a path, URL or base64 text, got an empty string")
     return Source("file", _existing(text))
 
 
-def _is_base64_image(text: str) -> bool:
-    """Whether a string is the base64 of an image file, told by its alphabet, its length and how the file begins."""
-    if len(text) < _MIN_BASE64_CHARS or os.path.exists(text) or not _BASE64.fullmatch(text):
-        return False
-    start = re.sub(r"\s", "", text[:256])[:24].replace("-", "+").replace("_", "/")
-    try:
-        head = base64.b64decode(start[: len(start) // 4 * 4])
-    except (binascii.Error, ValueError):
-        return False
-    return any(head[position:].startswith(magic) for position, magic in _MAGIC) or _opens(text)
-
-
-def _opens(text: str) -> bool:
-    """Whether base64 text holds a file that Pillow knows, by more than its first bytes."""
-    try:
-        with Image.open(io.BytesIO(_decoded(text))):
-            return True
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # an image, and too large: for the server to say
-        return True
-    except Exception:  # Pillow's header parsers raise whatever the bytes led them to
-        return False
-
-
-def _existing(path: str | bytes) -> str:
+def _existing(path: str) -> str:
     """A path, if there is a file."""
-    path = os.fsdecode(path)
     if os.path.isdir(path):
-        raise _invalid(f"{shown(path)} is a folder; give the path of an image file")
+        raise _invalid(is_folder(path))
     if not os.path.exists(path):
-        raise _invalid(
-            f"there is no file {shown(path)} (nor is it a URL or the base64 of an image); the current folder is {shown(os.getcwd())}"
-        )
+        raise _invalid(no_file(path, " (nor is it a URL or the base64 of an image)"))
     return path
 
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return Path(path).read_bytes()
     except OSError as error:
-        raise _invalid(f"the file {shown(path)} can't be read: {error.strerror or type(error).__name__}") from error
+        raise _invalid(unreadable(path, error)) from error
 
 
 def _encode_picture(picture: Image.Image, configuration: InferenceConfiguration) -> Encoded:
@@ -208,7 +160,7 @@ def _encode_file(data: bytes, configuration: InferenceConfiguration, name: str) 
         _check_bytes(len(data), configuration, name)
         return Encoded(_base64(data))
     limit = configuration.max_image_bytes
-    size = pictures.size_of(data)
+    size = size_of(data)
     has_size = size is None or max(size) <= configuration.default_max_input_size
     if has_size and (limit is None or len(data) <= limit):
         return Encoded(_base64(data))
@@ -236,9 +188,8 @@ def _encode_shrunk(picture: Image.Image, configuration: InferenceConfiguration) 
 
 def _decoded(text: str) -> bytes:
     """The bytes of base64 text or of a data URI."""
-    payload = text.partition(",")[2] if text[:5].lower() == "data:" else text
     try:
-        return decode_base64(payload)
+        return decode_base64(without_prefix(text))
     except ValueError as error:
         raise _invalid(f"the base64 image can't be decoded: {error}") from error
 

@@ -8,15 +8,19 @@ requests.
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from florence2 import images, modes
+import florence2.images as images
 from florence2.client.errors import InvalidInput
 from florence2.errors import Florence2Error
+from florence2.images import arrays, modes
+from florence2.images.messages import shortened
 
 Size = tuple[int, int]
 
@@ -26,7 +30,7 @@ _STEP_MARGIN = 0.95
 _MIN_SIDE = 16
 
 
-def from_array(array: NDArray[Any], channels: Literal["bgr", "rgb"]) -> Image.Image:
+def from_array(array: NDArray[Any], channels: arrays.Channels) -> Image.Image:
     """The picture in an array.
 
     Args:
@@ -37,19 +41,10 @@ def from_array(array: NDArray[Any], channels: Literal["bgr", "rgb"]) -> Image.Im
     Raises:
         InvalidInput: any other array.
     """
-    wanted = f"an image array must be uint8 of shape [height, width], [height, width, 3] ({channels.upper()}) or [height, width, 4]"
     if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
-        array = array.astype(np.uint8)
-    if array.dtype != np.uint8:
-        hint = "; scale it to 0..255 and convert it with .astype(numpy.uint8)" if array.dtype.kind in "fiub" else ""
-        raise _invalid(f"{wanted}, got {array.dtype}{hint}")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
-        raise _invalid(f"{wanted}, got {list(array.shape)}{_shape_hint(array.shape)}")
-    if array.ndim == 3 and channels == "bgr":
-        array = array[:, :, [2, 1, 0, *range(3, array.shape[2])]]
-    return Image.fromarray(np.ascontiguousarray(array))
+        array = array.astype(np.uint8, copy=False)
+    with _as_invalid_input():
+        return arrays.from_array(array, channels)
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:
@@ -76,10 +71,8 @@ def flatten(image: Image.Image) -> Image.Image:
     Raises:
         InvalidInput: it can't be decoded, is closed, or its grey values are no numbers.
     """
-    try:
+    with _as_invalid_input():
         return modes.flatten(images.load(image))
-    except Florence2Error as error:
-        raise _invalid(error.message) from None
 
 
 def read(data: bytes, *, auto_orient: bool) -> Image.Image:
@@ -88,15 +81,8 @@ def read(data: bytes, *, auto_orient: bool) -> Image.Image:
     Raises:
         InvalidInput: the bytes hold no image in a format that is read.
     """
-    try:
+    with _as_invalid_input("the image can't be scaled down because it can't be read: "):
         return images.read_image(data, auto_orient=auto_orient)
-    except Florence2Error as error:
-        raise _invalid(images.shortened(f"the image can't be scaled down because it can't be read: {error.message}")) from None
-
-
-def size_of(data: bytes) -> Size | None:
-    """Width and height by the file's header, as stored; None where its format is not read: whoever decodes it will say so."""
-    return images.size_of(data)
 
 
 def shrink(image: Image.Image, *, max_side: int, max_bytes: int | None, quality: int) -> tuple[bytes, Size]:
@@ -124,10 +110,13 @@ def shrink(image: Image.Image, *, max_side: int, max_bytes: int | None, quality:
     raise _invalid(f"the picture of {image.width} x {image.height} pixels does not fit into {max_bytes} bytes; raise max_image_bytes")
 
 
-def _shape_hint(shape: tuple[int, ...]) -> str:
-    if len(shape) == 3 and shape[0] in (1, 3, 4):
-        return "; move the channels to the end"
-    return "; give several images as a list of arrays" if len(shape) == 4 else ""
+@contextmanager
+def _as_invalid_input(prefix: str = "") -> Iterator[None]:
+    """Errors of reading a picture as the client's own."""
+    try:
+        yield
+    except Florence2Error as error:
+        raise _invalid(shortened(prefix + error.message)) from None
 
 
 def _invalid(message: str) -> InvalidInput:

@@ -1,14 +1,14 @@
 """What the bytes of an image file say about themselves, read without decoding a pixel.
 
 ``inspect`` gives a ``Structure``: the format by the bytes, the size, the EXIF orientation, what decoding will cost, and the same
-picture without the parts that have no part in its pixels (texts, colour profiles, further frames, fill bytes). What no sound
+picture without the parts that have no part in its pixels (texts, colour profiles, further frames, fill bytes). What no valid
 picture needs is refused here, by counting. ``is_read`` looks at the first bytes alone, ``describe`` names what is not read. Knows
 nothing of Pillow.
 """
 
 from __future__ import annotations
 
-from florence2.image_files.detect import FORMATS, READ_FORMATS, describe, inspect, is_read
+from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, describe, inspect, is_picture, is_read
 from florence2.image_files.structure import MAX_PIXELS, Structure
 
-__all__ = ["FORMATS", "MAX_PIXELS", "READ_FORMATS", "Structure", "describe", "inspect", "is_read"]
+__all__ = ["FORMATS", "MAX_PIXELS", "PICTURE_NAME", "READ_FORMATS", "Structure", "describe", "inspect", "is_picture", "is_read"]

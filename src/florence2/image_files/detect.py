@@ -27,19 +27,24 @@ _READERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], Structure]]] = {
 FORMATS = tuple(_READERS)
 """The formats that are read, by Pillow's names. Pillow knows more: some start other programs, some hide sizes until it is too late."""
 
-READ_FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF"
+READ_FORMATS = ", ".join(FORMATS).replace("WEBP", "WebP")
 """The same as messages and documentation name them."""
 
+PICTURE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|jxl|dng|cr[23]|nef|arw)$", re.IGNORECASE)
+"""How the names of picture files end, of those that are read and of others."""
+
 _CONVERT = "convert it to JPEG or PNG"
-# What people send instead, and what they should do. The first that fits counts.
-_FOREIGN: tuple[tuple[str, str, str], ...] = (
+# What people send instead, and what they should do. The first that fits counts: videos, pictures in other formats, all else.
+_VIDEOS: tuple[tuple[str, str, str], ...] = (
+    (r"....ftyp(qt  |mp4|isom|M4V|iso|avc1|3gp)", "a video", "send single frames as JPEG or PNG"),
+    (r"\x1aE\xdf\xa3|RIFF....AVI |....moov|....mdat", "a video", "send single frames as JPEG or PNG"),
+)
+_PICTURES: tuple[tuple[str, str, str], ...] = (
     (
         r"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)",
         "a HEIC picture, whatever its name says",
         "convert it to JPEG (an iPhone: Settings, Camera, Formats, Most Compatible)",
     ),
-    (r"....ftyp(qt  |mp4|isom|M4V|iso|avc1|3gp)", "a video", "send single frames as JPEG or PNG"),
-    (r"\x1aE\xdf\xa3|RIFF....AVI |....moov|....mdat", "a video", "send single frames as JPEG or PNG"),
     (r"....jP  |\xff\x4f\xff\x51", "a JPEG 2000 picture", _CONVERT),
     (r"....JXL |\xff\x0a", "a JPEG XL picture", _CONVERT),
     (r"P[1-7][ \t\r\n#]|P[fF]\n|PyP[\r\n]|P[yCf][ \t\n]", "a PPM, PGM, PBM or PFM picture", _CONVERT),
@@ -47,10 +52,13 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
     (r"icns", "an icon (ICNS)", _CONVERT),
     (r"8BPS", "a Photoshop document", _CONVERT),
     (r"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document", _CONVERT),
-    (r"%PDF", "a PDF document", "render its pages as PNG"),
     (r"DDS |v/1\x01|#\?RADIANCE|qoif|gimp xcf|\xd7\xcd\xc6\x9a", "a picture in a format that is not read here", _CONVERT),
+    (r"\x0a[\0\2-\5]\x01[\1\2\4\x08]|\x01\xda[\0\1][\1\2]", "a picture in a format that is not read here", _CONVERT),
     (r"(.{128})DICM", "a DICOM file", "export its picture as PNG"),
     (r".[\0\1][\1-\3\x09-\x0b].{13}[\x08\x10\x18\x20]", "a TGA picture", _CONVERT),
+)
+_OTHERS: tuple[tuple[str, str, str], ...] = (
+    (r"%PDF", "a PDF document", "render its pages as PNG"),
     (r"\x93NUMPY", "a NumPy file", "load it with numpy.load and give the array"),
     (r"PK\x03\x04", "a ZIP archive", "unpack it and give its pictures"),
     (r"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf", "a compressed archive", "unpack it and give its pictures"),
@@ -62,7 +70,11 @@ _FOREIGN: tuple[tuple[str, str, str], ...] = (
     (r"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)", "an HTML page", "look whether its address leads to the picture itself"),
     (r"\s*[{\[]", "a JSON text", "look whether it is an error message of where it came from"),
 )
-_KINDS = tuple((re.compile(pattern.encode("latin-1"), re.DOTALL | re.IGNORECASE), what, advice) for pattern, what, advice in _FOREIGN)
+_KINDS = tuple(
+    (re.compile(pattern.encode("latin-1"), re.DOTALL | re.IGNORECASE), what, advice)
+    for pattern, what, advice in (*_VIDEOS, *_PICTURES, *_OTHERS)
+)
+_FOREIGN_PICTURES = tuple(pattern for pattern, *_ in _KINDS[len(_VIDEOS) : len(_VIDEOS) + len(_PICTURES)])
 _TGA_END = b"TRUEVISION-XFILE.\0"
 
 
@@ -70,7 +82,7 @@ def inspect(data: bytes) -> Structure | None:
     """The structure of an image file; None where its format is not read here.
 
     Raises:
-        InvalidImage: a structure that no sound picture has.
+        InvalidImage: a structure that no valid picture has.
     """
     for pattern, read in _READERS.values():
         if pattern.match(data):
@@ -81,6 +93,11 @@ def inspect(data: bytes) -> Structure | None:
 def is_read(start: bytes) -> bool:
     """Whether a file that begins with these bytes, 64 or more of them, has one of the formats that are read."""
     return any(pattern.match(start) for pattern, _ in _READERS.values())
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, 64 or more of them, is a picture, in a format that is read or in another."""
+    return is_read(start) or any(pattern.match(start) for pattern in _FOREIGN_PICTURES)
 
 
 def describe(data: bytes) -> str:

@@ -32,7 +32,7 @@ def read_jpeg(data: bytes) -> Structure:
     """The structure of a JPEG file.
 
     Raises:
-        InvalidImage: more scans or segments than any sound picture has.
+        InvalidImage: more scans or segments than any valid picture has.
     """
     reader = _Reader(data)
     reader.read()

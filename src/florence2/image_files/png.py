@@ -22,7 +22,7 @@ def read_png(data: bytes) -> Structure:
     """The structure of a PNG file.
 
     Raises:
-        InvalidImage: more chunks than any sound picture has.
+        InvalidImage: more chunks than any valid picture has.
     """
     kept: list[bytes] = []
     image_data: list[bytes] = []

@@ -22,7 +22,7 @@ def read_gif(data: bytes) -> Structure:
     """The structure of a GIF file: its screen and its first frame.
 
     Raises:
-        InvalidImage: more blocks than any sound picture has.
+        InvalidImage: more blocks than any valid picture has.
     """
     width, height = struct.unpack_from("<HH", data.ljust(13, b"\0"), 6)
     table = 3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0
@@ -58,7 +58,7 @@ def read_webp(data: bytes) -> Structure:
     """The structure of a WebP file: its canvas and its first frame.
 
     Raises:
-        InvalidImage: more chunks than any sound picture has.
+        InvalidImage: more chunks than any valid picture has.
     """
     kept: list[bytes] = []
     metadata: dict[bytes, bytes] = {}

@@ -46,5 +46,5 @@ def refuse(message: str) -> NoReturn:
 
 
 def refuse_parts(kind: str) -> NoReturn:
-    """Refuse a file in more parts than any sound one has."""
+    """Refuse a file in more parts than any valid one has."""
     refuse(f"the {kind} has more than {MAX_PARTS} parts, far more than its picture needs; save it anew")

@@ -69,7 +69,7 @@ def read_tiff(data: bytes) -> Structure:
     """The structure of a TIFF file.
 
     Raises:
-        InvalidImage: more tags, strips or tiles than any sound picture has, or strips that share their bytes.
+        InvalidImage: more tags, strips or tiles than any valid picture has, or strips that share their bytes.
     """
     layout = _Layout("<" if data[:2] == b"II" else ">", 43 in (data[2], data[3]))
     try:

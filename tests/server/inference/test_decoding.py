@@ -22,9 +22,9 @@ from florence2.images import read_image
 from florence2.server.inference import decoding
 from florence2.server.inference.decoding import Decoders, is_cheap
 from florence2.server.settings import Settings
+from tests.images.test_files import encoded, many_scans, photo
 from tests.server.fakes import FakeEngine, body, client_of
 from tests.server.process import start_server
-from tests.test_image_files import encoded, many_scans, photo
 
 pytestmark = pytest.mark.anyio
 

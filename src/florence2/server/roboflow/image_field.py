@@ -6,24 +6,15 @@ Knows nothing of models or prompts.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from urllib.parse import unquote
-
 from florence2.errors import InvalidImage, InvalidRegion, InvalidRequest
-from florence2.image_files import Structure, describe, inspect
-from florence2.images import shortened
+from florence2.image_files import PICTURE_NAME, Structure, base64_text, describe, inspect
+from florence2.images.messages import shortened
 from florence2.server.errors import ImageTooLarge, with_field
 from florence2.server.roboflow.refusals import CAUSE, as_input_error, fetch_refusal, refusal
 from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
 from florence2.url_fetch import Fetcher
 from florence2.url_policy import FetchError
-
-_DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_WHITESPACE = b" \t\r\n\v\f"
 
 NUMPY_TYPES = ("numpy", "numpy_object", "pil")
 KNOWN_TYPES = ("base64", "url", "file", *NUMPY_TYPES, "multipart")
@@ -113,7 +104,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
 
 def _is_data(value: object) -> bool:
     """Whether a URL holds its image itself, so that nothing is to be fetched."""
-    return isinstance(value, str) and _DATA_PREFIX.match(value, 0, 512) is not None
+    return isinstance(value, str) and base64_text.is_data_uri(value)
 
 
 def decode_base64(value: object) -> bytes:
@@ -124,28 +115,15 @@ def decode_base64(value: object) -> bytes:
     """
     if not isinstance(value, str):
         raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
-    prefix = _DATA_PREFIX.match(value, 0, 512)
-    text = unquote(value[prefix.end() :]) if prefix and "%" in value else value[prefix.end() :] if prefix else value
+    text = base64_text.without_prefix(value)
     try:
-        if text:
-            return base64.b64decode(text, validate=True)  # what nearly everybody sends, in a third of the time
+        data = base64_text.decode_base64(text)
     except ValueError:
-        pass
-    return _decode_loose(text)
-
-
-def _decode_loose(text: str) -> bytes:
-    """Base64 with white space, without padding, or in the alphabet for URLs."""
-    try:
-        clean = text.encode("ascii").translate(_URL_SAFE, _WHITESPACE).rstrip(b"=")
-    except UnicodeEncodeError:
-        raise refusal("Malformed base64 input image. It holds characters that are no base64.") from None
-    if not clean:
+        remark = _guess(text) if text.isascii() else " It holds characters that are no base64."
+        raise refusal(f"Malformed base64 input image.{remark}") from None
+    if not data:
         raise refusal("Empty image payload.")
-    try:
-        return base64.b64decode(clean + b"=" * (-len(clean) % 4), validate=True)
-    except binascii.Error:
-        raise refusal(f"Malformed base64 input image.{_guess(text)}") from None
+    return data
 
 
 def _checked(data: bytes) -> Structure:
@@ -188,7 +166,7 @@ def _guess(value: str) -> str:
     start = value.lstrip()[:8].lower()
     if start.startswith(("http:", "https:")):
         return ' It looks like a URL: send {"type": "url", ...} instead.'
-    if re.search(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif)\s*$", value[-8:], re.IGNORECASE):
+    if PICTURE_NAME.search(value[-16:].rstrip()):
         return " It looks like a path: the client has sent the name of a file that it did not find."
     return ""
 

@@ -1,15 +1,13 @@
-"""Any source of a picture made into RGB: a path, the bytes of a file, a Pillow image, or an array.
+"""Image files opened and decoded by Pillow, within bounds, into RGB.
 
-The one place that opens image files, for engine, server, client and data sets. What decoding costs is bounded by the file's
-structure first (``image_files``). Every kind of file has one defined outcome, written down in ``docs/decisions/0004-pixels.md``;
-what holds no image is refused with what came and what to do. Knows nothing of prompts, models or torch.
+In: any source of a picture. Out: a Pillow image in RGB, or ``InvalidImage`` with what came and what to do. Files are opened by the plugin
+of the format that ``image_files`` found, never by asking all of Pillow's plugins.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,16 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from florence2.errors import InvalidImage, OutOfMemory
-from florence2.image_files import MAX_PIXELS, Structure, describe
-from florence2.image_files import inspect as inspect_file
-from florence2.modes import to_rgb
-
-ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
+from florence2.image_files import MAX_PIXELS, Structure, describe, inspect
+from florence2.image_files.exif import ORIENTATION_TAG
+from florence2.images.arrays import from_array
+from florence2.images.kinds import ImageInput, kind_of_input, kind_of_text
+from florence2.images.messages import invalid, is_folder, no_file, not_a_file_url, shown, type_of, unreadable
+from florence2.images.modes import to_rgb
 
 # The EXIF value of a stored picture → what turns it upright. 1 is upright already. Source: Exif 2.32, section 4.6.4.A.
 UPRIGHT = {
@@ -38,10 +35,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ORIENTATION = 0x0112  # the EXIF tag
-MAX_MESSAGE_CHARS = 500
-_BASE64_START = re.compile(r"/9j/|iVBORw0K|R0lGOD|UklGR|SUkqA|TU0AK|Qk[0-3]|AAAA..Z0eX")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
@@ -57,40 +50,34 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
         InvalidImage: what came holds no readable image.
         OutOfMemory: there is not enough memory to decode it.
     """
-    if isinstance(image, np.ndarray):
-        return to_rgb(_from_array(image))
-    if isinstance(image, Image.Image):
-        loaded = load(image)
+    given: Any = image
+    kind = kind_of_input(given)
+    if kind == "array":
+        return to_rgb(from_array(given))
+    if kind == "picture":
+        loaded = load(given)
         with _as_refusals("the Pillow image", loaded.size):
             return to_rgb(loaded)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(image), auto_orient, f"the {len(image)} bytes")
-    if isinstance(image, (str, os.PathLike)):
-        return _from_path(os.fspath(image), auto_orient)
-    raise invalid(f"an image must be a path, bytes, a Pillow image or a numpy array, got {kind_of(image)}")
+    if kind == "bytes":
+        return read_bytes(bytes(given), f"the {len(given)} bytes", auto_orient=auto_orient)
+    if kind is not None:
+        return _from_path(os.fsdecode(given), auto_orient)
+    raise invalid(f"an image must be a path, bytes, a Pillow image or a numpy array, got {type_of(given)}")
 
 
-def inspect(data: bytes, name: str) -> Structure:
-    """What the content of an image file says of itself, without decoding it.
+def read_bytes(data: bytes, name: str, *, auto_orient: bool = True) -> Image.Image:
+    """The picture in the content of an image file, in RGB.
 
     Args:
         data: the file.
         name: what messages call it.
+        auto_orient: turn it upright by its EXIF orientation.
 
     Raises:
-        InvalidImage: it is empty, in no format that is read here, or has a structure that no sound picture has.
+        InvalidImage: it holds no readable image.
+        OutOfMemory: there is not enough memory to decode it.
     """
-    if not data:
-        raise invalid(f"{name} hold no image: they are empty" if name.startswith("the ") else f"the file {name} is empty")
-    try:
-        structure = inspect_file(data)
-    except InvalidImage as error:
-        raise invalid(f"{name}: {error.message}") from None
-    if structure is None:
-        raise invalid(f"{name}: {describe(data)}")
-    if structure.size is not None:
-        _check_pixels(structure.size, name)
-    return structure
+    return decode(_inspected(data, name), name, auto_orient=auto_orient)
 
 
 def open_file(structure: Structure, name: str) -> Image.Image:
@@ -123,7 +110,7 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
     """The picture in a file, in RGB.
 
     Args:
-        structure: what ``inspect`` gave.
+        structure: what ``image_files.inspect`` gave.
         name: what messages call it.
         auto_orient: turn it upright.
         image: what ``open_file`` gave for it, if it is open already.
@@ -170,92 +157,58 @@ def load(image: Image.Image) -> Image.Image:
 def size_of(data: bytes) -> tuple[int, int] | None:
     """Width and height of an image file, as stored; None where it holds no readable picture."""
     try:
-        structure = inspect(data, "the image")
+        structure = _inspected(data, "the image")
         return structure.size if structure.format != "AVIF" else open_file(structure, "the image").size
     except InvalidImage:
         return None
 
 
-def kind_of(value: object) -> str:
-    """A value's type, with what helps to make an image of it."""
-    if type(value).__module__.partition(".")[0] == "torch":
-        return "a torch tensor; give tensor.numpy() as uint8, channels last"
-    if hasattr(value, "read"):
-        return f"{type(value).__name__}; give what its read() returns"
-    return "None" if value is None else type(value).__name__[:60]
-
-
-def shown(text: str) -> str:
-    """A text as messages repeat it: whole where it is short."""
-    return repr(text) if len(text) <= 120 else repr(text[:60]) + f"… ({len(text)} characters)"
-
-
-def invalid(message: str) -> InvalidImage:
-    """The error about an image; its message has an end."""
-    return InvalidImage(shortened(message), field="image")
-
-
-def shortened(message: str) -> str:
-    """A message of an error, cut where it is too long to be read."""
-    return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    """A picture of an array, which has to look like one."""
-    wanted = "an image array must be uint8 of shape [height, width], [height, width, 3] (RGB) or [height, width, 4] (RGBA)"
-    if array.dtype != np.uint8:
-        hint = "; scale it to 0..255 and convert it with .astype(numpy.uint8)" if array.dtype.kind in "fiu" else ""
-        raise invalid(f"{wanted}, got {shown_type(array)}{hint}")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        hint = "; move the channels to the end" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise invalid(f"{wanted}, got {list(array.shape)}{hint}")
-    if not array.size:
-        raise invalid(f"{wanted}, got an empty one: {list(array.shape)}")
-    return Image.fromarray(array)
-
-
-def shown_type(array: NDArray[Any]) -> str:
-    """An array's type of number; records have long ones."""
-    text = str(array.dtype)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _from_path(path: str | bytes, auto_orient: bool) -> Image.Image:
+def _from_path(path: str, auto_orient: bool) -> Image.Image:
     """The picture in a file."""
-    text = os.fsdecode(path)
-    if (complaint := _not_a_path(text)) is not None:
-        raise invalid(f"an image must be a path, {complaint}")
+    if (complaint := _not_a_path(path)) is not None:
+        raise invalid(complaint)
     try:
-        data = Path(text).read_bytes()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise invalid(f"there is no file {shown(text)}; the current folder is {shown(os.getcwd())}") from None
+        raise invalid(no_file(path)) from None
     except IsADirectoryError:
-        raise invalid(f"{shown(text)} is a folder; give the path of an image file") from None
+        raise invalid(is_folder(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise invalid(f"the file {shown(text)} can't be read: {reason}") from error
-    return _from_bytes(data, auto_orient, shown(text))
+        raise invalid(unreadable(path, error)) from error
+    return read_bytes(data, shown(path), auto_orient=auto_orient)
 
 
 def _not_a_path(text: str) -> str | None:
-    """What a text is instead of a path, and what to do; None where it may be a path."""
-    start = text[:64].lstrip()
-    if start[:5].lower() == "data:":
-        return "not a data URI: decode what stands behind its comma with base64.b64decode and give those bytes"
-    if start[:5].lower() == "file:":
-        return f"not a file URL: give {shown(text.strip()[5:].removeprefix('//'))}"
-    if (match := _SCHEME.match(start)) and len(match[1]) > 1:  # one letter is a drive
-        return f"not a URL: download {shown(text)} first and give the file or its bytes"
-    if _BASE64_START.match(start) and len(text) >= 64 and not os.path.exists(text[:4096]):
-        return f"not base64 ({len(text)} characters of it): decode it with base64.b64decode and give those bytes"
+    """The sentence about a text that is something else than a path; None where it may be a path."""
+    kind = kind_of_text(text)
+    if kind == "data_uri":
+        return "an image must be a path, not a data URI: decode what stands behind its comma with base64.b64decode and give those bytes"
+    if kind == "file_url":
+        return not_a_file_url(text)
+    if kind == "url":
+        return f"an image must be a path, not a URL: download {shown(text)} first and give the file or its bytes"
+    if kind == "base64":
+        return f"an image must be a path, not base64 ({len(text)} characters of it): decode it with base64.b64decode and give those bytes"
     return None
 
 
-def _from_bytes(data: bytes, auto_orient: bool, name: str) -> Image.Image:
-    """The picture in the content of an image file; ``name`` is what messages call it."""
-    return decode(inspect(data, name), name, auto_orient=auto_orient)
+def _inspected(data: bytes, name: str) -> Structure:
+    """The structure of an image file, without decoding it.
+
+    Raises:
+        InvalidImage: it is empty, in no format that is read here, or has a structure that no valid picture has.
+    """
+    if not data:
+        raise invalid(f"{name} hold no image: they are empty" if name.startswith("the ") else f"the file {name} is empty")
+    try:
+        structure = inspect(data)
+    except InvalidImage as error:
+        raise invalid(f"{name}: {error.message}") from None
+    if structure is None:
+        raise invalid(f"{name}: {describe(data)}")
+    if structure.size is not None:
+        _check_pixels(structure.size, name)
+    return structure
 
 
 def _orientation(structure: Structure, image: Image.Image) -> int:
@@ -266,7 +219,7 @@ def _orientation(structure: Structure, image: Image.Image) -> int:
 def exif_orientation(image: Image.Image) -> int:
     """The orientation that Pillow knows of an image, which is one of EXIF's eight or anything else; 1 where none can be read."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # a damaged EXIF block is no reason to refuse a valid picture
         return 1
 

@@ -18,9 +18,10 @@ from PIL import Image, PngImagePlugin
 
 from florence2.errors import InvalidImage, OutOfMemory
 from florence2.image_files import FORMATS, inspect
-from florence2.images import MAX_MESSAGE_CHARS, open_file, read_image, size_of
+from florence2.images import open_file, read_image, size_of
+from florence2.images.messages import MAX_MESSAGE_CHARS
 
-SCENE = Path(__file__).parents[1] / "examples" / "scene.png"
+SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
 SECONDS = 2.0  # far more than any of these takes, far less than it took
 
 
@@ -382,6 +383,6 @@ def test_large_pictures_are_flattened_in_parts_like_small_ones(mode: str, monkey
         else Image.fromarray(rng.integers(0, 256, (70, 50, channels), dtype=np.uint8), mode)
     )
     whole = np.asarray(read_image(image))
-    for size, module in itertools.product((1, 50, 333), ("florence2.modes._BAND_PIXELS",)):
+    for size, module in itertools.product((1, 50, 333), ("florence2.images.modes._BAND_PIXELS",)):
         monkeypatch.setattr(module, size)
         assert np.array_equal(np.asarray(read_image(image)), whole)
