@@ -148,16 +148,12 @@ def _unused(need: Need) -> str:
 
 def _region(words: str) -> Region:
     """Four numbers, or location tokens as they are."""
+    from florence2.tasks.prompt import read_pixels
+
     if words.lstrip().startswith("<loc_"):
         return words
     try:
-        x1, y1, x2, y2 = (_number(word) for word in re.split(r"[,;\s]+", words.strip()))
+        x1, y1, x2, y2 = read_pixels(words)
     except ValueError:
         raise InvalidRegion(f"--region takes four numbers x1,y1,x2,y2 in pixels, got {words!r}", field="region") from None
     return x1, y1, x2, y2
-
-
-def _number(word: str) -> float:
-    """A number as it was written: whole ones stay whole in what is told of them."""
-    value = float(word)
-    return int(value) if value.is_integer() else value

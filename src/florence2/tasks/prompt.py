@@ -260,6 +260,16 @@ def _task_region(task: Task, inline: str, text: str | None, region: Region | Non
     return wanted.strip()
 
 
+def read_pixels(text: str) -> list[float]:
+    """The numbers of a region that is written as text, such as "10,20,30,40"; brackets around them do not count.
+
+    Raises:
+        ValueError: Something in it is no number.
+    """
+    values = [float(word) for word in re.split(r"[,;\s]+", text.strip().strip("[]").strip())]
+    return [int(value) if value.is_integer() else value for value in values]  # whole numbers stay whole in messages
+
+
 def _pixels(region: Sequence[float]) -> tuple[float, ...]:
     try:
         # Arrays and tensors give numbers of their own kind otherwise.

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pydantic_core import from_json
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, ImmutableMultiDict, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -24,6 +23,7 @@ from florence2.server.http.json_body import SLICE_BYTES, parse_object
 from florence2.server.http.validation import missing, validate
 from florence2.server.roboflow.schemas import MAX_REGION_CHARS, InferRequest
 from florence2.server.settings import Settings
+from florence2.tasks.prompt import read_pixels
 
 MAX_FORM_FIELDS = 100
 MAX_FIELD_BYTES = 2**18  # eight times the longest prompt of 8192 characters
@@ -67,7 +67,7 @@ class _InMemory(MultiPartParser):
 
 @asynccontextmanager
 async def _form(request: Request, body: bytes, settings: Settings) -> AsyncIterator[FormData]:
-    """The parts of a form; too many files are told as too many images."""
+    """The parts of a form; too many files are reported as too many images."""
 
     async def slices() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), SLICE_BYTES):
@@ -79,7 +79,7 @@ async def _form(request: Request, body: bytes, settings: Settings) -> AsyncItera
         form = await _InMemory(request.headers, slices(), **limits).parse()
     except MultiPartException as error:
         raise _broken_form(error.message, settings.max_images) from None
-    except (FormParserError, LookupError):  # before starlette 1.6: what it says nothing of, and a charset that nobody knows
+    except (FormParserError, LookupError):  # before starlette 1.6: errors that it does not turn into its own, and unknown charsets
         raise _broken_form("Invalid multipart data.", settings.max_images) from None
     try:
         yield form
@@ -135,10 +135,10 @@ def _fields_of(values: ImmutableMultiDict[str, Any]) -> dict[str, Any]:
 
 
 def _region(text: str) -> Any:
-    """Numbers from "x1,y1,x2,y2" or JSON; anything else as it is, for the check to refuse."""
+    """Numbers from "x1,y1,x2,y2" or JSON; anything else as it is, to be refused when the fields are checked."""
     if len(text) > MAX_REGION_CHARS or text.lstrip().startswith("<"):
         return text
     try:
-        return from_json(f"[{text.strip().strip('[]')}]")
+        return read_pixels(text)
     except ValueError:
         return text
