@@ -261,9 +261,9 @@ def test_what_differs_says_where_it_was_set(monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_demo_is_unasked_where_no_source_names_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "florence2.toml"
     file.write_text('model = ["florence-2-demo"]\n', encoding="utf-8")
-    assert read_settings({}).is_demo_unasked
-    assert read_settings({"port": 1, "profile": "local"}).is_demo_unasked
+    assert read_settings({}).is_demo_by_default
+    assert read_settings({"port": 1, "profile": "local"}).is_demo_by_default
     for flags in ({"config": file}, {"model": ["florence-2-demo"]}, {"models": {"florence-2-demo": "/mine"}}, {"model": []}):
-        assert not read_settings(flags).is_demo_unasked
+        assert not read_settings(flags).is_demo_by_default
     monkeypatch.setenv("FLORENCE2_MODEL", "florence-2-demo")
-    assert not read_settings({}).is_demo_unasked
+    assert not read_settings({}).is_demo_by_default

@@ -1,6 +1,6 @@
-"""The server's own errors, and what every error looks like to a client.
+"""The server's own errors, and the form that errors have for clients by default.
 
-To the tree of ``florence2.errors`` this adds what only a server can say. ``as_json`` gives an error's body, ``TABLE`` every code
+To the tree of ``florence2.errors`` this adds the errors that only a server raises. ``as_json`` is an error's body, ``TABLE`` every code
 with its remedy; ``docs/errors.md`` and the page ``/docs/errors`` are made from it. Knows nothing of routes.
 """
 
@@ -218,10 +218,10 @@ INTERNAL_MESSAGE = "Internal error. The request id in the x-request-id header fi
 
 
 def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
-    """The body that tells a client of an error; whatever the error holds, it stays within some kB.
+    """The JSON body of an error, a few kB long at most.
 
     Args:
-        error: any error. What is not the client's to know must not be in its message (see ``for_client``).
+        error: any error whose message the client may read (see ``for_client``).
         help_root: the address of the page that explains the codes.
     """
     body: dict[str, Any] = {
@@ -238,12 +238,12 @@ def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """A text that fits, its beginning at least."""
+    """The text, or its beginning with an ellipsis if it is longer than ``max_chars``."""
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def for_client(error: Exception) -> Florence2Error:
-    """The error as a client may see it: the server's own faults keep their code and lose their words."""
+    """The error as a client may see it: an error of the server itself keeps its code, and its message is replaced."""
     if isinstance(error, Florence2Error):
         return error if error.status != 500 else type(error)(INTERNAL_MESSAGE)
     return Florence2Error(INTERNAL_MESSAGE)

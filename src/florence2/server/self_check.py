@@ -34,8 +34,8 @@ LONGEST_ANSWER = 60
 
 
 @dataclass
-class Asked:
-    """One task's answer, or what was wrong."""
+class TaskReport:
+    """One task's answer, or its error."""
 
     task: str
     seconds: float
@@ -44,29 +44,29 @@ class Asked:
 
 
 @dataclass
-class Checked:
-    """One model: how it is loaded, or why it is not, and what it answered."""
+class ModelReport:
+    """One model: how it was loaded, or why it was not, and its answers."""
 
     id: str
     device: str | None = None
     precision: str | None = None
     load_seconds: float | None = None
     error: str | None = None
-    tasks: list[Asked] = field(default_factory=list)
+    tasks: list[TaskReport] = field(default_factory=list)
 
     @property
     def num_failed(self) -> int:
-        """What of it did not work."""
-        return (self.error is not None) + sum(asked.error is not None for asked in self.tasks)
+        """The number of things that did not work."""
+        return (self.error is not None) + sum(task.error is not None for task in self.tasks)
 
 
 def run_check(settings: Settings, changed: Mapping[str, tuple[Any, str]], unread: Sequence[str] = (), *, as_json: bool = False) -> None:
-    """Print what was set and what came of it.
+    """Check a configuration and print a report.
 
     Args:
-        settings: what is checked.
+        settings: the configuration.
         changed: the settings that are not as by default, with where they were set.
-        unread: what looks like a setting and is none.
+        unread: lines about names that look like settings and are none.
         as_json: one object instead of lines.
 
     Raises:
@@ -77,9 +77,9 @@ def run_check(settings: Settings, changed: Mapping[str, tuple[Any, str]], unread
         raise InvalidOption(f"the image folder {str(settings.image_folder)!r} is not there", field="image_folder")
     if not as_json:
         _print_settings(changed, unread)
-        if settings.is_demo_unasked:
+        if settings.is_demo_by_default:
             print(f"\nno --model is given: {DEMO} is {DEMO_IS}; --model {REAL} is for those")
-    models = asyncio.run(_check_all(settings, tell=not as_json))
+    models = asyncio.run(_check_all(settings, is_shown=not as_json))
     num_failed = sum(model.num_failed for model in models)
     if as_json:
         values = {name: value for name, (value, _) in changed.items()}
@@ -94,14 +94,14 @@ def run_check(settings: Settings, changed: Mapping[str, tuple[Any, str]], unread
 
 def _print_settings(changed: Mapping[str, tuple[Any, str]], unread: Sequence[str]) -> None:
     print(f"florence2 {__version__}\n\nsettings{'' if changed else ': all by default'}")
-    for name, (value, place) in changed.items():
-        print(shown(f"  {name} = {json.dumps(value, ensure_ascii=False)}  ({place})"))
+    for name, (value, origin) in changed.items():
+        print(shown(f"  {name} = {json.dumps(value, ensure_ascii=False)}  ({origin})"))
     for line in unread:
         print(shown(f"  {line}"))
 
 
-async def _check_all(settings: Settings, *, tell: bool) -> list[Checked]:
-    """Load and ask the models one after the other, so that one that fails does not hide the others."""
+async def _check_all(settings: Settings, *, is_shown: bool) -> list[ModelReport]:
+    """Check the models one after the other, so that one that fails does not hide the others."""
     app = create_app(settings)
     server = app.state.server
     query = {} if server.keys.first is None else {"api_key": server.keys.first}
@@ -109,46 +109,46 @@ async def _check_all(settings: Settings, *, tell: bool) -> list[Checked]:
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:
             for model_id in server.models.at_start:
-                model = Checked(model_id)
+                model = ModelReport(model_id)
                 checked.append(model)
                 await _load(server.models, model)
-                if tell:
+                if is_shown:
                     _print_model(model)
                 if model.error is None:
-                    async for asked in _ask_all(client, model_id):
-                        model.tasks.append(asked)
-                        if tell:
-                            _print_answer(asked)
+                    async for report in _answers(client, model_id):
+                        model.tasks.append(report)
+                        if is_shown:
+                            _print_answer(report)
         return checked
     finally:
         await server.close()
 
 
-async def _load(models: Any, model: Checked) -> None:
+async def _load(models: Any, model: ModelReport) -> None:
     try:
         loaded, _ = await models.get(model.id)
-    except Florence2Error as error:  # what clients are told leaves out what is this machine's own
+    except Florence2Error as error:  # the message for clients leaves out what is private to this machine
         model.error = error.__cause__.message if isinstance(error.__cause__, Florence2Error) else error.message
         return
     model.load_seconds = round(loaded.load_s, 3)
     model.device, model.precision = str(getattr(loaded.engine, "device", "?")), str(getattr(loaded.engine, "precision", "?"))
 
 
-async def _ask_all(client: httpx2.AsyncClient, model_id: str) -> AsyncIterator[Asked]:
+async def _answers(client: httpx2.AsyncClient, model_id: str) -> AsyncIterator[TaskReport]:
     for tag, task in TASKS.items():
         body = {"model_id": model_id, "prompt": tag, "image": {"type": "base64", "value": _picture()}, "max_new_tokens": MAX_TOKENS}
         began = time.perf_counter()
         response = await client.post("/infer/lmm", json={**body, **EXAMPLES[task.needs]})
-        asked = Asked(tag, round(time.perf_counter() - began, 3))
+        report = TaskReport(tag, round(time.perf_counter() - began, 3))
         content = response.json()
         if response.status_code == 200:
-            asked.answer = content["response"].get(tag, content["response"])
+            report.answer = content["response"].get(tag, content["response"])
         else:
-            asked.error = f"{content.get('message', 'no message')} (HTTP {response.status_code})"
-        yield asked
+            report.error = f"{content.get('message', 'no message')} (HTTP {response.status_code})"
+        yield report
 
 
-def _print_model(model: Checked) -> None:
+def _print_model(model: ModelReport) -> None:
     how = f"FAILED: {model.error}"
     if model.error is None:
         how = f"on {model.device} in {model.precision}, loaded in {model.load_seconds:.1f} s"
@@ -156,10 +156,10 @@ def _print_model(model: Checked) -> None:
     print(shown(f"{model.id} {how}"), flush=True)
 
 
-def _print_answer(asked: Asked) -> None:
-    answer = json.dumps(asked.answer, ensure_ascii=False) if asked.error is None else f"FAILED: {asked.error}"
-    cut = answer if len(answer) <= LONGEST_ANSWER or asked.error else f"{answer[:LONGEST_ANSWER]}…"
-    print(shown(f"  {asked.task:<36} {asked.seconds:6.2f} s  {cut}"), flush=True)
+def _print_answer(report: TaskReport) -> None:
+    answer = json.dumps(report.answer, ensure_ascii=False) if report.error is None else f"FAILED: {report.error}"
+    cut = answer if len(answer) <= LONGEST_ANSWER or report.error else f"{answer[:LONGEST_ANSWER]}…"
+    print(shown(f"  {report.task:<36} {report.seconds:6.2f} s  {cut}"), flush=True)
 
 
 def _picture() -> str:

@@ -56,7 +56,7 @@ class Given:
     """The value of a setting and where it stands, as its writer knows it."""
 
     value: Any
-    place: str
+    origin: str
 
     def parsed(self, name: str) -> Any:
         """A text as the value of a setting: mappings are JSON, all else goes on as it is.
@@ -70,7 +70,7 @@ class Given:
             return json.loads(self.value)
         except ValueError as error:
             expected = 'expected a JSON object such as {"florence-2-base": "/data/base"}'
-            raise InvalidOption(f"models ({self.place}): {expected}, but it is no JSON: {error}", field=name) from None
+            raise InvalidOption(f"models ({self.origin}): {expected}, but it is no JSON: {error}", field=name) from None
 
 
 def found(environment: Mapping[str, str], flags: Mapping[str, Any], kind: type[BaseSettings]) -> dict[str, Given]:
@@ -94,7 +94,7 @@ def own_values(environment: Mapping[str, str], names: Mapping[str, Any]) -> dict
         value = environment[variable]
         if variable.upper().startswith(PREFIX) and name in names and value and not _SERVICE_ADDRESS.fullmatch(value):
             found[name] = Given(value, f"{variable} in the environment")
-    return {name: Given(one.parsed(name), one.place) for name, one in found.items()}
+    return {name: Given(one.parsed(name), one.origin) for name, one in found.items()}
 
 
 def foreign_values(environment: Mapping[str, str]) -> dict[str, Given]:

@@ -1,4 +1,4 @@
-"""Everything that can be set about the server, in one class.
+"""All settings of the server, in one class.
 
 A value comes from the first of: a flag, ``FLORENCE2_<NAME>`` in the environment, the name that Roboflow's server has for it (where
 ``roboflow_names`` says so), the TOML file of ``config``, the profile, the default below. The only place that reads the environment.
@@ -54,7 +54,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What each profile sets; all else keeps its default."""
 
-# How pydantic's messages are said here.
+# pydantic's wording, and this project's.
 _WORDS = {
     "Input should be": "must be",
     "less than or equal to": "at most",
@@ -189,13 +189,13 @@ class Settings(BaseSettings):
     )
 
     @property
-    def is_demo_unasked(self) -> bool:
-        """Whether the demo is loaded because nobody said what is to be."""
+    def is_demo_by_default(self) -> bool:
+        """Whether the demo is loaded because no setting names a model."""
         return "model" not in self.model_fields_set and self.model == [DEMO] and DEMO not in self.models
 
     @property
     def help_root(self) -> str:
-        """Where clients find the page of errors. Not made of the request's `Host`, which is anybody's to write."""
+        """The address of the page of errors. Not made of the request's ``Host``, which clients choose."""
         return (self.public_url or self.root_path).rstrip("/") + "/docs/errors"
 
     @field_validator(
@@ -324,7 +324,7 @@ def differing(settings: Settings, flags: Mapping[str, Any]) -> dict[str, tuple[A
             continue
         one = _where(name, flags)
         shown = f"{len(value)} of them" if name == "api_keys" else settings.model_dump(mode="json", include={name})[name]
-        found[name] = shown, one.place if one else f"profile {settings.profile}"
+        found[name] = shown, one.origin if one else f"profile {settings.profile}"
     return found
 
 
@@ -357,12 +357,12 @@ def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, A
     if not name:
         return message
     one = _where(name, flags)
-    place = f" ({one.place})" if one else ""
+    origin = f" ({one.origin})" if one else ""
     if name not in Settings.model_fields:
-        return f"unknown setting {name!r}{place}{_closest(name)}"
-    if one is not None and one.place == f"--{name.replace('_', '-')}":
-        return f"{one.place}{'' if message.startswith('must ') else ':'} {message}"
-    return f"{name}{place}{'' if message.startswith('must ') else ':'} {message}"  # never the value, which may be a key in the wrong place
+        return f"unknown setting {name!r}{origin}{_closest(name)}"
+    if one is not None and one.origin == f"--{name.replace('_', '-')}":
+        return f"{one.origin}{'' if message.startswith('must ') else ':'} {message}"
+    return f"{name}{origin}{'' if message.startswith('must ') else ':'} {message}"  # never the value, which may be a misplaced key
 
 
 def _in_plain_words(message: str) -> str:

@@ -34,7 +34,7 @@ class Api:
         may_hold_key: whether the body of a request may hold the key.
         model_ids: the ids by which it knows models, each with the alias that it means.
         exposed_headers: headers of its answers that pages of other origins may read.
-        observe: adds its own metrics of models to the registry, and gives what notes answers for them.
+        observe: adds its own metrics of models to the registry, and returns the observer that counts answers for them.
         example: a call for the page at ``/``, made of the server's address and a model.
         first_call: a shorter call for the terminal, made of the same and whether a key is needed.
     """

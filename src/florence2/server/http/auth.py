@@ -1,7 +1,7 @@
-"""Who may call: keys, where they stand in a request, and the gate in front of the routes.
+"""Authentication: the keys that are accepted, and the middleware in front of the routes that checks them.
 
-A key is taken from the query, else from ``Authorization: Bearer``, else from the body; the first place that has one decides. Keys
-are compared in constant time and never written anywhere. Knows nothing of what a request is about.
+A key is read from the query, else from ``Authorization: Bearer``, else from the body where the API has one; the first that holds a key
+decides. Keys are compared in constant time and never logged. Knows nothing of what a request is about.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_KEY_CHARS = 8
 
 
 class Keys:
-    """The keys that are accepted; none means that everybody is.
+    """The keys that are accepted; without any, every request is.
 
     Raises:
         InvalidOption: the file of keys can't be read or holds none, or a key is too short or could not be sent.
@@ -40,12 +40,12 @@ class Keys:
             values += _read_keys(settings.api_keys_file)
         # For ``serve --check``, which calls its own routes.
         self.first = values[0] if values else None
-        # Digests have one length, so that comparing them tells nothing about a key's own.
+        # Digests have one length, so that comparing them reveals nothing about the length of a key.
         self._digests = [_digest(value) for value in values]
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is asked for."""
+        """Whether requests need no key."""
         return not self._digests
 
     def name_of(self, key: object) -> str | None:
@@ -71,7 +71,7 @@ class Keys:
 
 
 class Gate:
-    """Middleware that turns away requests with no key or a wrong one, before anything of the body is read.
+    """Middleware that refuses requests with no key or a wrong one, before anything of the body is read.
 
     A request whose API says that its body may hold a key is let through without one; ``scope["state"]["key_name"]`` is then None until
     the body shows it, or the route has called ``check_body``.
@@ -140,7 +140,7 @@ def _read_keys(path: Path) -> list[str]:
 
 
 def _check_keys(keys: Sequence[str], setting: str) -> None:
-    """Refuse keys that could be guessed, or that no header can carry. They are told by their place: a message may end in a log."""
+    """Refuse keys that could be guessed, or that no header can carry. The message names a key by its number: it may be logged."""
     for number, key in enumerate(keys, 1):
         if len(key) < MIN_KEY_CHARS:
             raise InvalidOption(

@@ -1,7 +1,7 @@
-"""Bodies, taken in: how large they may be, how slowly they may come, and on whose account.
+"""Reading of bodies: how large they may be, how slowly they may come in, and for which key they are counted.
 
-A body with a key in front is on its key's account from there on; others count among the few that are read without one, for a short time.
-In: a request. Out: its body, still of any form. Knows nothing of what bodies mean.
+A body that begins with its key is counted for the key from there on; others count among the few that are read without one, for a short
+time. In: a request. Out: the bytes of its body. Knows nothing of what bodies mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from florence2.server.inference.admission import Permit
 from florence2.server.settings import Settings
 
 MIN_BYTES_PER_S = 16 * 2**10
-LOOKED_AT_BYTES = 64 * 2**10  # at most so much of a body is searched for a key while it comes in
+SEARCHED_BYTES = 64 * 2**10  # of a body, for its key, while it comes in
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ShownKey:
     """A key in a body that is still coming in.
 
     Attributes:
-        value: the key, or whatever stands in its place.
+        value: the key, or the value that the body has instead.
         is_certain: it is the request's key; otherwise it counts only if it is right.
     """
 
@@ -87,12 +87,12 @@ async def _in_time(request: Request, settings: Settings, received: int) -> Messa
     try:
         return await asyncio.wait_for(request.receive(), max(0.0, left))
     except TimeoutError:
-        told = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
-        raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{told}") from None
+        hint = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
+        raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{hint}") from None
 
 
 class _KeyWatch:
-    """Looks for the key in the beginning of a body, ever more of which is there."""
+    """Looks for the key in the beginning of a body while the body comes in."""
 
     def __init__(self, request: Request, keys: Keys, find_key: FindKey) -> None:
         self._scope = request.scope
@@ -106,12 +106,12 @@ class _KeyWatch:
         Raises:
             Unauthorized: the body certainly shows one that is not known.
         """
-        # Not at every byte that trickles in: only when there is twice as much.
+        # Not at every chunk, which may be a byte: only when the body is twice as long.
         state = self._scope["state"]
         if state["key_name"] is not None or len(body) < self._next_look:
             return None
-        self._next_look = 2 * len(body) if len(body) < LOOKED_AT_BYTES else 2**62
-        shown = self._find_key(self._scope, bytes(body[:LOOKED_AT_BYTES]))
+        self._next_look = 2 * len(body) if len(body) < SEARCHED_BYTES else 2**62
+        shown = self._find_key(self._scope, bytes(body[:SEARCHED_BYTES]))
         if shown is None:
             return None
         name = self._keys.check(shown.value) if shown.is_certain else self._keys.name_of(shown.value)

@@ -1,7 +1,7 @@
-"""One connection to a client: what uvicorn's HTTP/1.1 does, with an end to all that a client may leave half done.
+"""One connection to a client: uvicorn's HTTP/1.1 with limits on what a client may leave unfinished.
 
-A head that trickles in, a body whose answer is there already, an answer that nobody reads, and chunks of a byte each are all bounded. What
-is no HTTP gets an error of the same form as all others. Knows nothing of the application.
+There is a limit on a head that comes in slowly, on a body whose request is answered already, on a response that the client does not read,
+and on chunks of a few bytes. What is no HTTP gets an error in the server's default form. Knows nothing of the application.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, a
 from florence2.server.http.middleware import MAX_HEAD_BYTES
 from florence2.server.settings import Settings
 
-# As long as their answer is sent, most clients send on: it is taken in, up to so much.
+# Most clients go on sending a body while the response is being sent: it is read, up to so much.
 LINGER_S = 10.0
 LINGER_BYTES = 200 * 2**20
 # A client that reads slower than this reads nothing.
@@ -42,12 +42,12 @@ class BoundedProtocol(H11Protocol):
         self._lingering_bytes = self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a head."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget all timers."""
+        """Cancel all timers."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         for timer in (self._head_timer, self._linger_timer, self._read_timer):
@@ -55,7 +55,7 @@ class BoundedProtocol(H11Protocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come."""
+        """Parse what was received."""
         if self._linger_timer is not None:
             self._lingering_bytes += len(data)
             if self._lingering_bytes > LINGER_BYTES:
@@ -66,13 +66,13 @@ class BoundedProtocol(H11Protocol):
         self._watch_rest()
 
     def on_response_complete(self) -> None:
-        """Expect the answer to be read, and what is still coming to come to an end."""
+        """Start the timers for reading the response and for the rest of the request's body."""
         super().on_response_complete()
         self._watch_reading()
         self._watch_rest()
 
     def pause_writing(self) -> None:
-        """Expect the client to read."""
+        """Start the timer for reading the response."""
         super().pause_writing()
         self._watch_reading()
 
@@ -84,7 +84,7 @@ class BoundedProtocol(H11Protocol):
             self._refuse(BadFraming("this is no HTTP/1.1 request, or its body is not as long as its head says, or comes in tiny chunks"))
 
     def _watch_head(self) -> None:
-        """Whether a head is being waited for of which something has come, or which is the first."""
+        """Start or cancel the timer for a head: it runs for the first head, and for one that has come in part."""
         is_waiting = self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
         if is_waiting and self._head_timer is None:
             self._head_timer = self.loop.call_later(self._settings.header_timeout_s, self._end_waiting)
@@ -99,7 +99,7 @@ class BoundedProtocol(H11Protocol):
             self.transport.close()
 
     def _watch_rest(self) -> None:
-        """Whether a body is still coming although its request has been answered."""
+        """Start or cancel the timer for a body that is still coming although its request is answered."""
         is_coming = self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
         if is_coming and self._linger_timer is None:
             self._lingering_bytes = 0
@@ -109,7 +109,7 @@ class BoundedProtocol(H11Protocol):
             self._linger_timer = None
 
     def _watch_reading(self) -> None:
-        """Look in a while whether the client has read what is there for it."""
+        """Start the timer after which the client must have read some of the response."""
         self._unread_bytes = self.transport.get_write_buffer_size()
         if self._unread_bytes and self._read_timer is None:
             self._read_timer = self.loop.call_later(self._settings.answer_timeout_s, self._check_reading)
@@ -137,7 +137,7 @@ class BoundedProtocol(H11Protocol):
             ]
             for event in (h11.Response(status_code=error.status, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        if is_running:  # nobody will hear what the application says
+        if is_running:  # the application's own response can't be sent any more
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()

@@ -1,4 +1,4 @@
-"""How many connections there may be: as many as the process may have files open, and idle ones make way.
+"""A limit on connections: as many as the process may have files open; beyond it, idle ones are closed.
 
 Knows nothing of requests.
 """
@@ -15,7 +15,7 @@ LOOK_S = 1.0
 
 
 def raise_file_limit() -> int | None:
-    """Let the process have as many files open as it may; how many, or None where there is no such limit."""
+    """The number of files that the process may have open, raised as far as the system allows; None: there is no such limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -46,7 +46,7 @@ class ConnectionBound:
         self._looks_at = 0.0
 
     def enforce(self, connections: Collection[Any]) -> None:
-        """Look at the connections that there are; called often."""
+        """Close idle ones of these connections if there are too many; called often."""
         now = time.monotonic()
         excess = len(connections) - self._most
         if excess <= 0 and now < self._looks_at:
@@ -59,5 +59,5 @@ class ConnectionBound:
 
 
 def _is_idle(connection: Any) -> bool:
-    """Whether no request is under way on a connection of uvicorn's."""
+    """Whether a connection of uvicorn's has no request in flight."""
     return connection.cycle is None or connection.cycle.response_complete

@@ -1,7 +1,7 @@
-"""The way of log lines to standard error: a bounded queue and a thread, so that whoever does not read the log stops nobody.
+"""Writing of log lines to standard error through a bounded queue and a thread: a log that is not read blocks no request.
 
-Lines for which there is no room are dropped and counted; the count is written as soon as there is room again. Knows nothing of what
-lines say.
+Lines for which the queue has no room are dropped and counted; the count is logged as soon as there is room again. Knows nothing of what the
+lines hold.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class QueuedHandler(logging.Handler):
         """Queue a record's line, or count it as lost."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace")
-        except Exception:  # a record that can't be written is no reason to fail whoever made it
+        except Exception:  # a record that can't be formatted must not fail the code that logs it
             line = f"a line of the log could not be written: {record.msg!r}".encode("utf-8", "backslashreplace")
         try:
             self._lines.put_nowait(line[:MAX_LINE_BYTES] + b"\n")
@@ -50,7 +50,7 @@ class QueuedHandler(logging.Handler):
             self._count(1)
 
     def flush(self) -> None:
-        """Wait until all is written, not for ever."""
+        """Wait until all lines are written, at most ``FLUSH_S``."""
         deadline = time.monotonic() + FLUSH_S
         while self._lines.unfinished_tasks and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -64,16 +64,16 @@ class QueuedHandler(logging.Handler):
         try:
             self._write(line)
             if lost := self.num_dropped:
-                self._write(self._told(lost))
+                self._write(self._dropped_line(lost))
                 self._count(-lost)
-        except (OSError, ValueError):  # nobody is there to read it any more, or the stream is closed
+        except (OSError, ValueError):  # the reader is gone, or the stream is closed
             self._count(1)
 
     def _count(self, lines: int) -> None:
         with self._counting:
             self.num_dropped += lines
 
-    def _told(self, lost: int) -> bytes:
+    def _dropped_line(self, lost: int) -> bytes:
         message = f"{lost} lines of the log were dropped, because nobody read them"
         return self.format(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)).encode() + b"\n"
 

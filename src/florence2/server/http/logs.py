@@ -58,16 +58,16 @@ def set_up(level: str, as_json: bool) -> None:
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
-    # What other libraries warn of takes the same way: written by themselves it would wait for whoever reads the log.
+    # Warnings of other libraries go through the same queue: written directly they would wait for the log's reader.
     logging.getLogger().handlers = [handler]
     logging.captureWarnings(True)
     # It would print queries, and with them keys.
     logging.getLogger("uvicorn.access").disabled = True
-    # httpx2 tells of each URL that it fetches, and those may be signed.
+    # httpx2 logs each URL that it fetches, and a URL may hold a signature.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def flush() -> None:
-    """Wait until the log is written, not for ever."""
+    """Wait until the log is written, for a limited time."""
     for handler in logging.getLogger("florence2").handlers:
         handler.flush()

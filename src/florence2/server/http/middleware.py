@@ -41,7 +41,7 @@ from florence2.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # asked for every few seconds
+QUIET_PATHS = frozenset({"/healthz", "/readiness", "/metrics"})  # requested every few seconds
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLOSING = (BadFraming, BodyTimedOut, HeadersTooLarge)
 MAX_HEADERS = 100
@@ -89,7 +89,7 @@ class RequestMiddleware:
                 _check_head(scope)
                 await self._app(scope, exchange.receive, exchange.send)
             except asyncio.CancelledError:
-                # At the end of its patience a server that shuts down cancels what is left.
+                # A server that shuts down cancels the requests that are left when its time is up.
                 if exchange.status or not self._admission.is_draining:
                     raise
                 error = Draining("the server has shut down before the answer was there; send the request again")
@@ -98,7 +98,7 @@ class RequestMiddleware:
                 error = self._for_client(raised, scope["state"]["request_id"])
                 if not exchange.status:
                     await self._respond(exchange, error)
-                elif not isinstance(error, ClientLeft):  # too late to say anything else
+                elif not isinstance(error, ClientLeft):  # too late for another response
                     raise
             finally:
                 self._note(scope, exchange.status, error)
@@ -119,7 +119,7 @@ class RequestMiddleware:
         return JSONResponse(body, status_code=error.status, headers=_headers_of(error))
 
     def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
-        """The error as it is sent; the server's own faults are logged with all that is known."""
+        """The error as it is sent; an error of the server itself is logged with its traceback."""
         if isinstance(raised, ClientDisconnect):
             return ClientLeft("the client closed the connection")
         if not isinstance(raised, Florence2Error) or raised.status == 500:
@@ -127,11 +127,11 @@ class RequestMiddleware:
         return for_client(raised)
 
     def _note(self, scope: Scope, status: int, error: Florence2Error | None) -> None:
-        """Count and log what has happened."""
+        """Count and log the request."""
         state, method = scope["state"], scope["method"]
         seconds = time.perf_counter() - state["started"]
         handler = getattr(scope.get("route"), "path", "none")
-        counted = method if method in METHODS else "other"  # anybody can invent some
+        counted = method if method in METHODS else "other"  # clients can invent any number of them
         self._metrics.requests.labels(handler, counted, str(status)).inc()
         self._metrics.durations.labels(handler, counted).observe(seconds)
         fields = {
@@ -206,7 +206,7 @@ def _check_head(scope: Scope) -> None:
 
 
 async def _discard(receive: Receive) -> None:
-    """Take in what is left of a body, within bounds: most clients read no answer before they have sent everything."""
+    """Read what is left of a body, within limits: most clients read no response before they have sent all of it."""
 
     async def take() -> None:
         left = DISCARDED_BYTES

@@ -1,8 +1,8 @@
-"""Which pages of the web may call: `Origin` and `Host` are checked before anything else of a request.
+"""Which pages of the web may call: ``Origin`` and ``Host`` are checked before anything else of a request.
 
 A browser lets every page send requests to a server on its user's own machine, and a name that an attacker owns can be made to point there
 (DNS rebinding). So requests of foreign pages are refused unless a setting names them, and a server without keys that listens to its own
-machine answers only to names that nobody else can own. Programs send no `Origin` and are not asked. Knows nothing of routes.
+machine answers only to names that nobody else can own. Programs send no ``Origin`` and are not checked. Knows nothing of routes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ OWN_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")  # no
 
 
 class Origins:
-    """Middleware that turns away what foreign pages send.
+    """Middleware that refuses requests of foreign pages.
 
     Args:
         app: what answers the others.
         settings: the origins and hosts that are allowed.
-        has_keys: whether a key is asked for. A page that knows one was given it, so `Host` is not asked then.
+        has_keys: whether requests need a key. A page that knows one was given it, so ```Host``` is not checked then.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, has_keys: bool) -> None:
@@ -64,7 +64,7 @@ class Origins:
         return is_same and (self._has_keys or self._is_own(host))
 
     def _is_own(self, host: str) -> bool:
-        """Whether no stranger can own this name: an address, a name without a domain, or one that the settings have."""
+        """Whether nobody else can own this name: an address, a name without a domain, or one that the settings name."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -92,6 +92,6 @@ def _is_address(name: str) -> bool:
 
 
 def _origin_of(url: str) -> str:
-    """Scheme and host of a URL, as an ``Origin`` header has them."""
+    """Scheme and host of a URL, as an ```Origin``` header has them."""
     parts = urlsplit(url.lower())
     return f"{parts.scheme}://{parts.netloc}"

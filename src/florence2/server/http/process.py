@@ -1,7 +1,7 @@
 """The server as a process: listening, signals, and an orderly end.
 
 On SIGTERM or SIGINT the server first says that it is not ready, stays reachable for ``drain_delay_s``, then takes no more
-connections, waits for what is under way, and leaves with 0, in any case within ``drain_delay_s + drain_timeout_s``, whatever hangs.
+connections, waits for the requests in flight, and exits with 0, in any case within ``drain_delay_s + drain_timeout_s``, whatever hangs.
 A second signal ends it at once. Knows nothing of requests.
 """
 
@@ -55,7 +55,7 @@ class DrainingServer(uvicorn.Server):
         self._closes_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; at the second signal, end."""
+        """Begin to shut down; at the second signal, end at once."""
         if self._closes_at is not None:
             self.force_exit = self.should_exit = True
             self.deadline.within(AT_ONCE_S)
@@ -66,19 +66,19 @@ class DrainingServer(uvicorn.Server):
 
     @property
     def port(self) -> int | None:
-        """Where it listens, once it does."""
+        """The port that it listens on; None: it does not listen yet."""
         sockets = [one for server in getattr(self, "servers", ()) for one in server.sockets]
         return sockets[0].getsockname()[1] if sockets else None
 
     async def on_tick(self, counter: int) -> bool:
-        """Look whether the pause is over, and at the number of connections."""
+        """Shut down if the pause is over, and enforce the limit on connections."""
         if self._closes_at is not None and time.monotonic() >= self._closes_at:
             self.should_exit = True
         self._bound.enforce(self.server_state.connections)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what is under way and close; from then on no thread that hangs is waited for."""
+        """Answer the requests in flight and close; a thread that hangs is not waited for."""
         self.deadline.within(self._longest_s)
         leaving = asyncio.create_task(self._leave_unread())
         await super().shutdown(sockets)
@@ -86,7 +86,7 @@ class DrainingServer(uvicorn.Server):
         self.deadline.within(END_S)
 
     async def _leave_unread(self) -> None:
-        """Close connections of clients that do not read what is there for them."""
+        """Close connections of clients that do not read their response."""
         unread: dict[Any, int] = {}
         while True:
             await asyncio.sleep(UNREAD_S)
@@ -146,7 +146,7 @@ def _first_call(server: ServerState, port: int | None) -> str:
 
 
 def _settle_memory() -> None:
-    """Take all that the start has made out of the garbage collector's rounds, which would stop requests for as long as they take."""
+    """Exclude all objects that exist now from garbage collection, which stops all requests while it runs."""
     gc.collect()
     gc.freeze()
 

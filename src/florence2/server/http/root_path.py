@@ -1,6 +1,6 @@
 """A server below a path: ``/florence2/infer/lmm`` is answered as ``/infer/lmm``.
 
-Some proxies take the prefix off and some leave it on; both are understood. Knows nothing of what the paths mean.
+Some proxies remove the prefix and some keep it; both work. Knows nothing of what the paths mean.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPath:
-    """Middleware that takes the prefix off, where it is there.
+    """Middleware that removes the prefix where there is one.
 
     Args:
-        app: what answers.
+        app: the application.
         prefix: begins with a slash and does not end in one; "" for none.
     """
 

@@ -16,7 +16,7 @@ FLUSH_S = 0.5
 
 
 class Deadline:
-    """Ends the process at the earliest of the times that it is told.
+    """Ends the process at the earliest of the times that it is given.
 
     Attributes:
         exit_code: what the process ends with then.
@@ -25,7 +25,7 @@ class Deadline:
     def __init__(self) -> None:
         self.exit_code = 0
         self._at: float | None = None
-        # Told from signal handlers, which may interrupt any line; so there is no lock.
+        # Signal handlers call ``within``, and may interrupt any line; so there is no lock.
         self._devnull = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process is
 
     def within(self, seconds: float) -> None:
@@ -41,13 +41,13 @@ class Deadline:
     def _wait(self) -> None:
         while self._at is not None and (left := self._at - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
-        # Not this thread writes it: a log may hang as well.
-        threading.Thread(target=_tell, daemon=True).start()
+        # In a thread of its own: a log may hang as well.
+        threading.Thread(target=_log_threads, daemon=True).start()
         time.sleep(FLUSH_S)
         os._exit(self.exit_code)
 
 
-def _tell() -> None:
+def _log_threads() -> None:
     threads = [thread.name for thread in threading.enumerate() if not thread.name.startswith("florence2-deadline")]
     logger.warning("ended without waiting for what hangs; threads left: %s", ", ".join(threads)[:300])
     for handler in logging.getLogger("florence2").handlers:

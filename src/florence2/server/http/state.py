@@ -49,7 +49,7 @@ class ServerState:
     @property
     def notice(self) -> str | None:
         """A sentence about the model that is loaded because no setting names one; None: a setting does."""
-        if not self.settings.is_demo_unasked:
+        if not self.settings.is_demo_by_default:
             return None
         real = "" if self.settings.loadable == "named" else f"; {REAL} answers by its own name, and is downloaded at its first request"
         return f"no --model is given, so {DEMO} is loaded, {DEMO_IS}; only requests for {DEMO} reach it{real} (--model {REAL} at the start)"

@@ -1,8 +1,8 @@
-"""The process that decodes costly pictures: ``python -m florence2.server.inference.decoder_process BYTES SECONDS MAX_PIXELS``.
+"""The process that decodes costly images: ``python -m florence2.server.inference.decoder_process BYTES SECONDS MAX_PIXELS``.
 
-Reads one picture after another from its input and writes pixels or an error to its output, as ``decoding.py`` expects them. It may use
-so much memory, and so many seconds of processor time for each picture; the system ends it beyond them. Knows nothing of the server, and
-loads Pillow and NumPy alone.
+It reads one image after another from its input and writes pixels or an error to its output, as ``decoding.py`` expects them. It may use
+so much memory, and so many seconds of processor time for each image; beyond these limits the system ends it. Knows nothing of the server,
+and loads Pillow and NumPy alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     max_bytes, max_seconds, max_pixels = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     _limit_memory(max_bytes)
     _limit_threads()
-    # What a library prints must not get between the pixels.
+    # A library that prints must not write between the pixels.
     output = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     while (message := read_message(sys.stdin.buffer)) is not None:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
-    """The next message, or None where the stream has ended.
+    """The next message; None: the stream has ended.
 
     Raises:
         EOFError: it ends within one.
@@ -61,14 +61,14 @@ def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray] | None:
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:
-    """Write all of it: a pipe takes parts."""
+    """Write all of the data: one write to a pipe may take a part only."""
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
 
 
 def message_head(fields: dict[str, Any], data_length: int) -> bytes:
-    """What a message begins with; its data follow."""
+    """The beginning of a message; its data follow."""
     text = json.dumps(fields).encode()
     return LENGTHS.pack(len(text), data_length) + text
 
@@ -85,7 +85,7 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytearray:
 
 
 def _answer(fields: dict[str, Any], data: bytearray, max_pixels: int) -> Iterator[bytes]:
-    """The message about one picture, in parts."""
+    """The message about one image, in parts."""
     auto_orient = fields.pop("auto_orient")
     fields["size"] = None if fields["size"] is None else tuple(fields["size"])
     try:
@@ -105,7 +105,7 @@ def _answer(fields: dict[str, Any], data: bytearray, max_pixels: int) -> Iterato
 
 
 def _bands(picture: Image.Image) -> Iterator[bytes]:
-    """The pixels, some rows at a time."""
+    """The pixels of an image, some rows at a time."""
     num_rows = max(1, _BAND_PIXELS // picture.width)
     for top in range(0, picture.height, num_rows):
         yield picture.crop((0, top, picture.width, min(picture.height, top + num_rows))).tobytes()
@@ -117,7 +117,7 @@ def _limit_memory(max_bytes: int) -> None:
 
 
 def _limit_time(max_seconds: float) -> None:
-    """Let the system end this process after so much more processor time."""
+    """Let the system end this process after ``max_seconds`` more of processor time."""
     _limit("RLIMIT_CPU", math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S)
 
 

@@ -1,8 +1,8 @@
-"""Where pictures are decoded: the small and plain ones at once, all others in processes that can be ended.
+"""Decoding of costly images, in processes that can be ended.
 
-A decoder of Pillow can't be stopped, and some hold the interpreter while they run. So whatever is not known to be cheap by its
-structure goes to a process of Pillow and NumPy alone, which is used again and again, and ended when a picture takes too long or nobody
-waits for it any more. In: a ``Structure``. Out: an RGB picture. Knows nothing of requests.
+A decoder of Pillow can't be stopped, and some hold the interpreter's lock while they run. So an image whose structure does not show that it
+is cheap is decoded in a process that has loaded Pillow and NumPy alone. Such a process is reused, and ended when an image takes too long or
+its caller stops waiting. In: a ``Structure``. Out: an RGB image. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from florence2.server.errors import Draining, ImageTooLarge
 from florence2.server.inference.decoder_process import NAME, message_head, read_message, write_all
 from florence2.server.settings import Settings
 
-# Work that is done in a tenth of a second, by decoders that let other threads run.
+# Work that takes at most a tenth of a second, in decoders that release the interpreter's lock.
 CHEAP_WORK = {"JPEG": 2**24, "PNG": 2**21}
 CHEAP_BYTES = 2**23
-# What Python and its libraries take of the address space, and what a decoder may need for each pixel.
+# The address space that Python and its libraries need, and what a decoder may need for each pixel.
 BASE_BYTES = 768 * 2**20
 BYTES_PER_PIXEL = 24
-# A process that gets little of a busy processor has more time on the clock.
+# The clock on the wall allows more than the processor time: a process on a busy machine gets little of a processor.
 WALL_FACTOR, WALL_GRACE_S = 2.0, 5.0
 EXIT_S = 5.0
-# No setting and no key of the server's is any business of the process.
+# The process gets these variables alone: no setting and no key of the server.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "PYTHONHOME", "VIRTUAL_ENV", "TMPDIR", "TEMP")
 
 
@@ -43,7 +43,7 @@ def is_cheap(structure: Structure) -> bool:
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse too large a picture.
+    """Refuse too large an image.
 
     Raises:
         ImageTooLarge: more than ``max_pixels``.
@@ -59,7 +59,7 @@ class Decoders:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # A thread waits for each process. They are not those that read small pictures, which never wait for large ones.
+        # A thread waits for each process. Small images have threads of their own, so that they never wait for large ones.
         self._pool = ThreadPoolExecutor(settings.image_processes, thread_name_prefix="florence2-decode")
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
@@ -67,7 +67,7 @@ class Decoders:
         self._is_closed = False
 
     async def decode(self, structure: Structure, *, auto_orient: bool) -> Image.Image:
-        """The picture in RGB. Whoever stops waiting ends its decoding.
+        """The image in RGB; cancelling the call ends the decoding.
 
         Raises:
             InvalidImage: it is damaged.
@@ -97,7 +97,7 @@ class Decoders:
             process.forget()
 
     def _run(self, job: _Job, structure: Structure, auto_orient: bool) -> Image.Image:
-        """Decode one picture; runs in a thread of the pool."""
+        """Decode one image; runs in a thread of the pool."""
         seconds = self._settings.image_decode_s
         process = self._take()
         clock = threading.Timer(seconds * WALL_FACTOR + WALL_GRACE_S, process.end)
@@ -105,7 +105,7 @@ class Decoders:
         clock.start()
         try:
             job.begin(process)
-            return self._picture(process.ask(structure, auto_orient))
+            return self._picture(process.decode(structure, auto_orient))
         except (OSError, EOFError):
             raise self._cause_of_death(process, structure) from None
         finally:
@@ -114,7 +114,7 @@ class Decoders:
             self._give_back(process)
 
     def _picture(self, answer: tuple[dict[str, Any], bytearray]) -> Image.Image:
-        """What the process has answered, as a picture or an error."""
+        """The image that the process has returned; its errors are raised."""
         fields, pixels = answer
         error = fields.get("error")
         if error == "invalid":
@@ -127,7 +127,7 @@ class Decoders:
         return Image.frombuffer("RGB", size, pixels, "raw", "RGB", 0, 1)
 
     def _cause_of_death(self, process: _Process, structure: Structure) -> Florence2Error:
-        """Why the process has ended within a picture."""
+        """The error for a process that ended before it returned the image."""
         code = process.wait()
         if self._is_closed:
             return _draining()
@@ -141,7 +141,7 @@ class Decoders:
         return InvalidImage(f"The {structure.format} is damaged: its decoder ended with {code}.", field="image")
 
     def _take(self) -> _Process:
-        """A process that waits for work."""
+        """An idle process, started if there is none."""
         with self._lock:
             if self._is_closed:
                 raise _draining()
@@ -165,7 +165,7 @@ class Decoders:
 
 
 class _Job:
-    """One picture on its way; it may be given up before, while or after it is decoded."""
+    """One image to be decoded; it may be cancelled before, while or after it is decoded."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -173,19 +173,19 @@ class _Job:
         self._is_cancelled = False
 
     def begin(self, process: _Process) -> None:
-        """From now on, giving up ends the process."""
+        """Let a cancellation end the process from now on."""
         with self._lock:
             self._process = process
             if self._is_cancelled:
                 process.end()
 
     def end(self) -> None:
-        """The process is none of this picture's business any more."""
+        """Leave the process alone from now on."""
         with self._lock:
             self._process = None
 
     def cancel(self) -> None:
-        """Nobody waits any more."""
+        """End the process that decodes this image, now or as soon as one begins."""
         with self._lock:
             self._is_cancelled = True
             if self._process is not None:
@@ -196,8 +196,8 @@ class _Process:
     """One decoding process.
 
     Attributes:
-        was_ended: it was ended from here.
-        is_ready: it waits for a picture.
+        was_ended: the server has ended it.
+        is_ready: it waits for an image.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -215,7 +215,7 @@ class _Process:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             env=environment,
-            # Ctrl-C is for the server, which ends it. Windows knows no sessions, and other systems no such flag.
+            # Ctrl-C reaches the server alone, which ends the process. Windows has no sessions, and other systems have no such flag.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
@@ -225,8 +225,8 @@ class _Process:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def ask(self, structure: Structure, auto_orient: bool) -> tuple[dict[str, Any], bytearray]:
-        """Its answer to one picture.
+    def decode(self, structure: Structure, auto_orient: bool) -> tuple[dict[str, Any], bytearray]:
+        """The process's message about one image, and the pixels.
 
         Raises:
             OSError, EOFError: it has ended.
@@ -251,12 +251,12 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """Have the system end it; from any thread."""
+        """Kill it; from any thread."""
         self.was_ended = True
         self._process.kill()
 
     def forget(self) -> None:
-        """End it and close what is open; nobody else may be using it."""
+        """Kill it and close its pipes; no other thread may be using it."""
         self.end()
         self.wait()
         for stream in (self._process.stdin, self._process.stdout):

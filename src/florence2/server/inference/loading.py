@@ -1,6 +1,6 @@
-"""How the server loads engines: as its settings say, warmed up, and stopped when the server ends.
+"""Loading of engines for the server: by its settings, warmed up, and stopped when the server ends.
 
-Runs in threads of the event loop's pool. Knows nothing of requests or of which models are loaded.
+Runs in threads. Knows nothing of requests or of which models are loaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EngineLoader:
         self._lock = threading.Lock()
 
     def __call__(self, source: str, adapters: Sequence[str] = ()) -> Engine:
-        """The engine, which has answered once.
+        """The engine, warmed up by one answer if the settings say so.
 
         Raises:
             Draining, EngineClosed: the server ends.
@@ -61,7 +61,7 @@ class EngineLoader:
         return engine
 
     def stop(self) -> None:
-        """End what is being loaded and refuse what comes; does not wait."""
+        """End all loadings and refuse further ones; does not wait."""
         with self._lock:
             self._is_stopped = True
             for loading in self._under_way:

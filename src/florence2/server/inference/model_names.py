@@ -1,7 +1,7 @@
-"""Which name each model of the settings goes by.
+"""The names of the models that the settings list.
 
-In: what ``model`` and ``models`` list: aliases, hub ids, folders, and ``NAME=`` in front of any of them. Out: each name with the source
-that it means, no two models under one name. Knows nothing of loading.
+In: the settings ``model`` and ``models``: aliases, hub ids, folders, and ``NAME=`` in front of any of them. Out: each name with its source,
+no two models under one name. Knows nothing of loading.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def name_models(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapp
     Raises:
         InvalidOption: two models were given one name, or a folder has none.
     """
-    # A name that was given stays; folders that were given none make way.
+    # A name that the settings give stays; folders without one get another name if theirs is taken.
     named: dict[str, str] = {}
     for name, source in _given(sources, models, api_ids):
         if named.setdefault(name, source) != source:
@@ -74,7 +74,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _given(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name and source of each model that goes by a name of its own. A name of ``models`` means what that says."""
+    """Name and source of each model that has a name of its own; a name of ``models`` has the source given there."""
     found: list[tuple[str, str]] = []
     for one in sources:
         if _is_unnamed_folder(one, models):
@@ -94,7 +94,7 @@ def _settled(source: str) -> str:
 
 
 def _split(source: str, api_ids: Mapping[str, str]) -> tuple[str, str]:
-    """Name and source of what is no folder that goes by its own name."""
+    """Name and source of a model, unless it is a folder without a name."""
     name, equals, rest = source.partition("=")
     if equals and not _is_folder(source) and _NAME.fullmatch(name.strip()):
         if not rest.strip():

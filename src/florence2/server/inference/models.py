@@ -1,7 +1,7 @@
 """The loaded models, each once, under one id.
 
-``canonical`` turns every name that means the same model into one, and refuses what may not be loaded; ``get`` loads on first use,
-once for all who wait. Each loading runs in a thread of its own, everything else in the event loop. Knows nothing of requests or HTTP.
+``canonical`` maps all names of a model to one id, and refuses what may not be loaded; ``get`` loads a model at its first use, once for all
+waiting callers. Each loading runs in a thread of its own, everything else in the event loop. Knows nothing of requests or HTTP.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class AnsweringEngine(Protocol):
 
 
 Loader = Callable[..., AnsweringEngine]
-"""Makes an engine of a source; where adapters are to be merged, they come as ``adapters``."""
+"""Makes an engine of a source; adapters to be merged are passed as ``adapters``."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class LoadedModel:
         engine: what answers.
         load_s: how long loading took.
         listed_as: the name that the registry shows: the one under which a client last added it.
-        used_at: when it was last asked for, by the monotonic clock.
+        used_at: when a request last used it, by the monotonic clock.
     """
 
     id: str
@@ -117,12 +117,12 @@ class Models:
 
     @property
     def loaded(self) -> list[LoadedModel]:
-        """Those that are ready, in the order of loading."""
+        """The models that are ready, in the order of loading."""
         return list(self._loaded.values())
 
     @property
     def at_start(self) -> list[str]:
-        """The ids of those that the settings name, in their order."""
+        """The ids of the models that the settings name, in their order."""
         return list(self._pinned)
 
     @property
@@ -155,16 +155,21 @@ class Models:
         """The other names of a model."""
         return [name for name, target in self._api_ids.items() if target == model_id and name not in self._named]
 
-    def beams(self, model_id: str, asked: int | None) -> int:
-        """How many beams a request searches with: as many as asked for, else as its model does by default, if that is known yet."""
+    def num_beams(self, model_id: str, requested: int | None) -> int:
+        """The number of beams that a request searches with.
+
+        Args:
+            model_id: the canonical id of its model.
+            requested: the request's own number; None: the model's default, or 1 as long as the model is not loaded.
+        """
         from florence2.engine.options import MAX_BEAMS  # brings torch, which the server's start need not wait for
 
         model = self._loaded.get(model_id)
         default = 1 if model is None else getattr(model.engine, "num_beams", 1)
-        return default if asked is None else min(max(asked, 1), MAX_BEAMS)
+        return default if requested is None else min(max(requested, 1), MAX_BEAMS)
 
     async def get(self, name: str, wait_s: float | None = None) -> tuple[LoadedModel, bool]:
-        """The model that ``name`` means, loaded if needed, and whether this call had to wait for that.
+        """The model of this name, loaded if needed, and whether this call had to wait for the loading.
 
         Args:
             name: any of its names.
@@ -187,7 +192,7 @@ class Models:
             self._check_loads(model_id)
             task = self._loading[model_id] = asyncio.create_task(self._load(model_id))
             task.add_done_callback(lambda done: self._forget(model_id, done))
-        # Shielded: one caller's leaving must not end the loading that others wait for.
+        # Not awaited itself: a caller that is cancelled must not cancel the loading that others wait for.
         done, _ = await asyncio.wait({task}, timeout=wait_s)
         if not done:
             raise ModelLoading(f"the model {model_id} is being loaded; send the request again")
@@ -199,7 +204,7 @@ class Models:
         model.listed_as = name.strip("/")
 
     def remove(self, name: str) -> None:
-        """Drop a model once its requests are answered. What is not loaded, or not known, is no mistake."""
+        """Drop a model once its requests are answered; nothing happens if it is not loaded or not known."""
         try:
             model = self._loaded.pop(self.canonical(name), None)
         except ModelNotFound:
@@ -224,15 +229,15 @@ class Models:
         self._is_preloaded = True
 
     def adopt(self, engine: AnsweringEngine) -> None:
-        """Take an engine that is there already for the models that the settings name."""
+        """Use an engine that exists already for the models that the settings name."""
         self._loaded = {model_id: LoadedModel(model_id, engine, 0.0, listed_as=model_id) for model_id in self._pinned}
         self._is_preloaded = True
 
     async def close(self, *, cancel: bool) -> None:
-        """Close all engines and wait for it, but not for one that hangs.
+        """Close all engines, and wait for each but one that hangs.
 
         Args:
-            cancel: cancel what they still have to answer.
+            cancel: cancel the requests that they have not answered yet.
         """
         self._is_closed = True
         self._stop_loading()
@@ -253,11 +258,11 @@ class Models:
         try:
             engine = await in_thread("florence2-loader", partial(self._loader, source, **({"adapters": adapters} if adapters else {})))
         except Exception as error:
-            is_told = isinstance(error, Florence2Error)
-            logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_told else error)
-            if isinstance(error, DownloadError):  # its words may name folders of this machine
+            is_known = isinstance(error, Florence2Error)
+            logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_known else error)
+            if isinstance(error, DownloadError):  # its message may name folders of this machine
                 raise DownloadError(f"{model_id} can't be downloaded at present; the server's log says why") from error
-            if is_told and not isinstance(error, MissingExtra) and error.status != 500 and self._is_free(model_id):
+            if is_known and not isinstance(error, MissingExtra) and error.status != 500 and self._is_free(model_id):
                 raise
             raise ModelFailed(f"{model_id} can't be loaded: {error}") from error
         model = LoadedModel(model_id, engine, time.perf_counter() - started, listed_as=model_id)
@@ -267,10 +272,10 @@ class Models:
         return model
 
     def _check_loads(self, model_id: str) -> None:
-        """Bound what clients have loaded by hub ids: of those there is no end, and each may hang.
+        """Limit the loadings by hub id at a time: there are any number of ids, and each loading may hang.
 
         Raises:
-            ModelLoading: so many are under way already.
+            ModelLoading: as many are in progress already.
         """
         if model_id in self._named or model_id in ALIASES:
             return
@@ -279,11 +284,11 @@ class Models:
             raise ModelLoading(f"{len(others)} other models are being loaded, and no more are at once; send the request again")
 
     def _is_free(self, model_id: str) -> bool:
-        """Whether the client chose what to load, so that a wrong choice is the client's mistake."""
+        """Whether a client chose the model, so that a wrong choice is the client's mistake."""
         return model_id not in self._named
 
     def _make_room(self, newest: LoadedModel) -> None:
-        """Drop those that were used longest ago, as long as there are too many."""
+        """Drop the models that were used longest ago, as long as there are too many."""
         while len(self._loaded) > self._settings.max_loaded_models:
             others = [model for model in self.loaded if model is not newest and model.id not in self._pinned]
             if not others:
@@ -293,7 +298,7 @@ class Models:
             self.remove(oldest.id)
 
     def _close(self, model: LoadedModel, *, cancel: bool = False) -> None:
-        """Let an engine answer what it has, or cancel it, in a thread."""
+        """Close a model's engine in a thread, once it has answered its requests or cancelled them."""
         task = asyncio.create_task(in_thread("florence2-closer", partial(model.engine.close, cancel=cancel)))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -301,7 +306,7 @@ class Models:
     def _forget(self, model_id: str, task: asyncio.Task[LoadedModel]) -> None:
         self._loading.pop(model_id, None)
         if not task.cancelled():
-            task.exception()  # taken note of, even when nobody waits any more
+            task.exception()  # retrieved, even if no caller waits any more
 
     def _unknown(self, name: str) -> str:
         names = [*self.known, *(alias for alias, target in self._api_ids.items() if target in self.known)]

@@ -1,4 +1,4 @@
-"""What the inference service takes and gives: images, parsed prompts and options; results, or errors, of each image.
+"""The values that the inference service takes and returns: images, parsed prompts and options; the results or the error of each image.
 
 Knows no API: each API makes an ``InferenceRequest`` of its own messages, and its own messages of the ``Outcome``.
 """

@@ -77,7 +77,7 @@ class InferenceService:
         self._pool.shutdown(wait=False)
 
     async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource) -> ImageAnswer:
-        """The answer about one image, counted."""
+        """The answer about one image, reported to the observers."""
         task, began = prepared.request.task, time.perf_counter()
         try:
             fetched = await image.fetch()
@@ -154,10 +154,10 @@ def _submit(prepared: _Prepared, read: Callable[[], Image | Structure]) -> list[
         return picture
     request = prepared.request
     for prompt in request.prompts:
-        if prompt.where is not None and prompt.prompt.region is not None:  # one of several: the engine could not tell which
+        if prompt.where is not None and prompt.prompt.region is not None:  # the engine's error would not say which of several
             with naming(prompt.where):
                 prompt.prompt.region_bins(picture.size)
-    options = {**request.options, "keep_image": False}  # decoded pictures are large, and nobody draws here
+    options = {**request.options, "keep_image": False}  # decoded images are large, and the server draws nothing
     if request.fair_key:
         options["fair_key"] = request.fair_key
     return prepared.engine.submit_many(picture, prepared.prompts, **options)

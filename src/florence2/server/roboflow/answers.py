@@ -1,4 +1,4 @@
-"""From what the inference service and the models say to this API's messages and headers."""
+"""From the outcome of the inference service, and the loaded models, to this API's messages and headers."""
 
 from __future__ import annotations
 

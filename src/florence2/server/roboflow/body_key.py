@@ -1,4 +1,4 @@
-"""Where a key stands in a body: the field ``api_key`` of JSON or of a form.
+"""The key in a body: the field ``api_key`` of JSON or of a form.
 
 ``find_key`` finds it at the beginning of a body that has not come in yet. Knows nothing of which keys there are.
 """
@@ -17,7 +17,7 @@ from florence2.server.http.body import ShownKey
 BODY_PATHS = ("/infer/lmm", "/model/add", "/model/remove")
 KEYED_KINDS = ("application/json", "multipart/form-data")
 _STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
-# A member whose value is no list and no object; the character behind tells that a number or a word is whole.
+# A member whose value is no list and no object; the character behind it shows that a number or a word is complete.
 _MEMBER = re.compile(rb"\s*" + _STRING + rb"\s*:\s*(?:" + _STRING + rb"|[\w.+-]+(?=[\s,}]))\s*,?", re.DOTALL)
 _START = re.compile(rb"\s*\{")
 _FORM_KEY = re.compile(rb'\bname="?api_key"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
@@ -27,7 +27,7 @@ def may_hold_key(scope: Scope) -> bool:
     """Whether the body of a request may hold a key."""
     if scope["method"] != "POST" or not any(is_below(scope["path"], path) for path in BODY_PATHS):
         return False
-    # Management has never asked for a content type.
+    # The routes of management need no content type.
     return is_below(scope["path"], "/model") or content_kind(scope) in KEYED_KINDS
 
 

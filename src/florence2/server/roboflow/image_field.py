@@ -96,7 +96,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
             'read: encode the array as PNG or JPEG and send {"type": "base64", "value": ...}.'
         )
     else:
-        # A long one is no type but an image or a key in the wrong place, which no answer repeats.
+        # A long one is no type but an image or a key in the wrong field, which no answer repeats.
         shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
         raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
     return _checked(data)

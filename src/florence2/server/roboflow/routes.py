@@ -81,7 +81,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     state["model"] = model_id = _model_id(server.models, path_model, message.model_id)
     prompts = parse_prompts(message, settings.max_prompt_chars)
     question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings)
-    num_beams = server.models.beams(model_id, message.num_beams)
+    num_beams = server.models.num_beams(model_id, message.num_beams)
     permit.grow(len(question.images) * len(prompts) * num_beams)
     outcome = await unless_client_leaves(request, server.inference.answer(question), settings.request_timeout_s)
     return write_answers(message, outcome, state["started"], state["help_root"])

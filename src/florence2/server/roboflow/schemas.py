@@ -1,7 +1,7 @@
-"""What travels as JSON between client and server.
+"""The JSON of this API: requests as clients of Roboflow's ``/infer/lmm`` send them, and the answers.
 
-Requests as clients of Roboflow's ``/infer/lmm`` send them, with this project's optional additions, and the answers. Names,
-defaults and coercions are theirs; unknown fields are ignored. Knows nothing of images' bytes, models or routes.
+Names, defaults and coercions are those of Roboflow's server; this project adds optional fields, and unknown ones are ignored. Knows nothing
+of images' bytes, models or routes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 MAX_REGION_CHARS = 128
-MAX_REGION_NUMBERS = 16  # more than four, so that five are told what a region is
+MAX_REGION_NUMBERS = 16  # more than four, so that the error for five says what a region is
 
 Name = Annotated[str, Field(max_length=256)]
 ModelName = Annotated[str, Field(max_length=512)]
@@ -53,7 +53,7 @@ def _no_flag(value: object) -> object:
     return value
 
 
-# An integer of this project's own fields: those of known clients take true for 1, as there.
+# An integer of this project's own fields: in the fields of Roboflow's clients true counts as 1, as it does there.
 NoFlag = Annotated[int, BeforeValidator(_no_flag)]
 
 
@@ -65,7 +65,7 @@ def _prompt_form(value: object) -> str:
     return "as text" if isinstance(value, str) else "as object"
 
 
-# Told apart by their JSON type, so that what is wrong is told of the form that was meant. Tags are no field's name.
+# Discriminated by their JSON type, so that an error is about the form that was meant. Tags are no field's name.
 OneOrMany = Annotated[Annotated[ImageField, Tag("as one")] | Annotated[list[ImageField], Tag("as list")], Discriminator(_image_form)]
 PromptEntry = Annotated[Annotated[str, Tag("as text")] | Annotated[PromptField, Tag("as object")], Discriminator(_prompt_form)]
 
