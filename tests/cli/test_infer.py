@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from florence2.cli.infer import task_names
+from florence2.cli.infer.command import task_names
 from florence2.tasks import TASKS
 
 SOURCE = str(Path(__file__).parents[2] / "src")

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from florence2.cli.inputs import Input, find_inputs
-from florence2.cli.pictures import read
+from florence2.cli.inputs.find import Input, find_inputs
+from florence2.cli.inputs.pictures import read
 from florence2.errors import InvalidRequest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from florence2.cli.questions import Question, Region, hints, read_questions
+from florence2.cli.infer.questions import Question, Region, hints, read_questions
 from florence2.errors import InvalidPrompt, InvalidRegion, InvalidRequest, UnknownTask
 
 DETECTION, GROUNDING, READ = "<OPEN_VOCABULARY_DETECTION>", "<CAPTION_TO_PHRASE_GROUNDING>", "<REGION_TO_OCR>"

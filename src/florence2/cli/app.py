@@ -16,9 +16,10 @@ import typer
 
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
-from florence2.cli.infer import InOrder, infer
-from florence2.cli.models import models, pull
+from florence2.cli.infer.command import InOrder, infer
+from florence2.cli.models import models
 from florence2.cli.options import Quiet, Verbose, with_manner
+from florence2.cli.pull import pull
 from florence2.cli.serve import serve
 from florence2.cli.train import train
 from florence2.cli.usage import UsageError, as_ours

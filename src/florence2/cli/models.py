@@ -1,7 +1,6 @@
-"""``florence2 models`` and ``florence2 pull``: which checkpoints there are, and one of them onto this machine.
+"""``florence2 models``: the known checkpoints, and which of them are on this machine.
 
-In: a name. Out: a table for people, JSON for programs, or the folder of what was fetched. Nothing heavy is imported before a command
-runs.
+Out: a table for people, or JSON for programs. Nothing heavy is imported before the command runs.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from florence2.cli.options import model_names
 from florence2.cli.tables import aligned, print_coloured
-from florence2.console import is_interactive, json_line, manner, name_of, print_path, shown
+from florence2.console import is_interactive, json_line, manner, name_of, shown
 from florence2.errors import Florence2Error
 from florence2.weights.aliases import ALIASES, Alias
 
@@ -59,15 +57,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     else:
         print("\n".join(aligned([header, *rows])))
     print(f"\n{_MORE}", flush=True)
-
-
-def pull(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="An alias, alias@revision or hub id.", autocompletion=model_names)],
-) -> None:
-    """Download a checkpoint, to have it when it is needed."""
-    from florence2.weights import resolve
-
-    print_path(resolve(name))
 
 
 def _row(one: Listed) -> tuple[str, ...]:

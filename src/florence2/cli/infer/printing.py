@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from florence2.cli.answers import Answer, ImageAnswers
+from florence2.cli.infer.answers import Answer, ImageAnswers
 from florence2.console import json_line, name_of, shown
 from florence2.errors import Florence2Error
 from florence2.results import Result

@@ -25,10 +25,10 @@ from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
 
 if TYPE_CHECKING:
-    from florence2.cli.inputs import Input
-    from florence2.cli.pictures import Picture
-    from florence2.cli.questions import Question
-    from florence2.cli.report import Report
+    from florence2.cli.infer.questions import Question
+    from florence2.cli.infer.report import Report
+    from florence2.cli.inputs.find import Input
+    from florence2.cli.inputs.pictures import Picture
     from florence2.engine.engine import Engine
 
 _ORDER = "florence2.order"
@@ -98,11 +98,11 @@ def infer(
     precision: Precision = "auto",
 ) -> None:
     """Ask one or several questions about each of some images."""
-    from florence2.cli.answers import answer_all
-    from florence2.cli.drawings import Drawer
-    from florence2.cli.inputs import find_inputs
-    from florence2.cli.questions import hints, read_questions
-    from florence2.cli.report import Report
+    from florence2.cli.infer.answers import answer_all
+    from florence2.cli.infer.drawings import Drawer
+    from florence2.cli.infer.questions import hints, read_questions
+    from florence2.cli.infer.report import Report
+    from florence2.cli.inputs.find import find_inputs
 
     asked = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(asked, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
@@ -129,8 +129,8 @@ def _in_order(order: Sequence[str], tasks: Sequence[str], prompts: Sequence[str]
 
 def _from_first_picture(inputs: Sequence[Input], questions: Sequence[Question], report: Report) -> Iterator[Future[Picture]] | None:
     """The pictures, read ahead, from the first readable one on; those before it are reported. None if there is none."""
-    from florence2.cli.answers import without_picture
-    from florence2.cli.pictures import picture_of
+    from florence2.cli.infer.answers import without_picture
+    from florence2.cli.inputs.pictures import picture_of
 
     readings = read_ahead(inputs, picture_of)
     for reading in readings:

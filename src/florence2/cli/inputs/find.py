@@ -19,8 +19,8 @@ from typing import Literal
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from florence2.cli import urls
-from florence2.cli.lists import STDIN, is_list, read_list
+from florence2.cli.inputs import urls
+from florence2.cli.inputs.lists import STDIN, is_list, read_list
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import PICTURE_NAME, READ_FORMATS, describe, is_read

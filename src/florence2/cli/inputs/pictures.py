@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from florence2.cli import urls
-from florence2.cli.inputs import Input
+from florence2.cli.inputs import urls
+from florence2.cli.inputs.find import Input
 from florence2.console import shown
 from florence2.errors import InvalidImage, OutOfMemory
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from florence2.cli.answers import Answer, ImageAnswers
-from florence2.cli.drawings import Drawer, NotDrawn
-from florence2.cli.inputs import Input
-from florence2.cli.pictures import reason
-from florence2.cli.printing import print_json, print_lines
+from florence2.cli.infer.answers import Answer, ImageAnswers
+from florence2.cli.infer.drawings import Drawer, NotDrawn
+from florence2.cli.infer.printing import print_json, print_lines
+from florence2.cli.inputs.find import Input
+from florence2.cli.inputs.pictures import reason
 from florence2.cli.progress import Progress, show_progress
 from florence2.console import complain, exit_code, shown
 from florence2.errors import Florence2Error
