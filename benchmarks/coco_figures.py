@@ -26,8 +26,8 @@ import pycocotools.mask
 import florence2
 from benchmarks import report
 from florence2.data_sources import read_source
-from florence2.evaluation import evaluation
-from florence2.evaluation.metrics import measure
+from florence2.evaluation.answers import answer_all
+from florence2.evaluation.metrics import compute_metrics
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 LIBRARIES: dict[str, Any] = {
@@ -53,12 +53,14 @@ def counting_by(library: Any) -> Iterator[None]:
 def demo_figures(scenes: int) -> dict[str, Any]:
     """Where the figures of the demo's answers differ."""
     records = read_source(f"synthetic:{scenes}?seed={SEED}&tasks={PLACES}", for_training=False).sound()
-    with florence2.load("florence-2-demo", device="cpu", precision="fp32") as engine, mock.patch.object(evaluation, "measure", list):
-        answers: Any = evaluation.evaluate(engine, records, num_beams=1)
+    with florence2.load("florence-2-demo", device="cpu", precision="fp32") as engine:
+        answers = list(answer_all(engine, records, num_beams=1))
     by_library = {}
     for name, library in LIBRARIES.items():
         with counting_by(library):
-            by_library[name] = {f"{tag} {one}": value.value for tag, named in measure(answers).items() for one, value in named.items()}
+            by_library[name] = {
+                f"{tag} {one}": value.value for tag, named in compute_metrics(answers).items() for one, value in named.items()
+            }
     theirs, ours = by_library["faster-coco-eval"], by_library["pycocotools"]
     return {
         "figures": len(ours),

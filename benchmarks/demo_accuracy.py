@@ -12,9 +12,10 @@ from dataclasses import asdict
 
 import florence2
 from benchmarks import report
-from florence2.cli.evaluate import as_json, table
+from florence2.cli.evaluate import table
 from florence2.data_sources import read_source
-from florence2.evaluation.evaluation import evaluate
+from florence2.evaluation.answers import answer_all
+from florence2.evaluation.metrics import compute_metrics, metrics_as_dict
 from florence2.scenes.synthetic import FIRST_FREE_SEED, parse_synthetic
 
 SEED = FIRST_FREE_SEED + 2311
@@ -34,8 +35,8 @@ def main() -> None:
     figures = {}
     with florence2.load(arguments.model, device="cpu", precision="fp32") as engine:
         for search, num_beams in list(SEARCHES.items())[: 1 if arguments.small else None]:
-            found = evaluate(engine, records, num_beams=num_beams)
-            figures[search] = as_json(found)
+            found = compute_metrics(answer_all(engine, records, num_beams=num_beams))
+            figures[search] = metrics_as_dict(found)
             print(search, *table(found), sep="\n", flush=True)
     world = asdict(parse_synthetic(name, default_seed=SEED).options)
     settings = {"model": arguments.model, "data": name, "scenes": arguments.scenes, "precision": "fp32", "world": world}

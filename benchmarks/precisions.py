@@ -11,10 +11,10 @@ from collections import defaultdict
 
 import florence2
 from benchmarks import report
-from florence2.cli.evaluate import as_json, table
+from florence2.cli.evaluate import table
 from florence2.data_sources import read_source
-from florence2.evaluation.evaluation import answer_all
-from florence2.evaluation.metrics import measure
+from florence2.evaluation.answers import answer_all
+from florence2.evaluation.metrics import compute_metrics, metrics_as_dict
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 SEED = FIRST_FREE_SEED + 4099
@@ -32,8 +32,8 @@ def main() -> None:
     for precision in PRECISIONS:
         with florence2.load("florence-2-demo", device="cpu", precision=precision) as engine:
             answers = list(answer_all(engine, records, num_beams=1))
-        found = measure(answers)
-        measures[precision] = as_json(found)
+        found = compute_metrics(answers)
+        measures[precision] = metrics_as_dict(found)
         tokens[precision] = [answer.result.token_ids for answer in answers]
         print(precision, *table(found), sep="\n", flush=True)
     equal: dict[str, dict[str, dict[str, int]]] = {}

@@ -9,7 +9,7 @@ import pytest
 
 from florence2.datasets.pictures import FilePicture
 from florence2.datasets.record import make_record
-from florence2.evaluation.metrics import FREE, MEANINGS, Answered, box_overlaps, mask_overlap, match, measure
+from florence2.evaluation.metrics import FREE, MEANINGS, Answered, box_overlaps, compute_metrics, mask_overlap, match
 from florence2.tasks.answer import read_answer
 from florence2.tasks.prompt import build_prompt
 
@@ -29,7 +29,7 @@ def box(label, x1, y1, x2, y2):
 
 
 def figures(*answers):
-    (found,) = measure(answers).values()
+    (found,) = compute_metrics(answers).values()
     assert set(found) <= set(MEANINGS)
     return {name: one.value for name, one in found.items()}
 
@@ -75,7 +75,7 @@ def test_captions():
     assert right["bleu4"] == pytest.approx(1.0)
     assert right["cider"] == pytest.approx(10 * (3 / 4 + 1) / 2)  # the first has no four words in a row
     assert "cider" not in figures(answered("<CAPTION>", "a cat", "a cat"))
-    assert list(measure([answered("How many?", "two", "two")])) == [FREE]
+    assert list(compute_metrics([answered("How many?", "two", "two")])) == [FREE]
 
 
 def test_regions_are_right_or_wrong():

@@ -13,9 +13,21 @@ import florence2
 from florence2 import Engine, Florence2Error, Result
 from florence2.engine.events import TokensDecided
 from florence2.engine.tokenized_prompt import TokenizedPrompt
+from florence2.evaluation import Answered, Evaluation, Metric, evaluate
 from florence2.results import FoundObject
 from florence2.tasks import TASKS, Task, expand_prompt, parse_prompt
 from florence2.weights import ALIASES, Alias, resolve
+
+
+def evaluating(engine: Engine) -> None:
+    found = evaluate("set.jsonl", model=engine, tags=["<OD>"], limit=5, on_message=print)
+    assert_type(found, Evaluation)
+    assert_type(found.metrics, dict[str, dict[str, Metric]])
+    assert_type(found.metrics["<OD>"]["ap"].value, float)
+    assert_type(found.answers, tuple[Answered, ...])
+    assert_type(found.answers[0].result, Result)
+    assert_type(found.path, Path | None)
+    assert_type(florence2.evaluation.evaluate(Path("set"), model="florence-2-base", skip_bad=True), Evaluation)
 
 
 def asking(picture: Image.Image) -> None:

@@ -1,29 +1,26 @@
-"""``florence2 evaluate``: options into figures, and figures into lines for people and JSON for programs.
+"""``florence2 evaluate``: options into a call, and metrics into lines for people and JSON for programs.
 
 Nothing heavy is imported before the command runs, so that the command line can know it at no cost.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, read, sound
+from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
-from florence2.cli.progress import show_progress
+from florence2.cli.progress import Progress, show_progress
 from florence2.cli.tables import aligned
 from florence2.console import json_line, notify
-from florence2.errors import InvalidOption
 from florence2.extras import requires
-from florence2.outputs import check_folder, write_new
 
 if TYPE_CHECKING:
-    from florence2.evaluation.metrics import Figures
+    from florence2.evaluation.metrics import Metrics
 
 _FIGURES = "evaluation.json"
 
@@ -48,58 +45,50 @@ def evaluate(
 ) -> None:
     """Measure a model on a data set, by the figures of each task."""
     with requires("evaluate", "florence2 evaluate"):
-        from florence2.engine.engine import load
-        from florence2.engine.options import GenerationOptions
-        from florence2.evaluation.evaluation import check
-        from florence2.evaluation.evaluation import evaluate as measure
+        from florence2.evaluation.evaluation import evaluate as run
         from florence2.evaluation.metrics import check_installed
 
         check_installed()
-    search: dict[str, Any] = {"num_beams": beams, "max_new_tokens": max_new_tokens}
-    GenerationOptions(**{name: value for name, value in search.items() if value is not None})
-    check_named([], [data], images)
-    if output is not None:
-        _check_output(output)
-    reading = {"images": images, "prompt": prompt, "own_tags": allow_unknown_tag, "limit": limit, "for_training": False}
-    records = sound(read(data, **reading), skip_bad)
-    model = chosen_model(model)
-    with load(model, device=device, precision=precision, adapters=adapter or ()) as engine:
-        records = sound(check(engine, records, data), skip_bad)
-        with show_progress("answers", len(records)) as progress:
-            figures = measure(engine, records, progress=progress.update, **search)
-        settings = {
-            "model": model,
-            "adapters": adapter or [],
-            "data": data,
-            "precision": engine.precision,
-            "beams": beams or engine.checkpoint.generation.num_beams,
-        }
-    content = {"settings": settings, "figures": as_json(figures)}
-    print(json_line(content) if json_ else "\n".join(table(figures)), flush=True)
-    if output is not None:
-        path = write_new(output, *os.path.splitext(_FIGURES), json.dumps(content, indent=1) + "\n")
-        notify(f"the figures are in {path}")
+    with _counts() as on_progress:
+        evaluation = run(
+            data,
+            model=chosen_model(model),
+            adapters=adapter or (),
+            images=images,
+            prompt=prompt,
+            allow_unknown_tag=allow_unknown_tag,
+            skip_bad=skip_bad,
+            limit=limit,
+            num_beams=beams,
+            max_new_tokens=max_new_tokens,
+            device=device,
+            precision=precision,
+            output=output,
+            on_progress=on_progress,
+            on_message=notify,
+        )
+    print(json_line(evaluation.to_dict()) if json_ else "\n".join(table(evaluation.metrics)), flush=True)
+    if evaluation.path is not None:
+        notify(f"the figures are in {evaluation.path}")
 
 
-def _check_output(folder: Path) -> None:
-    """Refuse a folder that can't be made or written.
+@contextmanager
+def _counts() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A function that shows the progress of each count; a bar ends with its count, before the next one begins."""
+    with ExitStack() as shown:
+        counts: dict[str, Progress] = {}
 
-    Raises:
-        InvalidOption: what is in the way, or what is meant for a file.
-    """
-    if folder.suffix == ".json" and not folder.exists():
-        raise InvalidOption(f"--output takes the folder in which {_FIGURES} is made, got the file {folder}", field="output")
-    check_folder(folder, "output")
+        def show(what: str, num_done: int, total: int | None) -> None:
+            if what not in counts:
+                counts[what] = shown.enter_context(show_progress(what, total))
+            counts[what].update(num_done, total)
+            if num_done == total:
+                shown.close()
+
+        yield show
 
 
-def table(figures: Figures) -> Iterator[str]:
-    """Figures for people: a line each."""
-    rows = [(tag, name, f"{one.value:.3f}", str(one.count)) for tag, named in figures.items() for name, one in named.items()]
+def table(metrics: Metrics) -> Iterator[str]:
+    """Metrics for people: a line each."""
+    rows = [(tag, name, f"{one.value:.3f}", str(one.count)) for tag, named in metrics.items() for name, one in named.items()]
     return aligned([("TASK", "FIGURE", "VALUE", "MEASURED ON"), *rows])
-
-
-def as_json(figures: Figures) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures for programs."""
-    return {
-        tag: {name: {"value": round(one.value, 4), "count": one.count} for name, one in named.items()} for tag, named in figures.items()
-    }

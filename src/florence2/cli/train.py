@@ -155,7 +155,7 @@ def _answered(found: DataSet, skip_bad: bool, model: str, adapters: Sequence[Pat
     if all(record.answers for record in found.records):
         return found.records
     from florence2.engine.engine import load
-    from florence2.evaluation.evaluation import answered_by_itself, check
+    from florence2.evaluation.answers import answered_by_itself, check
 
     with load(model, device=device, adapters=adapters) as engine:
         records = sound(check(engine, found.records, found.name), skip_bad)

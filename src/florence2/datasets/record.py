@@ -115,11 +115,12 @@ class DataSet:
     problems: list[Problem] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
 
-    def sound(self, *, skip_bad: bool = False) -> list[Record]:
-        """The records.
+    def sound(self, *, skip_bad: bool = False, report: Callable[[str], None] = lambda line: None) -> list[Record]:
+        """The valid records.
 
         Args:
-            skip_bad: go on without what is not sound.
+            skip_bad: go on without the invalid ones.
+            report: called with each line on what is skipped, and on what was taken although it is not as it should be.
 
         Raises:
             DatasetError: there are problems and they may not be skipped, or nothing is left. The message lists them line by line.
@@ -133,11 +134,23 @@ class DataSet:
         if not self.records:
             what = f": all {len(self.problems)} are invalid, the first is {self.problems[0]}" if self.problems else ""
             raise DatasetError(f"{self.name} holds no records{what}")
+        for problem in self.problems:
+            report(str(problem))
+        if self.problems:
+            report(f"{self.name}: skipped {len(self.problems)}, {len(self.records)} valid")
+        for what, count in self.notices.items():
+            report(f"{self.name}: {count} {what}")
         return self.records
 
 
 def sift(records: Iterable[Record], fault: Callable[[Record], str | None], name: str) -> DataSet:
-    """The records and, apart from them, what is wrong with others; `fault` tells that, `name` is what they are called in messages."""
+    """Valid records, and a problem for each of the others.
+
+    Args:
+        records: to choose from.
+        fault: what is wrong with a record; None where it is valid.
+        name: what the records are called in messages.
+    """
     data = DataSet(name)
     for record in records:
         message = fault(record)

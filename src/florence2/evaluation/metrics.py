@@ -46,7 +46,7 @@ MEANINGS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """One figure and the number of things that it was measured on."""
 
     value: float
@@ -61,11 +61,11 @@ class Answered:
     result: Result
 
 
-Figures = dict[str, dict[str, Measure]]
+Metrics = dict[str, dict[str, Metric]]
 
 
-def measure(answers: Iterable[Answered]) -> Figures:
-    """Figures by task and name; free prompts stand under `FREE`.
+def compute_metrics(answers: Iterable[Answered]) -> Metrics:
+    """Metrics by task and name; those of free prompts stand under ``FREE``.
 
     Needs the libraries of the extra ``evaluate``, see `check_installed`.
     """
@@ -73,6 +73,14 @@ def measure(answers: Iterable[Answered]) -> Figures:
     for answer in answers:
         by_task[answer.record.tag or FREE].append(answer)
     return {tag: _MEASURES.get(tag, captions)(by_task[tag]) for tag in [*_MEASURES, FREE] if tag in by_task}
+
+
+def metrics_as_dict(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
+    """Metrics as JSON has them, values rounded to four decimals."""
+    return {
+        tag: {name: {"value": round(metric.value, 4), "count": metric.count} for name, metric in named.items()}
+        for tag, named in metrics.items()
+    }
 
 
 def check_installed() -> None:
@@ -85,7 +93,7 @@ def check_installed() -> None:
         importlib.import_module(library)
 
 
-def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
+def captions(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`exact`, `phrases`, `bleu4` and `cider`; CIDEr weighs words by how rare they are, so it needs two pictures at least."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
@@ -97,28 +105,28 @@ def captions(answers: Sequence[Answered]) -> dict[str, Measure]:
         "phrases": _share([any(_phrases(_text(one)) == _phrases(text) for text in _wanted_texts(one)) for one in answers]),
     }
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
-    figures["bleu4"] = Measure(float(bleu[3]), len(answers))
+    figures["bleu4"] = Metric(float(bleu[3]), len(answers))
     if len(answers) > 1 and any(any(texts) for texts in wanted.values()):
-        figures["cider"] = Measure(float(Cider().compute_score(wanted, given)[0]), len(answers))
+        figures["cider"] = Metric(float(Cider().compute_score(wanted, given)[0]), len(answers))
     return figures
 
 
-def exact(answers: Sequence[Answered]) -> dict[str, Measure]:
+def exact(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`exact`."""
     return {"exact": _share([_text(answer) in _wanted_texts(answer) for answer in answers])}
 
 
-def category(answers: Sequence[Answered]) -> dict[str, Measure]:
+def category(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`exact`, and `region_iou` where the right answers hold the region again."""
     return {**exact(answers), **_region_overlap(answers)}
 
 
-def description(answers: Sequence[Answered]) -> dict[str, Measure]:
+def description(answers: Sequence[Answered]) -> dict[str, Metric]:
     """The figures of captions, and `region_iou` where the right answers hold the region again."""
     return {**captions(answers), **_region_overlap(answers)}
 
 
-def _region_overlap(answers: Sequence[Answered]) -> dict[str, Measure]:
+def _region_overlap(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`region_iou`; an answer without a region of four numbers has none in common with the right one."""
     overlaps = []
     for answer in answers:
@@ -129,7 +137,7 @@ def _region_overlap(answers: Sequence[Answered]) -> dict[str, Measure]:
     return {"region_iou": _mean(overlaps)} if overlaps else {}
 
 
-def reading(answers: Sequence[Answered]) -> dict[str, Measure]:
+def reading(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`word_accuracy`, `word_f1`, `character_error` and `exact`, whatever white space stands between words."""
     from rapidfuzz.distance import Levenshtein
 
@@ -140,34 +148,34 @@ def reading(answers: Sequence[Answered]) -> dict[str, Measure]:
         num_wanted, num_read = num_wanted + len(wanted), num_read + len(read)
         edits += Levenshtein.distance(" ".join(wanted), " ".join(read))
         num_characters += len(" ".join(wanted))
-    figures = {"word_f1": Measure(_f1(hits, num_wanted, num_read), num_wanted)}
+    figures = {"word_f1": Metric(_f1(hits, num_wanted, num_read), num_wanted)}
     if num_characters:
-        figures["word_accuracy"] = Measure(hits / num_wanted, num_wanted)
-        figures["character_error"] = Measure(edits / num_characters, num_characters)
+        figures["word_accuracy"] = Metric(hits / num_wanted, num_wanted)
+        figures["character_error"] = Metric(edits / num_characters, num_characters)
     return {**figures, **exact(answers)}
 
 
-def detection(answers: Sequence[Answered]) -> dict[str, Measure]:
+def detection(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`ap`, `ap50`, `recall` and `precision`."""
     return {**average_precision(answers), **_found(answers, lambda places: places.boxes)}
 
 
-def proposals(answers: Sequence[Answered]) -> dict[str, Measure]:
+def proposals(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`recall` and `precision`, whatever the labels."""
     return _found(answers, lambda places: places.boxes)
 
 
-def printed(answers: Sequence[Answered]) -> dict[str, Measure]:
+def printed(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`f1`, `recall` and `precision` of texts with their quads, by the boxes around these."""
     found = _found(answers, lambda places: [_around(quad) for quad in places.quads], name=str.strip)
     recall, precision = (found[name].value if name in found else 0.0 for name in ("recall", "precision"))
     total = sum(len(answer.record.truth.quads) for answer in answers)
     if not found:  # nothing was there, and nothing was found
-        return {"f1": Measure(1.0, total)}
-    return {"f1": Measure(2 * recall * precision / (recall + precision) if recall + precision else 0.0, total), **found}
+        return {"f1": Metric(1.0, total)}
+    return {"f1": Metric(2 * recall * precision / (recall + precision) if recall + precision else 0.0, total), **found}
 
 
-def grounding(answers: Sequence[Answered]) -> dict[str, Measure]:
+def grounding(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`accuracy` and `mean_iou` of boxes that phrases or classes were to get.
 
     A place too much counts like one that is missing; to find nothing where nothing is counts as one that is right. Where only one
@@ -183,16 +191,16 @@ def grounding(answers: Sequence[Answered]) -> dict[str, Measure]:
         hits += sum(overlap >= MIN_OVERLAP for overlap in matched) if wanted else not found
         total += max(len(wanted), len(found), 1)
         overlaps += matched
-    return {"accuracy": Measure(hits / total, total), **({"mean_iou": _mean(overlaps)} if overlaps else {})}
+    return {"accuracy": Metric(hits / total, total), **({"mean_iou": _mean(overlaps)} if overlaps else {})}
 
 
-def segmentation(answers: Sequence[Answered]) -> dict[str, Measure]:
+def segmentation(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`mean_iou` and `accuracy` of all outlines of an answer together."""
     overlaps = [mask_overlap(_outlines(one.record.truth), _outlines(places(one.result)), one.record.size) for one in answers]
     return {"mean_iou": _mean(overlaps), "accuracy": _share([overlap >= MIN_OVERLAP for overlap in overlaps])}
 
 
-_MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Measure]]] = {
+_MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Metric]]] = {
     "<OD>": detection,
     "<DENSE_REGION_CAPTION>": detection,
     "<REGION_PROPOSAL>": proposals,
@@ -211,7 +219,7 @@ _MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Measure]]] = {
 }
 
 
-def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
+def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
     """`ap` and `ap50` by COCO's evaluation: the mean over the records' classes, objects ranked by their scores, at most 100 a picture.
 
     What is found under a name that no record knows counts nowhere, as in COCO.
@@ -248,19 +256,19 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Measure]:
         "categories": [{"id": n, "name": name} for name, n in numbers.items()],
     }
     if not found:
-        return {"ap": Measure(0.0, total), "ap50": Measure(0.0, total)}
+        return {"ap": Metric(0.0, total), "ap50": Metric(0.0, total)}
     with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress to nobody in particular
         truth.createIndex()
         evaluator = COCOeval(truth, truth.loadRes(found), "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    return {"ap": Measure(float(evaluator.stats[0]), total), "ap50": Measure(float(evaluator.stats[1]), total)}
+    return {"ap": Metric(float(evaluator.stats[0]), total), "ap50": Metric(float(evaluator.stats[1]), total)}
 
 
 def _found(
     answers: Sequence[Answered], boxes: Callable[[Places], Sequence[Sequence[float]]], name: Callable[[str], str] | None = None
-) -> dict[str, Measure]:
+) -> dict[str, Metric]:
     """`recall` and `precision`; one of them is missing where there is nothing to measure it on. ``name`` is what of a label is compared."""
     hits = num_wanted = num_found = 0
     for answer in answers:
@@ -274,9 +282,9 @@ def _found(
         num_found += len(outside) + num_hits - _num_hits(wanted, outside)
     figures = {}
     if num_wanted:
-        figures["recall"] = Measure(hits / num_wanted, num_wanted)
+        figures["recall"] = Metric(hits / num_wanted, num_wanted)
     if num_found:
-        figures["precision"] = Measure(hits / num_found, num_found)
+        figures["precision"] = Metric(hits / num_found, num_found)
     return figures
 
 
@@ -357,9 +365,9 @@ def _f1(hits: int, num_wanted: int, num_found: int) -> float:
     return 2 * hits / (num_wanted + num_found) if num_wanted + num_found else 1.0
 
 
-def _mean(values: Sequence[float]) -> Measure:
-    return Measure(float(np.mean(values)) if values else 0.0, len(values))
+def _mean(values: Sequence[float]) -> Metric:
+    return Metric(float(np.mean(values)) if values else 0.0, len(values))
 
 
-def _share(values: Sequence[bool]) -> Measure:
+def _share(values: Sequence[bool]) -> Metric:
     return _mean([float(value) for value in values])
