@@ -76,7 +76,7 @@ class Result:
     objects found: the boxes, the quads, or the polygons.
 
     Attributes:
-        task: The one key of :meth:`to_dict`: the task's tag, or what stands for a free prompt.
+        task: The one key of ``to_dict``: the task's tag, or what stands for a free prompt.
         kind: What was asked for; ``boxes_or_polygons`` holds either boxes or polygons.
         image_size: Width and height of the original image in pixels.
         text: The answer's text; for located objects the generated text without its framing tokens.

@@ -1,6 +1,6 @@
 """Boxes of data sets: what labelling tools write, checked and kept within its picture.
 
-In: numbers of a file, in pixels of the upright picture. Out: a `Box`, or what is wrong with it; and boxes as the model writes
+In: numbers of a file, in pixels of the upright picture. Out: a ``Box``, or what is wrong with it; and boxes as the model writes
 them. A box that reaches a little out of its picture, as tools leave it, is cut at the edge and counted. Knows no files.
 """
 
@@ -38,7 +38,7 @@ def check_box(values: Any, size: tuple[int, int], notices: Counter[str]) -> Box:
     Args:
         values: what the file holds.
         size: width and height of the picture.
-        notices: gets one more `CLIPPED` where the box reached out of it.
+        notices: gets one more ``CLIPPED`` where the box reached out of it.
 
     Raises:
         DatasetError: not four numbers in that order, fractions of the picture, or outside it.
@@ -53,7 +53,7 @@ def check_box(values: Any, size: tuple[int, int], notices: Counter[str]) -> Box:
 
 
 def clip(box: Box, size: tuple[int, int], notices: Counter[str]) -> Box:
-    """A box within its picture; arguments and errors as in `check_box`."""
+    """A box within its picture; arguments and errors as in ``check_box``."""
     slack = [max(_SLACK, _SLACK_SHARE * side) + _ROUNDING for side in size]
     kept = [min(max(value, 0.0), float(size[index % 2])) for index, value in enumerate(box)]
     beyond = [abs(value - inside) for value, inside in zip(box, kept, strict=True)]

@@ -1,6 +1,6 @@
 """COCO detection files: one question about each picture, answered by all its boxes from left to right.
 
-In: the content of a file and its pictures. Out: a `DataSet`. Exporters write ids as numbers or texts and leave fields out;
+In: the content of a file and its pictures. Out: a ``DataSet``. Exporters write ids as numbers or texts and leave fields out;
 what is consistent is taken, what is not is told with the field's name. A picture with a refused annotation is left out as a whole:
 a gap would be taught, and what a model finds there would count as wrong. Knows no folders.
 """
@@ -52,9 +52,9 @@ def read_coco(
 
     Args:
         path: the file's, for messages.
-        content: what `is_coco` says yes to.
+        content: what ``is_coco`` says yes to.
         pictures: where its pictures are.
-        prompt: `<OD>`, or `<OPEN_VOCABULARY_DETECTION>` for all of the file's classes by name.
+        prompt: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all of the file's classes by name.
         limit: at most so many pictures; None is all.
         progress: called with the number of pictures looked at so far.
 

@@ -1,8 +1,8 @@
 """Data sets that are folders with a part to learn from, a part to hold out and a part to measure on.
 
 In: what a user gave as a data set. Out: the file of the part that is wanted. Layouts are those of Roboflow's exports (COCO and
-JSONL), of maestro and of what autodistill's users build: `train/`, `valid/` and `test/` with one file each, or one file for each
-part (`_annotations.train.jsonl`) side by side. Reads no file.
+JSONL), of maestro and of what autodistill's users build: ``train/``, ``valid/`` and ``test/`` with one file each, or one file for each
+part (``_annotations.train.jsonl``) side by side. Reads no file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def file_of(name: str, wanted: Sequence[str]) -> str:
 
 
 def part_of(name: str, part: str) -> str | None:
-    """The file of a folder's part; None where the name is no folder or has no such part. Errors as in `file_of`."""
+    """The file of a folder's part; None where the name is no folder or has no such part. Errors as in ``file_of``."""
     folder = Path(name)
     file = _parts(folder).get(part) if folder.is_dir() else None
     return None if file is None else str(file)

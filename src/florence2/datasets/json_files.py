@@ -52,7 +52,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
 
 def text_of(path: Path) -> str:
-    """A file's whole text; errors as in `lines_of`, and where it is not UTF-8."""
+    """A file's whole text; errors as in ``lines_of``, and where it is not UTF-8."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -78,7 +78,7 @@ def parse(text: str) -> Any:
 
 
 def parse_line(line: bytes) -> Any:
-    """What a line says; errors as in `parse`, and where it is not UTF-8."""
+    """What a line says; errors as in ``parse``, and where it is not UTF-8."""
     try:
         return parse(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

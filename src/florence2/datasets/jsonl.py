@@ -1,6 +1,6 @@
 """Files with a question and its answer on each line, or in each entry of a JSON list.
 
-In: a file and its pictures. Out: a `DataSet`. An entry has image, prompt (or prefix), and answer (or suffix) or objects in pixels;
+In: a file and its pictures. Out: a ``DataSet``. An entry has image, prompt (or prefix), and answer (or suffix) or objects in pixels;
 text and region may stand beside a tag, as in requests. Each entry is read by itself: what is wrong with it is told with its line.
 Knows no folders.
 """

@@ -36,18 +36,18 @@ def read_dataset(
     """The data set of that name.
 
     Args:
-        name: a `.jsonl` file, a COCO detection `.json` file, a folder with train, valid and test, or ``synthetic:COUNT?seed=…``. Of a
+        name: a ``.jsonl`` file, a COCO detection ``.json`` file, a folder with train, valid and test, or ``synthetic:COUNT?seed=…``. Of a
             folder, ``train`` is learnt from, and ``test`` measured on, or ``valid`` where there is no ``test``.
         images: the folder that pictures' names are relative to; None is the file's own.
-        prompt: what is asked about the pictures of a COCO file: `<OD>`, or `<OPEN_VOCABULARY_DETECTION>` for all of its classes by name.
+        prompt: the prompt for the pictures of a COCO file: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all its classes by name.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
         limit: at most so many pictures; None is all.
         progress: called with the number of pictures looked at so far.
         for_training: whether it is learnt from; scenes to learn from and scenes to be measured on have seeds of their own.
-        answered: whether every line of a `.jsonl` file must have an answer; a record without one has no ``answers``.
+        answered: whether every line of a ``.jsonl`` file must have an answer; a record without one has no ``answers``.
 
     Raises:
-        DatasetError: there is no such file, or it is no data set at all. What is wrong within it is in `DataSet.problems`.
+        DatasetError: there is no such file, or it is no data set at all. What is wrong within it is in ``DataSet.problems``.
     """
     path = file_of_dataset(name, for_training)
     pictures = Pictures(images or path.parent)

@@ -2,7 +2,7 @@
 
 In: an answer of a data set with its question, and later the tokenizer of the model that shall learn it. Out: nothing, or what of
 it would be lost. Every answer is read by the grammar that reads what models write, so that data sets can't teach what nobody
-could read: labels with `<` or a location in them, labels of two lines, places without a label. Knows no files.
+could read: labels with ``<`` or a location in them, labels of two lines, places without a label. Knows no files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check_survival(answer: str, question: Prompt, tokenizer: Tokenizer, banned_p
     """What an answer would be read as, where a model's own tokens can't say it; None where they can.
 
     Args:
-        answer: one that `check_answer` passes.
+        answer: one that ``check_answer`` passes.
         question: what it answers.
         tokenizer: the model's.
         banned_phrases: labels that grounding by this model leaves out.

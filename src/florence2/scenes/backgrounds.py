@@ -24,7 +24,7 @@ TONES: dict[str, Rgb] = {
 
 
 def draw_background(rng: np.random.Generator, size: int, textures: Sequence[str]) -> tuple[Image.Image, list[Rgb], str]:
-    """Give back a textured canvas, its darkest and lightest colour, and its name."""
+    """A textured canvas, its darkest and lightest colour, and its name."""
     texture, tone = textures[int(rng.integers(len(textures)))], tuple(TONES)[int(rng.integers(len(TONES)))]
     base = jittered(rng, TONES[tone], 8)
     step = int(rng.integers(18, 34))
@@ -37,7 +37,7 @@ def draw_background(rng: np.random.Generator, size: int, textures: Sequence[str]
 
 
 def _ramp(size: int, angle: float) -> np.ndarray:
-    """Give back heights from about -0.5 to 0.5 that rise along `angle`."""
+    """Heights from about -0.5 to 0.5 that rise along ``angle``."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     return axis[None, :] * np.float32(math.cos(angle)) + axis[:, None] * np.float32(math.sin(angle))
 

@@ -26,19 +26,19 @@ COLOURS: dict[str, Rgb] = {
 
 
 def contrast(a: Rgb, b: Rgb) -> float:
-    """Give back how far two colours are apart for the eye, 0 to about 765 (the "redmean" approximation)."""
+    """The perceived distance of two colours, 0 to about 765 (the "redmean" approximation)."""
     red = (a[0] + b[0]) / 512
     d_red, d_green, d_blue = a[0] - b[0], a[1] - b[1], a[2] - b[2]
     return math.sqrt((2 + red) * d_red**2 + 4 * d_green**2 + (3 - red) * d_blue**2)
 
 
 def jittered(rng: np.random.Generator, rgb: Rgb, amount: int) -> Rgb:
-    """Give back a colour with each channel moved by at most `amount`."""
+    """A colour with each channel moved by at most ``amount``."""
     steps = rng.integers(-amount, amount + 1, 3).tolist()
     red, green, blue = (min(255, max(0, value + step)) for value, step in zip(rgb, steps, strict=True))
     return red, green, blue
 
 
 def brightness_apart(a: Rgb, b: Rgb) -> float:
-    """Give back how far the brightness of two colours is apart, 0 to 255: letters need that more than another hue."""
+    """The difference in brightness of two colours, 0 to 255; letters need it more than another hue."""
     return abs(0.299 * (a[0] - b[0]) + 0.587 * (a[1] - b[1]) + 0.114 * (a[2] - b[2]))

@@ -17,13 +17,13 @@ _GRID = 96
 
 
 def is_clear(box: Box, taken: Sequence[Box], margin: float) -> bool:
-    """Give back whether a box keeps at least `margin` away from every one in `taken`."""
+    """Whether a box keeps at least ``margin`` away from every one in ``taken``."""
     x1, y1, x2, y2 = box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin
     return all(x2 <= other[0] or other[2] <= x1 or y2 <= other[1] or other[3] <= y1 for other in taken)
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Give back the intersection over union of two boxes."""
+    """The intersection over union of two boxes."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
@@ -41,7 +41,7 @@ class Cover:
         self._newest = np.zeros((_GRID, _GRID), dtype=bool)
 
     def admits(self, outline: np.ndarray) -> bool:
-        """Give back whether every shape so far stays visible under this outline, which is remembered for `add`."""
+        """Whether all shapes so far stay visible under this outline, which is remembered for ``add``."""
         grid = Image.new("1", (_GRID, _GRID))
         ImageDraw.Draw(grid).polygon((outline * self._scale - 0.5).ravel().tolist(), fill=1)
         self._newest = np.asarray(grid)

@@ -1,8 +1,8 @@
 """Synthetic pictures that know their own truth: coloured shapes and printed words on textured backgrounds.
 
 In: a random generator, the side of the picture and the options of a curriculum (how many shapes, how large, which words).
-Out: a `Scene` with the picture and what was drawn on it, in pixels of that picture. The same generator state gives the
-same scene. Knows nothing of tasks, prompts or location tokens: `targets` turns a scene into answers.
+Out: a ``Scene`` with the picture and what was drawn on it, in pixels of that picture. The same generator state gives the
+same scene. Knows nothing of tasks, prompts or location tokens: ``targets`` turns a scene into answers.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class SceneOptions:
     Attributes:
         num_objects: fewest and most shapes.
         num_words: fewest and most printed words. A full picture may end up with fewer of either.
-        kinds: names out of `ALL_KINDS`; without a choice, those that the demo model knows.
-        colours: names out of `COLOURS`, for shapes and words.
+        kinds: names out of ``ALL_KINDS``; without a choice, those that the demo model knows.
+        colours: names out of ``COLOURS``, for shapes and words.
         lexicon: the words that may be printed.
         number_rate: chance of a number from 0 to 99 in place of a word.
         object_size: smallest and largest longer side of a shape, as a fraction of the picture's side. Under about 0.1
@@ -55,8 +55,8 @@ class SceneOptions:
         cap_height: smallest and largest height of a capital letter, as a fraction of the picture's side.
         max_overlap: largest intersection over union of two shapes' boxes; 0 keeps the shapes apart.
         max_word_degrees: largest rotation of a word; 0 keeps every word level.
-        textures: names out of `TEXTURES`.
-        fonts: names out of `FONTS`.
+        textures: names out of ``TEXTURES``.
+        fonts: names out of ``FONTS``.
 
     Raises:
         InvalidOption: a range is upside down, or a name is none that can be drawn.
@@ -92,8 +92,8 @@ class SceneObject:
     """One shape, whole: also where a later shape covers part of it.
 
     Attributes:
-        kind: name out of `ALL_KINDS`.
-        colour: name out of `COLOURS`.
+        kind: name out of ``ALL_KINDS``.
+        colour: name out of ``COLOURS``.
         size_word: small, medium or large, by the longer side of the box.
         polygon: outline in pixels, at most 12 vertices, clockwise. It begins at the same corner of a kind however the shape
             is turned: the top of a circle, triangle, star and diamond, the tip of an arrow, the notch of a heart, the upper horn
@@ -134,7 +134,7 @@ class SceneWord:
 class Scene:
     """A square RGB picture and its truth.
 
-    Objects stand from the bottom one to the top one, words in no particular order; `background` names texture and tone,
+    Objects stand from the bottom one to the top one, words in no particular order; ``background`` names texture and tone,
     such as "striped light grey".
     """
 
@@ -154,7 +154,7 @@ class _Shape:
 
 
 def draw_scene(rng: np.random.Generator, *, size: int = 192, options: SceneOptions | None = None) -> Scene:
-    """Give back a new scene of `size` x `size` pixels.
+    """A new scene of ``size`` x ``size`` pixels.
 
     Args:
         rng: where all chance comes from.
@@ -193,7 +193,7 @@ def _colour(
     least: float,
     avoid: Set[str] = frozenset(),
 ) -> tuple[str, Rgb]:
-    """Give back a colour that stands out from every one in `against`; where there is none, the one that comes nearest to it."""
+    """A colour with enough contrast to all in ``against``, or else the one with the most contrast."""
     best, best_distance = ("", (0, 0, 0)), -2.0
     order: list[int] = rng.permutation(len(options.colours)).tolist()
     for name in (options.colours[index] for index in order):
@@ -206,7 +206,7 @@ def _colour(
 
 
 def _place_shapes(rng: np.random.Generator, size: int, options: SceneOptions, tones: Sequence[Rgb], taken: Sequence[Box]) -> list[_Shape]:
-    """Give back shapes in their places, in the order of painting; `taken` are boxes that they keep clear of."""
+    """Shapes with their positions, in the order of painting; ``taken`` are boxes that they must not cover."""
     wanted = _between(rng, options.num_objects)
     shapes: list[_Shape] = []
     cover = Cover(size)
@@ -234,7 +234,7 @@ def _place_shapes(rng: np.random.Generator, size: int, options: SceneOptions, to
 
 
 def _side(rng: np.random.Generator, low: float, high: float) -> float:
-    """Give back a longer side as a fraction of the picture: first the size word by lot, then the length within it."""
+    """The longer side of a shape as a fraction of the picture: a random size word, then a random length within it."""
     bands = [(max(low, start), min(high, end)) for start, end in SIZE_BANDS.values() if start <= high and end >= low]
     if not bands:
         return low
@@ -243,7 +243,7 @@ def _side(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _settled(side: float) -> float:
-    """Give back `side`, or the end of the next smaller band where it lies between two."""
+    """``side``, or the end of the next smaller band if it is between two bands."""
     return max((min(side, end) for start, end in SIZE_BANDS.values() if start <= side), default=side)
 
 
@@ -252,7 +252,7 @@ def _size_word(side: float) -> str:
 
 
 def _somewhere(rng: np.random.Generator, size: int, half_width: float, half_height: float) -> Box:
-    """Give back a box of these half sides anywhere in the picture, a pixel away from its edge where there is room."""
+    """A box of these half sides anywhere in the picture, a pixel away from its edge where there is room."""
     centre_x, centre_y = (half + 1 + rng.random() * max(0.0, size - 2 * half - 2) for half in (half_width, half_height))
     return centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height
 
@@ -260,7 +260,7 @@ def _somewhere(rng: np.random.Generator, size: int, half_width: float, half_heig
 def _shape_colour(
     rng: np.random.Generator, options: SceneOptions, tones: Sequence[Rgb], others: Sequence[_Shape], kind: str, box: Box
 ) -> tuple[str, Rgb]:
-    """Give back a colour that stands out from what lies under a box and, as a rule, makes no twin of another shape."""
+    """A colour with contrast to the background of a box and, usually, not that of another shape of the same kind."""
     near = [other.rgb for other in others if not is_clear(box, [other.thing.box], 0.0)]
     may_repeat = rng.uniform() < _DUPLICATE_RATE
     avoid = frozenset() if may_repeat else {other.thing.colour for other in others if other.thing.kind == kind}
@@ -287,7 +287,7 @@ def _paint(canvas: Image.Image, shape: _Shape) -> None:
 def _print_word(
     rng: np.random.Generator, canvas: Image.Image, options: SceneOptions, tones: Sequence[Rgb], taken: Sequence[Box]
 ) -> SceneWord | None:
-    """Print one word clear of the boxes in `taken`; None where it found no room."""
+    """Print one word clear of the boxes in ``taken``; None where it found no room."""
     word = _pick(rng, options.lexicon)
     text = (word, word.title(), word.upper())[int(rng.integers(3))]
     if options.number_rate and rng.uniform() < options.number_rate:

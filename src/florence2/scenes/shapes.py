@@ -23,7 +23,7 @@ def _ring(num_points: int, *, radii: Sequence[float] = (1.0,), start: float = -9
 
 
 def _swelling(step: float) -> float:
-    """Give back how far outside an arc of radius 1 vertices `step` radians apart must stand to enclose the arc's own area."""
+    """The radius of vertices ``step`` radians apart that enclose the same area as an arc of radius 1."""
     return math.sqrt(step / math.sin(step))
 
 
@@ -115,13 +115,13 @@ _FINE_OUTLINES = {kind: outline(_FINE) for kind, outline in _OUTLINES.items()}
 
 
 def outlines(kind: str, *, degrees: float = 0.0, stretch: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Give back the outline of a shape twice: to paint it with, and with at most `MAX_VERTICES` vertices to describe it with.
+    """Two outlines of a shape: one to paint it, and one with at most ``MAX_VERTICES`` vertices to describe it.
 
     Both are centred on the middle of the painted shape's box, whose longer side is 1. The vertices of the second stand a hair
     outside where the outline is an arc, so that both enclose about the same area.
 
     Args:
-        kind: name out of `ALL_KINDS`.
+        kind: name out of ``ALL_KINDS``.
         degrees: rotation, clockwise.
         stretch: height over width against the regular shape.
     """

@@ -1,7 +1,7 @@
 """What a scene answers to each of the fifteen tasks, in the words and location tokens that the model shall generate.
 
-In: a `Scene` and a random generator, which chooses among the questions that a scene allows (which phrase, which region),
-never the answer. Out: `Example`s by task tag, their answers without the `<s>` and `</s>` that the tokenizer adds.
+In: a ``Scene`` and a random generator, which chooses among the questions that a scene allows (which phrase, which region),
+never the answer. Out: ``Example``s by task tag, their answers without the ``<s>`` and ``</s>`` that the tokenizer adds.
 
 One rule makes each answer the only right one: things stand **from left to right**, by the left edge of their boxes (the upper
 one first where two are level). That is the order of the first location token of each thing, so that a model which has just
@@ -40,7 +40,7 @@ class Example:
     Attributes:
         tag: the task, such as "<OD>".
         text: what follows the tag: a phrase, a caption, a region as location tokens, or nothing.
-        answer: what the model shall generate, without `<s>` and `</s>`.
+        answer: what the model shall generate, without ``<s>`` and ``</s>``.
     """
 
     tag: str
@@ -59,7 +59,7 @@ class Example:
 
 
 def make_targets(scene: Scene, rng: np.random.Generator) -> dict[str, list[Example]]:
-    """Give back the examples of a scene by task tag.
+    """The examples of a scene by task tag.
 
     All fifteen tags are there. A list is empty only where the scene has nothing to ask about (no shape, no word, no shape
     that a phrase could single out). The lists of the region tasks have one example per shape or word.
@@ -93,17 +93,17 @@ def make_targets(scene: Scene, rng: np.random.Generator) -> dict[str, list[Examp
 
 
 def locations(values: Sequence[float], size: tuple[int, int]) -> str:
-    """Give back location tokens for alternating x and y in pixels of a picture of `size` (width, height): thousandths, floored."""
+    """Location tokens for alternating x and y in pixels of a picture of ``size`` (width, height): thousandths, floored."""
     return "".join(location_token(number) for number in quantize(values, size))
 
 
 def left_to_right(things: Iterable) -> list:
-    """Give back shapes or words by the left edge of their boxes, the upper one first where two are level."""
+    """The shapes or words by the left edge of their boxes; of two with the same edge, the upper one first."""
     return sorted(things, key=lambda thing: (thing.box[0], thing.box[1]))
 
 
 def reading_order(words: Iterable[SceneWord]) -> list[SceneWord]:
-    """Give back words line by line.
+    """The words line by line.
 
     A word belongs to a line as long as its middle lies within the height of the line's topmost word.
     """
@@ -121,7 +121,7 @@ def _middle(word: SceneWord) -> float:
 
 
 def _whole_picture(scene: Scene, objects: Sequence[SceneObject], words: Sequence[SceneWord]) -> dict[str, str]:
-    """Give back the answers to the tasks that take nothing but the picture."""
+    """The answers to the tasks that need only the picture."""
     size = scene.image.size
     return {
         "<CAPTION>": _caption(objects, words),
@@ -136,7 +136,7 @@ def _whole_picture(scene: Scene, objects: Sequence[SceneObject], words: Sequence
 
 
 def _listed(phrases: Sequence[str]) -> str:
-    """Give back phrases as English lists them: "a, b and c"."""
+    """The phrases as a list in English: "a, b and c"."""
     return phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
@@ -157,7 +157,7 @@ def _described(thing: SceneObject) -> str:
 
 
 def _place(box: Box, size: tuple[int, int]) -> str:
-    """Give back where the centre of a box lies on a grid of three by three: "at the top left", "in the middle"."""
+    """The position of a box's centre on a grid of three by three: "at the top left", "in the middle"."""
     column = _COLUMNS[min(2, int((box[0] + box[2]) / 2 * 3 // size[0]))]
     row = _ROWS[min(2, int((box[1] + box[3]) / 2 * 3 // size[1]))]
     if row == column:
@@ -191,7 +191,7 @@ def _paragraph(scene: Scene, objects: Sequence[SceneObject]) -> str:
 
 
 def _grounding(objects: Sequence[SceneObject], size: tuple[int, int], rng: np.random.Generator) -> Example:
-    """Give back a caption and the box of each phrase: the scene's own caption, or some of its unique shapes in any order."""
+    """A caption and the box of each phrase: the scene's own caption, or some of its unique shapes in any order."""
     unique = [thing for thing in objects if _num_labelled(thing.label, objects) == 1]
     chosen = list(objects)
     if unique and rng.uniform() < _SHUFFLED_RATE:
@@ -201,7 +201,7 @@ def _grounding(objects: Sequence[SceneObject], size: tuple[int, int], rng: np.ra
 
 
 def _detection(objects: Sequence[SceneObject], size: tuple[int, int], rng: np.random.Generator) -> Example:
-    """Give back one class, two classes joined by `<and>`, or now and then a class that is not there, and all boxes of them."""
+    """One class, two classes joined by ``<and>``, or sometimes a class that is not in the picture; with all their boxes."""
     absent = sorted({f"{colour} {kind}" for colour in COLOURS for kind in KINDS} - {thing.label for thing in objects})
     classes = [_any_class(objects, rng)]
     if rng.uniform() < _ABSENT_RATE:
@@ -224,7 +224,7 @@ def _num_labelled(label: str, objects: Sequence[SceneObject]) -> int:
 
 
 def _singling_phrases(thing: SceneObject, objects: Sequence[SceneObject]) -> list[str]:
-    """Give back the phrases that mean this shape and no other on the picture."""
+    """The phrases that mean this shape and no other on the picture."""
     phrases = []
     if _num_labelled(thing.label, objects) == 1:
         phrases += [thing.label, _named(thing), f"the {thing.label}"]
@@ -238,7 +238,7 @@ def _polygon(thing: SceneObject, size: tuple[int, int]) -> str:
 
 
 def _loosened(box: Box, size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """Give back a box as a user might draw it: half of the time exact, else with each edge moved a little."""
+    """A box as a user might draw it: half of the time exact, else with each edge moved a little."""
     if rng.uniform() >= _LOOSE_RATE:
         return box
     reach = (box[2] - box[0], box[3] - box[1])

@@ -29,11 +29,11 @@ FONTS: tuple[str, ...] = (
 
 
 def printed_ink(text: str, font: str, cap_height: int, degrees: float = 0.0) -> tuple[Image.Image, np.ndarray]:
-    """Give back a printed word as a mask, and the corners of its ink about the mask's centre.
+    """A printed word as a mask, and the corners of its ink about the mask's centre.
 
     Args:
         text: what to print.
-        font: name out of `FONTS`.
+        font: name out of ``FONTS``.
         cap_height: height of a capital letter in pixels.
         degrees: rotation, clockwise.
 
@@ -57,7 +57,7 @@ def printed_ink(text: str, font: str, cap_height: int, degrees: float = 0.0) -> 
 
 
 def letter_ends(text: str, font: str, cap_height: int) -> tuple[float, ...]:
-    """Give back where each letter's share of the printed word ends, as fractions of the word's width; the last is 1."""
+    """The right end of each letter in the printed word, as a fraction of the word's width; the last is 1."""
     drawn_font = _font(font, cap_height)
     left, _, right, _ = drawn_font.getbbox(text)
     ends = [(drawn_font.getlength(text[: index + 1]) - left) / (right - left) for index in range(len(text))]
@@ -66,7 +66,7 @@ def letter_ends(text: str, font: str, cap_height: int) -> tuple[float, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _font(name: str, cap_height: int) -> ImageFont.FreeTypeFont:
-    """Give back a font whose capitals are about `cap_height` pixels high."""
+    """A font whose capitals are about ``cap_height`` pixels high."""
     path = str(_fonts_folder() / f"{name}.ttf")
     probe = ImageFont.truetype(path, 200).getbbox("H")
     return ImageFont.truetype(path, max(1, round(cap_height * 200 / (probe[3] - probe[1]))))

@@ -1,7 +1,7 @@
 """From what the model generated to a result.
 
 In: the prompt's task, the generated ids or their text, and the size of the original image. Out: a
-:class:`~florence2.results.Result`, or its dictionary. It brings tokenizer, parsing, coordinates and scores together and
+``florence2.results.Result``, or its dictionary. It brings tokenizer, parsing, coordinates and scores together and
 holds no rule of its own.
 """
 
@@ -41,7 +41,7 @@ def parse(
         text: What the model generated, special tokens kept.
         image_size: Width and height of the original image in pixels; None will do where the answer is a text.
         banned_phrases: Labels that grounding leaves out: the checkpoint's list.
-        coordinates: As of :meth:`~florence2.results.Result.to_dict`.
+        coordinates: As of ``florence2.results.Result.to_dict``.
 
     Raises:
         InvalidOption: ``image_size`` is not two whole numbers of at least 1, or missing; another word for ``coordinates``.

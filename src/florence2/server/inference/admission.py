@@ -176,7 +176,7 @@ class Admission:
             permit.is_keyless = False
 
     def _leave(self, permit: Permit) -> None:
-        """Give back all that a request holds."""
+        """Return all permits of a request."""
         self._leave_keyless(permit)
         if permit.key is None:
             return

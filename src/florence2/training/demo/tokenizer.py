@@ -62,7 +62,7 @@ def build_tokenizer(folder: str | Path) -> int:
 
 
 def _words() -> Iterator[str]:
-    """Give back the words to learn merges from, as they stand at the start of a line or, after a space, within one."""
+    """The words to learn merges from, as at the start of a line or, after a space, within one."""
     labels = [*COLOURS, *KINDS, *SIZE_BANDS]
     grounds = [*TEXTURES, *" ".join(TONES).split()]
     yield from (*_FIRST_WORDS.split(), *labels)
