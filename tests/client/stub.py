@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,12 +34,19 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; ``body`` is JSON unless it is bytes. A status of 0 breaks the connection off."""
+    """One answer; ``body`` is JSON unless it is bytes. A status of 0 breaks the connection off.
+
+    Attributes:
+        pieces: the body in chunks instead, with pauses in seconds between them.
+        breaks_off: whether the connection ends before the last chunk is announced.
+    """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    pieces: Iterable[bytes | float] | None = None
+    breaks_off: bool = False
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Stub:
         replies: what comes next, whatever is asked; when there is none, ``respond`` answers.
         respond: the usual answer to a request.
         connections: how many were opened.
+        left: set when a client closes its connection while it is sent pieces.
     """
 
     url: str = ""
@@ -62,6 +70,7 @@ class Stub:
     under_way: int = 0
     most_under_way: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    left: threading.Event = field(default_factory=threading.Event)
 
     @property
     def last(self) -> Received:
@@ -116,6 +125,9 @@ def running_stub() -> Iterator[Stub]:
             if not reply.status:
                 self.close_connection = True
                 return
+            if reply.pieces is not None:
+                self._send_pieces(reply, reply.pieces)
+                return
             content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             kind = "text/plain" if isinstance(reply.body, bytes) else "application/json"
             try:
@@ -126,6 +138,26 @@ def running_stub() -> Iterator[Stub]:
                 self.wfile.write(content)
             except OSError:  # the client did not wait
                 self.close_connection = True
+
+        def _send_pieces(self, reply: Reply, pieces: Iterable[bytes | float]) -> None:
+            headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **reply.headers}
+            try:
+                self.send_response(reply.status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for piece in pieces:
+                    if not isinstance(piece, bytes):
+                        time.sleep(piece)
+                    else:
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                if reply.breaks_off:
+                    self.close_connection = True
+                else:
+                    self.wfile.write(b"0\r\n\r\n")
+            except OSError:
+                self.close_connection = True
+                stub.left.set()
 
         def log_message(self, format: str, *args: object) -> None:
             pass

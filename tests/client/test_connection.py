@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from florence2.client import CallTimeout, ConnectionFailed, InferenceConfiguration, InferenceError, InvalidParameter
-from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, exchange, run_blocking
+from florence2.client.connection import Awaiting, Blocking, Connection, OpenResponse, exchange, run_blocking
+from florence2.client.http_clients import awaiting_client, blocking_client
 from florence2.client.wire import Request, Response, redirected
 from florence2.url_policy import FetchPolicy
 from tests.client.stub import Reply, Stub
@@ -150,6 +151,9 @@ class Clock:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def stream(self, request: Request) -> Response | OpenResponse:
+        raise NotImplementedError
 
     async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
         raise NotImplementedError

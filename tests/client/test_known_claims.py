@@ -39,7 +39,8 @@ from florence2.client import (
     WrongClientModeError,
     configuration,
 )
-from florence2.client.connection import Blocking, blocking_client, run_blocking
+from florence2.client.connection import Blocking, run_blocking
+from florence2.client.http_clients import blocking_client
 from tests.client.conftest import Call
 from tests.client.stub import Received, Reply, Stub, caption
 

@@ -1,8 +1,8 @@
 """How requests are sent: two ways to wait, one policy for trying again.
 
-``Blocking`` and ``Awaiting`` offer the same coroutines: ``send``, ``fetch``, ``wait``, ``work`` and ``gather``. Those of ``Blocking``
-never give up control, so that ``run_blocking`` can drive one to its end without an event loop, and everything above is written
-once. Knows nothing of images or answers.
+``Blocking`` and ``Awaiting`` offer the same coroutines: ``send``, ``stream``, ``fetch``, ``wait``, ``work`` and ``gather``. Those of
+``Blocking`` never give up control, so that ``run_blocking`` and ``iterate_blocking`` can drive them without an event loop, and everything
+above is written once. Knows nothing of images or answers.
 """
 
 from __future__ import annotations
@@ -10,28 +10,44 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import httpx2
 
-from florence2.certificates import certificate_hint, certificates
+from florence2.certificates import certificate_hint
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import CallTimeout, ConnectionFailed, InferenceError, InvalidParameter, UnexpectedAnswer
-from florence2.client.wire import MAX_REDIRECTS, RETRYABLE, USER_AGENT, Request, Response, redirected, retry_after_of
+from florence2.client.wire import MAX_REDIRECTS, RETRYABLE, USER_AGENT, Request, Response, ResponseHead, redirected, retry_after_of
 from florence2.errors import InvalidOption
-from florence2.proxies import Proxy, proxy_for
-from florence2.url_fetch import Fetcher, fetch_blocking, no_cookies
+from florence2.proxies import proxy_for
+from florence2.url_fetch import Fetcher, fetch_blocking
 from florence2.url_policy import FetchPolicy
 
 T = TypeVar("T")
 Job = Callable[[], Coroutine[Any, Any, T]]
 """Makes the coroutine that does one part of the work."""
+Answered = TypeVar("Answered", bound=ResponseHead)
 
 _MAX_BACKOFF_S = 30.0
 _RETRY_AFTER_JITTER = 0.1  # clients that were told to wait equally long come back one after the other
+
+
+@dataclass(frozen=True)
+class OpenResponse(ResponseHead):
+    """A successful answer whose body is still to come; it has to be closed.
+
+    Attributes:
+        pieces: the body as it comes in, decompressed. Raises what ``Connection.send`` does when it breaks off or falls silent.
+        close: ends the response, read to its end or not.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    close: Callable[[], Awaitable[None]]
 
 
 class Connection(Protocol):
@@ -42,6 +58,15 @@ class Connection(Protocol):
 
         Raises:
             ConnectionFailed: no answer came, or not all of it.
+            CallTimeout: it took too long.
+        """
+        ...
+
+    async def stream(self, request: Request) -> Response | OpenResponse:
+        """The server's answer, open where its status is a success; every other answer is whole.
+
+        Raises:
+            ConnectionFailed: no answer came.
             CallTimeout: it took too long.
         """
         ...
@@ -73,20 +98,35 @@ async def exchange(connection: Connection, request: Request, configuration: Infe
     The server's ``Retry-After`` says how long to wait; without one the wait doubles each time, between half and all of it by chance.
     The last answer is given back whatever its status. Redirects of the same server are followed.
     """
+    return await _exchanged(connection, connection.send, request, configuration)
 
-    async def send() -> Response:
-        current, response = request, await connection.send(request)
+
+async def open_stream(connection: Connection, request: Request, configuration: InferenceConfiguration) -> Response | OpenResponse:
+    """As ``exchange``, with the answer open where it is a success: from then on nothing is sent again."""
+    return await _exchanged(connection, connection.stream, request, configuration)
+
+
+async def _exchanged(
+    connection: Connection,
+    send: Callable[[Request], Coroutine[Any, Any, Answered]],
+    request: Request,
+    configuration: InferenceConfiguration,
+) -> Answered:
+    """The answer that ``send`` gets, once redirects are followed and tries are used up."""
+
+    async def follow() -> Answered:
+        current, response = request, await send(request)
         for _ in range(MAX_REDIRECTS):
             there = redirected(current, response)
             if there is None:
                 break
-            current, response = there, await connection.send(there)
+            current, response = there, await send(there)
         return response
 
-    return await retried(connection, send, configuration)
+    return await retried(connection, follow, configuration)
 
 
-async def retried(connection: Connection, send: Job[Response], configuration: InferenceConfiguration) -> Response:
+async def retried(connection: Connection, send: Job[Answered], configuration: InferenceConfiguration) -> Answered:
     """What ``send`` gives, tried again as ``exchange`` says."""
     attempt = 0
     while True:
@@ -99,10 +139,11 @@ async def retried(connection: Connection, send: Job[Response], configuration: In
         else:
             if response.status_code not in RETRYABLE or attempt >= configuration.max_retries:
                 return response
-            asked = retry_after_of(response)
-            if asked is not None and asked > configuration.max_retry_wait_s:
+            retry_after = retry_after_of(response)
+            if retry_after is not None and retry_after > configuration.max_retry_wait_s:
                 return response
-            seconds = _backoff(attempt, configuration) if asked is None else asked * random.uniform(1.0, 1.0 + _RETRY_AFTER_JITTER)
+            jitter = random.uniform(1.0, 1.0 + _RETRY_AFTER_JITTER)
+            seconds = _backoff(attempt, configuration) if retry_after is None else retry_after * jitter
         attempt += 1
         await connection.wait(seconds)
 
@@ -115,6 +156,23 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
         return stop.value
     coroutine.close()
     raise RuntimeError("a coroutine that was to block has waited for an event loop")
+
+
+def iterate_blocking(items: AsyncGenerator[T, None]) -> Iterator[T]:
+    """What an async generator over a ``Blocking`` connection yields; it is closed when the caller stops iterating."""
+    end = object()
+
+    async def following() -> T | object:
+        return await anext(items, end)
+
+    async def close() -> None:
+        await items.aclose()
+
+    try:
+        while (item := run_blocking(following())) is not end:
+            yield item  # type: ignore[misc] - all but the end is of the generator
+    finally:
+        run_blocking(close())
 
 
 class Blocking:
@@ -131,16 +189,32 @@ class Blocking:
 
     async def send(self, request: Request) -> Response:
         """See ``Connection``."""
-        try:
-            with self._http.stream(**_arguments(request)) as answer:
-                content = bytearray()
-                for chunk in answer.iter_bytes():
-                    content += chunk
-                return _response(answer, content)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _translated(error, request) from error
-        except InvalidOption as error:  # a proxy of the environment that is none
-            raise InvalidParameter(error.message, field=error.field) from None
+        with _own_errors(request):
+            answer = self._http.send(self._http.build_request(**_arguments(request)), stream=True)
+            try:
+                return _whole(answer, answer.read())
+            finally:
+                answer.close()
+
+    async def stream(self, request: Request) -> Response | OpenResponse:
+        """See ``Connection``."""
+        with _own_errors(request):
+            answer = self._http.send(self._http.build_request(**_arguments(request)), stream=True)
+            if not answer.is_success:
+                try:
+                    return _whole(answer, answer.read())
+                finally:
+                    answer.close()
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            with _own_errors(request):
+                for piece in answer.iter_bytes():
+                    yield piece
+
+        async def close() -> None:
+            answer.close()
+
+        return OpenResponse(answer.status_code, _headers(answer), pieces(), close)
 
     async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
         """See ``Connection``."""
@@ -181,16 +255,29 @@ class Awaiting:
 
     async def send(self, request: Request) -> Response:
         """See ``Connection``."""
-        try:
-            async with self._http.stream(**_arguments(request)) as answer:
-                content = bytearray()
-                async for chunk in answer.aiter_bytes():
-                    content += chunk
-                return _response(answer, content)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _translated(error, request) from error
-        except InvalidOption as error:  # a proxy of the environment that is none
-            raise InvalidParameter(error.message, field=error.field) from None
+        with _own_errors(request):
+            answer = await self._http.send(self._http.build_request(**_arguments(request)), stream=True)
+            try:
+                return _whole(answer, await answer.aread())
+            finally:
+                await answer.aclose()
+
+    async def stream(self, request: Request) -> Response | OpenResponse:
+        """See ``Connection``."""
+        with _own_errors(request):
+            answer = await self._http.send(self._http.build_request(**_arguments(request)), stream=True)
+            if not answer.is_success:
+                try:
+                    return _whole(answer, await answer.aread())
+                finally:
+                    await answer.aclose()
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            with _own_errors(request):
+                async for piece in answer.aiter_bytes():
+                    yield piece
+
+        return OpenResponse(answer.status_code, _headers(answer), pieces(), answer.aclose)
 
     async def fetch(self, url: str, policy: FetchPolicy) -> bytes:
         """See ``Connection``."""
@@ -225,66 +312,6 @@ class Awaiting:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def blocking_client() -> httpx2.Client:
-    """A client whose requests go by the environment's proxies; how many are under way is bounded elsewhere."""
-    return httpx2.Client(transport=_Route(), trust_env=False, cookies=no_cookies())
-
-
-def awaiting_client() -> httpx2.AsyncClient:
-    """As ``blocking_client``, awaited."""
-    return httpx2.AsyncClient(transport=_AsyncRoute(), trust_env=False, cookies=no_cookies())
-
-
-class _Route(httpx2.BaseTransport):
-    """Sends each request directly or by the proxy that the environment names for its address."""
-
-    def __init__(self) -> None:
-        self._ways: dict[str | None, httpx2.HTTPTransport] = {}
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request."""
-        proxy = proxy_for(str(request.url))
-        key = proxy.url if proxy else None
-        if key not in self._ways:
-            self._ways[key] = httpx2.HTTPTransport(**_transport_settings(proxy))
-        return self._ways[key].handle_request(request)
-
-    def close(self) -> None:
-        """Close what is open."""
-        for way in self._ways.values():
-            way.close()
-
-
-class _AsyncRoute(httpx2.AsyncBaseTransport):
-    """As ``_Route``, awaited."""
-
-    def __init__(self) -> None:
-        self._ways: dict[str | None, httpx2.AsyncHTTPTransport] = {}
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request."""
-        proxy = proxy_for(str(request.url))
-        key = proxy.url if proxy else None
-        if key not in self._ways:
-            self._ways[key] = httpx2.AsyncHTTPTransport(**_transport_settings(proxy))
-        return await self._ways[key].handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        for way in self._ways.values():
-            await way.aclose()
-
-
-def _transport_settings(proxy: Proxy | None) -> dict[str, Any]:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-    return {
-        "verify": certificates(),
-        "trust_env": False,
-        "limits": limits,
-        "proxy": httpx2.Proxy(proxy.url) if proxy else None,
-    }
-
-
 def _arguments(request: Request) -> dict[str, Any]:
     return {
         "method": request.method,
@@ -292,15 +319,29 @@ def _arguments(request: Request) -> dict[str, Any]:
         "headers": dict(request.headers),
         "content": request.content,
         "timeout": httpx2.Timeout(request.timeout_s, connect=request.connect_timeout_s),
-        "follow_redirects": False,
     }
 
 
-def _response(answer: httpx2.Response, content: bytearray) -> Response:
-    return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(content))
+def _whole(answer: httpx2.Response, content: bytes) -> Response:
+    return Response(answer.status_code, _headers(answer), content)
 
 
-def _translated(error: httpx2.HTTPError | httpx2.InvalidURL, request: Request) -> InferenceError:
+def _headers(answer: httpx2.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+@contextmanager
+def _own_errors(request: Request) -> Iterator[None]:
+    """Errors of httpx2 as the client's own."""
+    try:
+        yield
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise _translated(error, request) from error
+    except InvalidOption as error:  # a proxy of the environment that is none
+        raise InvalidParameter(error.message, field=error.field) from None
+
+
+def _translated(error: Exception, request: Request) -> InferenceError:
     """The client's own error for one of httpx2."""
     reason = str(error) or type(error).__name__
     proxy = proxy_for(request.url) if isinstance(error, httpx2.TransportError) else None

@@ -23,8 +23,9 @@ from florence2.client import calls, wire
 from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, are_same
 from florence2.client.calls import LmmCall, Progress
 from florence2.client.configuration import HTTPClientMode, InferenceConfiguration
-from florence2.client.connection import Awaiting, Blocking, Connection, awaiting_client, blocking_client, run_blocking
+from florence2.client.connection import Awaiting, Blocking, Connection, run_blocking
 from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
+from florence2.client.http_clients import awaiting_client, blocking_client
 from florence2.client.inputs import ImageInputs
 from florence2.client.lmm_awaited import AwaitedLmm
 from florence2.client.lmm_blocking import BlockingLmm

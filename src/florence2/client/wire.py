@@ -76,11 +76,17 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Response:
-    """One HTTP answer; header names in lower case."""
+class ResponseHead:
+    """What an HTTP answer begins with; header names in lower case."""
 
     status_code: int
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Response(ResponseHead):
+    """One HTTP answer with its body."""
+
     content: bytes
 
 
@@ -181,7 +187,7 @@ def unload_request(target: Target, model_id: str | None) -> Request:
     return replace(request, headers={**request.headers, **_bearer(target.api_key)})
 
 
-def redirected(request: Request, response: Response) -> Request | None:
+def redirected(request: Request, response: ResponseHead) -> Request | None:
     """The request as the server wants it sent again; None where it does not, or where the key would go to another host.
 
     The same host on the same port, or on https instead of http, is the same server.
@@ -284,7 +290,7 @@ def _whole(help_url: object, target: Target) -> str | None:
     return target.url + help_url if help_url.startswith("/") else help_url
 
 
-def retry_after_of(response: Response) -> float | None:
+def retry_after_of(response: ResponseHead) -> float | None:
     """The seconds that a server asks to wait; None where it does not, or not legibly."""
     value = response.headers.get("retry-after", "").strip()
     try:
