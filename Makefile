@@ -1,6 +1,7 @@
 # make run    an answer from a fresh clone        make test   everything that is checked
-# make setup  the environment alone               make lint   style, types, import directions
-# make bench  figures into benchmarks/results/    make docs   what is generated in docs/ and README.md
+# make setup  the environment alone               make check  lint, and the quick tests of what a change touches
+# make bench  figures into benchmarks/results/    make lint   style, types, import directions
+# make docs   what is generated in docs/ and README.md
 PYTHON ?= python3
 VENV := .venv
 # Which build of PyTorch: cpu takes the one without GPU packages, from PyTorch's index https://download.pytorch.org/whl/cpu; default what pip finds.
@@ -16,7 +17,7 @@ if found < oldest:
 endef
 export CHECK_PYTHON
 
-.PHONY: setup run test lint bench demo docs dist environments constraints clean
+.PHONY: setup run test check lint bench demo docs dist environments constraints clean
 
 setup: $(VENV)/all-$(TORCH).installed
 
@@ -42,6 +43,14 @@ run: setup
 test: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m tests.compatibility.install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# While a change is written: style, import directions, the types of its files, and the quick tests of the rooms that it touches.
+check: $(VENV)/dev-$(TORCH).installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@files=$$($(BIN)/python -m tests.changed --files) && { test -z "$$files" || $(BIN)/pyright $$files; }
+	@tests=$$($(BIN)/python -m tests.changed) && { test -z "$$tests" || $(BIN)/python -m pytest -m 'not slow' --numprocesses auto --maxprocesses 4 $$tests; }
 
 lint: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/ruff check .
