@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.bart import Bart
-from florence2.model.cpu.packed import pack_head, pack_layers
+from florence2.model.packing import pack_head, pack_layers
 from florence2.model.precision import Precision
 from florence2.model.projector import temporal_table
 from florence2.weights.checkpoint import Checkpoint
