@@ -1,7 +1,7 @@
 """One question about one picture and its answer: what data sets are made of, for training and for evaluation.
 
-In: a source (JSONL, COCO, scenes) hands over parts. Out: a `Record` that is known to be sound: its picture opens, its prompt is
-one that the model takes, its answer one that the task can have. What is not sound is a `Problem` with its place. Knows
+In: a source (JSONL, COCO, scenes) hands over parts. Out: a ``Record`` that is known to be sound: its picture opens, its prompt is
+one that the model takes, its answer one that the task can have. What is not sound is a ``Problem`` with its place. Knows
 nothing of models.
 """
 
@@ -60,7 +60,7 @@ class Record:
         where: the place in its source, for messages: "train.jsonl:17".
         picture: opened when it is needed.
         prompt: as a user writes it: a tag and what belongs to it, or free text.
-        answers: what the model shall write, without `<s>` and `</s>`. The first is learnt; more than one are references for a caption;
+        answers: what the model shall write, without ``<s>`` and ``</s>``. The first is learnt; more than one are references for a caption;
             none is a question that is still to be answered.
         size: the picture's width and height in pixels.
         truth: where the answer's things are. Where a source knows that more exactly than in thousandths, it says so here.

@@ -67,7 +67,7 @@ Metrics = dict[str, dict[str, Metric]]
 def compute_metrics(answers: Iterable[Answered]) -> Metrics:
     """Metrics by task and name; those of free prompts stand under ``FREE``.
 
-    Needs the libraries of the extra ``evaluate``, see `check_installed`.
+    Needs the libraries of the extra ``evaluate``, see ``check_installed``.
     """
     by_task: dict[str, list[Answered]] = defaultdict(list)
     for answer in answers:
@@ -94,7 +94,7 @@ def check_installed() -> None:
 
 
 def captions(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`exact`, `phrases`, `bleu4` and `cider`; CIDEr weighs words by how rare they are, so it needs two pictures at least."""
+    """``exact``, ``phrases``, ``bleu4`` and ``cider``; CIDEr weighs words by how rare they are, so it needs two pictures at least."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
 
@@ -112,22 +112,22 @@ def captions(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def exact(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`exact`."""
+    """``exact``."""
     return {"exact": _share([_text(answer) in _wanted_texts(answer) for answer in answers])}
 
 
 def category(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`exact`, and `region_iou` where the right answers hold the region again."""
+    """``exact``, and ``region_iou`` where the right answers hold the region again."""
     return {**exact(answers), **_region_overlap(answers)}
 
 
 def description(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """The figures of captions, and `region_iou` where the right answers hold the region again."""
+    """The figures of captions, and ``region_iou`` where the right answers hold the region again."""
     return {**captions(answers), **_region_overlap(answers)}
 
 
 def _region_overlap(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`region_iou`; an answer without a region of four numbers has none in common with the right one."""
+    """``region_iou``; an answer without a region of four numbers has none in common with the right one."""
     overlaps = []
     for answer in answers:
         wanted = [region for text in answer.record.answers if (region := _region_bins(text))]
@@ -138,7 +138,7 @@ def _region_overlap(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def reading(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`word_accuracy`, `word_f1`, `character_error` and `exact`, whatever white space stands between words."""
+    """``word_accuracy``, ``word_f1``, ``character_error`` and ``exact``, whatever white space stands between words."""
     from rapidfuzz.distance import Levenshtein
 
     hits = num_wanted = num_read = edits = num_characters = 0
@@ -156,17 +156,17 @@ def reading(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def detection(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`ap`, `ap50`, `recall` and `precision`."""
+    """``ap``, ``ap50``, ``recall`` and ``precision``."""
     return {**average_precision(answers), **_found(answers, lambda places: places.boxes)}
 
 
 def proposals(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`recall` and `precision`, whatever the labels."""
+    """``recall`` and ``precision``, whatever the labels."""
     return _found(answers, lambda places: places.boxes)
 
 
 def printed(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`f1`, `recall` and `precision` of texts with their quads, by the boxes around these."""
+    """``f1``, ``recall`` and ``precision`` of texts with their quads, by the boxes around these."""
     found = _found(answers, lambda places: [_around(quad) for quad in places.quads], name=str.strip)
     recall, precision = (found[name].value if name in found else 0.0 for name in ("recall", "precision"))
     total = sum(len(answer.record.truth.quads) for answer in answers)
@@ -176,7 +176,7 @@ def printed(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def grounding(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`accuracy` and `mean_iou` of boxes that phrases or classes were to get.
+    """``accuracy`` and ``mean_iou`` of boxes that phrases or classes were to get.
 
     A place too much counts like one that is missing; to find nothing where nothing is counts as one that is right. Where only one
     phrase was asked for, labels are not compared.
@@ -195,7 +195,7 @@ def grounding(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def segmentation(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`mean_iou` and `accuracy` of all outlines of an answer together."""
+    """``mean_iou`` and ``accuracy`` of all outlines of an answer together."""
     overlaps = [mask_overlap(_outlines(one.record.truth), _outlines(places(one.result)), one.record.size) for one in answers]
     return {"mean_iou": _mean(overlaps), "accuracy": _share([overlap >= MIN_OVERLAP for overlap in overlaps])}
 
@@ -220,7 +220,7 @@ _MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Metric]]] = {
 
 
 def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """`ap` and `ap50` by COCO's evaluation: the mean over the records' classes, objects ranked by their scores, at most 100 a picture.
+    """``ap`` and ``ap50`` by COCO's evaluation: the mean over the records' classes, objects ranked by their scores, at most 100 a picture.
 
     What is found under a name that no record knows counts nowhere, as in COCO.
     """
@@ -257,7 +257,7 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
     }
     if not found:
         return {"ap": Metric(0.0, total), "ap50": Metric(0.0, total)}
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells its progress to nobody in particular
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         truth.createIndex()
         evaluator = COCOeval(truth, truth.loadRes(found), "bbox")
         evaluator.evaluate()
@@ -269,7 +269,7 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
 def _found(
     answers: Sequence[Answered], boxes: Callable[[Places], Sequence[Sequence[float]]], name: Callable[[str], str] | None = None
 ) -> dict[str, Metric]:
-    """`recall` and `precision`; one of them is missing where there is nothing to measure it on. ``name`` is what of a label is compared."""
+    """``recall`` and ``precision``, each only if there is something to measure it on; ``name`` maps a label to the part to compare."""
     hits = num_wanted = num_found = 0
     for answer in answers:
         wanted, found = (

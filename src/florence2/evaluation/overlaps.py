@@ -39,7 +39,7 @@ def box_overlaps(first: Sequence[Sequence[float]], second: Sequence[Sequence[flo
 
 
 def mask_overlap(wanted: Sequence[Sequence[float]], found: Sequence[Sequence[float]], size: tuple[int, int]) -> float:
-    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of `size`.
+    """Intersection over union of the areas inside two sets of flat x, y outlines, counted in pixels of a picture of ``size``.
 
     Two empty areas are equal.
     """
