@@ -18,6 +18,7 @@ from florence2.client.errors import (
     URLAddressNotAllowedError,
 )
 from florence2.url_policy import FetchError, FetchPolicy, Rule, hosts
+from florence2.url_text import without_keys
 
 MAX_FETCHED_BYTES = 64 * 2**20
 MAX_REDIRECTS = 30
@@ -56,17 +57,9 @@ def policy(configuration: InferenceConfiguration) -> FetchPolicy:
     )
 
 
-def shown(url: str) -> str:
-    """A URL for messages: no query, which may be a signature, and no password."""
-    start, slashes, rest = url.partition("?")[0].partition("//")
-    host, slash, path = rest.partition("/")
-    text = f"{start}{slashes}{host.rpartition('@')[2]}{slash}{path}"
-    return text if len(text) <= 120 else f"{text[:119]}…"
-
-
 def error_of(error: FetchError, url: str) -> InferenceError:
     """This client's error for one of a fetch."""
-    said = f"the image at {shown(url)} can't be fetched: {error.reason}"
+    said = f"the image at {without_keys(url)} can't be fetched: {error.reason}"
     if error.rule in _REFUSED_BY and _REFUSED_BY[error.rule] in os.environ:
         said += f" So says {_REFUSED_BY[error.rule]} of the environment."
     if error.rule in _NOT_ALLOWED:

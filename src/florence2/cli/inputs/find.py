@@ -27,6 +27,7 @@ from florence2.image_files import PICTURE_NAME, READ_FORMATS, describe, is_read
 from florence2.image_files.base64_text import decode_base64
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
+from florence2.url_text import host_and_path, without_keys
 
 Kind = Literal["file", "url", "data", "stdin"]
 Notice = Callable[[str], None]
@@ -59,7 +60,7 @@ class Input:
     def shown(self) -> str:
         """The name for people and logs: of a URL without password and query, which may be keys, of a data URI its beginning."""
         if self.kind == "url":
-            return urls.without_keys(self.name)
+            return without_keys(self.name)
         return self.name if self.kind == "file" or len(self.name) <= _LONGEST_NAME else f"{self.name[:40]}…"
 
     @property
@@ -67,7 +68,7 @@ class Input:
         """What the names of files begin with that are made for it."""
         if self.kind != "url":
             return {"file": self.path.stem, "data": "data", "stdin": "stdin"}[self.kind]
-        host, path = urls.host_and_path(self.name)
+        host, path = host_and_path(self.name)
         last = Path(unquote(path).rstrip("/").replace("\\", "/").rpartition("/")[2]).stem
         plain = (re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in (last, host))
         return next((name for name in plain if name), "url")[:_LONGEST_NAME]
