@@ -154,6 +154,9 @@ class Draining(TryAgain):
     code = "draining"
     retry_after_s = 5
 
+    def __init__(self, message: str = "the server is shutting down; send the request again") -> None:
+        super().__init__(message)
+
 
 class TimedOut(Florence2Error):
     """A request that took longer than the server allows."""

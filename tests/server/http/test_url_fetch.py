@@ -60,6 +60,7 @@ BODIES: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "/gzip-damaged": (200, zipped(image_bytes())[:10] + b"\xff" * 40, {"Content_Encoding": "gzip"}),
     "/gzip-short": (200, zipped(image_bytes())[:-20], {"Content_Encoding": "gzip"}),
     "/bomb": (200, zipped(bytes(40 * 2**20)), {"Content_Encoding": "gzip"}),
+    "/cookie": (200, image_bytes(), {"Set_Cookie": "track=1; Path=/"}),
     "/204": (204, b"", {}),
     "/304": (304, b"", {}),
     "/300": (300, b"", {}),
@@ -75,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append((self.headers["Host"], self.path))  # type: ignore[attr-defined]
+        self.server.cookies.append(self.headers["Cookie"])  # type: ignore[attr-defined]
         if self.path.startswith("/to/"):
             self.answer(302, b"", Location=self.path.removeprefix("/to/"))
         elif self.path == "/loop":
@@ -125,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
 def host() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
     server.daemon_threads = True
-    server.seen = []  # type: ignore[attr-defined]
+    server.seen, server.cookies = [], []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -181,6 +183,14 @@ def address(host: ThreadingHTTPServer, path: str = "/image.png", name: str = "12
 async def test_fetches(host: ThreadingHTTPServer) -> None:
     assert await fetch(address(host), **LOCAL) == image_bytes()
     assert await fetch(address(host, "/to//image.png"), **LOCAL) == image_bytes()
+
+
+async def test_no_cookie_is_kept(host: ThreadingHTTPServer) -> None:
+    fetcher = make_fetcher(Settings(**LOCAL))
+    for path in ("/cookie", "/image.png", "/to//image.png"):
+        assert await fetcher.fetch(address(host, path)) == image_bytes()
+    await fetcher.close()
+    assert host.cookies == [None] * 4  # type: ignore[attr-defined]
 
 
 async def test_whole_way(host: ThreadingHTTPServer) -> None:

@@ -16,12 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from florence2.errors import Florence2Error
 from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, as_json
-from florence2.server.http.middleware import MAX_HEAD_BYTES
+from florence2.server.http.middleware import DISCARD_TIMEOUT_S, DISCARDED_BYTES, MAX_HEAD_BYTES
 from florence2.server.settings import Settings
 
-# Most clients go on sending a body while the response is being sent: it is read, up to so much.
-LINGER_S = 10.0
-LINGER_BYTES = 200 * 2**20
 # A client that reads slower than this reads nothing.
 MIN_READ_BYTES = 16 * 2**10
 # A part of a body costs 20 µs, whatever it holds.
@@ -58,7 +55,7 @@ class BoundedProtocol(H11Protocol):
         """Parse what was received."""
         if self._linger_timer is not None:
             self._lingering_bytes += len(data)
-            if self._lingering_bytes > LINGER_BYTES:
+            if self._lingering_bytes > DISCARDED_BYTES:
                 self.transport.abort()
                 return
         super().data_received(data)
@@ -103,7 +100,7 @@ class BoundedProtocol(H11Protocol):
         is_coming = self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
         if is_coming and self._linger_timer is None:
             self._lingering_bytes = 0
-            self._linger_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+            self._linger_timer = self.loop.call_later(DISCARD_TIMEOUT_S, self.transport.abort)
         elif not is_coming and self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None

@@ -47,8 +47,9 @@ CLOSING = (BadFraming, BodyTimedOut, HeadersTooLarge)
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 32 * 2**10  # of a request, its path and query included
 MAX_LOGGED_CHARS = 200
+# Most clients read no response before they have sent their body: the rest is read and discarded, up to so much.
 DISCARDED_BYTES = 200 * 2**20
-DISCARD_PATIENCE_S = 10.0
+DISCARD_TIMEOUT_S = 10.0
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
@@ -217,7 +218,7 @@ async def _discard(receive: Receive) -> None:
             more = message.get("more_body", False)
 
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(take(), DISCARD_PATIENCE_S)
+        await asyncio.wait_for(take(), DISCARD_TIMEOUT_S)
 
 
 def _headers_of(error: Florence2Error) -> dict[str, str]:

@@ -82,7 +82,7 @@ class Decoders:
             job.cancel()
             raise
         except RuntimeError as error:  # what a pool raises that is shut down
-            raise _draining() from error
+            raise Draining from error
 
     def close(self) -> None:
         """End all processes, at once."""
@@ -120,7 +120,7 @@ class Decoders:
         if error == "invalid":
             raise InvalidImage(fields["message"], field="image")
         if error == "memory":
-            raise OutOfMemory("there is not enough memory to decode the image; send it again later, or scale it down", field="image")
+            raise _no_memory()
         size = (fields["size"][0], fields["size"][1])
         if error == "too_large":
             check_pixels(size, self._settings.max_image_pixels)
@@ -130,21 +130,21 @@ class Decoders:
         """The error for a process that ended before it returned the image."""
         code = process.wait()
         if self._is_closed:
-            return _draining()
+            return Draining()
         if process.was_ended or code == -getattr(signal, "SIGXCPU", 0):
             seconds = self._settings.image_decode_s
             return ImageTooLarge(
                 f"{NAME} takes more than {seconds:g} s to decode; scale it down, or save it as a baseline JPEG", field="image"
             )
         if code == -getattr(signal, "SIGKILL", 0):  # by the system, which is short of memory
-            return OutOfMemory("there is not enough memory to decode the image; send it again later, or scale it down", field="image")
+            return _no_memory()
         return InvalidImage(f"The {structure.format} is damaged: its decoder ended with {code}.", field="image")
 
     def _take(self) -> _Process:
         """An idle process, started if there is none."""
         with self._lock:
             if self._is_closed:
-                raise _draining()
+                raise Draining
             while self._idle:
                 process = self._idle.pop()
                 if process.is_alive:
@@ -271,5 +271,5 @@ class _Process:
             return None
 
 
-def _draining() -> Draining:
-    return Draining("the server is shutting down; send the request again")
+def _no_memory() -> OutOfMemory:
+    return OutOfMemory("there is not enough memory to decode the image; send it again later, or scale it down", field="image")

@@ -50,7 +50,7 @@ class EngineLoader:
         loading = Loading(work)
         with self._lock:
             if self._is_stopped:
-                raise Draining("the server is shutting down; send the request again")
+                raise Draining
             self._under_way.add(loading)
         try:
             engine = loading.result()

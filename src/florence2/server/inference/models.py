@@ -183,7 +183,7 @@ class Models:
         """
         model_id = self.canonical(name)
         if self._is_closed:
-            raise Draining("the server is shutting down; send the request again")
+            raise Draining
         if (model := self._loaded.get(model_id)) is not None:
             model.used_at = time.monotonic()
             return model, False
