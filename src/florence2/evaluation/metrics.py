@@ -72,7 +72,7 @@ def compute_metrics(answers: Iterable[Answered]) -> Metrics:
     by_task: dict[str, list[Answered]] = defaultdict(list)
     for answer in answers:
         by_task[answer.record.tag or FREE].append(answer)
-    return {tag: _MEASURES.get(tag, captions)(by_task[tag]) for tag in [*_MEASURES, FREE] if tag in by_task}
+    return {tag: METRICS_OF[tag](by_task[tag]) for tag in sorted(by_task, key=list(METRICS_OF).index)}
 
 
 def metrics_as_dict(metrics: Metrics) -> dict[str, dict[str, dict[str, float]]]:
@@ -200,7 +200,7 @@ def segmentation(answers: Sequence[Answered]) -> dict[str, Metric]:
     return {"mean_iou": _mean(overlaps), "accuracy": _share([overlap >= MIN_OVERLAP for overlap in overlaps])}
 
 
-_MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Metric]]] = {
+METRICS_OF: Mapping[str, Callable[[Sequence[Answered]], dict[str, Metric]]] = {
     "<OD>": detection,
     "<DENSE_REGION_CAPTION>": detection,
     "<REGION_PROPOSAL>": proposals,
@@ -216,7 +216,9 @@ _MEASURES: Mapping[str, Callable[[Sequence[Answered]], dict[str, Metric]]] = {
     "<OCR>": reading,
     "<OCR_WITH_REGION>": printed,
     "<REGION_TO_OCR>": reading,
+    FREE: captions,
 }
+"""The metrics of each task, in the order in which they are shown; every task has some, and so have free prompts."""
 
 
 def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
