@@ -20,7 +20,7 @@ import numpy as np
 
 import florence2
 from benchmarks import report
-from florence2.datasets.record import Places, places
+from florence2.datasets.record import Locations, locations
 from florence2.engine.engine import Engine
 from florence2.evaluation.overlaps import box_overlaps, mask_overlap
 from florence2.results import Result
@@ -110,21 +110,21 @@ def scene_answers(engine: Engine, world: str, number: int, num_beams: int) -> It
     results = engine.run_many(pixels.clip(0, 255).astype(np.uint8), prompts, scores=True, num_beams=num_beams)
     for example, result in zip(asked, results, strict=True):
         truth = true_places(example, scene.image.size, scene.objects)
-        overlaps = right_overlaps(example.tag, truth, places(result), scene.image.size)
+        overlaps = right_overlaps(example.tag, truth, locations(result), scene.image.size)
         before = scores_before(result, engine)
         scores = result.scores or []
         yield example.tag, [Scored(*each) for each in zip(scores, before, overlaps, strict=True)], len(truth.labels)
 
 
-def true_places(example: Example, size: tuple[int, int], shapes: Sequence[Any]) -> Places:
+def true_places(example: Example, size: tuple[int, int], shapes: Sequence[Any]) -> Locations:
     """Where things are: exactly, where the answer stands for whole shapes."""
-    truth = places(read_answer(build_prompt(example.prompt, image_size=size), example.answer, size))
+    truth = locations(read_answer(build_prompt(example.prompt, image_size=size), example.answer, size))
     if example.tag in ("<OD>", "<DENSE_REGION_CAPTION>"):
         return replace(truth, boxes=tuple(tuple(shape.box) for shape in left_to_right(shapes)))
     return truth
 
 
-def right_overlaps(tag: str, truth: Places, found: Places, size: tuple[int, int]) -> list[float]:
+def right_overlaps(tag: str, truth: Locations, found: Locations, size: tuple[int, int]) -> list[float]:
     """For each found object its overlap with a true one of its name, 0 where none is left for it."""
     if TASKS[tag].kind == "polygons":
         overlaps = np.array([[mask_overlap(one, other, size) for other in found.polygons] for one in truth.polygons])

@@ -57,7 +57,7 @@ def busy_seconds(root: Path = Path("/")) -> float | None:
     try:
         lines = [line.split() for line in (root / "proc/stat").read_text(encoding="ascii").splitlines() if line.startswith("cpu")]
         # user, nice, system, (idle, iowait,) irq, softirq, steal
-        ticks = [int(fields[place]) for fields in lines if fields[0] in allowed for place in (1, 2, 3, 6, 7, 8)]
+        ticks = [int(fields[index]) for fields in lines if fields[0] in allowed for index in (1, 2, 3, 6, 7, 8)]
     except (OSError, ValueError, IndexError):
         return None
     return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None

@@ -73,7 +73,7 @@ def check_folder(folder: Path, field: str) -> None:
     Raises:
         InvalidOption: what is in the way.
     """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(nearest):
         raise InvalidOption(f"the folder {folder} can't be made: {nearest} is no folder", field=field)
     if not os.access(nearest, os.W_OK | os.X_OK):

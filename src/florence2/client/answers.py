@@ -162,7 +162,7 @@ def typed(answer: Mapping[str, Any], asked: Source | None = None) -> Answer | li
     try:
         responses, raws = answer["response"], answer.get("raw")
         if isinstance(responses, list):
-            return [_typed(answer, response, raws[place] if raws else None, asked) for place, response in enumerate(responses)]
+            return [_typed(answer, response, raws[index] if raws else None, asked) for index, response in enumerate(responses)]
         return _typed(answer, responses, raws, asked)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UnexpectedAnswer(f"the answer has not the form of one about an image ({type(error).__name__}: {error})") from error
@@ -189,7 +189,7 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
     if region is None or isinstance(region, str):
         return region
     try:
-        return [value * sent[place % 2] / original[place % 2] for place, value in enumerate(region)]
+        return [value * sent[index % 2] / original[index % 2] for index, value in enumerate(region)]
     except TypeError:
         raise InvalidParameter(f"a region is four numbers x1, y1, x2, y2 in pixels, got {region!r:.80}", field="region") from None
 
@@ -222,6 +222,6 @@ def _scaled(nested: list[Any], ratios: tuple[float, float]) -> list[Any]:
     if nested and isinstance(nested[0], list):
         return [_scaled(inner, ratios) for inner in nested]
     return [
-        int((value + 0.5) * ratios[place % 2]) if isinstance(value, int) else value * ratios[place % 2]
-        for place, value in enumerate(nested)
+        int((value + 0.5) * ratios[index % 2]) if isinstance(value, int) else value * ratios[index % 2]
+        for index, value in enumerate(nested)
     ]

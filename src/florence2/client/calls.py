@@ -85,18 +85,18 @@ async def infer(connection: Connection, call: LmmCall, given: Any) -> Any:
     if not items:
         return []
     # All are looked at before any is sent, so that a misspelt path does not come up after a thousand answers.
-    sources = [_settled(_identified(item), place, call) for place, item in enumerate(items)]
+    sources = [_settled(_identified(item), index, call) for index, item in enumerate(items)]
     outcomes: list[Any] = list(sources)
-    places = [place for place, source in enumerate(sources) if isinstance(source, Source)]
+    indices = [index for index, source in enumerate(sources) if isinstance(source, Source)]
     size = call.target.configuration.max_batch_size
-    groups = [places[start : start + size] for start in range(0, len(places), size)]
+    groups = [indices[start : start + size] for start in range(0, len(indices), size)]
     with _Shown(call.progress, len(items)) as shown:
-        shown.add(len(items) - len(places))
+        shown.add(len(items) - len(indices))
 
         async def answer(group: list[int]) -> None:
-            found = await _infer_group(connection, call, [sources[place] for place in group])
-            for place, outcome in zip(group, found, strict=True):
-                outcomes[place] = _settled(outcome, place, call)
+            found = await _infer_group(connection, call, [sources[index] for index in group])
+            for index, outcome in zip(group, found, strict=True):
+                outcomes[index] = _settled(outcome, index, call)
             shown.add(len(group))
 
         await connection.gather([lambda group=group: answer(group) for group in groups], call.target.configuration.max_concurrent_requests)
@@ -203,7 +203,7 @@ async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encod
     except InferenceError as failure:
         named, error = wire.item_of(failure)
         if named is not None and call.on_error == "fail" and named < len(images):  # it is the error that the call ends with
-            return [error if place == named else None for place in range(len(images))]
+            return [error if index == named else None for index in range(len(images))]
         return [error] * len(images)
 
 
@@ -271,13 +271,13 @@ def _identified(item: object) -> Source | InferenceError:
         return error
 
 
-def _settled(outcome: Any, place: int, call: LmmCall) -> Any:
-    """An outcome at its place in the list: errors know it, and are raised unless they stand for their image."""
+def _settled(outcome: Any, index: int, call: LmmCall) -> Any:
+    """An outcome at this index of the list; an error gets the index, and is raised unless errors are items of the list."""
     if not isinstance(outcome, InferenceError):
         return outcome
     if outcome.index is not None:  # one error of several images
         outcome = copy.copy(outcome)
-    outcome.index = place
+    outcome.index = index
     if call.on_error == "fail":
         raise outcome
     return outcome

@@ -46,7 +46,7 @@ class Target:
     Attributes:
         url: the server's address without a slash at its end.
         api_key: the key, or None.
-        mode: which of the two places the key has.
+        mode: which of the two fields the key is in.
         configuration: the settings that hold for the call.
     """
 
@@ -242,9 +242,9 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
     said = quoted(message_of(body, response), secrets_of(target))
     code, field = (str(fields[name]) if isinstance(fields.get(name), str) else None for name in ("code", "field"))
     request_id = _request_id(response)
-    place = f"{request.name}: HTTP {status}"
+    prefix = f"{request.name}: HTTP {status}"
     details = ", ".join(
-        [place, *(f"{name} {value}" for name, value in (("code", code), ("field", field), ("request", request_id)) if value)]
+        [prefix, *(f"{name} {value}" for name, value in (("code", code), ("field", field), ("request", request_id)) if value)]
     )
     return CallError(
         f"{said} ({details})",

@@ -1,7 +1,7 @@
 """One question about one picture and its answer: what data sets are made of, for training and for evaluation.
 
 In: a source (JSONL, COCO, scenes) hands over parts. Out: a ``Record`` that is known to be sound: its picture opens, its prompt is
-one that the model takes, its answer one that the task can have. What is not sound is a ``Problem`` with its place. Knows
+one that the model takes, its answer one that the task can have. An invalid record is a ``Problem`` with its source. Knows
 nothing of models.
 """
 
@@ -23,7 +23,7 @@ _PROBLEMS_SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where the things of an answer are, in pixels of the picture, unrounded.
 
     Attributes:
@@ -39,12 +39,12 @@ class Places:
     polygons: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
-def places(result: Result) -> Places:
-    """The places of a result: the middle of each of its bins."""
+def locations(result: Result) -> Locations:
+    """The locations of a result: the centre of each of its bins."""
     if result.kind == "text":
-        return Places()
+        return Locations()
     found = result.to_dict(scores=False, coordinates="float")[result.task]
-    return Places(
+    return Locations(
         labels=tuple(result.labels),
         boxes=tuple(tuple(box) for box in found.get("bboxes", ())),
         quads=tuple(tuple(quad) for quad in found.get("quad_boxes", ())),
@@ -57,7 +57,7 @@ class Record:
     """One question and its answer.
 
     Attributes:
-        where: the place in its source, for messages: "train.jsonl:17".
+        where: the file and line of its source, for messages: "train.jsonl:17".
         picture: opened when it is needed.
         prompt: as a user writes it: a tag and what belongs to it, or free text.
         answers: what the model shall write, without ``<s>`` and ``</s>``. The first is learnt; more than one are references for a caption;
@@ -73,7 +73,7 @@ class Record:
     prompt: str
     answers: tuple[str, ...]
     size: tuple[int, int]
-    truth: Places
+    truth: Locations
     ignored: tuple[tuple[str, tuple[float, ...]], ...] = ()
     is_rehearsed: bool = False
 
@@ -165,7 +165,7 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
     """A record, checked.
 
     Args:
-        where: its place in its source.
+        where: the file and line of its source.
         picture: a sound one.
         size: the picture's width and height in pixels.
         prompt: as a user writes it.
@@ -178,7 +178,7 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
     question = build_prompt(prompt, image_size=size, allow_unknown_tag=own_tags)
     for answer in answers:
         check_answer(answer, question)
-    truth = places(read_answer(question, answers[0], size)) if answers else Places()
+    truth = locations(read_answer(question, answers[0], size)) if answers else Locations()
     return Record(where, picture, prompt, tuple(answers), size, truth)
 
 

@@ -57,7 +57,7 @@ def batches_of(records: Sequence[Record], batch_size: int, seed: int, epoch: int
         by_picture.setdefault(record.picture, []).append(record)
     pictures = list(by_picture.values())
     order = rng.permutation(len(pictures)).tolist()
-    return in_order([pictures[index][place] for index in order for place in rng.permutation(len(pictures[index]))], batch_size)
+    return in_order([pictures[index][position] for index in order for position in rng.permutation(len(pictures[index]))], batch_size)
 
 
 def fingerprint(records: Sequence[Record]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from florence2.datasets.record import Places, Record, places
+from florence2.datasets.record import Locations, Record, locations
 from florence2.evaluation.overlaps import LabelledBox, box_overlaps, mask_overlap, match, sides
 from florence2.results import Result
 from florence2.tasks.table import TASKS
@@ -157,17 +157,17 @@ def reading(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 def detection(answers: Sequence[Answered]) -> dict[str, Metric]:
     """``ap``, ``ap50``, ``recall`` and ``precision``."""
-    return {**average_precision(answers), **_found(answers, lambda places: places.boxes)}
+    return {**average_precision(answers), **_found(answers, lambda found: found.boxes)}
 
 
 def proposals(answers: Sequence[Answered]) -> dict[str, Metric]:
     """``recall`` and ``precision``, whatever the labels."""
-    return _found(answers, lambda places: places.boxes)
+    return _found(answers, lambda found: found.boxes)
 
 
 def printed(answers: Sequence[Answered]) -> dict[str, Metric]:
     """``f1``, ``recall`` and ``precision`` of texts with their quads, by the boxes around these."""
-    found = _found(answers, lambda places: [_around(quad) for quad in places.quads], name=str.strip)
+    found = _found(answers, lambda found: [_around(quad) for quad in found.quads], name=str.strip)
     recall, precision = (found[name].value if name in found else 0.0 for name in ("recall", "precision"))
     total = sum(len(answer.record.truth.quads) for answer in answers)
     if not found:  # nothing was there, and nothing was found
@@ -184,7 +184,7 @@ def grounding(answers: Sequence[Answered]) -> dict[str, Metric]:
     hits = total = 0
     overlaps: list[float] = []
     for answer in answers:
-        wanted, found = _labelled(answer.record.truth), _labelled(places(answer.result))
+        wanted, found = _labelled(answer.record.truth), _labelled(locations(answer.result))
         if len({label for label, _ in wanted}) == 1:
             wanted, found = [("", box) for _, box in wanted], [("", box) for _, box in found]
         matched = match(wanted, found)
@@ -196,7 +196,7 @@ def grounding(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 def segmentation(answers: Sequence[Answered]) -> dict[str, Metric]:
     """``mean_iou`` and ``accuracy`` of all outlines of an answer together."""
-    overlaps = [mask_overlap(_outlines(one.record.truth), _outlines(places(one.result)), one.record.size) for one in answers]
+    overlaps = [mask_overlap(_outlines(one.record.truth), _outlines(locations(one.result)), one.record.size) for one in answers]
     return {"mean_iou": _mean(overlaps), "accuracy": _share([overlap >= MIN_OVERLAP for overlap in overlaps])}
 
 
@@ -248,7 +248,7 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
                 entry = {"id": len(annotations) + 1, "image_id": index, "category_id": numbers[name], "bbox": sides(box)}
                 annotations.append({**entry, "area": 1, "iscrowd": 1})
         scores = answer.result.scores or [1.0] * len(answer.result.labels)
-        for (name, box), score in zip(_labelled(places(answer.result)), scores, strict=True):
+        for (name, box), score in zip(_labelled(locations(answer.result)), scores, strict=True):
             if name in numbers:
                 found.append({"image_id": index, "category_id": numbers[name], "bbox": sides(box), "score": score})
     truth.dataset = {
@@ -269,14 +269,14 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def _found(
-    answers: Sequence[Answered], boxes: Callable[[Places], Sequence[Sequence[float]]], name: Callable[[str], str] | None = None
+    answers: Sequence[Answered], boxes: Callable[[Locations], Sequence[Sequence[float]]], name: Callable[[str], str] | None = None
 ) -> dict[str, Metric]:
     """``recall`` and ``precision``, each only if there is something to measure it on; ``name`` maps a label to the part to compare."""
     hits = num_wanted = num_found = 0
     for answer in answers:
         wanted, found = (
-            list(zip(map(name or _label, place.labels), boxes(place), strict=True))
-            for place in (answer.record.truth, places(answer.result))
+            list(zip(map(name or _label, location.labels), boxes(location), strict=True))
+            for location in (answer.record.truth, locations(answer.result))
         )
         num_hits = _num_hits(wanted, found)
         hits, num_wanted = hits + num_hits, num_wanted + len(wanted)
@@ -304,16 +304,16 @@ def _outside_crowds(found: Sequence[LabelledBox], crowds: Sequence[LabelledBox])
     ]
 
 
-def _labelled(place: Places) -> list[LabelledBox]:
+def _labelled(location: Locations) -> list[LabelledBox]:
     """Labels and boxes; outlines by the boxes around them."""
-    if place.boxes:
-        return list(zip(map(_label, place.labels), place.boxes, strict=True))
-    corners = ([value for outline in outlines for value in outline] for outlines in place.polygons)
-    return [(_label(label), _around(found)) for label, found in zip(place.labels, corners, strict=True) if len(found) >= 6]
+    if location.boxes:
+        return list(zip(map(_label, location.labels), location.boxes, strict=True))
+    corners = ([value for outline in outlines for value in outline] for outlines in location.polygons)
+    return [(_label(label), _around(found)) for label, found in zip(location.labels, corners, strict=True) if len(found) >= 6]
 
 
-def _outlines(place: Places) -> list[Sequence[float]]:
-    return [outline for outlines in place.polygons for outline in outlines]
+def _outlines(location: Locations) -> list[Sequence[float]]:
+    return [outline for outlines in location.polygons for outline in outlines]
 
 
 def _label(label: str) -> str:

@@ -54,7 +54,7 @@ def parse(
     if image_size is None:
         if tag in TASKS and TASKS[tag].kind != "text":
             raise InvalidOption(f"{tag} finds places: give image_size=(width, height) of the original image in pixels", field="image_size")
-        image_size = (1, 1)  # a text has no places in it
+        image_size = (1, 1)  # a text has no locations
     return _result(tag, tag, text, found, check_image_size(image_size)).to_dict(coordinates=coordinates)
 
 
@@ -96,8 +96,8 @@ def interpret(
         finish_reason: Why generation ended.
         banned_phrases: Labels that grounding leaves out: the checkpoint's list.
         scores: Whether the result gets a score per object; needs ``log_probabilities``.
-        location_probabilities: For each id that is a location how probable every location was in its place, None for other ids.
-            Without them a place scores no more than the probability of its very bins, which is small however sure the model is.
+        location_probabilities: For each id that is a location the probabilities of all locations at its position; None for other ids.
+            Without them, a location only has the probability of exactly these bins, which is small even if the model is certain.
 
     Raises:
         ValueError: Scores without log-probabilities, or not one entry per id.
@@ -133,7 +133,7 @@ def _result(key: str, tag: str | None, text: str, found: list[Found], image_size
         plain = text.replace("<s>", "").replace("</s>", "").strip()
         return Result(task=key, kind="text", image_size=image_size, text=plain, raw=text)
     bins = [item.bins for item in found]
-    places = [_pixels(item.bins, image_size) for item in found]
+    shapes = [_pixels(item.bins, image_size) for item in found]
     are_polygons = bool(bins) and isinstance(bins[0][0], list)
     return Result(
         task=key,
@@ -141,9 +141,9 @@ def _result(key: str, tag: str | None, text: str, found: list[Found], image_size
         image_size=image_size,
         text=without_sentinels(text),
         raw=text,
-        boxes=[] if are_polygons or task.kind == "quads" else places,
-        quads=places if task.kind == "quads" else [],
-        polygons=places if are_polygons else [],
+        boxes=[] if are_polygons or task.kind == "quads" else shapes,
+        quads=shapes if task.kind == "quads" else [],
+        polygons=shapes if are_polygons else [],
         labels=[item.label for item in found],
         bins=bins,
     )

@@ -24,7 +24,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Scale:
-    """Steps and losses as places in the picture."""
+    """Steps and losses as points in the picture."""
 
     steps: tuple[float, float]
     losses: tuple[float, float]
@@ -49,14 +49,14 @@ def loss_plot(lines: Sequence[Mapping[str, Any]]) -> str | None:
     picture = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **size, "font-family": "sans-serif", "font-size": "13"})
     SubElement(picture, "rect", {"width": "100%", "height": "100%", "fill": "white"})
     _draw_axes(picture, scale)
-    for place, (name, points) in enumerate(curves.items()):
+    for index, (name, points) in enumerate(curves.items()):
         _draw_curve(picture, scale, name, points)
-        _write(picture, WIDTH - RIGHT - 10, TOP + 20 + 20 * place, name, "end", fill=COLOURS[name])
+        _write(picture, WIDTH - RIGHT - 10, TOP + 20 + 20 * index, name, "end", fill=COLOURS[name])
     return ElementTree.tostring(picture, encoding="unicode") + "\n"
 
 
 def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    """What can be drawn of a curve: a loss that is no number, or 0, has no place on the axis."""
+    """What can be drawn of a curve: a loss that is no number, or 0, can't be drawn."""
     points = [(line["step"], line[name]) for line in lines if name in line and math.isfinite(line[name]) and line[name] > 0]
     every = -(-len(points) // MAX_POINTS)
     return [*points[:-1][::every], points[-1]] if points else []
@@ -93,11 +93,11 @@ def _draw_axes(picture: Element, scale: _Scale) -> None:
 
 
 def _draw_curve(picture: Element, scale: _Scale, name: str, points: Sequence[Point]) -> None:
-    places = [(scale.x(step), scale.y(loss)) for step, loss in points]
-    path = " ".join(f"{x},{y}" for x, y in places)
+    points_xy = [(scale.x(step), scale.y(loss)) for step, loss in points]
+    path = " ".join(f"{x},{y}" for x, y in points_xy)
     SubElement(picture, "polyline", {"points": path, "fill": "none", "stroke": COLOURS[name], "stroke-width": "1.5"})
-    if name == "validation" or len(places) == 1:
-        for x, y in places:
+    if name == "validation" or len(points_xy) == 1:
+        for x, y in points_xy:
             SubElement(picture, "circle", {"cx": str(x), "cy": str(y), "r": "3", "fill": COLOURS[name]})
 
 
