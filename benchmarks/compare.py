@@ -33,7 +33,7 @@ from PIL import Image
 
 import florence2
 from benchmarks import report
-from florence2.engine.device import choose_numbers
+from florence2.engine.precision import choose_precision
 from tests.checkpoints import reference_model, write_checkpoint
 
 PRECISIONS = ("auto", "fp32", "int8")
@@ -265,7 +265,7 @@ def main() -> None:
             print(f"   {kind}: {values}", flush=True)
         figures = {"cases": measure_base(base, arguments.repeats), "processes": processes}
         settings = {"repeats": arguments.repeats, "weights": "random", "stored": "float32 safetensors"}
-        settings["auto"] = choose_numbers("auto", torch.device("cpu")).name
+        settings["auto"] = choose_precision("auto", torch.device("cpu")).name
         print(report.write("compare", settings, figures), flush=True)
         if not arguments.skip_large:
             gc.collect()

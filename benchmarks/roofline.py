@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from florence2.engine.device import choose_numbers, choose_packing
+from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
@@ -131,7 +131,7 @@ def main() -> None:
         config: Florence2Config = checkpoint.config
         source = config.vision.num_image_tokens(768, 768) + PROMPT
         for precision in PRECISIONS:
-            numbers = choose_numbers(precision, cpu)
+            numbers = choose_precision(precision, cpu)
             rate = matrix_rate(precision)
             weight, key = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 4)}[precision]
             floor = {

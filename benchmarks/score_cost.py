@@ -24,8 +24,8 @@ from torch import Tensor
 from benchmarks import report
 from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Batch
-from florence2.engine.device import choose_numbers, choose_packing
 from florence2.engine.options import GenerationOptions
+from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.search import SpecialTokens, best_tokens
 from florence2.model import Florence2
@@ -136,7 +136,7 @@ def main() -> None:
         tokenizer = Tokenizer.load(folder)
         vocabulary = checkpoint.config.text.vocab_size
         for precision in arguments.precisions:
-            numbers = choose_numbers(precision, torch.device("cpu"))
+            numbers = choose_precision(precision, torch.device("cpu"))
             packing = choose_packing(numbers, torch.device("cpu"))
             model = OnlyLocations(load_model(checkpoint, dtype=numbers.tower, packing=packing), tokenizer.location_ids)
             (features,) = model.encode_image(torch.randn(1, 3, 768, 768))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from florence2.engine.cuda_graphs import LENGTHS, RecordedModel, rounded
+from florence2.engine.cuda_graphs import LENGTHS, GraphedModel, rounded
 from florence2.engine.engine import Engine
 from florence2.model import Florence2
 from florence2.model.cache import StepSize
@@ -50,7 +50,7 @@ def encoded(model: Florence2, prompts: list[list[int]], seed: int = 0):
 @torch.inference_mode()
 def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
     recorder = Again()
-    recorded = RecordedModel(model, recorder)
+    recorded = GraphedModel(model, recorder)
     caches = {"plain": model.new_cache(16), "recorded": recorded.new_cache(16)}
     runners = {"plain": model, "recorded": recorded}
     generator = torch.Generator().manual_seed(3)
@@ -91,7 +91,7 @@ def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
 @pytest.mark.parametrize("count", [1, 3, 8, 9])
 def test_images_are_equal_whatever_their_number(model: Florence2, count: int) -> None:
     recorder = Again()
-    recorded = RecordedModel(model, recorder)
+    recorded = GraphedModel(model, recorder)
     pixels = torch.randn(2, count, 3, 64, 64)
     first, second = (recorded.encode_image(part) for part in pixels)
     torch.testing.assert_close(first, model.encode_image(pixels[0]), atol=1e-5, rtol=1e-5)
@@ -103,7 +103,7 @@ def test_images_are_equal_whatever_their_number(model: Florence2, count: int) ->
 def test_a_backend_that_fails_is_given_up_with_a_line_in_the_log(model: Florence2, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Again()
     recorder.failure = RuntimeError("operation not permitted when stream is capturing")
-    recorded = RecordedModel(model, recorder)
+    recorded = GraphedModel(model, recorder)
     cache, plain = recorded.new_cache(4), model.new_cache(4)
     prompt = encoded(model, [[0, 5, 2]])
     for one in (cache, plain):
@@ -137,7 +137,7 @@ def test_sizes_are_few_and_hold_what_is_needed(model: Florence2) -> None:
 
 def test_what_is_to_come_is_recorded_with_the_cache(model: Florence2) -> None:
     recorder = Again()
-    recorded = RecordedModel(model, recorder, image_size=(64, 64), num_beams=(1, 3, 1))
+    recorded = GraphedModel(model, recorder, image_size=(64, 64), num_beams=(1, 3, 1))
     cache = recorded.new_cache(16)
     assert recorder.recordings == 3
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_a_whole_engine_on_recordings_gives_the_same_answers(tmp_path: Path) -> 
     checkpoint = read_checkpoint(folder)
     tokenizer = Tokenizer.load(folder)
     answers = []
-    for wrap in (lambda model: model, lambda model: RecordedModel(model, Again())):
+    for wrap in (lambda model: model, lambda model: GraphedModel(model, Again())):
         with Engine(checkpoint, wrap(load_model(checkpoint)), tokenizer) as engine:
             images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(4)]
             futures = [

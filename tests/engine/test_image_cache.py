@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import torch
 
-from florence2.engine.image_cache import EncodedImages
+from florence2.engine.image_cache import ImageCache
 from florence2.engine.request import SharedImage
 
 SIZE = 3 * 4 * 4 * 4  # bytes of one input in float32
@@ -17,7 +17,7 @@ def picture(number: int) -> np.ndarray:
     return np.full((4, 4, 3), number, dtype=np.uint8)
 
 
-def share(images: EncodedImages, number: int, calls: list[int] | None = None) -> SharedImage:
+def share(images: ImageCache, number: int, calls: list[int] | None = None) -> SharedImage:
     def normalise() -> torch.Tensor:
         if calls is not None:
             calls.append(number)
@@ -27,14 +27,14 @@ def share(images: EncodedImages, number: int, calls: list[int] | None = None) ->
 
 
 def test_equal_content_is_one_image_and_is_normalised_once():
-    images, calls = EncodedImages(10 * SIZE), []
+    images, calls = ImageCache(10 * SIZE), []
     assert share(images, 1, calls) is share(images, 1, calls)
     assert share(images, 2, calls) is not share(images, 1, calls)
     assert calls == [1, 2]
 
 
 def test_the_least_recently_used_leave():
-    images = EncodedImages(2 * SIZE)
+    images = ImageCache(2 * SIZE)
     first, second = share(images, 1), share(images, 2)
     assert share(images, 1) is first
     share(images, 3)
@@ -43,7 +43,7 @@ def test_the_least_recently_used_leave():
 
 
 def test_features_count_once_they_are_there():
-    images = EncodedImages(2 * SIZE)
+    images = ImageCache(2 * SIZE)
     first = share(images, 1)
     first.features, first.pixels = torch.zeros(1, 4), None
     assert first.num_bytes == 16
@@ -53,17 +53,17 @@ def test_features_count_once_they_are_there():
 
 
 def test_one_that_is_too_large_is_answered_and_not_kept():
-    images = EncodedImages(SIZE - 1)
+    images = ImageCache(SIZE - 1)
     assert share(images, 1) is not share(images, 1)
 
 
 def test_zero_keeps_nothing():
-    images = EncodedImages(0)
+    images = ImageCache(0)
     assert share(images, 1) is not share(images, 1)
 
 
 def test_threads_get_the_same_image():
-    images, found, start = EncodedImages(100 * SIZE), [], threading.Barrier(8)
+    images, found, start = ImageCache(100 * SIZE), [], threading.Barrier(8)
 
     def ask() -> None:
         start.wait()

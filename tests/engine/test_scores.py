@@ -16,7 +16,7 @@ import torch
 import florence2
 from florence2.engine import batch as batch_module
 from florence2.engine.batch import Batch, Model
-from florence2.engine.cuda_graphs import RecordedModel
+from florence2.engine.cuda_graphs import GraphedModel
 from florence2.engine.engine import Engine
 from florence2.engine.options import GenerationOptions
 from florence2.engine.request import Request, SharedImage, start_search
@@ -117,7 +117,7 @@ def test_the_same_beside_others_that_ask_for_scores_or_do_not(model: Florence2, 
 
 @pytest.mark.parametrize("options", OPTIONS[:4])
 def test_the_same_where_steps_are_recorded(model: Florence2, locations: Sequence[int], options: dict[str, Any]) -> None:
-    (generated,) = answers(RecordedModel(model, Again()), [request(1, locations, **options)])
+    (generated,) = answers(GraphedModel(model, Again()), [request(1, locations, **options)])
     check(model, 1, generated, locations)
 
 

@@ -13,17 +13,19 @@ from typing import Any
 import httpx2
 from PIL import Image
 
-from florence2.engine.options import GenerationOptions
+from florence2.engine.options import resolve_options
 from florence2.engine.tokenized_prompt import parsed
-from florence2.errors import EngineClosed, PromptTooLong
+from florence2.errors import EngineClosed, InvalidPrompt, PromptTooLong
+from florence2.images import read_image
 from florence2.results import Result
 from florence2.server.app import create_app
 from florence2.server.inference.models import Loader
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
+from florence2.weights.defaults import GenerationDefaults
 
-FLAGS = ("scores", "allow_unknown_tag", "fair_key", "keep_image")
 MAX_WORDS = 200
+MAX_ANSWER_TOKENS = 1024
 
 
 class FakeEngine:
@@ -55,26 +57,41 @@ class FakeEngine:
         return given
 
     def submit(self, image: Any, prompt: str | Prompt, *, text: str | None = None, region: Any = None, **options: Any) -> Future[Result]:
-        generation = {name: value for name, value in options.items() if name not in FLAGS}
-        GenerationOptions(**generation)
-        given = self.prepare(prompt, text=text, region=region, allow_unknown_tag=options.get("allow_unknown_tag", False))
-        bound = given.bind(image.size)
-        future: Future[Result] = Future()
+        return self._submit(image, [(prompt, text, region)], options)[0]
+
+    def submit_many(self, image: Any, prompts: Sequence[str | Prompt], **options: Any) -> list[Future[Result]]:
+        if isinstance(prompts, str):
+            raise InvalidPrompt("prompts must be a list of strings, got one string", field="prompts")
+        return self._submit(image, [(prompt, None, None) for prompt in prompts], options)
+
+    def _submit(
+        self, image: Any, requests: Sequence[tuple[str | Prompt, str | None, Any]], options: dict[str, Any]
+    ) -> list[Future[Result]]:
+        """Check everything, then take all requests or none, as the engine does."""
+        generation: Any = {name: value for name, value in options.items() if name != "fair_key"}
+        _, flags = resolve_options(generation, GenerationDefaults(), MAX_ANSWER_TOKENS)
+        picture = read_image(image, auto_orient=flags["auto_orient"])
+        prompts = [
+            self.prepare(prompt, text=text, region=region, allow_unknown_tag=flags["allow_unknown_tag"])
+            for prompt, text, region in requests
+        ]
+        bound = [prompt.bind(picture.size) for prompt in prompts]
         with self._lock:
             if self.is_closed:
                 raise EngineClosed("the engine is closed")
-            in_pixels = None if given.region is None else list(given.region)
-            self.asked.append({"prompt": bound.inline, "region": in_pixels, "sentence": bound.sentence, "bound": bound, **options})
-            self.pictures.append(image)
-            self.futures.append(future)
+            return [self._take(image, prompt, one, options) for prompt, one in zip(prompts, bound, strict=True)]
+
+    def _take(self, image: Any, prompt: Prompt, bound: Prompt, options: dict[str, Any]) -> Future[Result]:
+        future: Future[Result] = Future()
+        in_pixels = None if prompt.region is None else list(prompt.region)
+        self.asked.append({"prompt": bound.inline, "region": in_pixels, "sentence": bound.sentence, "bound": bound, **options})
+        self.pictures.append(image)
+        self.futures.append(future)
         if self.failure is not None:
             future.set_exception(self.failure)
         elif not self.hold:
             future.set_result(answer_to(bound, image.size, options.get("scores", False)))
         return future
-
-    def submit_many(self, image: Any, prompts: Sequence[str | Prompt], **options: Any) -> list[Future[Result]]:
-        return [self.submit(image, prompt, **options) for prompt in prompts]
 
     def close(self, *, cancel: bool = False) -> None:
         with self._lock:

@@ -214,9 +214,10 @@ def _is_mixed(precision: str, device: str) -> bool:
     """Whether products are to be computed in bfloat16."""
     import torch
 
-    from florence2.engine.device import choose_device, choose_numbers
+    from florence2.engine.device import choose_device
+    from florence2.engine.precision import choose_precision
 
-    numbers = choose_numbers(precision, choose_device(device))
+    numbers = choose_precision(precision, choose_device(device))
     if precision != "auto" and (numbers.is_quantized or numbers.tower == torch.float16):
         raise InvalidOption(f"precision must be auto, fp32 or bf16 in training, got {precision!r}", field="precision")
     return numbers.tower == torch.bfloat16

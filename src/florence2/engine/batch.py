@@ -24,7 +24,7 @@ class Model(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Batch:
         return sum(request.search.num_rows for request in self.requests)
 
     def encode(self, requests: Sequence[Request[Any]]) -> EncodedPrompts:
-        """Encode the prompts of ``requests``, and first those of their images that nobody has encoded yet."""
+        """Encode the prompts of ``requests``, and first those of their images that are not encoded yet."""
         images = {id(request.image): request.image for request in requests if request.image.features is None}
         if images:
             pixels = torch.stack([image.pixels for image in images.values() if image.pixels is not None])
@@ -123,10 +123,10 @@ class Batch:
         for request in self.requests:
             if request.is_cancelled:
                 request.drop()
-        staying = [place for place, request in enumerate(self.requests) if not request.is_settled]
+        staying = [index for index, request in enumerate(self.requests) if not request.is_settled]
         if len(staying) < len(self.requests):
             self._cache.keep(staying)
-            self.requests = [self.requests[place] for place in staying]
+            self.requests = [self.requests[index] for index in staying]
 
     def fail(self, error: BaseException) -> None:
         """Fail every request and begin anew: after a step that broke, the cache's content is not to be trusted."""

@@ -1,9 +1,10 @@
-"""Steps that are recorded once and played again, for devices on which starting an operation costs more than doing it.
+"""CUDA graphs: steps that are captured once and replayed, for devices on which launching an operation costs more than running it.
 
-A decoder step is some two hundred small operations; on a GPU the time goes into starting them one by one. ``RecordedModel`` stands in
+A decoder step is some two hundred small operations; on a GPU the time goes into launching them one by one. ``GraphedModel`` stands in
 for a model: it rounds the sizes of steps and of image passes up to a few, records each of these once, and from then on only copies the
-inputs into place and plays. What recording means is the backend's affair: CUDA graphs here, and in tests on a CPU a backend that runs the
-recorded work again. A backend that fails is given up with a line in the log; everything then runs as it comes.
+inputs into fixed buffers and replays. How work is recorded is up to the backend: CUDA graphs here, and in
+tests on a CPU a backend that runs the recorded work again. A backend that fails is dropped with a line in
+the log; everything then runs without recordings.
 
 Knows what a model is and what a step is; nothing of requests or search.
 """
@@ -66,7 +67,7 @@ class CudaGraphs:
         return lambda: (graph.replay(), output)[1]
 
 
-class RecordedModel:
+class GraphedModel:
     """A model whose decoder steps and image passes are played from recordings.
 
     Args:

@@ -1,7 +1,7 @@
 """The public face of the engine: load a checkpoint, ask it about images, close it.
 
 Everything a caller can get wrong is checked here, in the caller's thread, and the image is decoded there as well; what
-reaches the scheduler is sound. Answers come back by futures. Knows nothing of HTTP.
+reaches the scheduler is valid. Answers come back by futures. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import torch
 
 from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Model
-from florence2.engine.cuda_graphs import CudaGraphs, RecordedModel
-from florence2.engine.device import choose_device, choose_numbers, choose_packing, give_back_memory
+from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
+from florence2.engine.device import choose_device, give_back_memory
 from florence2.engine.events import OnTokens, Reporter
-from florence2.engine.image_cache import EncodedImages
+from florence2.engine.image_cache import ImageCache
 from florence2.engine.loading import Loading
 from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
+from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.preprocess import normalise, resize
 from florence2.engine.request import Request, start_search
 from florence2.engine.scheduler import Scheduler
@@ -79,7 +80,7 @@ def load(
             it, fp16 on other GPUs, and fp32 elsewhere.
         adapters: LoRA adapters to merge, in this order; each a folder or a hub id.
         max_rows: the most beams, over all requests, that take a step together; more wait their turn.
-        image_cache_bytes: how much of the images asked about lately is kept encoded, so that the next prompt on one of them
+        image_cache_bytes: how much memory keeps encoded images of recent requests, so that the next prompt on one of them
             starts at once; 0 keeps none. An image of base in float32 takes 1.8 MB, of large 2.4.
 
     Raises:
@@ -97,7 +98,7 @@ def load(
 
 @cache
 def _warn_of_demo() -> None:
-    """Log once which model answers where nobody chose one."""
+    """Log once which model answers where none is named."""
     logger.warning('load() without a name is %s, %s; load("%s") is for those', DEMO, DEMO_IS, REAL)
 
 
@@ -113,25 +114,25 @@ def load_here(
     """As ``load``, in the caller's thread, which should end afterwards (see ``Loading``)."""
     max_rows = integer("max_rows", max_rows, MAX_BEAMS, None)
     image_cache_bytes = integer("image_cache_bytes", image_cache_bytes, 0, None)
-    place = choose_device(device)
+    device = choose_device(device)
     bound_threads()
-    numbers = choose_numbers(precision, place)
-    packing = choose_packing(numbers, place)
-    if place.type == "cpu":
+    chosen = choose_precision(precision, device)
+    packing = choose_packing(chosen, device)
+    if device.type == "cpu":
         kernels.prepare()
     folders = [resolve_adapter(_as_name(adapter)) for adapter in adapters]  # small, and wrong more often than a model's name
     checkpoint = read_checkpoint(resolve(_as_name(name)))
-    model = load_model(checkpoint, device=place, dtype=numbers.tower, packing=packing, adapters=folders)
+    model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
     tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
-    if packing is None and not numbers.is_exact:
+    if packing is None and not chosen.is_exact:
         refine_head(model)
     give_back_memory()
-    logger.info("%s from %s on %s in %s", name, checkpoint.folder, place, numbers.name)
+    logger.info("%s from %s on %s in %s", name, checkpoint.folder, device, chosen.name)
     runner: Model = model
-    if place.type == "cuda":
+    if device.type == "cuda":
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
-        runner = RecordedModel(model, CudaGraphs(place), image_size=size, num_beams=beams)
-    return Engine(checkpoint, runner, tokenizer, precision=numbers.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
+        runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams)
+    return Engine(checkpoint, runner, tokenizer, precision=chosen.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
 
 
 class Engine:
@@ -141,8 +142,8 @@ class Engine:
     when an exception leaves it.
 
     Attributes:
-        device: where it computes.
-        precision: in which numbers: "fp32", "bf16", "fp16" or "int8"; what "auto" has come to.
+        device: the device of its model.
+        precision: "fp32", "bf16", "fp16" or "int8"; what "auto" has chosen.
     """
 
     def __init__(
@@ -160,11 +161,11 @@ class Engine:
         self.device = model.device
         self.precision = precision
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
-        self._images = EncodedImages(image_cache_bytes)
+        self._images = ImageCache(image_cache_bytes)
         # Not in bf16: its products are split by the number of threads, so that answers would depend on what else the machine does.
         before_pass = FreeCores().fit if model.device.type == "cpu" and precision != "bf16" else lambda: None
         self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass, before_pass=before_pass)
-        # An engine that nobody holds any more still owes the futures that were taken from it.
+        # An engine without references still answers the futures that it has given out.
         self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
         self._finalizer.atexit = False
         defaults = checkpoint.generation
@@ -248,7 +249,7 @@ class Engine:
     ) -> Future[Result]:
         """The answer to one prompt about one image, as a future.
 
-        Cancelling the future takes the request out of the queue, or frees its place before the engine's next step.
+        Cancelling the future takes the request out of the queue, or frees its rows before the engine's next step.
         Callbacks of the future run in the engine's thread: keep them short, and call nothing there that waits for an answer.
 
         Args:
@@ -290,7 +291,7 @@ class Engine:
     def prepare(
         self, prompt: str | Prompt, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False
     ) -> TokenizedPrompt:
-        """The prompt parsed and tokenized, before there is an image; ``run`` and ``submit`` take it in the prompt's place.
+        """The prompt parsed and tokenized, before there is an image; ``run`` and ``submit`` take it instead of the prompt.
 
         Args:
             prompt: a task's tag, a free text, or a parsed prompt.
@@ -365,7 +366,7 @@ class Engine:
         return tokenized(prompt, self.tokenizer, max_tokens=self.max_prompt_tokens, num_image_tokens=self._num_image_tokens)
 
     def _wait(self, futures: list[Future[Result]]) -> list[Result]:
-        """The results of ``futures``; whoever stops waiting, or meets an error, leaves none of them running."""
+        """The results of ``futures``. An error, or an interrupted wait, cancels those that are not there yet."""
         self._scheduler.check_may_wait()
         try:
             return [future.result() for future in futures]

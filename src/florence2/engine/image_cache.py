@@ -1,4 +1,4 @@
-"""Images that were asked about lately, so that the next question about one of them need not encode it again.
+"""A cache of encoded images, so that the next prompt on one of them does not encode it again.
 
 In: the model's input as bytes, before normalisation. Out: a ``SharedImage``, the one that is there already or a new one. Equal input
 has equal tokens, whatever file it came from, so this is the key. The least recently used make room, by bytes. Knows nothing of
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class EncodedImages:
-    """The images that are kept; safe to use from many threads.
+class ImageCache:
+    """The least recently used images make room, by bytes; safe to use from many threads.
 
     Args:
         max_bytes: the most that is kept; 0 keeps nothing.

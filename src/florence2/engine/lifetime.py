@@ -1,7 +1,7 @@
 """What becomes of the engine's threads when the interpreter ends or the process forks.
 
 A thread inside PyTorch that wakes up in an interpreter that is ending takes the process down with an abort, so each is asked to stop
-and waited for first. A forked child has none of its parent's threads: what waits for one there has to be told. Knows threads and how
+and waited for first. A forked child has none of its parent's threads: callers that wait for one there get an error. Knows threads and how
 to stop them, nothing of what they do.
 """
 
@@ -29,11 +29,11 @@ class Worker(Protocol):
         ...
 
     def leave_behind(self) -> None:
-        """In a forked child, which has no such thread: tell all that wait for it."""
+        """In a forked child, which has no such thread: fail all that wait for it."""
         ...
 
 
-# Weakly, so that whoever is done with is freed; a thread lives until it has freed what it worked on.
+# Weakly, so that a worker without references is freed; a thread lives until it has freed what it worked on.
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -52,7 +52,7 @@ def _leave() -> None:
             for worker in list(_workers):
                 worker.stop()
             running[0].join(LOOK_AGAIN_S)
-    except BaseException:  # a second Ctrl-C: whoever does not want to wait must not meet the abort either
+    except BaseException:  # a second Ctrl-C: a user who does not want to wait must not meet the abort either
         _exit_at_once()
 
 

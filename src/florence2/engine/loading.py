@@ -1,8 +1,8 @@
 """Loading in a thread of its own, which can be stopped wherever it is.
 
 PyTorch keeps helpers for every thread that has computed with it, and where there are more of them than cores they no longer wait for
-each other's work but sleep: a decoder step then takes half as long again. Those of this thread end with it. Whoever stops waiting
-(Ctrl-C, a server that ends) leaves no thread behind that goes on. Knows nothing of what is loaded.
+each other's work but sleep: a decoder step then takes half as long again. Those of this thread end with it. A caller that stops waiting
+(Ctrl-C, a server that ends) leaves no running thread behind. Knows nothing of what is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Loaded = TypeVar("Loaded")
 
 
 class _Stopped(BaseException):
-    """Raised in a thread whose result nobody waits for. No ``Exception``, so that nothing on the way takes it for one of its own."""
+    """Raised in a thread whose result is no longer wanted. No ``Exception``, so that nothing on the way takes it for one of its own."""
 
 
 class Loading(Generic[Loaded]):
@@ -38,7 +38,7 @@ class Loading(Generic[Loaded]):
         self._lock = threading.Lock()
         self._ident: int | None = None
         self._is_stopped = False
-        self._thread = threading.Thread(target=self._run, name="florence2-load", daemon=True)  # so that nobody who leaves is held
+        self._thread = threading.Thread(target=self._run, name="florence2-load", daemon=True)  # so that a leaving interpreter is not held
         lifetime.watch(self, self._thread)
 
     def result(self) -> Loaded:
@@ -58,7 +58,7 @@ class Loading(Generic[Loaded]):
         return self._outcome.result()
 
     def stop(self) -> None:
-        """Tell whoever waits, and have the thread end at its next line of Python; does not wait for that."""
+        """Fail waiting callers, and have the thread end at its next line of Python; does not wait for that."""
         with self._lock:
             if self._outcome.done():
                 return
@@ -68,7 +68,7 @@ class Loading(Generic[Loaded]):
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), ctypes.py_object(_Stopped))
 
     def leave_behind(self) -> None:
-        """Nothing: whoever waits is in the parent."""
+        """Nothing: waiting callers are in the parent."""
 
     def _run(self) -> None:
         with contextlib.suppress(_Stopped):

@@ -1,7 +1,8 @@
 """The future that a caller holds until its answer is there.
 
 A ``concurrent.futures.Future`` with two promises more: a callback that raises, whatever it raises, keeps neither other callbacks from
-being called nor the engine from going on; and a forked child, which never gets the answer, can be told. Knows nothing of requests.
+being called nor the engine from going on; and a forked child, which never gets the answer, gets an error.
+Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _log = logging.getLogger("florence2")
 
 
 class PendingAnswer(Future[Answer]):
-    """What the caller waits on."""
+    """The future of one request."""
 
     def add_done_callback(self, fn: Callable[[Future[Answer]], Any]) -> None:
         """Call ``fn`` with the future once it is done; what ``fn`` raises is logged and ends nothing but ``fn``."""
@@ -35,7 +36,7 @@ class PendingAnswer(Future[Answer]):
         super().add_done_callback(guarded)
 
     def leave_behind(self, error: BaseException) -> None:
-        """In a forked child: fail with ``error``. Those who wait are in the parent, and locks may be held by threads that are not here."""
+        """In a forked child: fail with ``error``. Waiting callers are in the parent, and locks may be held by threads that are not here."""
         self._condition = threading.Condition()
         self._done_callbacks = []
         self._waiters = []

@@ -55,7 +55,7 @@ class SharedImage:
 
     @property
     def num_bytes(self) -> int:
-        """What it holds in memory."""
+        """Its size in memory."""
         # The engine's thread sets features first and drops the pixels then.
         held = self.pixels if self.features is None else self.features
         return 0 if held is None else held.nbytes
@@ -68,12 +68,12 @@ class Request(Generic[Answer]):
     Attributes:
         image: the image, shared with other prompts on it.
         prompt_ids: the prompt with ``<s>`` and ``</s>``.
-        search: where its generation stands.
-        fair_key: on whose account it stands; accounts take turns in the queue.
+        search: the state of its generation.
+        fair_key: the account of the request; accounts take turns in the queue.
         interpret: makes the caller's answer of what was generated; runs in the engine's thread.
-        future: what the caller waits on. It stays cancellable until the answer is there.
-        on_step: called in the engine's thread when a step has advanced the search; None where nobody listens.
-        is_settled: the future has its outcome, and the request is no one's concern any more.
+        future: the caller's future. It stays cancellable until the answer is there.
+        on_step: called in the engine's thread when a step has advanced the search; None without a listener.
+        is_settled: the future has its outcome, and the request is done.
     """
 
     image: SharedImage
@@ -91,7 +91,7 @@ class Request(Generic[Answer]):
         return self.future.cancelled()
 
     def report_step(self) -> None:
-        """Report what a step has decided to whoever listens; an error there is the end of this request alone."""
+        """Report the tokens that a step has decided, if there is a listener; an error there fails this request alone."""
         if self.on_step is None or self.is_cancelled:
             return
         try:
@@ -117,7 +117,7 @@ class Request(Generic[Answer]):
             self.future.set_exception(error)
 
     def drop(self) -> None:
-        """Cancel on the engine's side, or take note of the caller's cancelling; whoever waits is woken."""
+        """Cancel on the engine's side, or take note of the caller's cancelling; waiting callers are woken."""
         self.future.cancel()
         self._settle()
 
@@ -132,7 +132,7 @@ class Request(Generic[Answer]):
 
 
 def step_failure(error: BaseException) -> EngineFailed:
-    """What callers are told of an error that is not theirs, with the error as its cause. One for each of them."""
+    """The error for a caller whose request a failed step has ended, with the failure as its cause. One for each caller."""
     failure = EngineFailed(f"a step of the engine failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

@@ -1,7 +1,7 @@
 """Continuous batching: one thread that decides who takes part in the next step.
 
 Requests wait in the order of their arrival, and those of different accounts (``fair_key``) take turns. Between two steps those that fit
-are encoded and join the running ones; whoever is complete leaves at once, whoever is cancelled leaves at the next step. Requests come in
+are encoded and join the running ones; a complete request leaves at once, a cancelled one at the next step. Requests come in
 by ``submit`` from any thread, answers go out by each request's future. Knows nothing of images, prompts or search.
 """
 
@@ -29,7 +29,7 @@ class Scheduler:
         model: what encodes and decodes.
         max_rows: the most rows of a step; at least the most beams of a request.
         images_per_pass: the most images encoded between two steps while others run or wait.
-        before_pass: called in the thread that computes, before each pass.
+        before_pass: called in the engine's thread, before each pass.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Scheduler:
         self.close(cancel=True, wait=False)
 
     def leave_behind(self) -> None:
-        """In a forked child: fail what was asked before the fork, which is answered in the parent alone."""
+        """In a forked child: fail the requests from before the fork, which are answered in the parent alone."""
         for request in (*self._batch.requests, *self._joining, *self._waiting):
             request.future.leave_behind(self._elsewhere())
 
@@ -138,9 +138,9 @@ class Scheduler:
             self._abandon(failure)
 
     def _pass(self) -> None:
-        """Who joins, one step, who leaves. A pass that breaks fails those who take part; the next one begins afresh.
+        """Admit, take one step, let go. A pass that breaks fails those who take part; the next one begins afresh.
 
-        Whatever is raised: in this thread neither SystemExit nor KeyboardInterrupt is a wish of anybody's.
+        Everything raised is caught: in this thread neither SystemExit nor KeyboardInterrupt comes from the user.
         """
         try:
             self._before_pass()
@@ -157,7 +157,7 @@ class Scheduler:
             return not self._is_cancelling and bool(self._waiting or self._batch.requests)
 
     def _admit(self) -> None:
-        """Let the first of those who wait join, as far as there is room."""
+        """Admit the first waiting requests, as far as there is room."""
         try:
             self._take()
             if not self._joining:
@@ -194,9 +194,9 @@ class Scheduler:
                     break
 
     def _take_turns(self) -> None:
-        """Order the queue so that whoever asks for much waits for himself: each one's first request, then each one's second, and so on.
+        """Order the queue by turns: the first request of each account, then the second of each, and so on.
 
-        What runs counts as asked before, so that nobody fills the batch again and again while others wait.
+        Running requests count as earlier turns, so that no account fills the batch again and again while others wait.
         """
         if len({request.fair_key for request in self._waiting}) < 2:
             return
@@ -210,7 +210,7 @@ class Scheduler:
         self._waiting = deque(request for _, request in sorted(turns, key=lambda turn: turn[0]))
 
     def _abandon(self, failure: BaseException | None) -> None:
-        """Leave nobody waiting, however the loop came to its end."""
+        """Settle every future, however the loop has ended."""
         with self._changed:
             self._is_closed = True
             left = [*self._batch.requests, *self._joining, *self._waiting]

@@ -224,7 +224,7 @@ class _Continuations(NamedTuple):
     tokens: list[int]
     log_probs: list[float]
     is_own: list[bool]
-    locations: NDArray[np.float32] | None  # as in `Candidates`, by row
+    locations: NDArray[np.float32] | None  # as in ``Candidates``, by row
 
 
 class BeamSearch:
@@ -306,10 +306,10 @@ class BeamSearch:
         if all(has_ended) or self._is_settled(float(running_scores[chosen[0]])):
             self._finish(reached)
             return
-        self._last = [self._extended(reached, place) for place in chosen]
+        self._last = [self._extended(reached, index) for index in chosen]
         self._scores = running_scores[chosen].astype(np.float32, copy=False)
-        self.parents = [reached.rows[place] for place in chosen]
-        self.tokens = [reached.tokens[place] for place in chosen]
+        self.parents = [reached.rows[index] for index in chosen]
+        self.tokens = [reached.tokens[index] for index in chosen]
         self._ngrams = continued(self._ngrams, self.parents, self.tokens)
 
     def _continuations(self, candidates: Candidates) -> _Continuations:
@@ -331,11 +331,11 @@ class BeamSearch:
         """Keep the sequences that end here, as many as there are beams; only the best ``num_rows`` continuations count."""
         # One rounding to float32 for the divisor, one for the division.
         final_scores = reached.scores / np.float32(float(self._length) ** self._length_penalty)
-        for place in range(self.num_rows):
-            if has_ended[place] and final_scores[place] > FLOOR:
-                is_own_end = reached.tokens[place] == self._special.eos and reached.is_own[place]
+        for index in range(self.num_rows):
+            if has_ended[index] and final_scores[index] > FLOOR:
+                is_own_end = reached.tokens[index] == self._special.eos and reached.is_own[index]
                 reason: FinishReason = "stop" if is_own_end else "length"
-                self._finished.append((float(final_scores[place]), self._extended(reached, place), reason))
+                self._finished.append((float(final_scores[index]), self._extended(reached, index), reason))
         self._finished.sort(key=lambda entry: -entry[0])
         del self._finished[self.num_rows :]
 
@@ -358,11 +358,11 @@ class BeamSearch:
             last, reason = self._extended(reached, 0), "length"
         self.answer = last.generated(reason)
 
-    def _extended(self, reached: _Continuations, place: int) -> SearchToken:
+    def _extended(self, reached: _Continuations, index: int) -> SearchToken:
         """The sequence that a continuation makes."""
-        row, token = reached.rows[place], reached.tokens[place]
+        row, token = reached.rows[index], reached.tokens[index]
         locations = _kept(reached.locations, row, token, self.locations)
-        return SearchToken(token, reached.log_probs[place], self._last[row], self._length, locations)
+        return SearchToken(token, reached.log_probs[index], self._last[row], self._length, locations)
 
 
 def _kept(probabilities: NDArray[np.float32] | None, row: int, token: int, locations: Sequence[int]) -> NDArray[np.float32] | None:

@@ -70,5 +70,5 @@ class AnswerStream(Iterator[TokensDecided | Result]):
         self.close()
 
     def __del__(self) -> None:
-        """Close what nobody reads any more."""
+        """Close a stream without references."""
         self.close()

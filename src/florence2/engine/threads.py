@@ -1,8 +1,8 @@
 """How PyTorch shares the machine: how long its threads spin for each other, and how many there are.
 
-How long is settled early: libgomp reads it when it is loaded, so ``import_torch`` runs before anything in this room imports PyTorch. How
-many follows what others leave: a thread that has to wait for its processor holds up all that wait for it, so ``FreeCores`` looks between
-two passes how many processors are free. What the user has set stays. Knows nothing of models.
+How long is settled early: libgomp reads it when it is loaded, so ``import_torch`` runs before anything in this room imports PyTorch.
+How many follows the load of other processes: a thread that waits for its processor holds up all others of its step, so ``FreeCores``
+looks between two passes how many processors are idle. What the user has set stays. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def import_torch() -> None:
     os.environ[SPIN] = SPIN_COUNT
     try:
         import torch  # noqa: F401 - for its libgomp
-    finally:  # programs that this one starts are none of our business
+    finally:  # programs that this one starts get their own setting
         del os.environ[SPIN]
 
 
@@ -43,7 +43,7 @@ def bound_threads() -> None:
 
 
 class FreeCores:
-    """Lets PyTorch compute with as many threads as there are processors that nobody else is using, in the thread that calls ``fit``.
+    """Lets PyTorch compute with as many threads as there are idle processors, in the thread that calls ``fit``.
 
     Args:
         busy: seconds that the process's processors have been busy so far, with whatever; None where that can't be known.

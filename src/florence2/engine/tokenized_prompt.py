@@ -1,4 +1,4 @@
-"""A prompt with its token ids: parsed once, tokenized once, and bound to as many images as it is asked about.
+"""A prompt with its token ids: parsed once, tokenized once, and bound to each image that it is submitted with.
 
 In: what a caller gives as a prompt. Out: a ``TokenizedPrompt`` that fits the encoder, made before any image is there. Knows nothing of
 images but their size.

@@ -24,7 +24,7 @@ from florence2.tasks.vocabulary import ADDED_TOKENS, NUM_BINS, STRUCTURAL, locat
 Region = str | Sequence[float]
 
 UNBOUND_REGION = 4 * location_token(0)
-"""What a sentence holds in place of a region in pixels until the image's size is known: as many tokens as there will be."""
+"""What a sentence holds instead of a region in pixels until the image's size is known: as many tokens as there will be."""
 
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
 _LONGEST_TAG = 20  # in a message, which lists all tags besides
@@ -41,8 +41,8 @@ class Prompt:
         sentence: What the tokenizer gets.
         kind: What the result will hold.
         argument: The task's text, or its region as location tokens; empty where the task needs neither.
-        region: A region in pixels that is not bound to an image yet: ``sentence`` and ``argument`` hold ``UNBOUND_REGION`` in its
-            place. None for every other prompt.
+        region: A region in pixels that is not bound to an image yet: ``sentence`` and ``argument`` hold ``UNBOUND_REGION`` instead.
+            None for every other prompt.
     """
 
     task_key: str
