@@ -1,7 +1,7 @@
-"""The picture that a question was about, remembered by its answer, and read again to draw on.
+"""The picture that a request was about, remembered by its result, and read again to draw on.
 
-In: a source as the caller gave it. Out: the picture in the frame in which the answer's coordinates count, at the answer's size. Only a
-reference is kept, never a copy; a file has to be what it was when it was asked about. Knows nothing of drawing.
+In: an image as the caller gave it. Out: the picture in the frame in which the result's coordinates count, at the result's size. Only a
+reference is kept, never a copy; a file has to be unchanged since the request. Knows nothing of drawing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ NOT_HELD = f"this result does not hold its picture (it came from a server or a f
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What was asked about.
+    """The image of a request.
 
     Attributes:
         image: as the caller gave it; a path is absolute. None where only the frame of its coordinates is known.
         auto_orient: whether a file or bytes were turned upright.
-        stamp: size and time of change of a file at that time; None for what is no regular file.
+        stamp: size and time of change of the file at the request; None for what is no regular file.
     """
 
     image: ImageInput | None
@@ -45,14 +45,14 @@ class Source:
         return self.auto_orient and not isinstance(self.image, np.ndarray)
 
     def without_image(self) -> Source | None:
-        """What is left of it where the picture is not kept: that coordinates count in the pixels as stored, if they do."""
+        """The source without its picture, which says that coordinates count in the pixels as stored; None where they do not."""
         return None if self.is_upright else Source(None, auto_orient=False)
 
     def read(self) -> Image.Image:
-        """The picture again, in RGB.
+        """The picture in RGB, read again.
 
         Raises:
-            InvalidImage: it is not held, a file has gone or was changed since, or could be read only once.
+            InvalidImage: the source has no picture, or its file is gone, was changed, or could be read only once.
         """
         if self.image is None:
             raise invalid(NOT_HELD)
@@ -70,33 +70,33 @@ class Source:
 
 
 def remember(image: ImageInput, auto_orient: bool = True) -> Source:
-    """The source of a question, to be kept with its answer."""
+    """The source of a request, to be kept with its result."""
     if isinstance(image, (str, os.PathLike)):
         path = _absolute(os.fsdecode(image))
         return Source(path, auto_orient, _stamp(path))
     return Source(image, auto_orient)
 
 
-def picture_for(size: Size, given: ImageInput | None, asked: Source | None) -> Image.Image:
-    """The picture to draw an answer on, in RGB.
+def picture_for(size: Size, given: ImageInput | None, source: Source | None) -> Image.Image:
+    """The picture to draw a result on, in RGB.
 
-    A picture with an EXIF orientation can be meant as stored or as turned: it is taken as it was asked about, or else in the way whose
+    A picture with an EXIF orientation can be meant as stored or as turned: it is taken as in the request, or else in the way whose
     size fits.
 
     Args:
-        size: the answer's image size.
-        given: any source of the picture; None for the one that was asked about.
-        asked: what was asked about, where it is known.
+        size: the result's image size, width and height.
+        given: any form of the picture; None for the one of the request.
+        source: the source of the request; None where it is not known.
 
     Raises:
-        InvalidImage: it can't be read, has another size, or none is known.
+        InvalidImage: the picture can't be read, has another size, or is not known.
     """
     size = (size[0], size[1])  # may have come as a list
     if given is None:
-        if asked is None:
+        if source is None:
             raise invalid(NOT_HELD)
-        return _fitting(asked.read(), size)
-    upright = asked is None or asked.is_upright
+        return _fitting(source.read(), size)
+    upright = source is None or source.is_upright
     picture = _read(given, upright)
     if picture.size != size:
         other = _read(given, not upright)
@@ -124,7 +124,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _fitting(picture: Image.Image, size: Size) -> Image.Image:
-    """The picture itself, which has the size that the answer is about."""
+    """The picture itself, which has to have the size of the result's image."""
     if picture.size == size:
         return picture
     hint = "the picture that was asked about, at the size it had then"

@@ -50,7 +50,7 @@ class Answer(Result):
 
         Args:
             scores: as in ``Result.to_dict``.
-            coordinates: ``float`` makes sure that they are unrounded, which the call has to have asked for.
+            coordinates: ``float`` makes sure that they are unrounded, which the call has to have requested.
 
         Raises:
             InvalidParameter: unrounded coordinates of an answer that has whole ones, or another word for ``coordinates``.
@@ -149,12 +149,12 @@ def are_same(model_id: str, other: str) -> bool:
     return _RESOLVED.get(model_id, model_id) == _RESOLVED.get(other, other)
 
 
-def typed(answer: Mapping[str, Any], asked: Source | None = None) -> Answer | list[Answer]:
+def typed(answer: Mapping[str, Any], source: Source | None = None) -> Answer | list[Answer]:
     """An image's answer as ``Answer``; a list of them where the call had several prompts.
 
     Args:
         answer: the server's JSON.
-        asked: what is remembered of the image.
+        source: what is remembered of the image; None for nothing.
 
     Raises:
         UnexpectedAnswer: the JSON is not an answer about an image.
@@ -162,8 +162,8 @@ def typed(answer: Mapping[str, Any], asked: Source | None = None) -> Answer | li
     try:
         responses, raws = answer["response"], answer.get("raw")
         if isinstance(responses, list):
-            return [_typed(answer, response, raws[index] if raws else None, asked) for index, response in enumerate(responses)]
-        return _typed(answer, responses, raws, asked)
+            return [_typed(answer, response, raws[index] if raws else None, source) for index, response in enumerate(responses)]
+        return _typed(answer, responses, raws, source)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UnexpectedAnswer(f"the answer has not the form of one about an image ({type(error).__name__}: {error})") from error
 
@@ -194,7 +194,7 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
         raise InvalidParameter(f"a region is four numbers x1, y1, x2, y2 in pixels, got {region!r:.80}", field="region") from None
 
 
-def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None, asked: Source | None) -> Answer:
+def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None, source: Source | None) -> Answer:
     ((task, value),) = response.items()
     return Answer(
         **{"raw": "", **answer_fields(value), **generated_fields(raw)},
@@ -203,7 +203,7 @@ def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str
         inference_id=str(answer.get("inference_id", "")),
         time_s=float(answer.get("time", 0.0)),
         response=response,
-        _source=asked,
+        _source=source,
     )
 
 

@@ -20,7 +20,7 @@ from florence2.client.answers import ModelDescription, RegisteredModels, ServerI
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.connection import Connection, exchange, retried
 from florence2.client.errors import ConnectionFailed, InferenceError, ModelNotInitializedError, UnexpectedAnswer
-from florence2.client.inputs import Encoded, Source, asked_about, encode, flattened, identify, is_many
+from florence2.client.inputs import Encoded, Source, encode, flattened, identify, is_many, remembered
 from florence2.client.options import OnError
 from florence2.client.wire import Request, Response, Target
 from florence2.url_policy import FetchError
@@ -38,7 +38,7 @@ class LmmCall:
         model_id: the model.
         options: fields of the request beside model, image and key.
         model_id_in_path: whether the path names the model too.
-        on_error: whether one bad image of a list fails the call, or only its own place.
+        on_error: whether one bad image of a list fails the call, or only the answer about that image.
         typed: whether answers are ``Answer`` or the server's JSON.
         progress: how a list's progress is shown.
         own_servers: addresses of which it is known whether they are this project's servers; written to.
@@ -90,14 +90,14 @@ async def infer(connection: Connection, call: LmmCall, given: Any) -> Any:
     indices = [index for index, source in enumerate(sources) if isinstance(source, Source)]
     size = call.target.configuration.max_batch_size
     groups = [indices[start : start + size] for start in range(0, len(indices), size)]
-    with _Shown(call.progress, len(items)) as shown:
-        shown.add(len(items) - len(indices))
+    with _ProgressReport(call.progress, len(items)) as report:
+        report.add(len(items) - len(indices))
 
         async def answer(group: list[int]) -> None:
             found = await _infer_group(connection, call, [sources[index] for index in group])
             for index, outcome in zip(group, found, strict=True):
                 outcomes[index] = _settled(outcome, index, call)
-            shown.add(len(group))
+            report.add(len(group))
 
         await connection.gather([lambda group=group: answer(group) for group in groups], call.target.configuration.max_concurrent_requests)
     return outcomes
@@ -133,7 +133,7 @@ async def describe_model(connection: Connection, target: Target, model_id: str, 
 
 
 async def _infer_group(connection: Connection, call: LmmCall, sources: Sequence[Source]) -> list[Any]:
-    """The answers about images that share a request; an ``InferenceError`` in the place of those that have none."""
+    """The answers about images that share a request; an ``InferenceError`` instead of a missing one."""
     prepared = [await _prepared(connection, call, source) for source in sources]
     ready = [item for item in prepared if isinstance(item, Encoded)]
     answers: list[Any] = []
@@ -162,7 +162,7 @@ async def _prepared(connection: Connection, call: LmmCall, source: Source) -> En
                 _checked_url(source.value, configuration)
             else:
                 fetched = await _fetched(connection, configuration, source.value)
-        return await connection.work(lambda: replace(encode(source, configuration, fetched), asked=asked_about(source, configuration)))
+        return await connection.work(lambda: replace(encode(source, configuration, fetched), remembered=remembered(source, configuration)))
     except InferenceError as error:
         return error
 
@@ -197,7 +197,7 @@ def _checked_url(url: str, configuration: InferenceConfiguration) -> None:
 
 
 async def _answers(connection: Connection, call: LmmCall, images: Sequence[Encoded]) -> list[Any]:
-    """The answers to one request, an error in the place of each image that failed: the same for all if the request did."""
+    """The answers to one request, an error for each image that failed: the same for all if the request did."""
     try:
         return await _sent(connection, call, images)
     except InferenceError as failure:
@@ -212,7 +212,7 @@ async def _sent(connection: Connection, call: LmmCall, images: Sequence[Encoded]
     options = dict(call.options)
     if images[0].sent_size:
         options = _with_scaled_regions(options, images[0])
-    if len(images) > 1 and call.on_error == "item" and await _is_own(connection, call):  # then each image's error comes with its place
+    if len(images) > 1 and call.on_error == "item" and await _is_own(connection, call):  # an answer or an error for each
         options["on_error"] = "item"
     request = wire.infer_request(
         call.target, call.model_id, [image.as_json for image in images], options, model_id_in_path=call.model_id_in_path
@@ -244,7 +244,7 @@ def _outcome(answer: dict[str, Any], image: Encoded, call: LmmCall) -> Any:
     try:
         if image.sent_size and image.original_size:
             answer = scaled_back(answer, _seen_size(answer, image.sent_size), image.original_size)
-        return typed(answer, image.asked) if call.typed else answer
+        return typed(answer, image.remembered) if call.typed else answer
     except UnexpectedAnswer as error:
         return error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -272,7 +272,7 @@ def _identified(item: object) -> Source | InferenceError:
 
 
 def _settled(outcome: Any, index: int, call: LmmCall) -> Any:
-    """An outcome at this index of the list; an error gets the index, and is raised unless errors are items of the list."""
+    """The outcome of one image of a list: an error gets the index, and is raised unless it stands for its image."""
     if not isinstance(outcome, InferenceError):
         return outcome
     if outcome.index is not None:  # one error of several images
@@ -308,31 +308,31 @@ def _form(body: Any) -> str:
     return f"a list of {len(body)}" if isinstance(body, list) else type(body).__name__
 
 
-class _Shown:
-    """A list's progress: a bar, a function that is told, or nothing. May be added to from any thread."""
+class _ProgressReport:
+    """A list's progress: a bar, calls of a function, or nothing. May be added to from any thread."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self._tell = progress if callable(progress) else None
+        self._report = progress if callable(progress) else None
         self._has_bar = progress is True
         self._total = total
         self._done = 0
         self._lock = threading.Lock()
         self._open = ExitStack()
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _ProgressReport:
         if self._has_bar:
-            self._tell = self._open.enter_context(_bar())
+            self._report = self._open.enter_context(_bar())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def add(self, num_images: int) -> None:
-        """So many more are done."""
+        """Report so many more images as done."""
         with self._lock:
             self._done += num_images
-            if self._tell and num_images:
-                self._tell(self._done, self._total)
+            if self._report and num_images:
+                self._report(self._done, self._total)
 
 
 def _bar() -> AbstractContextManager[Callable[[int, int], None]]:

@@ -25,7 +25,7 @@ class HTTPClientMode(str, Enum):  # noqa: UP042 - its text is that of inference-
 
 
 class ApiKeyTransport(str, Enum):  # noqa: UP042 - its text is that of inference-sdk
-    """Which way the key goes: the mode's own place, a ``Bearer`` header, or both."""
+    """Which way the key goes: where the mode has it, a ``Bearer`` header, or both."""
 
     LEGACY = "legacy"
     BOTH = "both"
@@ -181,7 +181,7 @@ class InferenceConfiguration(OtherModels):
         return ApiKeyTransport(self.api_key_transport or ApiKeyTransport.LEGACY)
 
 
-_MOST_AT_ONCE = 1000  # threads, at the most, whatever is asked for
+_MOST_AT_ONCE = 1000  # threads, at the most, whatever is set
 _RANGES = (
     ("max_concurrent_requests", 1, _MOST_AT_ONCE),
     ("max_batch_size", 1, 2**31),

@@ -24,7 +24,7 @@ from florence2.image_files.base64_text import decode_base64, without_prefix
 from florence2.images import size_of
 from florence2.images.kinds import ImageInput, kind_of_input, kind_of_text
 from florence2.images.messages import is_folder, no_file, not_a_file_url, shown, type_of, unreadable
-from florence2.sources import Source as AskedSource
+from florence2.sources import Source as RememberedSource
 from florence2.sources import remember
 
 ImageList = list[Any] | tuple[Any, ...]
@@ -47,13 +47,13 @@ class Encoded:
         as_json: the object of type and value.
         original_size: width and height before scaling; None where nothing was scaled.
         sent_size: width and height after it.
-        asked: what its answer remembers of it.
+        remembered: what its answer remembers of it; None for nothing.
     """
 
     as_json: dict[str, str]
     original_size: Size | None = None
     sent_size: Size | None = None
-    asked: AskedSource | None = None
+    remembered: RememberedSource | None = None
 
 
 def is_many(given: object) -> bool:
@@ -70,7 +70,7 @@ def identify(given: Any) -> Source:
     """What was given.
 
     Raises:
-        InvalidInput: a file that is not there, a folder, a string that is nothing of the known, or another type.
+        InvalidInput: a file that is not there, a folder, a text that is no image, or another type.
     """
     kind = kind_of_input(given)
     if kind is None:
@@ -107,13 +107,13 @@ def encode(source: Source, configuration: InferenceConfiguration, fetched: bytes
     return _encode_file(data, configuration, _name(source))
 
 
-def asked_about(source: Source, configuration: InferenceConfiguration) -> AskedSource | None:
+def remembered(source: Source, configuration: InferenceConfiguration) -> RememberedSource | None:
     """What an answer remembers of its image: a file's path; of others whether their pixels count as stored, to draw on them rightly."""
     auto_orient = not configuration.disable_preproc_auto_orientation
     if source.kind == "file":
         return remember(source.value, auto_orient)
     in_memory = source.kind in ("picture", "array")
-    return (remember(source.value) if in_memory else AskedSource(None, auto_orient)).without_image()
+    return (remember(source.value) if in_memory else RememberedSource(None, auto_orient)).without_image()
 
 
 def _identify_text(text: str) -> Source:

@@ -1,7 +1,7 @@
 """``infer_lmm`` with the type of its result for each way of calling it.
 
 In: images, a prompt and options. Out: what ``LmmCall`` gives, typed by whether there is one image or a list, whether answers are typed,
-whether there are several prompts, and whether errors stand in their image's place. ``lmm_awaited`` is its twin. Knows nothing of the
+whether there are several prompts, and whether an image's error is its answer. ``lmm_awaited`` is its twin. Knows nothing of the
 client's state, which the class that inherits from it holds.
 """
 

@@ -42,7 +42,7 @@ def leads_elsewhere(response: Response) -> bool:
 
 
 def _with_details(said: str, body: Mapping[str, Any]) -> str:
-    """A message with what lies below it, where the server tells that."""
+    """A message with what lies below it, where the server sends that."""
     more = body.get("inner_error_message")
     return f"{said}. More details: {more}" if more else said
 

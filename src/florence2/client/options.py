@@ -1,7 +1,6 @@
-"""What ``infer_lmm`` can be asked for beyond what the known client offers, as types.
+"""The options of ``infer_lmm`` beyond those of the known client, as types.
 
-In: nothing. Out: the names, types and meanings of the options that travel as fields of the request. Knows neither their values nor how they
-are sent.
+The names, types and meanings of the options that are sent as fields of the request. Knows neither their values nor how they are sent.
 """
 
 from __future__ import annotations

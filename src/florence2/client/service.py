@@ -85,7 +85,7 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
 
     @property
     def client_mode(self) -> HTTPClientMode:
-        """Where the key goes: told by the address, unless it was selected."""
+        """Where the key goes: by the address, unless a mode was selected."""
         return self._mode
 
     @property
@@ -144,7 +144,7 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
             self._selected_model = before
 
     def get_server_info(self) -> ServerInfo:
-        """The server's name, version and id; asked without the key."""
+        """The server's name, version and id; requested without the key."""
         return self._block(partial(calls.get_server_info, target=self._target()))
 
     async def get_server_info_async(self) -> ServerInfo:

@@ -46,7 +46,7 @@ class Target:
     Attributes:
         url: the server's address without a slash at its end.
         api_key: the key, or None.
-        mode: which of the two fields the key is in.
+        mode: where the key goes: into the query or into the body.
         configuration: the settings that hold for the call.
     """
 
@@ -242,9 +242,9 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
     said = quoted(message_of(body, response), secrets_of(target))
     code, field = (str(fields[name]) if isinstance(fields.get(name), str) else None for name in ("code", "field"))
     request_id = _request_id(response)
-    prefix = f"{request.name}: HTTP {status}"
+    answered = f"{request.name}: HTTP {status}"
     details = ", ".join(
-        [prefix, *(f"{name} {value}" for name, value in (("code", code), ("field", field), ("request", request_id)) if value)]
+        [answered, *(f"{name} {value}" for name, value in (("code", code), ("field", field), ("request", request_id)) if value)]
     )
     return CallError(
         f"{said} ({details})",
@@ -259,7 +259,7 @@ def error_of(response: Response, request: Request, target: Target) -> CallError:
 
 
 def error_of_item(body: Mapping[str, Any], target: Target) -> CallError:
-    """The error that stands in one image's place in a list of answers."""
+    """The error that a list of answers has for one image."""
     # The server's index counts within what was sent together; the caller's own is the error's ``index``.
     said = _ITEM_PREFIX.sub("", quoted(str(body.get("message") or "this image failed"), secrets_of(target)))
     code, field = body.get("code"), body.get("field")
@@ -330,7 +330,7 @@ def _plain(value: Any) -> Any:
 
 
 def _key_in_body(target: Target) -> dict[str, str | None]:
-    """The known client writes the key's place even where there is no key."""
+    """The key as a field of the body; the known client writes the field even where there is no key."""
     return {} if target.configuration.transport is ApiKeyTransport.HEADER else {"api_key": target.api_key}
 
 

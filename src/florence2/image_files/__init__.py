@@ -1,7 +1,7 @@
 """What the bytes of an image file say about themselves, read without decoding a pixel.
 
 ``inspect`` gives a ``Structure``: the format by the bytes, the size, the EXIF orientation, what decoding will cost, and the same
-picture without the parts that have no part in its pixels (texts, colour profiles, further frames, fill bytes). What no valid
+picture without what its pixels do not need (texts, colour profiles, further frames, fill bytes). What no valid
 picture needs is refused here, by counting. ``is_read`` looks at the first bytes alone, ``describe`` names what is not read. Knows
 nothing of Pillow.
 """

@@ -19,16 +19,16 @@ MAX_METADATA_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Structure:
-    """What an image file says of itself.
+    """What the bytes of an image file say.
 
     Attributes:
         format: Pillow's name of the format.
-        data: a file of the same pixels, without what has no part in them.
+        data: a file of the same pixels, without what they do not need.
         size: width and height as stored; None where only the decoder finds out.
         orientation: the EXIF value; 1 is upright, and stands for formats whose decoder turns by itself.
-        work: how many pixels are gone through to decode it; each scan of a JPEG goes through all.
+        work: the number of pixels that decoding goes through; each scan of a JPEG goes through all.
         is_plain: decoding costs what ``work`` says, lets other threads run, and takes a few bytes a pixel.
-        description: what the picture is, where a decoder may not know its kind.
+        description: the kind of picture, where a decoder may not know it; None for other formats.
     """
 
     format: str

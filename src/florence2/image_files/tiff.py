@@ -122,8 +122,8 @@ def _check_strips(data: bytes, kept: dict[int, _Entry], layout: _Layout) -> None
         if count > MAX_STRIPS:
             refuse(f"the TIFF is cut into {count} strips or tiles, more than {MAX_STRIPS}; save it with larger ones")
         # A length may be wrong or endless: no strip is longer than the rest of the file.
-        segments = zip(_numbers(data, kept.get(offsets), layout), _numbers(data, kept.get(lengths), layout), strict=False)
-        if sum(min(length, max(0, len(data) - offset)) for offset, length in segments) > 2 * len(data) + 2**20:
+        strips = zip(_numbers(data, kept.get(offsets), layout), _numbers(data, kept.get(lengths), layout), strict=False)
+        if sum(min(length, max(0, len(data) - offset)) for offset, length in strips) > 2 * len(data) + 2**20:
             refuse("the TIFF's strips lie upon each other: they have more bytes than the file; save it anew")
 
 

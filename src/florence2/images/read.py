@@ -113,7 +113,7 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
         structure: what ``image_files.inspect`` gave.
         name: what messages call it.
         auto_orient: turn it upright.
-        image: what ``open_file`` gave for it, if it is open already.
+        image: what ``open_file`` gave for it; None to open it here.
 
     Raises:
         InvalidImage: it is damaged, incomplete or too large.
@@ -131,7 +131,7 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
 
 
 def load(image: Image.Image) -> Image.Image:
-    """A caller's Pillow image with its pixels decoded; several threads may ask for the same at once.
+    """A caller's Pillow image with its pixels decoded; several threads may load the same at once.
 
     Raises:
         InvalidImage: it has no pixels, is closed, or is damaged.
@@ -246,7 +246,7 @@ def _without_size_warning(structure: Structure) -> Iterator[None]:
 
 @contextmanager
 def _as_refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
-    """Whatever decoding raises as an error of this package."""
+    """Errors of decoding as errors of this package."""
     try:
         yield
     except InvalidImage:
@@ -256,7 +256,7 @@ def _as_refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
 
 
 def _failure(name: str, size: tuple[int, int], error: Exception) -> InvalidImage | OutOfMemory:
-    """What is said of a picture whose decoding failed."""
+    """The error for a picture whose decoding failed."""
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return OutOfMemory(
             f"there is not enough memory to decode a picture of {size[0]} x {size[1]} pixels; try again later, or scale it down",
@@ -266,7 +266,7 @@ def _failure(name: str, size: tuple[int, int], error: Exception) -> InvalidImage
 
 
 def _broken(name: str, error: Exception) -> InvalidImage:
-    """What is said of a picture that can't be decoded."""
+    """The error for a picture that can't be decoded."""
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return invalid(f"{name}: more pixels than are decoded here; scale it down first")
     return invalid(f"{name}: the image is damaged or incomplete ({type(error).__name__}: {str(error)[:200]})")
