@@ -1,7 +1,7 @@
 """COCO detection files: one question about each picture, answered by all its boxes from left to right.
 
 In: the content of a file and its pictures. Out: a ``DataSet``. Exporters write ids as numbers or texts and leave fields out;
-what is consistent is taken, what is not is told with the field's name. A picture with a refused annotation is left out as a whole:
+what is consistent is taken, what is not is reported with the field's name. A picture with a refused annotation is left out as a whole:
 a gap would be taught, and what a model finds there would count as wrong. Knows no folders.
 """
 
@@ -191,7 +191,7 @@ def _asked_for(content: Mapping[str, list[Any]], classes: Mapping[Id, str | Data
 
 
 def _twins(images: list[Any], pictures: Pictures) -> dict[int, str]:
-    """Which images, by their place in the list, share an id or a file with another one: which annotations are whose can't be known."""
+    """Which images, by their index in the list, share an id or a file with another one: which annotations are whose can't be known."""
     by_id, by_file = defaultdict(list), defaultdict(list)
     for index, image in enumerate(images):
         if isinstance(image, dict):
@@ -209,10 +209,10 @@ def _several(groups: Mapping[Any, list[int]]) -> list[int]:
 
 def _check_size(image: Mapping[str, Any], size: Size) -> None:
     """Boxes of a picture of another size, or of one that was not turned upright, would lie in wrong places."""
-    told = [_whole(image, field) for field in ("width", "height")]
-    if any(side is not None and side != real for side, real in zip(told, size, strict=True)):
-        turned = "; its EXIF data turn it, so that boxes must be those of the turned picture" if told == [size[1], size[0]] else ""
-        shown = " x ".join("?" if side is None else str(side) for side in told)
+    declared = [_whole(image, field) for field in ("width", "height")]
+    if any(side is not None and side != real for side, real in zip(declared, size, strict=True)):
+        turned = "; its EXIF data turn it, so that boxes must be those of the turned picture" if declared == [size[1], size[0]] else ""
+        shown = " x ".join("?" if side is None else str(side) for side in declared)
         raise DatasetError(f"its file has {size[0]} x {size[1]} pixels, and the data set says {shown}{turned}")
 
 
@@ -234,7 +234,7 @@ def _is_crowd(annotation: Mapping[str, Any]) -> bool:
 
 
 def _whole(entry: Mapping[str, Any], field: str) -> int | None:
-    """A whole number, however it is written; None where it is not told."""
+    """A whole number, however it is written; None where it is missing."""
     if entry.get(field) is None:
         return None
     number = _id(entry[field])

@@ -1,7 +1,7 @@
 """Files with a question and its answer on each line, or in each entry of a JSON list.
 
 In: a file and its pictures. Out: a ``DataSet``. An entry has image, prompt (or prefix), and answer (or suffix) or objects in pixels;
-text and region may stand beside a tag, as in requests. Each entry is read by itself: what is wrong with it is told with its line.
+text and region may stand beside a tag, as in requests. Each entry is read by itself: what is wrong with it is reported with its line.
 Knows no folders.
 """
 
@@ -43,7 +43,7 @@ class JsonlReader:
     notices: Counter[str] = field(default_factory=Counter)
 
     def read(self, name: str, entries: Iterable[Entry], limit: int | None, progress: Callable[[int], None] | None) -> DataSet:
-        """The data set of that name; at most ``limit`` pictures, and ``progress`` is told of each."""
+        """The data set of that name; at most ``limit`` pictures, and ``progress`` is called for each."""
         data = DataSet(name, notices=self.notices)
         seen: set[Picture] = set()
         for where, fields in entries:

@@ -1,6 +1,6 @@
 """One question about one picture and its answer: what data sets are made of, for training and for evaluation.
 
-In: a source (JSONL, COCO, scenes) hands over parts. Out: a ``Record`` that is known to be sound: its picture opens, its prompt is
+In: a source (JSONL, COCO, scenes) hands over parts. Out: a ``Record`` that is known to be valid: its picture opens, its prompt is
 one that the model takes, its answer one that the task can have. An invalid record is a ``Problem`` with its source. Knows
 nothing of models.
 """
@@ -101,7 +101,7 @@ class Problem:
 
 @dataclass
 class DataSet:
-    """What a source holds: the sound records, and what is wrong with the others.
+    """What a source holds: the valid records, and what is wrong with the others.
 
     Attributes:
         name: what it is called in messages.
@@ -166,10 +166,10 @@ def make_record(where: str, picture: Picture, size: tuple[int, int], prompt: str
 
     Args:
         where: the file and line of its source.
-        picture: a sound one.
+        picture: one that opens.
         size: the picture's width and height in pixels.
         prompt: as a user writes it.
-        answers: the right ones; none where the model itself is to be asked.
+        answers: the right ones; empty where the model is to answer itself.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
 
     Raises:

@@ -2,7 +2,7 @@
 
 In: an answer of a data set with its question, and later the tokenizer of the model that shall learn it. Out: nothing, or what of
 it would be lost. Every answer is read by the grammar that reads what models write, so that data sets can't teach what nobody
-could read: labels with ``<`` or a location in them, labels of two lines, places without a label. Knows no files.
+could read: labels with ``<`` or a location in them, labels of two lines, locations without a label. Knows no files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEPARATORS = re.compile(r"<poly>|</poly>|<sep>")
 _TAKEN = "\0"
 # What is just beyond the last bin: exporters that divide by the side and do not clip write it at the right and lower edge.
 _BEYOND, _LAST = location_token(NUM_BINS), location_token(NUM_BINS - 1)
-_PLACES: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_boxes": 4, "quads": 8}
+_NUM_LOCATIONS: dict[Grammar, int] = {"labelled_boxes": 4, "bare_boxes": 4, "phrase_boxes": 4, "quads": 8}
 _WITHOUT_LABELS: tuple[Grammar, ...] = ("bare_boxes", "polygons")
 
 
@@ -92,13 +92,13 @@ def _check_tokens(answer: str) -> None:
 
 
 def _check_runs(answer: str, grammar: Grammar) -> None:
-    """Places come by fours or eights, or as outlines of three corners at least; boxes are the right way round."""
+    """Check that locations come by fours or eights, or as outlines of at least three corners, and that x1 ≤ x2 and y1 ≤ y2 in boxes."""
     runs = [[int(number) for number in _LOCATION.findall(run)] for run in re.findall(r"(?:<loc_\d+>)+", answer)]
     if not runs:
         raise DatasetError(f"this task answers with places, and the answer {shortened(answer)} has none")
     if grammar in ("labelled_boxes", "quads") and answer.startswith("<loc_"):
         raise DatasetError(f"this task answers with a label before each place, and the answer {shortened(answer)} begins with a place")
-    size = _PLACES.get(grammar, 4 if grammar == "boxes_or_polygons" and "<poly>" not in answer else None)
+    size = _NUM_LOCATIONS.get(grammar, 4 if grammar == "boxes_or_polygons" and "<poly>" not in answer else None)
     lengths = [len(run) for run in runs]
     if size is not None and any(length % size for length in lengths):
         wrong = next(length for length in lengths if length % size)
@@ -113,7 +113,7 @@ def _check_runs(answer: str, grammar: Grammar) -> None:
 
 
 def _check_nothing_is_lost(answer: str, grammar: Grammar) -> None:
-    """Every character belongs to a label, to a place or to what stands between places."""
+    """Check that every character belongs to a label, to a location or to a separator."""
     lost = _lost(answer, grammar)
     if lost and not _lost(answer.replace("\n", " "), grammar):
         raise DatasetError(

@@ -1,6 +1,6 @@
-"""How good answers are: the figures of the field, computed by the libraries that everybody's figures come from.
+"""How good answers are: the metrics of the field, computed by the libraries that everybody uses for them.
 
-In: records with the results that a model gave. Out: for each task a few figures by name. Average precision and overlaps of masks come
+In: records with the results that a model gave. Out: for each task a few metrics by name. Average precision and overlaps of masks come
 from pycocotools, CIDEr and BLEU from pycocoevalcap, edit distances from rapidfuzz. Knows nothing of models.
 """
 
@@ -100,15 +100,15 @@ def captions(answers: Sequence[Answered]) -> dict[str, Metric]:
 
     given = {index: [_words(_text(answer))] for index, answer in enumerate(answers)}
     wanted = {index: [_words(text) for text in _wanted_texts(answer)] for index, answer in enumerate(answers)}
-    figures = {
+    metrics = {
         **exact(answers),
         "phrases": _share([any(_phrases(_text(one)) == _phrases(text) for text in _wanted_texts(one)) for one in answers]),
     }
     bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
-    figures["bleu4"] = Metric(float(bleu[3]), len(answers))
+    metrics["bleu4"] = Metric(float(bleu[3]), len(answers))
     if len(answers) > 1 and any(any(texts) for texts in wanted.values()):
-        figures["cider"] = Metric(float(Cider().compute_score(wanted, given)[0]), len(answers))
-    return figures
+        metrics["cider"] = Metric(float(Cider().compute_score(wanted, given)[0]), len(answers))
+    return metrics
 
 
 def exact(answers: Sequence[Answered]) -> dict[str, Metric]:
@@ -122,7 +122,7 @@ def category(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 def description(answers: Sequence[Answered]) -> dict[str, Metric]:
-    """The figures of captions, and ``region_iou`` where the right answers hold the region again."""
+    """The metrics of captions, and ``region_iou`` where the right answers hold the region again."""
     return {**captions(answers), **_region_overlap(answers)}
 
 
@@ -148,11 +148,11 @@ def reading(answers: Sequence[Answered]) -> dict[str, Metric]:
         num_wanted, num_read = num_wanted + len(wanted), num_read + len(read)
         edits += Levenshtein.distance(" ".join(wanted), " ".join(read))
         num_characters += len(" ".join(wanted))
-    figures = {"word_f1": Metric(_f1(hits, num_wanted, num_read), num_wanted)}
+    metrics = {"word_f1": Metric(_f1(hits, num_wanted, num_read), num_wanted)}
     if num_characters:
-        figures["word_accuracy"] = Metric(hits / num_wanted, num_wanted)
-        figures["character_error"] = Metric(edits / num_characters, num_characters)
-    return {**figures, **exact(answers)}
+        metrics["word_accuracy"] = Metric(hits / num_wanted, num_wanted)
+        metrics["character_error"] = Metric(edits / num_characters, num_characters)
+    return {**metrics, **exact(answers)}
 
 
 def detection(answers: Sequence[Answered]) -> dict[str, Metric]:
@@ -282,12 +282,12 @@ def _found(
         hits, num_wanted = hits + num_hits, num_wanted + len(wanted)
         outside = _outside_crowds(found, answer.record.ignored)
         num_found += len(outside) + num_hits - _num_hits(wanted, outside)
-    figures = {}
+    metrics = {}
     if num_wanted:
-        figures["recall"] = Metric(hits / num_wanted, num_wanted)
+        metrics["recall"] = Metric(hits / num_wanted, num_wanted)
     if num_found:
-        figures["precision"] = Metric(hits / num_found, num_found)
-    return figures
+        metrics["precision"] = Metric(hits / num_found, num_found)
+    return metrics
 
 
 def _num_hits(wanted: Sequence[LabelledBox], found: Sequence[LabelledBox]) -> int:
