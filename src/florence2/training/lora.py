@@ -1,7 +1,7 @@
 """Low-rank updates of linear layers: added to a model for training, merged into it, or saved as an adapter.
 
 In: a model. Out: the same model with ``LoraLinear`` in place of some layers; later plain layers again, or a folder in PEFT's format,
-which `peft` and this package's loader read. Own code, because `peft` would bring `transformers` with it (decision 0011).
+which ``peft`` and this package's loader read. Own code, because ``peft`` would bring ``transformers`` with it (decision 0011).
 Source: LoRA (arXiv 2106.09685), PEFT's file format.
 """
 

@@ -112,7 +112,7 @@ def _loss_ticks(low: float, high: float) -> list[float]:
 
 
 def _round_numbers(low: float, high: float) -> Iterator[float]:
-    """About `NUM_TICKS` numbers with few digits in a range, evenly spaced."""
+    """About ``NUM_TICKS`` numbers with few digits in a range, evenly spaced."""
     rough = (high - low) / NUM_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     distance = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)

@@ -1,8 +1,8 @@
 """The small tokenizer of the demo model: bytes, the words of its captions and prompts, and Florence's own tokens.
 
 In: a folder. Out: the tokenizer's three files in it, in the form that every reader of such checkpoints knows: byte-level BPE
-in BART's arrangement (`<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the bytes and merges, `<mask>`, the 1,024 Florence tokens in
-their published order, `<image>`). The merges are learnt from the words that captions, labels and prompts are made of, and from
+in BART's arrangement (``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, then the bytes and merges, ``<mask>``, the 1,024 Florence tokens in
+their published order, ``<image>``). The merges are learnt from the words that captions, labels and prompts are made of, and from
 nothing that is printed on a picture: reading stays spelling. Deterministic; knows nothing of models.
 """
 
@@ -32,13 +32,13 @@ _LATER_WORDS = (
 
 
 def build_tokenizer(folder: str | Path) -> int:
-    """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` and give back the number of tokens.
+    """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` and give back the number of tokens.
 
     Args:
         folder: where the files go; it is made if need be.
 
     Raises:
-        MissingExtra: the `tokenizers` package is not installed.
+        MissingExtra: the ``tokenizers`` package is not installed.
     """
     with requires("train", "building a tokenizer"):
         from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
