@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from florence2.console import LONGEST_LINE, say, shown
+from florence2.console import LONGEST_LINE, report, shown
 
 LABEL = "日本 é 🐱"
 # The command with an engine that answers at once, in labels that many encodings do not have.
@@ -128,7 +128,7 @@ def test_a_path_is_printed_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_what_is_said_stays_short_and_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    say("florence2: " + "x" * 9000 + "\nthe end")
+    report("florence2: " + "x" * 9000 + "\nthe end")
     told = capsys.readouterr().err
     assert told.startswith("florence2: xxx")
     assert told.endswith("xxx\\nthe end\n")

@@ -186,7 +186,7 @@ def test_no_message_speaks_of_python(room: str, monkeypatch: pytest.MonkeyPatch)
                 continue
             for command in _commands_with(field):
                 flags = {str(param.name): max(param.opts, key=len) for param in command.params if param.param_type_name == "option"}
-                monkeypatch.setattr(console.manner, "flags", flags)
+                monkeypatch.setattr(console.reporting, "flags", flags)
                 told = re.sub(NO_OPTIONS, "", console.in_flags(text, field))
                 assert not re.search(r"\b[a-z]+_[a-z_]+\b|\b[a-z]+=|=True\b", told), (path.name, command.name, told)
 
@@ -221,7 +221,7 @@ def _commands_with(field: str | None) -> list[Any]:
 )
 def test_flags_in_messages(monkeypatch: pytest.MonkeyPatch, message: str, about: str | None, told: str) -> None:
     params = GROUP.commands["infer"].params
-    monkeypatch.setattr(console.manner, "flags", {param.name: max(param.opts, key=len) for param in params})
+    monkeypatch.setattr(console.reporting, "flags", {param.name: max(param.opts, key=len) for param in params})
     assert console.in_flags(message, about) == told
 
 
@@ -233,7 +233,7 @@ def test_what_the_library_logs_is_told_as_lines(capsys: pytest.CaptureFixture[st
 
     def speak(*words: str) -> None:
         with console.program():
-            console.manner.is_quiet, console.manner.is_verbose = "-q" in words, "-v" in words
+            console.reporting.is_quiet, console.reporting.is_verbose = "-q" in words, "-v" in words
             logging.getLogger("florence2.weights.source").info("found")
             logging.getLogger("florence2.weights.hub").info("fetching")
             logging.getLogger("florence2.weights.hub").warning("broke off")
@@ -248,13 +248,13 @@ def test_what_the_library_logs_is_told_as_lines(capsys: pytest.CaptureFixture[st
     assert told().splitlines() == [f"florence2: {line}" for line in hub]
     assert told("-v").splitlines() == [f"florence2: {line}" for line in ("found", *hub)]
     assert told("-q").splitlines() == ["florence2: lost"]
-    assert not any(isinstance(handler, console._Told) for handler in logging.getLogger("florence2").handlers)
+    assert not any(isinstance(handler, console._LogReporter) for handler in logging.getLogger("florence2").handlers)
 
 
 def test_what_other_libraries_warn_of_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     def warn(is_quiet: bool) -> None:
         with console.program():
-            console.manner.is_quiet = is_quiet
+            console.reporting.is_quiet = is_quiet
             warnings.showwarning("no room\n  left", UserWarning, "a.py", 1)
 
     shown = warnings.showwarning

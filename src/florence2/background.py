@@ -1,6 +1,6 @@
-"""Work in a thread of its own that nobody waits for when the process ends: what hangs there holds nobody up.
+"""Work in a daemon thread of its own, which does not delay the end of the process.
 
-In: a name and work. Out: a future of what comes of it, or the value itself in asyncio. Knows nothing of what the work is.
+In: a name and a function. Out: a future of its value, or the value itself in asyncio. Knows nothing of the work.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ Value = TypeVar("Value")
 
 
 def in_background(name: str, work: Callable[[], Value]) -> Future[Value]:
-    """What the work gives, or the exception that ends it, done in a new thread of this name.
+    """The future of ``work()``, which runs in a new thread of this name.
 
-    What the work holds is let go before its outcome is known: an engine that is freed in a thread while the process ends would abort it.
+    The thread drops its reference to ``work`` before the outcome is set: an engine that is freed in a thread while the process ends would
+    abort the process.
     """
     outcome: Future[Value] = Future()
-    outcome.set_running_or_notify_cancel()  # from here on the thread alone settles it
+    outcome.set_running_or_notify_cancel()  # from here on it can't be cancelled
     held = [work]
 
     def run() -> None:

@@ -1,7 +1,7 @@
 """Standard output and standard error, whatever they are: a terminal, a pipe that was closed, a full disk, another encoding.
 
-In: lines for people, and values for programs. Out: text that the stream can hold; nothing that is printed ends a program
-with a traceback. Every command of this package runs inside ``program``, and how much is told there is said by ``-q`` and ``-v``.
+In: lines for people, and values for programs. Out: text that the stream can hold; nothing that is printed ends a program with a
+traceback. Every command of this package runs inside ``program``; ``-q`` and ``-v`` set how much is reported there.
 Knows nothing of models or images.
 """
 
@@ -37,12 +37,12 @@ _WRITE_FAILED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 
 
 @dataclass
-class _Manner:
-    """How this process speaks.
+class _Reporting:
+    """What this process reports on standard error.
 
     Attributes:
-        is_quiet: errors alone are told (``-q``).
-        is_verbose: what the library logs is told as well (``-v``).
+        is_quiet: errors alone are reported (``-q``).
+        is_verbose: what the library logs is reported as well (``-v``).
         flags: the options of the command that runs, by the names of their parameters.
     """
 
@@ -51,34 +51,34 @@ class _Manner:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
-manner = _Manner()
+reporting = _Reporting()
 
 
 @contextmanager
 def program() -> Iterator[None]:
-    """What surrounds a command: errors are one line each, and its exit code is right whatever became of the streams.
+    """Surrounds a command: each error is one line, and the exit code is right whatever became of the streams.
 
     Raises:
         SystemExit: always; with the exit code.
     """
     _open_streams()
     code: int | str | None = 0
-    manner.__init__()
+    reporting.__init__()
     try:
         _check_current_folder()
-        with _library_heard():
+        with _log_reported():
             yield
     except SystemExit as left:
         code = left.code
     except Florence2Error as error:
-        complain(error)
+        report_error(error)
         code = exit_code(error)
-    except BrokenPipeError:  # whoever read has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         code = 1
     except OSError as error:
         if error.filename is None and error.errno not in _WRITE_FAILED:
             raise
-        say(_what_failed(error))
+        report(_what_failed(error))
         code = 1
     sys.exit(_flushed(code))
 
@@ -88,11 +88,11 @@ def exit_code(error: Florence2Error) -> int:
     return 2 if isinstance(error, (InvalidRequest, ModelNotFound)) else 1
 
 
-def complain(error: Florence2Error, path: Path | str | None = None) -> None:
-    """One line on standard error; a data set has one for each thing that is wrong with it."""
+def report_error(error: Florence2Error, path: Path | str | None = None) -> None:
+    """Print an error as one line on standard error; one of a data set has a line for each thing that is wrong with it."""
     for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
         is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
-        say(f"florence2: {'' if is_named else f'{path}: '}{in_flags(line, error.field)}")
+        report(f"florence2: {'' if is_named else f'{path}: '}{in_flags(line, error.field)}")
 
 
 def in_flags(message: str, about: str | None = None) -> str:
@@ -102,7 +102,7 @@ def in_flags(message: str, about: str | None = None) -> str:
         message: the library's.
         about: the field that is at fault; where the message begins with its name, that is meant.
     """
-    names = {**manner.flags, **{word: manner.flags[name] for word, name in _SYNONYMS.items() if name in manner.flags}}
+    names = {**reporting.flags, **{word: reporting.flags[name] for word, name in _SYNONYMS.items() if name in reporting.flags}}
     for name in sorted(names, key=len, reverse=True):
         word, flag = re.escape(name), names[name] + _VALUES.get(name, "")
         if "=" in name or "_" in name:
@@ -115,13 +115,13 @@ def in_flags(message: str, about: str | None = None) -> str:
 
 
 def notify(line: str) -> None:
-    """What people may want to know, on standard error; nothing where they asked for quiet."""
-    if not manner.is_quiet:
-        say(line)
+    """Print a notice on standard error, unless ``-q`` is given."""
+    if not reporting.is_quiet:
+        report(line)
 
 
-def say(line: str) -> None:
-    """A line for people on standard error; it is lost where nobody can read it."""
+def report(line: str) -> None:
+    """Print a line on standard error; one that can't be printed is dropped."""
     text = shown(line)
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE * 3 // 5]} … {text[3 - LONGEST_LINE * 2 // 5 :]}"
@@ -148,7 +148,7 @@ def name_of(path: Path | str) -> str:
 
 
 def print_path(path: Path) -> None:
-    """A path on standard output, for people on terminals and byte for byte for programs."""
+    """Print a path on standard output: as text on a terminal, byte for byte elsewhere."""
     if sys.stdout.isatty() or not hasattr(sys.stdout, "buffer"):
         print(shown(path), flush=True)
     else:
@@ -158,31 +158,31 @@ def print_path(path: Path) -> None:
 
 
 def is_interactive(stream: TextIO) -> bool:
-    """Whether somebody sits before the stream, at a terminal that can move its cursor: the place for progress bars."""
+    """Whether the stream is a terminal that can move its cursor, so that progress bars can be shown."""
     try:
         return stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
     except ValueError:  # it was closed
         return False
 
 
-class _Told(logging.Handler):
-    """What the library logs, as lines of this program: warnings, and how a download goes where no bar shows it; with ``-v`` all of it."""
+class _LogReporter(logging.Handler):
+    """Reports what the library logs: warnings, and the progress of downloads where no bar shows it; with ``-v`` all of it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is told."""
+        """Whether a record is reported."""
         is_download = record.name == "florence2.weights.hub" and not is_interactive(sys.stderr)
-        least = logging.ERROR if manner.is_quiet else logging.INFO if manner.is_verbose or is_download else logging.WARNING
+        least = logging.ERROR if reporting.is_quiet else logging.INFO if reporting.is_verbose or is_download else logging.WARNING
         return record.levelno >= least
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell it."""
-        say(f"florence2: {record.getMessage()}")
+        """Report it."""
+        report(f"florence2: {record.getMessage()}")
 
 
 @contextmanager
-def _library_heard() -> Iterator[None]:
-    """Let the library's log, and what any library warns of, come out in this program's manner, unless a command sends it elsewhere."""
-    logger, handler = logging.getLogger("florence2"), _Told()
+def _log_reported() -> Iterator[None]:
+    """Report the library's log, and the warnings of any library, in lines of this program, unless a command sends them elsewhere."""
+    logger, handler = logging.getLogger("florence2"), _LogReporter()
     level, warn, bars = logger.level, warnings.showwarning, os.environ.get(NO_BARS)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -203,7 +203,7 @@ def _escaped(character: str) -> str:
 
 
 def _open_streams() -> None:
-    """Let the three streams exist and hold any text."""
+    """Make sure that the three streams exist and take any text."""
     for descriptor in range(3):
         if not _is_open(descriptor):  # or the next file that is opened would take its number, and its output
             os.open(os.devnull, os.O_RDWR)
@@ -242,7 +242,7 @@ def _flushed(code: int | str | None) -> int | str | None:
     if error is None or code:
         return code
     if not isinstance(error, BrokenPipeError):
-        say(_what_failed(error))
+        report(_what_failed(error))
     return 1
 
 
@@ -258,7 +258,7 @@ def _flush_failure(stream: TextIO) -> OSError | None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let what a stream still holds go nowhere."""
+    """Discard what a stream still holds."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

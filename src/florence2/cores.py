@@ -1,7 +1,7 @@
 """How many processors this process may compute on: its affinity, and the quotas of its control groups.
 
 In: what the kernel shows under ``/proc/self`` and the mounted control groups, of version 1 and 2, each nested as deeply as may be. Out:
-a number. A container of two processors on a host of 64 has 64 in ``os.cpu_count()``. Knows nothing of what computes.
+a number. A container of two processors on a host of 64 has 64 in ``os.cpu_count()``. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def busy_seconds(root: Path = Path("/")) -> float | None:
-    """How long the processors that this process may run on have been busy since the machine started, together; None where nobody counts.
+    """How long the processors that this process may run on have been busy since the machine started, together; None where it is unknown.
 
     Args:
         root: as in ``usable_cores``.

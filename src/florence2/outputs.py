@@ -1,4 +1,4 @@
-"""New files: nothing that a command writes takes the place of something that was there.
+"""New files: no command overwrites a file that exists.
 
 A command is given a folder and chooses the names in it: a number makes a new one of one that is taken (``scene-od.png``,
 ``scene-od-2.png``). A folder that can't be is refused before anything long begins. A file whose writing fails is removed. Knows nothing of
@@ -81,7 +81,7 @@ def check_folder(folder: Path, field: str) -> None:
 
 
 def write_new(folder: Path, stem: str, suffix: str, text: str) -> Path:
-    """Write a text, as UTF-8, to a new file in a folder, which is made if need be; gives back the file.
+    """Write a text, as UTF-8, to a new file in a folder, which is made if need be, and return the file's path.
 
     Raises:
         OSError: it can't be written; the error names where.

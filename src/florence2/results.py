@@ -77,7 +77,7 @@ class Result:
 
     Attributes:
         task: The one key of ``to_dict``: the task's tag, or what stands for a free prompt.
-        kind: What was asked for; ``boxes_or_polygons`` holds either boxes or polygons.
+        kind: What the task answers with; ``boxes_or_polygons`` holds either boxes or polygons.
         image_size: Width and height of the original image in pixels.
         text: The answer's text; for located objects the generated text without its framing tokens.
         raw: The generated text with all special tokens.
@@ -86,8 +86,8 @@ class Result:
         polygons: Per object its polygons, each a flat list x, y, x, y, ...
         labels: One per object, in the order of generation.
         bins: The location bins (thousandths of width and height) as generated, nested like the coordinates.
-        scores: Per object how likely it is right, 0 to 1: its label score times the probability that its place overlaps enough with
-            the true one; None when not asked for.
+        scores: Per object how likely it is right, 0 to 1: its label score times the probability that its box or outline overlaps
+            enough with the true one; None where the request did not ask for scores.
         label_scores: Per object exp of the mean log-probability of its label's tokens; None inside for an object without a label.
         location_scores: The same of its location tokens: how probable these very bins are, which is little however sure the model is.
         token_ids: What was generated, the framing tokens included.
@@ -111,7 +111,7 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
     log_probability: float | None = None
-    _source: InitVar[Any] = field(default=None, kw_only=True)  # no field of the value: what was asked about
+    _source: InitVar[Any] = field(default=None, kw_only=True)  # no field of the value: the image of the request
 
     def __post_init__(self, _source: Source | None) -> None:
         if _source is not None:
@@ -146,7 +146,7 @@ class Result:
 
     @property
     def source(self) -> Source | None:
-        """What was asked about, as it was given; None where that is not known, as of a result that was pickled or sent."""
+        """The image of the request, as it was given; None where it is not known, as for a result that was pickled or sent."""
         return vars(self).get("_source")
 
     @classmethod
@@ -156,7 +156,7 @@ class Result:
         Args:
             answer: what ``to_dict`` or ``florence2.parse`` gave, the whole JSON of a server's answer about one image and one prompt, or a
                 line of ``florence2 infer --json``.
-            image_size: Width and height of the original image in pixels; the last two say them themselves.
+            image_size: Width and height of the original image in pixels; the last two hold them.
 
         Raises:
             InvalidOption: it has not the form of an answer, holds what is no coordinate or score, or ``image_size`` is missing.
@@ -178,8 +178,8 @@ class Result:
         """The picture with this answer drawn on it.
 
         Args:
-            source: the picture that was asked about, as ``florence2.draw.annotate`` takes it; None for the one that the engine was given.
-            font: a font file, or what ``PIL.ImageFont.truetype`` gives, which is asked first for each letter.
+            source: the image of the request, as ``florence2.draw.annotate`` takes it; None for the one that the result refers to.
+            font: a font file, or what ``PIL.ImageFont.truetype`` gives, which is tried first for each letter.
 
         Raises:
             InvalidImage: the picture can't be read, has another size, was changed since, or is not held by this result.
@@ -212,7 +212,7 @@ class Result:
             coordinates: ``int`` for whole pixels as in the reference; ``float`` for the unrounded middle of each bin.
 
         Raises:
-            InvalidOption: Scores wanted that were not asked for in the request, unrounded coordinates that are not known, or another word
+            InvalidOption: Scores that the request did not ask for, unrounded coordinates that are not known, or another word
                 for ``coordinates``.
         """
         if coordinates not in ("int", "float"):
@@ -280,7 +280,7 @@ class _Unreadable(ValueError):
 
 
 def answer_fields(value: str | Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer's dictionary has under its task, as fields of a ``Result``: kind, text, places, labels and scores.
+    """What an answer's dictionary has under its task, as fields of a ``Result``: kind, text, coordinates, labels and scores.
 
     Raises:
         ValueError: a coordinate or score is no number, or a shape has too few.

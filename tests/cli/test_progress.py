@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from florence2.cli.progress import Lines, Progress, duration, show_progress
-from florence2.console import manner
+from florence2.console import reporting
 
 
 class Terminal(io.StringIO):
@@ -33,7 +33,7 @@ def test_a_few_are_not_worth_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_quiet_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    monkeypatch.setattr(manner, "is_quiet", True)
+    monkeypatch.setattr(reporting, "is_quiet", True)
     with show_progress("images", 500) as going:
         going.advance()
     assert screen.getvalue() == ""

@@ -18,7 +18,7 @@ from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
 from florence2.cli.models import models
-from florence2.cli.options import Quiet, Verbose, with_manner
+from florence2.cli.options import Quiet, Verbose, with_verbosity
 from florence2.cli.pull import pull
 from florence2.cli.serve import serve
 from florence2.cli.train import train
@@ -84,4 +84,4 @@ def _global_options(
 
 
 for command in (infer, models, pull, serve, train, evaluate):
-    app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_manner(command))
+    app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))

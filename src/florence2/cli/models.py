@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from florence2.cli.tables import aligned, print_coloured
-from florence2.console import is_interactive, json_line, manner, name_of, shown
+from florence2.console import is_interactive, json_line, name_of, reporting, shown
 from florence2.errors import Florence2Error
 from florence2.weights.aliases import ALIASES, Alias
 
@@ -45,13 +45,13 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         for one in listed:
             print(json_line(_as_json(one)), flush=True)
         return
-    header = ("ALIAS", "PARAMETERS", "SIZE", "HERE", "", "FROM", *(("PATH",) if manner.is_verbose else ()))
+    header = ("ALIAS", "PARAMETERS", "SIZE", "HERE", "", "FROM", *(("PATH",) if reporting.is_verbose else ()))
     rows = [_row(one)[: len(header)] for one in listed]
     is_wide = shutil.get_terminal_size().columns >= _TABLE_COLUMNS
     if is_interactive(sys.stdout) and not is_wide:
         _print_blocks(rows)
     elif is_wide and (is_interactive(sys.stdout) or os.environ.get("FORCE_COLOR")):
-        shown_here = len(header) if manner.is_verbose else header.index("FROM")
+        shown_here = len(header) if reporting.is_verbose else header.index("FROM")
         here = [index for index, one in enumerate(listed) if one.path is not None]
         print_coloured(header[:shown_here], [row[:shown_here] for row in rows], bold=here, unbroken=_SHORT_COLUMNS)
     else:
@@ -83,7 +83,7 @@ def _print_blocks(rows: Sequence[Sequence[str]]) -> None:
     """Some short lines for each checkpoint: a table has no room on a phone."""
     for alias, num_parameters, size, here, description, *where in rows:
         print(f"{alias} ({num_parameters}, {size}{', here' if here == 'yes' else ''})")
-        for line in (description, *(where if manner.is_verbose else ())):
+        for line in (description, *(where if reporting.is_verbose else ())):
             if line:
                 print(f"  {line}")
 

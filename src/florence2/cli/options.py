@@ -1,7 +1,7 @@
 """The options that several commands have, each written once: the same letter and the same words everywhere.
 
-In: what stands on the command line. Out: parameters for typer, with what the shell completes; and which model answers where nobody
-chose one, which is told. Knows nothing of what a command does.
+In: what stands on the command line. Out: parameters for typer, with what the shell completes; and the model where none is
+named, which is reported. Knows nothing of what a command does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from florence2.console import NO_BARS, is_interactive, manner, notify
+from florence2.console import NO_BARS, is_interactive, notify, reporting
 from florence2.errors import InvalidRequest
 from florence2.weights.aliases import ALIASES, DEMO, DEMO_IS, REAL
 
@@ -61,27 +61,27 @@ def chosen_model(name: str | None) -> str:
 
 
 def _be_quiet(context: typer.Context, value: bool) -> None:
-    _speak_of(context)
-    manner.is_quiet = manner.is_quiet or value
-    if manner.is_quiet or not is_interactive(sys.stderr):  # the hub's client would draw its bars all the same
+    _set_flags(context)
+    reporting.is_quiet = reporting.is_quiet or value
+    if reporting.is_quiet or not is_interactive(sys.stderr):  # the hub's client would draw its bars all the same
         os.environ[NO_BARS] = "1"
-    _check_manner()
+    _check_verbosity()
 
 
 def _be_verbose(value: bool) -> None:
-    manner.is_verbose = manner.is_verbose or value
-    _check_manner()
+    reporting.is_verbose = reporting.is_verbose or value
+    _check_verbosity()
 
 
-def _check_manner() -> None:
-    if manner.is_quiet and manner.is_verbose:
+def _check_verbosity() -> None:
+    if reporting.is_quiet and reporting.is_verbose:
         raise InvalidRequest("--quiet and --verbose are given; leave one of them out")
 
 
-def _speak_of(context: typer.Context) -> None:
+def _set_flags(context: typer.Context) -> None:
     """Let messages call things as this command's options do."""
     params = (param for param in context.command.params if param.param_type_name == "option")
-    manner.flags = {str(param.name): max(param.opts, key=len) for param in params}
+    reporting.flags = {str(param.name): max(param.opts, key=len) for param in params}
 
 
 Quiet = Annotated[
@@ -92,7 +92,7 @@ Verbose = Annotated[
 ]
 
 
-def with_manner(command: Callable[..., None]) -> Callable[..., None]:
+def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
     """The command with ``--quiet`` and ``--verbose``, which act before anything else of it does."""
 
     @wraps(command)

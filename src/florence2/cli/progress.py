@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from florence2.console import is_interactive, manner, notify
+from florence2.console import is_interactive, notify, reporting
 
 if TYPE_CHECKING:
     import rich.progress
@@ -105,7 +105,7 @@ def show_progress(what: str, total: int | None = None) -> Iterator[Progress]:
         what: what is counted, in the plural.
         total: how many there are; None where that is not known yet.
     """
-    if manner.is_quiet or (total is not None and total <= A_FEW):
+    if reporting.is_quiet or (total is not None and total <= A_FEW):
         yield Progress(total)
     elif not is_interactive(sys.stderr):
         yield Lines(what, total)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from florence2.cli.options import DEVICES, PRECISIONS, model_option, one_of
-from florence2.console import manner, notify
+from florence2.console import notify, reporting
 from florence2.errors import InvalidOption
 from florence2.extras import requires
 
@@ -76,12 +76,12 @@ def serve(
     }
     settings = read_settings(flags)
     changed = differing(settings, flags)
-    if "log_level" not in settings.model_fields_set and (manner.is_quiet or manner.is_verbose):
-        settings = settings.model_copy(update={"log_level": "warning" if manner.is_quiet else "debug"})
+    if "log_level" not in settings.model_fields_set and (reporting.is_quiet or reporting.is_verbose):
+        settings = settings.model_copy(update={"log_level": "warning" if reporting.is_quiet else "debug"})
     if as_json and not check:
         raise InvalidOption("--json goes with --check; the log is JSON with --log-json", field="as_json")
     # A report stands alone: what the log would say of a failure is in it.
-    set_up("critical" if check and not manner.is_verbose else settings.log_level, settings.log_json)
+    set_up("critical" if check and not reporting.is_verbose else settings.log_level, settings.log_json)
     unread = notices(os.environ, settings)
     if check:
         run_check(settings, changed, unread, as_json=as_json)

@@ -19,7 +19,7 @@ import typer
 from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT, check_named, check_sound, read, sound
 from florence2.cli.options import Adapter, Device, model_option, one_of
 from florence2.cli.progress import Progress, show_progress
-from florence2.console import notify, print_path, say
+from florence2.console import notify, print_path, report
 from florence2.errors import InvalidOption
 from florence2.extras import requires
 
@@ -145,7 +145,7 @@ def train(
             outcome = tuner.run(learnt, held_out, on_step=_teller(progress, is_to_stop))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
-        say("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
+        report("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
         raise typer.Exit(130) from None
     _print_outcome(outcome, output / PLOT)
 
@@ -264,7 +264,7 @@ def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
         nonlocal wanted_at
         if wanted_at is None:
             wanted_at = time.monotonic()
-            say("stopping after this step; once more stops at once and loses what was learnt since the last state")
+            report("stopping after this step; once more stops at once and loses what was learnt since the last state")
         elif time.monotonic() - wanted_at > 1:  # what comes sooner is the same one, passed on by a program around this one
             restore()
             signal.raise_signal(number)

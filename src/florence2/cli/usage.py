@@ -1,4 +1,4 @@
-"""A wrong call, told as every other mistake is: one line that says what was wrong, what may be meant, and where help is.
+"""Errors of usage, reported as all others are: one line that says what was wrong, what may be meant, and where help is.
 
 In: what typer raises while it reads the command line. Out: an error of this project. Knows nothing of what commands do.
 """
@@ -17,7 +17,7 @@ from florence2.errors import InvalidRequest
 # typer brings its own copy of click, or stands on click itself: in both, this is what a wrong call raises.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-# What the versions of typer say of a value of the wrong kind → what was expected.
+# Parts of typer's messages on a value of the wrong kind → what was expected.
 _KINDS = {"valid int": "a whole number", "valid float": "a number", "valid number": "a number", "valid bool": "yes or no"}
 _LIMITS = {
     "at least {}": r"greater than or equal to (\S+)|x>=(\S+?)\.?$",
@@ -64,7 +64,7 @@ def _what(error: Any, command: Any, words: Sequence[str]) -> str:
 
 
 def _no_such_option(name: str, command: Any, commands: dict[str, Any]) -> str:
-    """What to say of an option that a command does not have."""
+    """The message on an option that a command does not have."""
     if any(name in param.opts for other in commands.values() for param in other.params):
         return f"{name} goes behind the command"
     known = [option for param in command.params for option in (*param.opts, *param.secondary_opts) if option.startswith("--")]

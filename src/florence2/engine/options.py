@@ -123,6 +123,15 @@ def resolve_options(
     return generation, flags
 
 
+def check_generation(**values: Any) -> None:
+    """Refuse values of ``GenerationOptions`` that are wrong for any model; None stands for the checkpoint's own.
+
+    Raises:
+        InvalidOption: a value of the wrong type or out of range; ``field`` is its name.
+    """
+    GenerationOptions(**{name: value for name, value in values.items() if value is not None})
+
+
 def as_flag(value: object) -> bool | None:
     """The truth value that a boolean of any library holds; None for everything else, 0 and 1 included."""
     if isinstance(value, bool):

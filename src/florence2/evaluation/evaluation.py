@@ -17,7 +17,7 @@ from typing import Any
 from florence2.data_sources import read_source
 from florence2.datasets.record import DataSet, Record
 from florence2.engine.engine import Engine, load
-from florence2.engine.options import GenerationOptions
+from florence2.engine.options import check_generation
 from florence2.errors import DatasetError, InvalidOption
 from florence2.evaluation.answers import answer_all, check
 from florence2.evaluation.metrics import Answered, Metrics, check_installed, compute_metrics, metrics_as_dict
@@ -160,7 +160,7 @@ def _check_options(
     precision: str,
 ) -> None:
     """Refuse options that can't be or do not go together, before anything is read; errors as in ``evaluate``."""
-    GenerationOptions(**{name: value for name, value in search.items() if value is not None})
+    check_generation(**search)
     if limit is not None and limit < 1:
         raise InvalidOption(f"limit must be at least 1, got {limit}", field="limit")
     unknown = sorted(set(tags or ()) - set(TASKS))

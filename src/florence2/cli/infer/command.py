@@ -104,8 +104,8 @@ def infer(
     from florence2.cli.infer.report import Report
     from florence2.cli.inputs.find import find_inputs
 
-    asked = _in_order(context.meta[_ORDER], task or [], prompt or [])
-    questions = read_questions(asked, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
+    ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
+    questions = read_questions(ordered, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
     for hint in hints(questions):
         notify(f"florence2: {hint}")
     inputs = find_inputs(images or [], lists or [], lambda line: notify(f"florence2: {line}"))
@@ -149,7 +149,7 @@ def _loaded(model: str | None, search: dict[str, Any], **options: Any) -> Engine
     """
     with requires("engine", "florence2 infer"):
         from florence2.engine.engine import load
-        from florence2.engine.options import GenerationOptions
+        from florence2.engine.options import check_generation
 
-    GenerationOptions(**{name: value for name, value in search.items() if value is not None})
+    check_generation(**search)
     return load(chosen_model(model), **options)

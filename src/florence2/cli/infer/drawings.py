@@ -1,4 +1,4 @@
-"""Drawings of answers, in a folder of their own: none of them takes the place of anything.
+"""Drawings of answers, in a folder of their own; no file is overwritten.
 
 In: a picture, its answer, and what its name begins with. Out: a new PNG named after both. Knows nothing of where the picture came from.
 """
@@ -27,7 +27,7 @@ class NotDrawn(Florence2Error):
 
 
 class Drawer:
-    """Writes annotated pictures to a folder, none of them over anything.
+    """Writes annotated pictures to new files in a folder.
 
     Raises:
         InvalidRequest: the folder can't be made.
@@ -42,7 +42,7 @@ class Drawer:
         self._files = NewFiles(folder)
 
     def draw(self, stem: str, picture: Image.Image, result: Result) -> Path:
-        """The picture with ``result`` on it, as a new PNG; gives back the PNG's path.
+        """Draw ``result`` on the picture and write it to a new PNG, whose path is returned.
 
         Raises:
             OSError: it can't be written.

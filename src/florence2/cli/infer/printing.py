@@ -1,7 +1,7 @@
 """Answers on standard output: lines for people, grouped by image, or one JSON object for each image and question.
 
-In: an image with its answers, and where their drawings are. Out: text that is there before the next image is answered. What is wrong
-with an image was told on standard error already, and only JSON repeats it. Knows nothing of engines.
+In: an image with its answers, and where their drawings are. Out: text that is there before the next image is answered. Errors
+were reported on standard error before, and only JSON repeats them. Knows nothing of engines.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def print_lines(answered: ImageAnswers, drawings: Sequence[Path | None]) -> None
 
 
 def _record(answered: ImageAnswers, answer: Answer, drawing: Path | None, model: str) -> dict[str, Any]:
-    """What a program gets to know of one answer."""
+    """One answer as a JSON object."""
     question, outcome = answer.question, answer.outcome
     record: dict[str, Any] = {
         "image": name_of(answered.image.name),

@@ -1,4 +1,4 @@
-"""What ``florence2 infer`` is asked to ask: tasks and prompts in the order given, each with the text or region that it needs.
+"""The questions of ``florence2 infer``: tasks and prompts in the order given, each with the text or region that it needs.
 
 In: the values of ``--task``, ``--prompt``, ``--text`` and ``--region``. Out: checked questions, or an error that names the option to
 change; whether a region lies inside an image is seen with the image. Several texts (or regions) make one question each of a task that
@@ -41,12 +41,12 @@ class Question(NamedTuple):
 
 
 def read_questions(
-    asked: Sequence[tuple[str, str]], texts: Sequence[str], regions: Sequence[str], *, allow_unknown_tag: bool
+    options: Sequence[tuple[str, str]], texts: Sequence[str], regions: Sequence[str], *, allow_unknown_tag: bool
 ) -> list[Question]:
     """The questions in the order of their options.
 
     Args:
-        asked: ``task`` or ``prompt`` and its value, for each of these options.
+        options: ``task`` or ``prompt`` and its value, for each of these options.
         texts: the values of ``--text``.
         regions: the values of ``--region``.
         allow_unknown_tag: what is no tag as the table writes it is free text.
@@ -54,12 +54,12 @@ def read_questions(
     Raises:
         InvalidRequest: nothing is asked, a task or prompt is wrong, or a text or region is missing or goes with none of them.
     """
-    if not asked:
+    if not options:
         raise InvalidPrompt("nothing is asked: give --task (such as --task caption, see florence2 infer --help) or --prompt", field="task")
     given: dict[Need, Sequence[str | Region]] = {"text": texts, "region": [_region(words) for words in regions]}
     questions: list[Question] = []
     used: set[Need] = set()
-    for option, words in asked:
+    for option, words in options:
         for prompt in _prompts(option, words, allow_unknown_tag):
             for question in _expanded(option, prompt, given, used):
                 _check(question, allow_unknown_tag)
@@ -87,7 +87,7 @@ def names_that_need(need: Need) -> str:
 
 
 def _prompts(option: str, words: str, allow_unknown_tag: bool) -> list[str]:
-    """What an option asks: several tasks may stand behind one option, parted by commas."""
+    """The prompts of one option: several tasks may stand behind it, separated by commas."""
     if option == "task":
         return [task_named(name).tag for name in words.split(",")]
     if allow_unknown_tag:
@@ -114,12 +114,12 @@ def _expanded(option: str, prompt: str, given: dict[Need, Sequence[str | Region]
 
 
 def _name(option: str, task: Task) -> str:
-    """A task as it was asked for."""
+    """A task by the name that the command line gave it."""
     return f"--task {task.name}" if option == "task" else task.tag
 
 
 def _check(question: Question, allow_unknown_tag: bool) -> None:
-    """Refuse what every image would meet.
+    """Refuse a question that is wrong for every image.
 
     Raises:
         InvalidRequest: in the words of the command line.

@@ -1,6 +1,6 @@
-"""What ``florence2 infer`` says while it runs: answers on standard output, mistakes and progress on standard error, drawings in a folder.
+"""The output of ``florence2 infer``: answers on standard output, errors and progress on standard error, drawings in a folder.
 
-In: images with their answers, one after the other. Out: text and pictures, and the exit code that they come to. Each mistake is told
+In: images with their answers, one after the other. Out: text and pictures, and the exit code that they come to. Each error is reported
 once. Knows nothing of engines.
 """
 
@@ -16,7 +16,7 @@ from florence2.cli.infer.printing import print_json, print_lines
 from florence2.cli.inputs.find import Input
 from florence2.cli.inputs.pictures import reason
 from florence2.cli.progress import Progress, show_progress
-from florence2.console import complain, exit_code, shown
+from florence2.console import exit_code, report_error, shown
 from florence2.errors import Florence2Error
 from florence2.results import Result
 
@@ -27,7 +27,7 @@ class Report:
     Args:
         drawer: draws the answers; None for no drawings.
         as_json: print for programs.
-        model: who answers, as it was named.
+        model: the model's name, as it was given.
     """
 
     def __init__(self, drawer: Drawer | None, *, as_json: bool, model: str) -> None:
@@ -45,25 +45,25 @@ class Report:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
-        """Show how many images of all are done, as far as somebody wants to see it."""
+        """Surrounds the work on the images, whose progress is shown."""
         with show_progress("images", total - self._num_images) as self._progress:
             yield
         self._progress = Progress()
 
     def refused(self, images: Sequence[Input]) -> None:
-        """Tell at once what is wrong with images that nobody will read."""
+        """Report the errors of images that can't be read."""
         for image in images:
             if image.error is not None:
-                self._told(image.error, image)
+                self._report_once(image.error, image)
 
     def answered(self, answered: ImageAnswers) -> None:
         """Print, and draw, what was answered about an image."""
         errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
         self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
-        with self._progress.printing():  # of drawings too, which may have something to say
+        with self._progress.printing():  # of drawings too, which may log warnings
             drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
             for error in errors:
-                self._told(error, answered.image)
+                self._report_once(error, answered.image)
             if self._as_json:
                 print_json(answered, drawings, self._model)
             else:
@@ -82,7 +82,7 @@ class Report:
             errors.append(NotDrawn(f"{name}: no drawing in {folder}: {reason(error)}"))
             return None
 
-    def _told(self, error: Florence2Error, image: Input) -> None:
+    def _report_once(self, error: Florence2Error, image: Input) -> None:
         if id(error) not in self._errors:
-            complain(error, image.shown)
+            report_error(error, image.shown)
             self._errors[id(error)] = error

@@ -80,7 +80,7 @@ def find_inputs(words: Sequence[str], lists: Sequence[str], notice: Notice) -> l
     Args:
         words: paths, folders, patterns, URLs, data URIs, ``-`` for standard input, ``@FILE`` for a list.
         lists: files with such words, one a line or parted by NUL bytes; ``-`` for standard input.
-        notice: is told what was left out.
+        notice: called with a line for each word of which files were left out.
 
     Raises:
         InvalidRequest: there is none, a list can't be read, or standard input is named twice.
@@ -165,7 +165,7 @@ def _from_file_url(word: str, notice: Notice) -> Iterator[Input]:
 
 
 def _looked_at(given: Input) -> Input:
-    """A file with what its first bytes say against it; pipes and devices are left to be read once."""
+    """A file with what is wrong with its first bytes, if anything; pipes and devices are left to be read once."""
     try:
         if not stat.S_ISREG(os.stat(given.path).st_mode):
             return given
@@ -213,7 +213,7 @@ def _from_url(word: str) -> Input:
 
 
 def _with_start(given: Input, start: bytes) -> Input:
-    """An image with what its first bytes say against it."""
+    """An image with what is wrong with its first bytes, if anything."""
     if not start:
         return _refused(given, f"{_what(given)} is empty")
     return given if is_read(start) else _refused(given, f"{_what(given)}: {describe(start)}")

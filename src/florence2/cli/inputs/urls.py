@@ -25,7 +25,7 @@ def is_url(word: str) -> bool:
 
 
 def complaint(url: str) -> str | None:
-    """What is against fetching a URL, told by its text; None if nothing.
+    """Why a URL may not be fetched, as far as its text shows; None if it may.
 
     Raises:
         InvalidOption: a switch of the environment that is none.

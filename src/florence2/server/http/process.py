@@ -20,7 +20,7 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
-from florence2.console import is_interactive, manner, say
+from florence2.console import is_interactive, report, reporting
 from florence2.errors import Florence2Error
 from florence2.server.http.connection import BoundedProtocol
 from florence2.server.http.descriptors import ConnectionBound, raise_file_limit
@@ -118,9 +118,9 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
 
     def ready() -> None:
         _settle_memory()
-        if is_interactive(sys.stderr) and not manner.is_quiet and not settings.log_json:
+        if is_interactive(sys.stderr) and not reporting.is_quiet and not settings.log_json:
             flush()
-            say(_first_call(app.state.server, servers[0].port))
+            report(_first_call(app.state.server, servers[0].port))
 
     app = create_app(settings, on_ready=ready, on_failure=fail)
     server = DrainingServer(_config(app, settings), app.state.server.admission, settings.drain_delay_s, settings.max_connections)
