@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from PIL import Image
 
 import florence2
 from florence2.tasks.tokenizer import Tokenizer
+from florence2.training import FineTuneData, FineTuneOptions
+from florence2.training.fine_tuning import prepare
+from florence2.training.preparation import Reports, Start
 from florence2.weights import load_model, read_checkpoint
 from tests.checkpoints import reference_model, write_checkpoint
 from tests.training.sets import command, write_coco, write_jsonl, write_pictures
@@ -63,19 +67,22 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
     lines = [{"image": f"{number}.png", "prompt": prompt} for number in range(2) for prompt in ("<OD>", "<CAPTION>")]
     kept = write_jsonl(data.parent / "kept.jsonl", [*lines, {**lines[0], "answer": "cat<loc_1><loc_2><loc_3><loc_4>"}])
     words = ("train", "-m", "florence-2-demo", "--data", data, "--output", tmp_path / "run", *SMALL)
-    seen = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("florence2.training.fine_tuner.FineTuner.run", lambda self, learnt, held_out, on_step: seen.extend(learnt + held_out))
-        patch.setattr("florence2.cli.train._print_outcome", lambda *_: None)
-        assert command(*words, "--rehearse", kept) == 0
-    rehearsed = {(record.picture.path.name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
+    assert command(*words, "--rehearse", kept) == 0
+    reported = re.search(r"(\d+) records \(\d of them rehearsed\), (\d+) held out", capsys.readouterr().err)
+    assert reported is not None
+    assert sum(map(int, reported.groups())) == 12 + 5
+    sources = FineTuneData((str(data),), rehearse=(str(kept),))
+    prepared = prepare(sources, FineTuneOptions(rank=2), Start("florence-2-demo"), tmp_path / "prepared", Reports(), precision="fp32")
+    seen = [*prepared.records, *prepared.held_out]
+    rehearsed = {(Path(str(record.picture)).name, record.prompt, record.answers[0]) for record in seen if record.is_rehearsed}
     with florence2.load("florence-2-demo") as engine:
         own = {(line["image"], line["prompt"], engine.run(data.parent / line["image"], line["prompt"], num_beams=1).text) for line in lines}
     assert rehearsed == own | {("0.png", "<OD>", "cat<loc_1><loc_2><loc_3><loc_4>")}
     kept.write_text(kept.read_text() + json.dumps({"image": "1.png", "prompt": "why " * 1000}) + "\n")
+    words = ("train", "-m", "florence-2-demo", "--data", data, "--output", tmp_path / "second", *SMALL)
     assert command(*words, "--rehearse", kept) == 2
     assert "room" in capsys.readouterr().err
-    assert command("train", "-m", "florence-2-demo", "--data", kept, "--output", tmp_path / "run", *SMALL) == 2
+    assert command("train", "-m", "florence-2-demo", "--data", kept, "--output", tmp_path / "second", *SMALL) == 2
     assert "kept.jsonl:1: expected answer" in capsys.readouterr().err
 
 

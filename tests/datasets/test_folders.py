@@ -9,6 +9,8 @@ import pytest
 from florence2.datasets.folders import file_of, part_of
 from florence2.datasets.reader import read_dataset
 from florence2.errors import DatasetError
+from florence2.training import FineTuneData
+from florence2.training.preparation import Reports, Start, read_records
 from tests.training.sets import command, write_coco, write_jsonl, write_pictures
 
 LINE = {"image": "0.png", "prefix": "<OD>", "suffix": "cat<loc_1><loc_2><loc_1000><loc_1000>"}
@@ -88,33 +90,30 @@ def test_what_is_no_folder_is_itself():
     assert part_of("synthetic:3", "valid") is None
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """What was learnt and held out by the last command."""
-    seen = {}
-    monkeypatch.setattr(
-        "florence2.training.fine_tuner.FineTuner.run", lambda self, learnt, held_out, on_step: seen.update(a=learnt, b=held_out)
-    )
-    monkeypatch.setattr("florence2.cli.train._print_outcome", lambda *_: None)
-    return seen
-
-
-def test_training_takes_train_and_holds_out_valid(tmp_path, seen, capsys):
+def test_training_takes_train_and_holds_out_valid(tmp_path, capsys):
     maestro(tmp_path / "set", ["train", "valid", "test"])
-    words = ("train", "-m", "florence-2-demo", "--data", tmp_path / "set", "--output", tmp_path / "run", "--precision", "fp32")
-    assert command(*words) == 0
-    assert [[record.where for record in records] for records in seen.values()] == [
+    name = str(tmp_path / "set")
+    trained, held_out, reported = records_of(FineTuneData((name,)))
+    assert [[record.where for record in records] for records in (trained, held_out)] == [
         [f"{tmp_path}/set/{part}/annotations.jsonl:1"] for part in ("train", "valid")
     ]
+    other = str(write_jsonl(tmp_path / "set" / "test" / "other.jsonl", [LINE] * 3))
+    assert len(records_of(FineTuneData((name,), validation=other))[1]) == 3
+    assert records_of(FineTuneData((name,), validation=name))[1][0].where.startswith(f"{tmp_path}/set/valid/")
+    words = ("train", "-m", "florence-2-demo", "--data", name, "--output", tmp_path / "run", "--precision", "fp32", "--epochs", 1)
+    assert command(*words) == 0
     told = capsys.readouterr().err
     assert "the validation loss is measured on" in told
     assert told.count("<loc_1000>") == 1
     assert "2 records with <loc_1000>, which was read as <loc_999>" in told
-    other = write_jsonl(tmp_path / "set" / "test" / "other.jsonl", [LINE] * 3)
-    assert command(*words, "--validation", other) == 0
-    assert len(seen["b"]) == 3
-    assert command(*words, "--validation", tmp_path / "set") == 0
-    assert seen["b"][0].where.startswith(f"{tmp_path}/set/valid/")
+    assert "1 records, 1 held out" in told
+    assert all(line in told for line in reported)
+
+
+def records_of(data):
+    """What a run on these data trains on, what it holds out, and what it reports of them."""
+    reported: list[str] = []
+    return *read_records(data, Start("florence-2-demo"), 0, Reports(reported.append)), reported
 
 
 def test_pictures_of_both_parts_are_told(tmp_path, capsys):

@@ -58,6 +58,20 @@ def test_the_tutorial_runs_and_its_adapter_is_served_beside_the_base(tmp_path: P
         process.communicate(timeout=60)
 
 
+def test_the_python_block_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    (block,) = (fence for fence in fences(PAGE) if fence.language == "python" and "fine_tune(" in fence.content)
+    source, num_scenes = re.subn(r"synthetic:\d+", "synthetic:4", block.content)
+    source, num_epochs = re.subn(r"epochs=\d+", "epochs=1", source)
+    assert (num_scenes, num_epochs) == (3, 1)
+    exec(compile("\n" * (block.line - 1) + source, "docs/fine-tune.md", "exec"), {"__name__": "page"})
+    summary, first_step, result = capsys.readouterr().out.splitlines()
+    assert "8 records (4 of them rehearsed), 4 held out" in summary
+    assert first_step.startswith("step 1 of 1: loss ")
+    assert re.match(r"\d+\.\d+ 1 ", result)
+    assert (tmp_path / "arrows-from-python" / "adapter" / "adapter_config.json").is_file()
+
+
 def test_the_page_shows_lines_that_are_read(tmp_path: Path):
     written = lines("json")
     assert len(written) == 5

@@ -9,7 +9,35 @@ from typing import Literal
 
 from florence2.errors import InvalidOption
 
-Method = Literal["lora", "full"]
+METHODS = ("lora", "full")
+
+
+@dataclass(frozen=True)
+class FineTuneData:
+    """What a fine-tuning run reads: data sets by name, as ``florence2 train`` takes them.
+
+    Attributes:
+        train: data sets that the model is trained on.
+        rehearse: data sets that the model is not to forget: it keeps the probabilities that it gives their answers (self-distillation).
+        validation: the data set that the validation loss is measured on; None is the ``valid`` of folders that have one, or else a share
+            of the images.
+        validation_share: the share of the images that is held out for it where there is no such data set, from 0 to under 1.
+        images: the folder that the images' names are relative to; None is each data set's own.
+        prompt: the task for images of a COCO file: "od", or "open-vocabulary-detection" for all its classes by name.
+        allow_unknown_tag: accept prompts that begin with a tag of your own.
+        skip_bad: go on without records that can't be used, which are reported.
+        limit: at most so many images of each data set; None is all.
+    """
+
+    train: tuple[str, ...]
+    rehearse: tuple[str, ...] = ()
+    validation: str | None = None
+    validation_share: float = 0.1
+    images: Path | None = None
+    prompt: str = "<OD>"
+    allow_unknown_tag: bool = False
+    skip_bad: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +62,7 @@ class FineTuneOptions:
         seed: of the order of records, of the updates and of the choice of records that are held out.
     """
 
-    method: Method = "lora"
+    method: Literal["lora", "full"] = "lora"
     freeze_vision: bool = False
     rank: int = 16
     alpha: float = 32.0
@@ -50,14 +78,14 @@ class FineTuneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InvalidOption(f"method must be one of {', '.join(METHODS)}; got {self.method!r}", field="method")
         for name in ("rank", "epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1, got {getattr(self, name)}", field=name)
         for name in ("alpha", "max_gradient_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be greater than 0, got {getattr(self, name)}", field=name)
-        if self.method not in ("lora", "full"):
-            raise InvalidOption(f"method must be lora or full, got {self.method!r}", field="method")
         if not 0 <= self.weight_decay < 1:
             raise InvalidOption(f"weight_decay is from 0 to under 1, got {self.weight_decay}", field="weight_decay")
         if not 0 <= self.warmup < 1:
