@@ -306,10 +306,14 @@ def test_the_interpreter_waits_for_a_dropped_engine_to_be_freed(folder: Path) ->
             def __del__(self):
                 time.sleep(0.5)
                 print("freed")
+        new_cache = florence2.model.Florence2.new_cache
+        def new_cache_and_ballast(model, max_rows):
+            model.ballast = Slow()
+            return new_cache(model, max_rows)
+        florence2.model.Florence2.new_cache = new_cache_and_ballast
         def work():
             engine = florence2.load({str(folder)!r}, device="cpu")
             engine.run(Image.new("RGB", (9, 9)), "<OD>", max_new_tokens=3)
-            engine._scheduler._batch._model.ballast = Slow()
         work()
         time.sleep(0.2)  # until the thread has nothing to do but free
     """
