@@ -23,11 +23,14 @@ RETIRED = {
     "Answerer": "InferenceService",
     "Places": "Locations",
     "Seen": "KeyLengths",
+    "choose_numbers": "choose_precision",
     "cross_seen": "cross_key_lengths",
     "envelope": "middleware",
+    "num_learning": "num_trainable",
     "place_of_row": "query_of_row",
     "recompute": "gradient_checkpointing",
     "row_of_place": "row_of_query",
+    "sift": "partition",
     "supervision": "auxiliary_loss",
 }
 

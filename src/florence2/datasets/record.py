@@ -143,7 +143,7 @@ class DataSet:
         return self.records
 
 
-def sift(records: Iterable[Record], fault: Callable[[Record], str | None], name: str) -> DataSet:
+def partition(records: Iterable[Record], fault: Callable[[Record], str | None], name: str) -> DataSet:
     """Valid records, and a problem for each of the others.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from florence2.datasets.record import DataSet, Record, sift
+from florence2.datasets.record import DataSet, Record, partition
 from florence2.datasets.round_trip import check_survival
 from florence2.engine.engine import Engine
 from florence2.errors import InvalidRequest
@@ -44,7 +44,7 @@ def check(engine: Engine, records: Sequence[Record], name: str) -> DataSet:
         faults = (check_survival(answer, record.question, engine.tokenizer, engine.checkpoint.banned_phrases) for answer in record.answers)
         return next((fault for fault in faults if fault is not None), None)
 
-    return sift(records, fault, name)
+    return partition(records, fault, name)
 
 
 def answer_all(

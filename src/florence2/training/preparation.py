@@ -14,7 +14,7 @@ from typing import Protocol
 
 from florence2.data_sources import check_source, read_source
 from florence2.datasets.folders import TEST, VALID, file_of, part_of
-from florence2.datasets.record import DataSet, Record, sift
+from florence2.datasets.record import DataSet, Record, partition
 from florence2.datasets.round_trip import check_survival
 from florence2.datasets.splits import check_share, split
 from florence2.engine.engine import load
@@ -138,7 +138,7 @@ def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Toke
             return f"the answer has {answer} tokens; there is room for {room}"
         return None if record.is_rehearsed else check_survival(record.answers[0], record.question, tokenizer, checkpoint.banned_phrases)
 
-    return sift(records, fault, name)
+    return partition(records, fault, name)
 
 
 def _read(name: str, data: FineTuneData, reports: Reports, *, for_training: bool = True, answered: bool = True) -> DataSet:
