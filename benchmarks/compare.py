@@ -33,8 +33,8 @@ from PIL import Image
 
 import florence2
 from benchmarks import report
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.engine.precision import choose_precision
-from tests.checkpoints import reference_model, write_checkpoint
 
 PRECISIONS = ("auto", "fp32", "int8")
 REFERENCES = {"transformers fp32": torch.float32, "transformers bf16": torch.bfloat16}

@@ -219,10 +219,10 @@ def serve() -> None:
     import uvicorn
     from fastapi.responses import JSONResponse
 
+    from fixtures.fake_engine import FakeEngine
     from florence2.server.app import create_app
     from florence2.server.http.logs import set_up
     from florence2.server.settings import Settings
-    from tests.server.fakes import FakeEngine
 
     class ForgetfulEngine(FakeEngine):
         """Keeps no pictures of what it has answered."""

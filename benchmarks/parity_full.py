@@ -19,10 +19,10 @@ import torch
 
 import florence2
 from benchmarks import report
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.engine.preprocess import preprocess
 from florence2.images import read_image
 from florence2.weights import read_checkpoint
-from tests.checkpoints import reference_model, write_checkpoint
 
 PROMPTS = ("<CAPTION>", "<OPEN_VOCABULARY_DETECTION>a red circle", "<REGION_TO_CATEGORY><loc_10><loc_20><loc_500><loc_600>")
 NUM_NEW_TOKENS = 16

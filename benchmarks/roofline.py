@@ -18,13 +18,13 @@ from typing import Any
 import torch
 
 from benchmarks import report
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PROMPT, BEAMS, TOKENS = 11, 3, 33

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Batch
 from florence2.engine.options import GenerationOptions
@@ -33,7 +34,6 @@ from florence2.model.cache import DecoderCache
 from florence2.model.cpu import kernels
 from florence2.tasks import Tokenizer, build_prompt, interpret
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 
 ENDLESS = SpecialTokens(eos=-1, forced_eos=None)
 LOADS = {

@@ -75,7 +75,7 @@ def _tests() -> tuple[Path, ...]:
 
 
 def _reached(test: Path) -> set[str]:
-    """The modules that a test imports, itself or through the helpers in ``tests/``."""
+    """The modules that a test imports, itself or through helpers of tests."""
     found: set[str] = set()
     seen: set[Path] = set()
     left = [test, *(folder / "conftest.py" for folder in test.parents)]
@@ -84,7 +84,7 @@ def _reached(test: Path) -> set[str]:
         if path not in seen and (ROOT / path).is_file():
             seen.add(path)
             found |= _imports(path)
-            left += [Path(*name.split(".")).with_suffix(".py") for name in _imports(path) if name.startswith("tests.")]
+            left += [Path(*name.split(".")).with_suffix(".py") for name in _imports(path) if name.startswith(("tests.", "fixtures."))]
     return found
 
 

@@ -60,6 +60,7 @@ ENCODINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "encoding"), ENCODINGS)
 def test_json_is_whole_in_any_encoding(images: list[str], environment: dict[str, str], encoding: str) -> None:
     done = command("infer", *images, "--prompt", "<OD>", "--json", **environment)
@@ -70,6 +71,7 @@ def test_json_is_whole_in_any_encoding(images: list[str], environment: dict[str,
     assert (b"\\u65e5" in done.stdout) == (encoding not in ("utf-8", "utf-16-le"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "encoding"), ENCODINGS)
 def test_lines_for_people_are_escaped_where_they_must_be(images: list[str], environment: dict[str, str], encoding: str) -> None:
     done = command("infer", *images, "gone-é.png", "--prompt", "<OD>", **environment)
@@ -86,12 +88,14 @@ def test_other_commands_and_help_in_any_encoding(tmp_path: Path) -> None:
         assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_run_quietly(images: list[str]) -> None:
     done = command("infer", *images * 500, "--prompt", "<OD>", redirect="| head -n 1; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) == (1, b"")
     assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["infer", "--prompt", "<OD>"], ["infer", "--prompt", "<OD>", "--json"], ["models"], ["--help"], ["--version"]]
 )
@@ -101,6 +105,7 @@ def test_a_full_disk_under_standard_output_is_one_line(images: list[str], words:
     assert done.stderr == b"florence2: standard output can't be written: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&-"])
 def test_errors_that_nobody_can_read_change_nothing(images: list[str], redirect: str) -> None:
     done = command("infer", images[0], "gone.png", images[1], "--prompt", "<OD>", "--json", redirect=redirect)
@@ -109,6 +114,7 @@ def test_errors_that_nobody_can_read_change_nothing(images: list[str], redirect:
     assert command("infer", "gone.png", "--prompt", "<OD>", redirect=redirect).returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirect", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(images: list[str], tmp_path: Path, redirect: str) -> None:
     done = command("infer", *images, "--prompt", "<OD>", "--draw", str(tmp_path / "out"), redirect=redirect)

@@ -16,9 +16,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.cli import main
 from florence2.weights import hub as downloads
-from tests.checkpoints import write_checkpoint
 from tests.docs.markdown import ROOT
 from tests.hub import Hub, running_hub
 
@@ -125,6 +125,7 @@ def file_in_the_way(hub: Hub, patch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "cache").write_text("a file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize(
     ("failure", "told"),
@@ -189,6 +190,7 @@ def test_an_address_set_to_nothing_is_the_public_hub(monkeypatch: pytest.MonkeyP
     assert downloads._target(NAME, "main").endpoint == "https://huggingface.co"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "term", "is_drawn"), [((), "xterm", True), (("-q",), "xterm", False), ((), "dumb", False)])
 def test_bars_of_downloads_are_for_terminals(hub: Hub, words: tuple[str, ...], term: str, is_drawn: bool) -> None:
     ours, its = os.openpty()

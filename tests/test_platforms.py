@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fixtures.checkpoints import TINY
 from florence2.model import cache
 from florence2.server.http import descriptors
 from florence2.server.inference import decoder_process
-from tests.checkpoints import TINY
 from tests.docs.markdown import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -91,6 +91,7 @@ def run_script(system: str, *, has_posix: bool) -> list[str]:
     return ran.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "has_posix"), [("win32", False), ("darwin", True), ("linux", True), ("linux", False)])
 def test_every_module_imports_and_the_demo_answers(system: str, has_posix: bool) -> None:
     answer, computed_by = run_script(system, has_posix=has_posix)
@@ -184,6 +185,7 @@ print(sorted({"torch._dynamo", "torch._inductor"} & set(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_a_container_without_a_folder_that_can_be_written() -> None:
     """No home, no cache, no temporary files. PyTorch's compiler, which would want one, is not loaded: it takes seconds and 70 MB."""
     environment = {**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "/dev/null/cache", "HF_HOME": "/dev/null/hub"}

@@ -45,6 +45,7 @@ def test_parse_and_expand_prompt() -> None:
     assert florence2.tasks.expand_prompt("<OD>") == "Locate the objects with category name in the image."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch", "safetensors"])
 def test_a_light_install_says_which_extra_is_missing(package: str) -> None:
     script = f"""
@@ -61,6 +62,7 @@ def test_a_light_install_says_which_extra_is_missing(package: str) -> None:
     assert package in said
 
 
+@pytest.mark.slow
 def test_a_broken_import_of_ours_is_not_taken_for_a_missing_extra() -> None:
     script = """
         import sys

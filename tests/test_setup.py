@@ -115,6 +115,7 @@ class TestTorch:
         ran = subprocess.run([sys.executable, ROOT / ".ci" / "torch_build.py", "gpu"], capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (1, "TORCH is cpu or default, not 'gpu'\n")
 
+    @pytest.mark.slow
     def test_an_index_that_does_not_answer_costs_seconds(self, torch_build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch_build, "PROBE_S", 0.5)
         monkeypatch.setattr(torch_build, "_PROBE", "import time; time.sleep(30)")

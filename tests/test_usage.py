@@ -138,6 +138,7 @@ def test_version(cli, words: list[str]) -> None:
 # The model that nobody chose
 
 
+@pytest.mark.slow
 def test_the_demo_says_what_it_is_where_nobody_chose_it(cli) -> None:
     code, out, err = cli("infer", SCENE, "-p", "<CAPTION>")
     assert code == 0
@@ -282,3 +283,8 @@ def test_the_shell_completes(line: str, expected: set[str]) -> None:
     program = [sys.executable, "-c", "from florence2.cli import main; main()"]
     done = subprocess.run(program, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False)
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_a_quiet_command_does_not_silence_the_next_one_in_the_process(cli) -> None:
+    assert cli("models", "--quiet")[0] == 0
+    assert not console.reporting.is_quiet

@@ -80,7 +80,10 @@ def program() -> Iterator[None]:
             raise
         report(_what_failed(error))
         code = 1
-    sys.exit(_flushed(code))
+    finally:
+        code = _flushed(code)
+        reporting.__init__()  # the manner of one command is not that of the next one in this process
+    sys.exit(code)
 
 
 def exit_code(error: Florence2Error) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.cli import main
-from tests.checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="session")

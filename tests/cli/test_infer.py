@@ -91,6 +91,7 @@ def test_people_see_the_answers_below_their_image(infer, images: list[str], tmp_
     assert f"    drawn: {tmp_path / 'scene-region-to-ocr-2.png'}" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["OD", "od", "<OD", "<od>", "&lt;OD&gt;"])
 def test_a_tag_without_its_brackets_is_the_tag(infer, images: list[str], prompt: str) -> None:
     code, out, _ = infer(images[0], "--prompt", prompt, "--json")
@@ -225,6 +226,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["interrupt", "more"])
 def test_an_answer_is_there_before_the_next_image_is(folder: Path, images: list[str], tmp_path: Path, end: str) -> None:
     os.mkfifo(tmp_path / "camera")
@@ -248,6 +250,7 @@ def test_an_answer_is_there_before_the_next_image_is(folder: Path, images: list[
         assert json.loads(out)["image"] == str(tmp_path / "camera")
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_progress_below_the_answers(folder: Path, images: list[str]) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(program(folder, *images * 4), stdout=theirs, stderr=theirs, env=environment()) as running:

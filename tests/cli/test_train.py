@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 import florence2
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training import FineTuneData, FineTuneOptions
 from florence2.training.fine_tuning import prepare
 from florence2.training.preparation import Reports, Start
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import reference_model, write_checkpoint
 from tests.training.sets import command, write_coco, write_jsonl, write_pictures
 
 SMALL = ("--epochs", 1, "--batch-size", 4, "--precision", "fp32", "--rank", 2)
@@ -63,6 +63,7 @@ def test_the_demo_can_be_fine_tuned_on_scenes(tmp_path, capsys):
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "florence-2-demo"
 
 
+@pytest.mark.slow
 def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path, capsys):
     lines = [{"image": f"{number}.png", "prompt": prompt} for number in range(2) for prompt in ("<OD>", "<CAPTION>")]
     kept = write_jsonl(data.parent / "kept.jsonl", [*lines, {**lines[0], "answer": "cat<loc_1><loc_2><loc_3><loc_4>"}])
@@ -86,6 +87,7 @@ def test_what_has_no_answer_is_rehearsed_as_the_model_answers_it(data, tmp_path,
     assert "kept.jsonl:1: expected answer" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["native", "original"])
 def test_a_whole_checkpoint_comes_out_that_the_reference_loads(layout, data, tmp_path):
     base = write_checkpoint(tmp_path / "base", layout=layout)
@@ -159,6 +161,7 @@ def test_all_data_sets_are_looked_at_before_anything_is_told(data, tmp_path, cap
     assert "holds no records: all 1 are invalid" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_has_lost_nothing(base, data, tmp_path, number):
     words = ("train", "--model", base, "--data", data, "--output", tmp_path / "run", *SMALL, "--epochs", 500, "--patience", 0)
@@ -219,6 +222,7 @@ def without(hidden, *words, folder):
     return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=folder, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "extra", "words"),
     [
@@ -235,6 +239,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, hidden, extra, word
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_need_no_matplotlib(base, data, tmp_path):
     trained = without("matplotlib", "train", "--model", base, "--data", data, "--output", "run", *SMALL, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
@@ -245,6 +250,7 @@ def test_training_and_evaluation_need_no_matplotlib(base, data, tmp_path):
     assert measured.returncode == 0, measured.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", ["log.jsonl", "loss.svg", "adapter/adapter_config.json", "checkpoint/config.json"])
 def test_a_run_writes_over_nothing(base, data, tmp_path, capsys, taken):
     mine = tmp_path / "run" / taken
@@ -308,6 +314,7 @@ def test_training_goes_on_from_an_adapter_and_what_comes_out_is_whole(base, data
     assert not torch.equal(found[name], plain[name])
 
 
+@pytest.mark.slow
 def test_a_run_upon_an_adapter_goes_on_with_that_one(base, data, tmp_path, capsys):
     words = ("train", "--model", base, "--data", data, *SMALL)
     for number in (1, 2):

@@ -222,6 +222,7 @@ def test_requests_that_cannot_be_sent(run: Run, stub: Stub) -> None:
         run(lambda connection: connection.send(Request("GET", stub.url, "GET /", {"X": "a\nb"}, 1.0, 1.0)))
 
 
+@pytest.mark.slow
 @both
 def test_gathering_keeps_order_and_limit(run: Run, stub: Stub) -> None:
     stub.respond = lambda received: Reply(200, {"path": received.path}, delay_s=0.05)

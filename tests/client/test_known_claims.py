@@ -443,6 +443,7 @@ def test_no_server_is_an_error_of_the_connection(call: Call, jpeg: Path, name: s
 # Trying again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503, 504, 0])
 @pytest.mark.parametrize(("failures", "sends"), [(1, 2), (2, 3), (3, 3)])
 def test_what_passes_is_tried_three_times(

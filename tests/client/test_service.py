@@ -372,6 +372,7 @@ def squares(count: int) -> list[Any]:
     return [np.full((16, 16, 3), 7 * place, np.uint8) for place in range(count)]
 
 
+@pytest.mark.slow
 def test_lists_give_lists_in_order(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path, picture: Image.Image) -> None:
     stub.respond = numbered
     given = [str(jpeg), picture, jpeg.read_bytes(), *squares(9)]

@@ -27,6 +27,7 @@ def curl(*arguments: str) -> tuple[int, Any, dict[str, str]]:
     return int(lines[0].split()[1]), json.loads(content) if is_json else content, headers
 
 
+@pytest.mark.slow
 def test_the_documented_call(server: str, folder: Path) -> None:
     url = (folder / "url.txt").read_text()
     body = f"""{{"api_key": "{KEY}",

@@ -22,6 +22,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = run_page(ROOT / "docs" / "client.md", server, monkeypatch)
     assert len(printed) >= 5

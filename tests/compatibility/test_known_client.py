@@ -64,6 +64,7 @@ def essential(value: Any) -> Any:
     return [essential(inner) for inner in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [name for name in ANSWERED if name not in REFUSED and name not in BETTER])
 def test_the_known_client_gets_its_answer(known: dict[str, Any], name: str, way: str) -> None:
@@ -102,6 +103,7 @@ def test_models_are_managed_by_the_known_client(known: dict[str, Any]) -> None:
     assert known["info"]["blocking"]["value"].keys() == {"name", "version", "uuid"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [name for name in CASES if name not in BETTER])
 def test_changing_the_import_changes_nothing(known: dict[str, Any], ours: dict[str, Any], name: str, way: str) -> None:

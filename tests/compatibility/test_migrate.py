@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.markdown import ROOT, fences
 
 PAGE = ROOT / "docs" / "migrate.md"
@@ -26,6 +28,7 @@ def run(python: Path, source: str, server: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_blocks_print_the_same_before_and_after(server: str, known_python: Path) -> None:
     blocks = [fence.content for fence in fences(PAGE.read_text(encoding="utf-8")) if fence.language == "py"]
     assert len(blocks) == 8

@@ -80,6 +80,7 @@ def done(python: Path | str, package: str, stub: Stub, host: Stub, pictures: Pat
     return json.loads(ran.stdout), sent, [one.path for one in host.received]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: " ".join(switches) or "none")
 def test_the_same_calls_have_the_same_outcome(known_python: Path, stub: Stub, host: Stub, pictures: Path, switches: dict[str, str]) -> None:
     known, known_sent, known_fetched = done(known_python, "inference_sdk", stub, host, pictures, switches)

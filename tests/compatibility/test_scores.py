@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.docs.markdown import ROOT, fences
 
 ANSWER = {
@@ -16,6 +18,7 @@ ANSWER = {
 }
 
 
+@pytest.mark.slow
 def test_scores_become_the_confidence_of_detections(known_python: Path) -> None:
     page = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
     (block,) = [fence.content for fence in fences(page) if fence.language == "py"]

@@ -222,6 +222,7 @@ def test_pictures_may_lie_elsewhere(tmp_path):
     assert len(read_dataset(str(path), images=tmp_path / "pictures").sound()) == 5
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_no_line_breaks_the_reader(tmp_path_factory, line):
     folder = tmp_path_factory.mktemp("lines")

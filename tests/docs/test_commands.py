@@ -30,8 +30,8 @@ import pytest
 import typer
 from PIL import Image
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.cli import app
-from tests.checkpoints import write_checkpoint
 from tests.docs.commands import Command, commands, mentioned, pages_with_commands
 from tests.docs.markdown import PAGES, ROOT
 from tests.docs.test_examples import write_adapter
@@ -214,6 +214,7 @@ def why_not_run(command: Command) -> str | None:
     return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, command.text)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", pages_with_commands(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_run(page: Path, shell: Shell) -> None:

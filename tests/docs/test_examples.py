@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from fixtures.checkpoints import TINY, write_checkpoint, write_json
 from florence2.weights import ALIASES, Alias, hub
-from tests.checkpoints import TINY, write_checkpoint, write_json
 from tests.docs.markdown import PAGES, ROOT, fences
 
 SCENE = ROOT / "examples" / "scene.png"
@@ -64,6 +64,7 @@ def write_adapter(folder: Path) -> None:
     save_file(factors, folder / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run(page: Path):
     """The blocks of a page share their names, as for someone who reads on; a ``text`` block right behind one is its output."""

@@ -32,6 +32,7 @@ def in_small(line: str) -> list[str]:
     return shlex.split(re.sub(r"--epochs \d+", "--epochs 1", line))[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_the_tutorial_runs_and_its_adapter_is_served_beside_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)

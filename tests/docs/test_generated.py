@@ -44,6 +44,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_drift_is_found_and_mended(copy: Path):
     page = copy / "docs" / "tasks.md"
     good = page.read_text(encoding="utf-8")
@@ -54,6 +55,7 @@ def test_drift_is_found_and_mended(copy: Path):
     assert page.read_text(encoding="utf-8") == good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -57,3 +57,10 @@ def test_every_variable_of_the_hub_is_documented():
     source = (ROOT / "src" / "florence2" / "weights" / "hub.py").read_text(encoding="utf-8")
     text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert [name for name in set(re.findall(r'environ\.get\("(\w+)"', source)) if name not in text] == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    named = re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)*\.(?:py|cpp))`", (ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src" / "florence2" / name).exists()] == []

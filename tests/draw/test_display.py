@@ -149,6 +149,7 @@ def test_flat_drawings_stay_exact_and_photos_become_jpeg() -> None:
     assert preview_of(od(photo)._repr_mimebundle_())[0].format == "JPEG"
 
 
+@pytest.mark.slow
 def test_many_objects_are_counted() -> None:
     picture = noise(320, 240)
     page = od(picture, boxes=[[1, 1, 9, 9]] * 300, labels=["a"] * 300)._repr_mimebundle_()["text/html"]

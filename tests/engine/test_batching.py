@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import florence2
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.engine import Engine
 from florence2.engine.preprocess import normalise
 from florence2.tasks.prompt import build_prompt
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 
 TIE = 1e-4  # of two scores; what float32 can't tell apart after so many sums
 PROMPTS = [
@@ -93,6 +93,7 @@ class Judge:
         return abs(means[0] - means[1]) < TIE
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases=CASES)
 def test_answers_are_the_same_alone_and_among_others(engine: Engine, folder: Path, cases: list[Case]) -> None:

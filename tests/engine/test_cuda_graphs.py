@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.cuda_graphs import LENGTHS, GraphedModel, rounded
 from florence2.engine.engine import Engine
 from florence2.model import Florence2
 from florence2.model.cache import StepSize
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 
 
 class Again:

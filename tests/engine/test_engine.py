@@ -21,6 +21,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 import florence2
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.engine import engine as engine_module
 from florence2.engine.engine import Engine
 from florence2.errors import (
@@ -37,7 +38,6 @@ from florence2.errors import (
 from florence2.model.cpu.packed import has_bf16_products
 from florence2.tasks import Tokenizer, parse_prompt
 from florence2.tasks import prompt as prompt_module
-from tests.checkpoints import reference_model, write_checkpoint
 
 SHORT = 12
 
@@ -284,6 +284,7 @@ def test_an_engine_that_nobody_holds_answers_and_ends(folder: Path, image: Image
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_leaving_the_interpreter_does_not_hang(folder: Path) -> None:
     script = f"""
         import torch, florence2
@@ -297,6 +298,7 @@ def test_leaving_the_interpreter_does_not_hang(folder: Path) -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "leaving", "")
 
 
+@pytest.mark.slow
 def test_the_interpreter_waits_for_a_dropped_engine_to_be_freed(folder: Path) -> None:
     """A thread that is still freeing tensors when the interpreter is gone takes the process down with it."""
     script = f"""

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.events import DecidedText, DecidedTokens
 from florence2.engine.options import GenerationOptions
 from florence2.engine.request import start_search
 from florence2.engine.search import SpecialTokens, best_tokens
 from florence2.tasks import Tokenizer
-from tests.checkpoints import write_checkpoint
 
 VOCABULARY = 12
 

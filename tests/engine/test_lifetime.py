@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 import florence2
+from fixtures.checkpoints import Size, write_checkpoint
 from florence2.engine.loading import Loading
 from florence2.errors import EngineClosed
 from florence2.model import TextConfig, VisionConfig
-from tests.checkpoints import Size, write_checkpoint
 
 PATIENCE_S = 120.0
 HEAD = """
@@ -74,6 +74,7 @@ def run(script: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @needs_fork
 def test_every_entry_of_a_forked_engine_says_where_it_belongs(folder: Path) -> None:
     script = """
@@ -104,6 +105,7 @@ def test_every_entry_of_a_forked_engine_says_where_it_belongs(folder: Path) -> N
     assert run(script, folder) == ["8 of 8", "closed", "0 <OD>", "True"]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_forks_at_any_moment_end(folder: Path) -> None:
     """Beside busy threads, which may hold any lock; the children leave a ``with`` block and the interpreter with its exit handlers."""
@@ -134,6 +136,7 @@ def test_forks_at_any_moment_end(folder: Path) -> None:
     assert run(script, folder) == ["{7}", "<OD>"]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_child_loads_its_own(folder: Path) -> None:
     """Also one that inherits an engine, as DataLoader workers and gunicorn's --preload do."""
@@ -150,6 +153,7 @@ def test_a_child_loads_its_own(folder: Path) -> None:
     assert run(script, folder) == ["7"]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_workers_of_a_data_loader_are_told(folder: Path) -> None:
     script = """
@@ -176,6 +180,7 @@ def test_an_engine_is_not_sent_to_another_process(folder: Path) -> None:
                 copied(engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "before", "expected"),
     [

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import florence2
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine import batch as batch_module
 from florence2.engine.batch import Batch, Model
 from florence2.engine.cuda_graphs import GraphedModel
@@ -24,7 +25,6 @@ from florence2.engine.search import Generated, GreedySearch, SpecialTokens, best
 from florence2.model import Florence2
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 from tests.engine.test_cuda_graphs import Again
 
 PROMPT = [0, 5, 6, 7, 2]
@@ -164,6 +164,7 @@ def engine(folder: Path) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_alone_and_among_others(engine: Engine) -> None:
     pixels = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(3)]
     prompts = ["<OD>", "<REGION_PROPOSAL>", "<OCR_WITH_REGION>", "<REFERRING_EXPRESSION_SEGMENTATION>a cat", "<CAPTION>"]

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import florence2
+from fixtures.checkpoints import write_checkpoint
 from florence2.engine.engine import Engine
 from florence2.engine.events import TokensDecided
 from florence2.engine.options import GenerationOptions
@@ -24,7 +25,6 @@ from florence2.engine.scheduler import Scheduler
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.errors import EngineClosed, EngineFailed, InvalidOption, UnknownTask
 from florence2.results import Result
-from tests.checkpoints import write_checkpoint
 from tests.engine.fakes import ScriptedModel, request
 
 SHORT = 12

@@ -36,6 +36,7 @@ except SystemExit:
 ENGINE = "import os, florence2; florence2.Engine; print({k for k in os.environ if k.startswith('GOMP')} or 'clean')"
 
 
+@pytest.mark.slow
 @needs_libgomp
 @pytest.mark.parametrize(
     ("script", "environment", "expected"),
@@ -54,10 +55,12 @@ def test_how_long_threads_spin(script: str, environment: dict[str, str], expecte
     assert expected in done.stderr
 
 
+@pytest.mark.slow
 def test_programs_that_are_started_later_are_left_alone() -> None:
     assert run(ENGINE).stdout.strip() == "clean"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "environment", "cores", "expected"),
     [

@@ -82,6 +82,7 @@ def test_prompts_without_room_are_told_and_may_be_skipped(tmp_path, capsys):
     assert "<CAPTION>" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_on_the_command_line(tmp_path, capsys):
     data, output = f"synthetic:4?seed={FIRST_FREE_SEED}&tasks=OD,OCR", tmp_path / "figures"
     assert command("evaluate", "--data", data, "--beams", 1, "--output", output) == 0

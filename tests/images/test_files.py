@@ -306,6 +306,7 @@ def test_formats_are_those_that_are_documented() -> None:
         assert read_image(data).size == (96, 64)
 
 
+@pytest.mark.slow
 def test_large_pictures_are_read_without_a_warning() -> None:
     large = Image.new("1", (13_000, 7_400))
     for file_format in ("PNG", "GIF"):

@@ -99,6 +99,7 @@ def test_pixels_have_their_shape() -> None:
     assert shape == (3, settings.height, settings.width)
 
 
+@pytest.mark.slow
 def test_an_engine_runs_without_jaxtyping() -> None:
     script = """
 import sys

@@ -39,6 +39,7 @@ def questions() -> dict[str, str]:
     return {tag: targets[tag][0].prompt if targets[tag] else f"{tag}<loc_100><loc_100><loc_500><loc_500>" for tag in TASKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", TASKS)
 @torch.inference_mode()
 def test_tokens_and_answers_are_the_references(engine, reference, tag):

@@ -82,6 +82,7 @@ _foreign = st.one_of(st.text(max_size=6), st.sampled_from(["<loc_٣>", "\u2028",
 _wild = st.lists(st.one_of(_foreign, _word, _locations, _locations, _token, _junk), max_size=14).map("".join)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", LOCATING)
 @settings(max_examples=NUM_TEXTS, deadline=None, derandomize=True)
 @given(text=_wild, size=_sizes)

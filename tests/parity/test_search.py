@@ -113,6 +113,7 @@ def random_case(rng: random.Random, num_beams: int) -> tuple[TableModel, Generat
     return model, options, special
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_beams", "cases"), [(1, 100), (2, 40), (3, 120), (5, 40)])
 def test_ids_equal_the_reference(num_beams: int, cases: int) -> None:
     rng = random.Random(num_beams)
@@ -175,6 +176,7 @@ def reference_answers(reference: Any, pixels: torch.Tensor, prompts: list[list[i
     return [row[1 : len(row) - row[::-1].index(EOS)] for row in generated]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_ids_equal_the_reference_with_all_requests_at_once(models: tuple[Any, Any]) -> None:
     reference, own = models

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx2
 
-from tests.checkpoints import write_checkpoint
+from fixtures.checkpoints import write_checkpoint
 
 ALIASES = ("florence-2-demo", "florence-2-base", "florence-2-large")
 START_S = 120.0

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import florence2
+from fixtures.checkpoints import write_checkpoint
+from fixtures.fake_engine import FakeEngine
 from florence2.errors import (
     EngineClosed,
     Florence2Error,
@@ -22,8 +24,6 @@ from florence2.errors import (
     UnknownTask,
 )
 from florence2.tasks import parse_prompt
-from tests.checkpoints import write_checkpoint
-from tests.server.fakes import FakeEngine
 
 IMAGE = Image.new("RGB", (70, 50), "red")
 LONG_S = 60

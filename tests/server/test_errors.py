@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2 import errors
 from florence2.server import errors as server_errors
-from tests.server.fakes import FakeEngine, body, client_of, image_field
+from tests.server.fakes import body, client_of, image_field
 
 pytestmark = pytest.mark.anyio
 

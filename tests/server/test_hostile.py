@@ -116,8 +116,8 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
 
 
 def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    from fixtures.fake_engine import FakeEngine
     from florence2.server.app import create_app
-    from tests.server.fakes import FakeEngine
 
     caplog.set_level(logging.WARNING, logger="florence2")
     create_app(Settings(host="0.0.0.0"), engine=FakeEngine())

@@ -65,6 +65,7 @@ def boxes(draw: st.DrawFn) -> tuple[list[int], list[dict[int, float]]]:
     return box, [draw(edge_of(value, box[2 + index % 2] - box[index % 2])) for index, value in enumerate(box)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(boxes())
 def test_a_box_is_as_certain_as_all_cases_counted_one_by_one(drawn: tuple[list[int], list[dict[int, float]]]) -> None:

@@ -94,6 +94,7 @@ _HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _HOSTILE)
 def test_time_grows_with_length_alone(name: str) -> None:
     began = time.process_time()

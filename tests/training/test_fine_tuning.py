@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.datasets.reader import read_dataset
 from florence2.datasets.splits import split
 from florence2.errors import DatasetError, InvalidOption
@@ -20,7 +21,6 @@ from florence2.training.options import FineTuneOptions
 from florence2.training.preparation import with_room
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
-from tests.checkpoints import reference_model, write_checkpoint
 from tests.training.sets import write_jsonl
 
 FULL = FineTuneOptions(method="full", learning_rate=1e-3, batch_size=4, epochs=1, weight_decay=0.1)
@@ -135,6 +135,7 @@ def test_gradient_checkpointing_changes_nothing(base, records, tmp_path, method)
         assert one == pytest.approx(other, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns_and_saves_what_is_best(base, records, tmp_path):
     learnt, held_out = split(records, 0.25, seed=1)
     reported = []
@@ -153,6 +154,7 @@ def test_it_learns_and_saves_what_is_best(base, records, tmp_path):
     assert again.validate(held_out) == pytest.approx(outcome.best, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_path):
     whole = tuner(base, tmp_path / "whole", LORA)
     whole.run(records[:24], records[24:30])
@@ -235,6 +237,7 @@ def rehearsed(records):
     return [dataclasses.replace(record, is_rehearsed=True) for record in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [FULL, LORA, dataclasses.replace(LORA, freeze_vision=True)])
 def test_what_is_rehearsed_pulls_back_to_where_the_model_was(base, records, tmp_path, options):
     run = tuner(base, tmp_path, options)
@@ -282,6 +285,7 @@ def test_a_batch_learns_some_records_and_keeps_others(base, records, tmp_path):
     assert collated.num_tokens == sum(len(run.tokenizer.encode(record.answers[0])) for record in batch)
 
 
+@pytest.mark.slow
 def test_rehearsing_forgets_less(base, records, tmp_path):
     """A new answer to one prompt is learnt; what happens to the answers to another one, with and without rehearsing them."""
     captions, detections = ([record for record in records if record.tag == tag] for tag in ("<CAPTION>", "<OD>"))

@@ -10,12 +10,12 @@ import peft
 import pytest
 import torch
 
+from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.model.linear import Linear
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training.lora import TARGETS, LoraLinear, add_lora, merge_lora, save_adapter
 from florence2.training.saving import save_checkpoint
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import reference_model, write_checkpoint
 
 NUM_IMAGE_TOKENS = 5  # of 64 x 64 pixels
 PROMPT = torch.tensor([[0, 47, 82, 2]])

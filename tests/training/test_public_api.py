@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import florence2
+from fixtures.checkpoints import write_checkpoint
 from florence2.errors import DatasetError, InvalidOption
 from florence2.training import FineTuneData, FineTuneOptions, fine_tune
-from tests.checkpoints import write_checkpoint
 from tests.training.sets import write_jsonl, write_pictures
 
 

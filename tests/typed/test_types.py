@@ -33,10 +33,12 @@ def checked(command: list[str], programs: list[Path]) -> str:
     return "" if ran.returncode == 0 else ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_pyright_knows_each_result():
     assert checked(["pyright"], PROGRAMS) == ""
 
 
+@pytest.mark.slow
 def test_mypy_knows_each_result(tmp_path: Path):
     assert checked([*MYPY, "--cache-dir", str(tmp_path)], PROGRAMS) == ""
 

@@ -9,10 +9,10 @@ import pytest
 from transformers import BartConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from fixtures.checkpoints import BASE, LARGE, checkpoint_config, edit_json, write_settings
 from florence2.errors import CheckpointError
 from florence2.weights.architecture import is_original, read_architecture
 from florence2.weights.json_reader import JsonObject, read_json
-from tests.checkpoints import BASE, LARGE, checkpoint_config, edit_json, write_settings
 
 
 @pytest.fixture(params=["native", "original"])

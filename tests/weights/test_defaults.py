@@ -10,11 +10,11 @@ import pytest
 from transformers import Florence2ForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from fixtures.checkpoints import edit_json, write_checkpoint, write_json
 from florence2.errors import CheckpointError
 from florence2.weights.checkpoint import read_checkpoint
 from florence2.weights.defaults import GenerationDefaults, ImageSettings
 from florence2.weights.grounding import ORIGINAL_BANNED_PHRASES
-from tests.checkpoints import edit_json, write_checkpoint, write_json
 
 
 @pytest.fixture

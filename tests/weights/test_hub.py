@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.errors import DownloadError, ModelNotFound
 from florence2.weights import hub as hub_module
 from florence2.weights import resolve
 from florence2.weights.cache import is_whole
 from florence2.weights.hub import fetch, is_complete
-from tests.checkpoints import write_checkpoint
 from tests.hub import Hub, running_hub
 
 NAME = "owner/tiny"
@@ -312,6 +312,7 @@ def test_an_unreachable_or_failing_hub_says_what_to_do(hub: Hub, monkeypatch: py
         fetch(NAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://127.0.0.1:9", "socks://127.0.0.1:9"])
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY", "https_proxy"])
 def test_a_hub_on_this_machine_is_reached_without_a_proxy(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, proxy: str):
@@ -347,6 +348,7 @@ def test_a_repository_without_a_checkpoint_is_refused_by_its_files(hub: Hub, tmp
         fetch("owner/data")
 
 
+@pytest.mark.slow
 def test_a_fresh_process_needs_nothing_but_the_environment(hub: Hub, tmp_path: Path):
     code = f"from florence2.weights import resolve; print(resolve({NAME!r}))"
     environment = {

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fixtures.checkpoints import TINY, edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.precision import Precision
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import TEMPORAL_TABLE
-from tests.checkpoints import TINY, edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
 from tests.weights.test_names import WRAPPINGS, wrapped
 
 
@@ -72,6 +72,7 @@ def assert_same_logits(model: Florence2, reference: Any) -> None:
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_names_that_training_has_wrapped(tmp_path: Path, layout: Any, wrapping: str):
     folder = write_checkpoint(tmp_path, layout=layout, tokenizer=False)
@@ -129,6 +130,7 @@ class TestTied:
         assert torch.equal(model.language_model.head(hidden), reference.lm_head(hidden))
         assert torch.equal(model.language_model.embed_tokens(torch.tensor([5])), values[5:6])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("own", [set(own) for size in range(1, 5) for own in combinations(range(4), size)], ids=str)
     @pytest.mark.parametrize("packing", [None, Precision(torch.float32, torch.float32)], ids=["plain", "packed"])
     def test_tables_that_differ_are_used_as_the_reference_does(self, tmp_path: Path, layout: Any, own: set[int], packing: Precision | None):
@@ -244,6 +246,7 @@ print(after_mapping - start, peak_bytes() - after_mapping)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs this process's peak memory")
 def test_loading_makes_no_second_copy(tmp_path: Path):
     """The peak is what the model needs: next to nothing while it is only mapped; its new size and one tensor where types change."""

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fixtures.checkpoints import edit_json, reference_model, write_checkpoint
 from florence2.errors import CheckpointError, DownloadError, ModelNotFound
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_original, to_ours
-from tests.checkpoints import edit_json, reference_model, write_checkpoint
 from tests.weights.test_names import WRAPPINGS, wrapped
 
 TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
@@ -102,6 +102,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_merged_logits_are_pefts(base: Path, tmp_path: Path, case: str):
     adapted = make_adapter(base, tmp_path, **CASES[case])
@@ -144,6 +145,7 @@ def test_adapters_of_originals_name_the_originals_modules(original: Path, tmp_pa
     assert_same_logits(original, adapted, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_adapters_whose_names_are_wrapped(base: Path, tmp_path: Path, wrapping: str):
     options = {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["image_proj_norm"], "alpha_pattern": {"encoder.*q_proj": 32}}

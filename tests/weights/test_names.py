@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fixtures.checkpoints import checkpoint_config
 from florence2.model import Florence2
 from florence2.weights.names import EMBEDDINGS, HEAD, LOGITS_BIAS, SHARED, is_original, to_native, to_original, to_ours, without_wrappers
-from tests.checkpoints import checkpoint_config
 
 
 @pytest.fixture(scope="module")

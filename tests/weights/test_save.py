@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
+from fixtures.checkpoints import checkpoint_config, random_state, rewrite_weights, write_checkpoint, write_tokenizer
 from florence2.model import Florence2
 from florence2.weights import GenerationDefaults, ImageSettings, load_model, read_checkpoint, save_native
-from tests.checkpoints import checkpoint_config, random_state, rewrite_weights, write_checkpoint, write_tokenizer
 
 IMAGE = ImageSettings(width=64, height=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), resample=2)
 GENERATION = GenerationDefaults(num_beams=2, max_new_tokens=12, no_repeat_ngram_size=0, early_stopping=False, length_penalty=0.5)
@@ -74,6 +74,7 @@ def test_published_settings_are_the_default(tmp_path: Path):
     assert (tmp_path / "model.safetensors").stat().st_size < 2.2 * sum(value.numel() for value in model.state_dict().values())
 
 
+@pytest.mark.slow
 def test_a_model_may_be_saved_over_the_folder_it_is_mapped_from(tmp_path: Path):
     folder = write_checkpoint(tmp_path)
     model = load_model(read_checkpoint(folder))
@@ -84,6 +85,7 @@ def test_a_model_may_be_saved_over_the_folder_it_is_mapped_from(tmp_path: Path):
     assert (folder / "tokenizer.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "own", ["lm_head.weight", "model.language_model.decoder.embed_tokens.weight", "model.language_model.shared.weight"]
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.checkpoints import write_json
 from florence2.errors import CheckpointError, ModelNotFound
 from florence2.weights import ALIASES, hub, resolve, resolve_adapter
-from tests.checkpoints import write_json
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fixtures.checkpoints import edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
 from florence2.errors import CheckpointError
 from florence2.weights import load_model, read_checkpoint, save_native
 from florence2.weights.names import to_original, to_ours
-from tests.checkpoints import edit_json, read_weights, reference_model, rewrite_weights, write_checkpoint
 from tests.weights.test_lora import assert_same_logits, make_adapter
 
 TABLES = ("shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head")
@@ -56,6 +56,7 @@ def spelled_in_the_original_layout(folder: Path) -> None:
     save_file(renamed, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [*SETS, ["embed_tokens"], ["embed_tokens", "lm_head"]], ids="+".join)
 def test_whole_copies_reach_what_pefts_reach(base: Path, tmp_path: Path, names: list[str]):
     adapted = make_adapter(base, tmp_path, modules_to_save=names, target_modules=["q_proj"])
@@ -64,6 +65,7 @@ def test_whole_copies_reach_what_pefts_reach(base: Path, tmp_path: Path, names: 
     assert_same_logits(base, adapted, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["language_model", "decoder", "language_model.encoder", "model.language_model.decoder.embed_tokens"])
 def test_copies_of_what_holds_tables(base: Path, tmp_path: Path, name: str):
     adapted = make_adapter(base, tmp_path, modules_to_save=[name], target_modules=["qkv"])
@@ -75,11 +77,13 @@ def test_copies_of_what_holds_tables(base: Path, tmp_path: Path, name: str):
     assert_same_logits(base, adapted, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_whole_copies_on_a_base_that_is_not_tied(untied: Path, tmp_path: Path, names: list[str]):
     assert_same_logits(untied, make_adapter(untied, tmp_path, modules_to_save=names, target_modules=["q_proj"]), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensure", [False, True], ids=["free", "tied"])
 @pytest.mark.parametrize("names", SETS, ids="+".join)
 def test_updates_reach_what_pefts_reach(base: Path, tmp_path: Path, names: list[str], ensure: bool):
@@ -94,6 +98,7 @@ def test_magnitudes_of_a_table(base: Path, tmp_path: Path):
     assert_same_logits(base, adapted, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("updated", "copied"), [("lm_head", "decoder.embed_tokens"), ("embed_tokens", "lm_head"), ("lm_head", "shared"), ("shared", "lm_head")]
 )
@@ -102,6 +107,7 @@ def test_copies_and_updates_together(base: Path, tmp_path: Path, updated: str, c
     assert_same_logits(base, adapted, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[table] for table in TABLES], ids="+".join)
 def test_a_table_that_is_no_copy_replaces_all_that_are_tied(base: Path, tmp_path: Path, names: list[str]):
     """As ``save_embedding_layers`` writes them; PEFT loads such a table over the base's, which all uses share."""
@@ -128,6 +134,7 @@ ROWS: list[Any] = [[47, 99], *({table: [47, 99]} for table in TABLES), {"embed_t
 ROWS += [{"decoder.embed_tokens": [47], "lm_head": [47, 99]}, {"shared": [47], "lm_head": [47]}, {"encoder.embed_tokens": [5]}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indices", ROWS, ids=str)
 def test_trained_rows_reach_what_pefts_reach(base: Path, tmp_path: Path, indices: Any):
     adapted = make_adapter(base, tmp_path, target_modules=["q_proj"], trainable_token_indices=indices)

@@ -12,10 +12,10 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 import florence2
+from fixtures.checkpoints import edit_json, write_checkpoint
 from florence2.errors import CheckpointError
 from florence2.weights import read_checkpoint
 from florence2.weights.vocabulary import read_tokenizer
-from tests.checkpoints import edit_json, write_checkpoint
 from tests.weights.test_lora import make_adapter
 
 NEW = ["<arrow>", "</arrow>"]
@@ -34,6 +34,7 @@ def add_tokens(base: Path, folder: Path, tokens: list[str] = NEW) -> None:
     backend.save(str(folder / "tokenizer.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"modules_to_save": BROUGHT}, {"trainable_token_indices": [1325, 1326]}], ids=str)
 def test_added_tokens_are_read_and_written(base: Path, tmp_path: Path, options: dict):
     make_adapter(base, tmp_path, rows=ROWS, target_modules=["q_proj"], **options)

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.errors import DownloadError
 from florence2.weights import hub as hub_module
 from florence2.weights import resolve, xet
-from tests.checkpoints import write_checkpoint
 from tests.hub import Hub, running_hub
 
 NAME, FILE = "owner/tiny", "model.safetensors"
@@ -151,6 +151,7 @@ def refusing() -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["no server", "refuses", "unknown file", "no token", "no address"])
 def test_a_storage_that_is_not_to_be_had_is_not_missed(
     hub: Hub, checkpoint: Path, refusing: str, fault: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +171,7 @@ def test_a_storage_that_is_not_to_be_had_is_not_missed(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING and record.name.startswith("florence2")]
 
 
+@pytest.mark.slow
 def test_a_silent_storage_is_left(hub: Hub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xet, "MAX_SILENCE_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:

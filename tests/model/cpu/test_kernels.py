@@ -169,6 +169,7 @@ def test_what_ended_builds_have_left_is_removed_once_it_is_old(folder: Path, kep
     assert not old.exists()
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_all_have_the_routines(folder: Path) -> None:
     command = [sys.executable, "-c", PREPARE]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fixtures.checkpoints import write_checkpoint
 from florence2.model import Florence2
 from florence2.model.attention import KeyLengths, attend
 from florence2.model.cpu import kernels
@@ -25,7 +26,6 @@ from florence2.model.precision import Precision
 from florence2.model.refined_head import RefinedHead
 from florence2.model.top_k import top_k_indices
 from florence2.weights import load_model, read_checkpoint
-from tests.checkpoints import write_checkpoint
 
 BF16 = Precision(torch.bfloat16, torch.bfloat16)
 INT8 = Precision(torch.float32, torch.float32, is_quantized=True)
@@ -73,6 +73,7 @@ def answers(model: Florence2) -> tuple[Tensor, Tensor]:
     return encoded.hidden[0].float(), torch.cat(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["tiny", "wide"])
 @pytest.mark.parametrize(
     ("precision", "least"),
@@ -92,7 +93,7 @@ def test_a_packed_model_answers_like_the_plain_one(tmp_path: Path, routines, pre
 
 
 def test_an_untied_head_is_packed_as_its_own(tmp_path: Path) -> None:
-    from tests.checkpoints import checkpoint_config, in_layout, random_state, write_weights
+    from fixtures.checkpoints import checkpoint_config, in_layout, random_state, write_weights
 
     state = random_state(checkpoint_config("tiny"))
     state["language_model.lm_head.weight"] = torch.flip(state["language_model.shared.weight"], dims=[0])
@@ -195,6 +196,7 @@ def test_this_pytorch_has_the_routines() -> None:
     assert not can_pack(torch.float64)
 
 
+@pytest.mark.slow
 def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
     """A library linked with -ffast-math would make the thread that loads it treat denormal precision as zero."""
     script = """

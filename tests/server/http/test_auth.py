@@ -9,12 +9,13 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
+from fixtures.fake_engine import FakeEngine
 from florence2.errors import InvalidOption
 from florence2.server.http import health, pages
 from florence2.server.http.auth import OPEN_PATHS, Keys
 from florence2.server.roboflow import API
 from florence2.server.settings import Settings
-from tests.server.fakes import FakeEngine, body, client_of, image_bytes
+from tests.server.fakes import body, client_of, image_bytes
 
 pytestmark = pytest.mark.anyio
 

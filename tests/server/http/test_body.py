@@ -11,8 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.server.http.json_body import MAX_STRUCTURE, parse_object
-from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
+from tests.server.fakes import body, client_of, image_bytes, image_field
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +81,7 @@ async def stall_during(call: Any) -> tuple[httpx2.Response, float]:
     return task.result(), longest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTLY)
 async def test_costly_json_is_refused_at_once_in_few_words(name: str) -> None:
     async with client_of(max_images=64) as client:

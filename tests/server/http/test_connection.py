@@ -20,6 +20,7 @@ from tests.server.process import start_server
 LIMIT = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({}, {}))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("soft", "hard", "count", "settings"), [(256, 4096, 1100, {}), (512, 512, 1100, {}), (4096, 4096, 300, {"max_connections": 50})]
 )
@@ -39,6 +40,7 @@ def test_idle_connections(soft: int, hard: int, count: int, settings: dict[str, 
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_log_that_nobody_reads() -> None:
     reading, writing = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -56,6 +58,7 @@ def test_log_that_nobody_reads() -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_lost_lines_are_counted() -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.server.http.logs import FIELDS, JsonFormatter, TextFormatter
 from florence2.server.inference.observer import task_label
-from tests.server.fakes import FakeEngine, body, client_of, image_field
+from tests.server.fakes import body, client_of, image_field
 
 pytestmark = pytest.mark.anyio
 

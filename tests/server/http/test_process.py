@@ -35,6 +35,7 @@ def post(url: str, **fields: object) -> httpx2.Response:
     return httpx2.post(f"{url}/infer/lmm", json=body(api_key="process-key", **fields), timeout=60)
 
 
+@pytest.mark.slow
 def test_answers_of_a_real_model(server: Server) -> None:
     first = post(server.url, prompt="<OD>")
     again = post(server.url, prompt="<OD>", model_id="florence-pretrains/3")
@@ -89,6 +90,7 @@ def test_log_is_json_without_keys(server: Server) -> None:
     assert "process-key" not in server.log
 
 
+@pytest.mark.slow
 def test_end_waits_for_what_is_under_way() -> None:
     server = start_server(drain_delay_s=1.0, wait_until_ready=False)
     answers: list[httpx2.Response] = []
@@ -117,6 +119,7 @@ def test_end_waits_for_what_is_under_way() -> None:
     assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_end_is_bounded() -> None:
     loose: dict[str, Any] = {"allow_http_urls": True, "allow_urls_without_domain": True, "allow_private_urls": True}
     server = start_server(drain_timeout_s=1, url_timeout_s=60, **loose)
@@ -147,6 +150,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_check_says_what_holds_and_asks_every_task() -> None:
     models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
     done = run("--check", "--port", "0", "--set", f"models={models}", FLORENCE2_API_KEYS="check-key")
@@ -160,6 +164,7 @@ def test_check_says_what_holds_and_asks_every_task() -> None:
     assert done.stderr == ""  # no line of the log
 
 
+@pytest.mark.slow
 def test_check_reports_every_model_and_what_is_wrong_with_it() -> None:
     models = json.dumps({"mine": str(tiny_checkpoint())})
     words = ("--check", "--model", "/no/such/folder", "--model", "mine", "--set", f"models={models}")
@@ -176,6 +181,7 @@ def test_check_reports_every_model_and_what_is_wrong_with_it() -> None:
     assert all(task["error"] is None and task["seconds"] > 0 for task in report["models"][1]["tasks"])
 
 
+@pytest.mark.slow
 def test_check_tells_why_a_download_failed() -> None:
     done = run("--check", "--model", "florence-2-base", HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_CACHE="/tmp/none", HF_HUB_OFFLINE="0")
     assert done.returncode == 1
@@ -188,6 +194,7 @@ def test_json_without_check_is_a_mistake() -> None:
     assert (done.returncode, done.stderr) == (2, "florence2: --json goes with --check; the log is JSON with --log-json\n")
 
 
+@pytest.mark.slow
 def test_the_log_says_what_answers_where_no_model_was_named() -> None:
     command = [sys.executable, "-m", "florence2.server", "--port", "0"]
     for words, is_told in (((), True), (("--model", "florence-2-demo"), False), (("-q",), False)):
@@ -203,6 +210,7 @@ def test_the_log_says_what_answers_where_no_model_was_named() -> None:
         assert "try: curl" not in server.log  # that is for terminals
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_the_call_to_begin_with() -> None:
     ours, its = os.openpty()
     command = [sys.executable, "-m", "florence2.server", "--port", "0"]
@@ -225,12 +233,14 @@ def test_a_terminal_is_told_the_call_to_begin_with() -> None:
     assert told.encode() in seen
 
 
+@pytest.mark.slow
 def test_model_that_is_not_there_ends_the_server() -> None:
     done = run("--model", "/no/such/folder", "--port", "0")
     assert done.returncode == 1
     assert "a model could not be loaded" in done.stderr
 
 
+@pytest.mark.slow
 def test_address_that_is_taken() -> None:
     models = json.dumps({"florence-2-demo": str(tiny_checkpoint())})
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -239,6 +249,7 @@ def test_address_that_is_taken() -> None:
     assert "can't listen on 127.0.0.1" in done.stderr
 
 
+@pytest.mark.slow
 def test_mistakes_in_flags() -> None:
     done = run("--profile", "cloud", FLORENCE2_PROT="1")
     assert done.returncode == 2

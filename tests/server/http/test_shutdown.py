@@ -54,6 +54,7 @@ def askers(server: Server, model_ids: list[str]) -> Iterator[list[int]]:
         thread.join(60)
 
 
+@pytest.mark.slow
 def test_models_that_hang_while_loading_hold_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
         hub = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HUB_ETAG_TIMEOUT": "300"}
@@ -81,6 +82,7 @@ HUNG_ATEXIT = "import atexit, time\natexit.register(time.sleep, 1000)"
 HUNG_THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prelude", [HUNG_STEP, HUNG_DECODING, HUNG_CLOSING, HUNG_ATEXIT, HUNG_THREAD])
 def test_the_end_waits_for_nothing_that_hangs(prelude: str) -> None:
     server = start_server(prelude=prelude, drain_timeout_s=GRACE_S)
@@ -92,6 +94,7 @@ def test_the_end_waits_for_nothing_that_hangs(prelude: str) -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once() -> None:
     server = start_server(prelude=HUNG_STEP, drain_timeout_s=300)
     try:
@@ -102,6 +105,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         server.stop()
 
 
+@pytest.mark.slow
 def test_clients_that_do_not_read_hold_nobody() -> None:
     server = start_server(drain_timeout_s=60)
     address = httpx2.URL(server.url)

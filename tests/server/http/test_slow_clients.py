@@ -98,6 +98,7 @@ def is_healthy(server: Server) -> bool:
 HALF = b'{"model_id": "florence-2-base", "prompt": "<OD>", "image": {"type": "base64", "value": "' + b"A" * 20_000
 
 
+@pytest.mark.slow
 def test_half_bodies_without_a_key_take_no_place_of_a_customer(server: Server) -> None:
     assert ask(server, late=True).status_code == 200
     with half_sent(server, 64, head() + HALF) as strangers:
@@ -113,6 +114,7 @@ def test_half_bodies_without_a_key_take_no_place_of_a_customer(server: Server) -
     assert ask(server, late=True).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
 def test_those_who_have_sent_next_to_nothing_take_nothing(server: Server, kind: str) -> None:
     with half_sent(server, 200, head(kind=kind) + b"-") as strangers:
@@ -153,6 +155,7 @@ def test_a_body_that_can_hold_no_key_is_not_waited_for(server: Server, path: str
         assert answer(connection)[0] == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/model/add", "/model/remove", "/model/clear"])
 @pytest.mark.parametrize("key", ["", f"Authorization: Bearer {KEYS[0]}"])
 def test_what_is_not_offered_reads_nothing(server: Server, path: str, key: str) -> None:
@@ -162,6 +165,7 @@ def test_what_is_not_offered_reads_nothing(server: Server, path: str, key: str) 
         assert answer(connection)[0] == (401 if path == "/model/clear" and not key else 403)
 
 
+@pytest.mark.slow
 def test_unfinished_management_takes_neither_memory_nor_time() -> None:
     server = start_server(api_keys=KEYS, keyless_body_timeout_s=PATIENCE_S)
     try:
@@ -185,6 +189,7 @@ def memory(server: Server) -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
+@pytest.mark.slow
 def test_heads_that_do_not_come_end(server: Server) -> None:
     with half_sent(server, 50, b"") as silent, half_sent(server, 50, b"POST /infer/lmm HTTP/1.1\r\nHost: x\r\nX: ") as trickling:
         began = time.monotonic()
@@ -203,6 +208,7 @@ def test_heads_that_do_not_come_end(server: Server) -> None:
         assert is_closed(trickling[1])
 
 
+@pytest.mark.slow
 def test_a_head_that_trickles_behind_an_answer_ends_too(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -212,6 +218,7 @@ def test_a_head_that_trickles_behind_an_answer_ends_too(server: Server) -> None:
         assert is_closed(connection)
 
 
+@pytest.mark.slow
 def test_a_kept_connection_outlives_the_time_for_heads(server: Server) -> None:
     with connect(server) as connection:
         for pause in (PATIENCE_S + 1, 0):
@@ -220,6 +227,7 @@ def test_a_kept_connection_outlives_the_time_for_heads(server: Server) -> None:
             time.sleep(pause)
 
 
+@pytest.mark.slow
 def test_a_body_behind_its_answer_is_not_read_for_ever(server: Server) -> None:
     with connect(server) as refused, connect(server) as answered:
         refused.sendall(head(length=10**9))
@@ -249,6 +257,7 @@ def test_a_connection_goes_on_behind_a_body_that_was_refused(server: Server) -> 
         assert answer(connection)[0] == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_left(server: Server) -> None:
     with connect(server) as connection:
         connection.settimeout(0.5)
@@ -333,6 +342,7 @@ def test_addresses_that_others_claim_are_not_believed(server: Server) -> None:
     assert "https://" not in told["help_url"]
 
 
+@pytest.mark.slow
 def test_addresses_that_named_proxies_tell_are_believed() -> None:
     server = start_server(trusted_proxies=["127.0.0.0/8"])
     try:

@@ -15,12 +15,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.server import app as application
 from florence2.server.http.middleware import RequestMiddleware
 from florence2.server.http.state import ServerState, hold
 from florence2.server.settings import Settings
 from tests.server import slow_api
-from tests.server.fakes import FakeEngine, body, client_of
+from tests.server.fakes import body, client_of
 from tests.server.process import Server, start_server
 
 pytestmark = pytest.mark.anyio

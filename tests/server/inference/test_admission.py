@@ -11,10 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.server.errors import Overloaded
 from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
-from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
+from tests.server.fakes import body, client_of, image_bytes, image_field
 
 pytestmark = pytest.mark.anyio
 

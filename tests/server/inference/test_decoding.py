@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.fake_engine import FakeEngine
 from florence2.image_files import Structure, inspect
 from florence2.images import read_image
 from florence2.server.inference import decoding
 from florence2.server.inference.decoding import Decoders, is_cheap
 from florence2.server.settings import Settings
 from tests.images.test_files import encoded, many_scans, photo
-from tests.server.fakes import FakeEngine, body, client_of
+from tests.server.fakes import body, client_of
 from tests.server.process import start_server
 
 pytestmark = pytest.mark.anyio
@@ -66,6 +67,7 @@ async def test_pixels_are_those_of_the_own_process(decoders) -> None:
     assert len(pool._all) == 1  # one process after another is the same
 
 
+@pytest.mark.slow
 def test_small_plain_pictures_stay_in_the_process() -> None:
     for data in (encoded(photo(640, 480), "JPEG"), encoded(photo(4000, 3000), "JPEG"), encoded(photo(1920, 1080), "PNG")):
         assert is_cheap(structure_of(data))
@@ -75,6 +77,7 @@ def test_small_plain_pictures_stay_in_the_process() -> None:
     assert not is_cheap(structure_of(encoded(photo().convert("CMYK"), "JPEG")))
 
 
+@pytest.mark.slow
 async def test_what_takes_too_long_is_ended_and_the_next_is_read(decoders) -> None:
     pool = decoders(image_decode_s=1, image_processes=1)
     jpeg = many_scans(encoded(Image.new("RGB", (5000, 4000)), "JPEG", progressive=True), 2000)
@@ -104,6 +107,7 @@ async def test_who_leaves_ends_the_decoding(decoders) -> None:
     assert not process.is_alive
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on memory there")
 async def test_memory_is_bounded_and_told(decoders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "BYTES_PER_PIXEL", 1)
@@ -116,6 +120,7 @@ async def test_memory_is_bounded_and_told(decoders, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 async def test_the_largest_allowed_picture_of_each_kind_fits(decoders) -> None:
     pool = decoders(max_image_pixels=4_000_000)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 4), dtype=np.uint8)).resize((2000, 2000))
@@ -181,6 +186,7 @@ async def test_requests_with_every_format() -> None:
     assert {picture.mode for picture in engine.pictures} == {"RGB"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 def test_slow_pictures_hold_neither_health_nor_the_end() -> None:
     server = start_server(image_decode_s=60, drain_timeout_s=1, max_body_bytes=2**26)

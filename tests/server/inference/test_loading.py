@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.checkpoints import Size, write_checkpoint
 from florence2.engine import engine as engine_module
 from florence2.errors import EngineClosed, Florence2Error
 from florence2.model import TextConfig, VisionConfig
 from florence2.server.inference.loading import EngineLoader
 from florence2.server.settings import Settings
-from tests.checkpoints import Size, write_checkpoint
 from tests.server.process import start_server, tiny_checkpoint
 
 PATIENCE_S = 60.0
@@ -47,6 +47,7 @@ def test_stopping_ends_what_is_loaded_and_refuses_what_comes(monkeypatch: pytest
         loader("florence-2-demo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_stopped_while_it_loads_ends_well(tmp_path: Path, number: int) -> None:
     size = Size(VisionConfig(depths=(1, 1, 1, 1)), TextConfig(encoder_layers=2, decoder_layers=2), 768)

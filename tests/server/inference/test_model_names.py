@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.errors import InvalidOption
 from florence2.server.inference.model_names import name_models
 from florence2.server.roboflow.model_ids import FOREIGN_IDS
 from florence2.server.settings import Settings
-from tests.server.fakes import FakeEngine, body, client_of
+from tests.server.fakes import body, client_of
 
 
 @pytest.fixture

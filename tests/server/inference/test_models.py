@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from fixtures.fake_engine import FakeEngine
 from florence2.errors import DownloadError, InvalidOption, ModelNotFound
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.models import Models
 from florence2.server.roboflow.answers import registry
 from florence2.server.roboflow.model_ids import FOREIGN_IDS
 from florence2.server.settings import Settings
-from tests.server.fakes import FakeEngine, body, client_of
+from tests.server.fakes import body, client_of
 
 pytestmark = pytest.mark.anyio
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import florence2
+from fixtures.fake_engine import FakeEngine
 from florence2.engine.engine import Engine, load
 from florence2.results import Result
 from florence2.server import http, inference
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
-from tests.server.fakes import FakeEngine, body, client_of, image_field
+from tests.server.fakes import body, client_of, image_field
 from tests.server.process import tiny_checkpoint
 
 pytestmark = pytest.mark.anyio

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fixtures.fake_engine import FakeEngine
 from florence2.errors import InvalidImage
 from florence2.server.errors import ImageTooLarge
 from florence2.server.roboflow.image_field import decode_base64, read
 from florence2.server.roboflow.refusals import CAUSE
 from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
-from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field
+from tests.server.fakes import body, client_of, image_bytes, image_field
 
 DATA = bytes(range(251)) * 2  # holds both characters in which the alphabets differ
 PLAIN = base64.b64encode(DATA).decode()

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.server.fakes import FakeEngine, body, client_of, image_bytes, image_field, rotated_jpeg
+from fixtures.fake_engine import FakeEngine
+from tests.server.fakes import body, client_of, image_bytes, image_field, rotated_jpeg
 
 pytestmark = pytest.mark.anyio
 

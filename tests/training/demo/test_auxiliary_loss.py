@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from florence2.scenes.palette import COLOURS
@@ -41,6 +42,7 @@ def test_the_later_shape_is_on_top():
             assert tuple(COLOURS)[colours[y, x] - 1] == top.colour
 
 
+@pytest.mark.slow
 def test_the_heads_learn_what_the_maps_hold():
     torch.manual_seed(0)
     supervision = GridLoss((21, 21), num_words=3)

@@ -71,6 +71,7 @@ def options(num_images: int, **changes) -> TrainingOptions:
     return dataclasses.replace(defaults, **changes)
 
 
+@pytest.mark.slow
 def test_it_learns_and_logs_its_curve(tmp_path):
     torch.manual_seed(0)
     trainer = Trainer(tiny_model(), options(8 * 120, average_decay=0.9), tmp_path)
@@ -87,6 +88,7 @@ def test_it_learns_and_logs_its_curve(tmp_path):
     assert torch.equal(logits[:, 1].argmax(-1), seen.groups[0].labels[:, 1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
     whole = Trainer(tiny_model(), options(8 * 12), tmp_path / "whole")
     whole.run(batches(0))
