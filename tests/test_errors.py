@@ -56,9 +56,9 @@ def test_a_message_cannot_be_changed_in_place() -> None:
         InvalidImage("said").message = "said otherwise"  # type: ignore[misc]
 
 
-def test_the_index_of_an_image_in_its_list_is_part_of_the_message() -> None:
+def test_the_index_of_an_image_in_its_list_stands_before_the_message() -> None:
     error = florence2.client.errors.CallError("no", status_code=503)
     error.index = 3
-    assert str(error) == error.message == error.description == "image 3: no"
+    assert (str(error), error.description, error.message) == ("image 3: no", "image 3: no", "no")
     assert str(pickle.loads(pickle.dumps(error))) == "image 3: no"
     assert str(error.with_message("yes")) == "image 3: yes"

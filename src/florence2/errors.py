@@ -48,8 +48,8 @@ class Florence2Error(Exception):
 
     @property
     def message(self) -> str:
-        """The text of the error, as ``str`` gives it."""
-        return str(self)
+        """The text of the error: what it was made with."""
+        return self.args[0]
 
     def with_message(self, message: str, *, field: str | None = None) -> Self:
         """A copy of the error with another message.

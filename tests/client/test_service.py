@@ -39,7 +39,7 @@ from florence2.client import (
 )
 from florence2.draw import annotate
 from florence2.errors import InvalidImage
-from florence2.server.roboflow import routes
+from florence2.server.http.state import SERVER_NAME
 from tests.client.conftest import Call
 from tests.client.stub import INFO, REGISTRY, Received, Reply, Stub, caption
 
@@ -413,7 +413,7 @@ def test_fields_of_our_own_go_to_our_own_servers(
     asked = [received for received in stub.received if received.path != "/info"]
     assert [received.json.get("on_error") for received in asked] == ["item" if is_told else None] * 2
     assert len(stub.received) == (3 if name else 4)  # asked once where there is an answer
-    assert routes.NAME == wire.OWN_SERVER
+    assert SERVER_NAME == wire.OWN_SERVER
 
 
 def test_an_error_names_its_image_within_a_batch(call: Call, client: InferenceHTTPClient, stub: Stub) -> None:

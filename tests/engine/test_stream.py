@@ -239,3 +239,20 @@ def test_closing_in_another_thread_ends_the_iteration() -> None:
     assert list(stream) == []
     model.hold.set()
     scheduler.close()
+
+
+def test_several_threads_may_read_one_stream(engine: Engine) -> None:
+    stream = engine.stream(Image.new("RGB", (32, 32), "red"), "<CAPTION>")
+    read: list[list[Any]] = []
+    threads = [threading.Thread(target=lambda: read.append(list(stream)), daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sum(isinstance(event, Result) for events in read for event in events) == 1
+
+
+def test_a_callback_that_is_none_is_refused_at_once(engine: Engine) -> None:
+    with pytest.raises(InvalidOption, match="on_tokens"):
+        engine.submit(Image.new("RGB", (32, 32)), "<CAPTION>", on_tokens=3)  # type: ignore[arg-type]

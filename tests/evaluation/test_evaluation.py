@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +13,7 @@ from florence2.data_sources import read_source
 from florence2.errors import DatasetError, InvalidOption
 from florence2.evaluation import evaluate
 from florence2.evaluation.answers import answer_all
-from florence2.evaluation.metrics import compute_metrics
+from florence2.evaluation.metrics import Answered, compute_metrics
 from florence2.results import Result
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 from florence2.tasks import TASKS
@@ -159,3 +160,28 @@ def test_what_can_not_be_is_refused_before_a_model_is_loaded(tmp_path, monkeypat
     monkeypatch.setattr("florence2.evaluation.evaluation.load", None)
     with pytest.raises(error, match=message):
         evaluate(write_coco(tmp_path / "coco.json"), **options)
+
+
+@pytest.mark.parametrize("given", [{"limit": 1}, {"images": "."}])
+def test_records_are_all_answered(records, given):
+    with pytest.raises(InvalidOption, match=next(iter(given))):
+        evaluate(records, **given)
+
+
+def test_metrics_leave_the_standard_output_to_other_threads(records, monkeypatch):
+    """It belongs to the whole process: what redirects it in one thread takes away what others print."""
+    seen = set()
+
+    class Watched:
+        def write(self, text: str) -> int:
+            seen.add(text)
+            return len(text)
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "stdout", watched := Watched())
+    answers = [Answered(record, read_answer(record.question, record.answers[0], record.size)) for record in records]
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda _: compute_metrics(answers), range(8)))) == 8
+    assert sys.stdout is watched
+    assert seen == set()

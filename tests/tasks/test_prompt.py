@@ -354,3 +354,9 @@ def test_a_fraction_of_a_pixel_outside_is_the_edge(region: tuple, tokens: str) -
 def test_a_pixel_outside_is_refused(region: tuple) -> None:
     with pytest.raises(InvalidRegion):
         build_prompt("<REGION_TO_CATEGORY>", region=region, image_size=(640, 480))
+
+
+@pytest.mark.parametrize("region", [[0, 0, 10**400, 10], b"abcd", {1, 2, 3, 4}, frozenset((1, 2, 3, 4))])
+def test_what_has_no_order_or_no_measure_is_no_region(region: Any) -> None:
+    with pytest.raises(InvalidRegion, match="four numbers"):
+        parse_prompt("<REGION_TO_OCR>", region=region)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from florence2.errors import DatasetError, InvalidOption
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.training import fine_tuner
 from florence2.training.fine_tuner import FineTuner
-from florence2.training.options import FineTuneOptions
+from florence2.training.options import FineTuneData, FineTuneOptions
 from florence2.training.preparation import with_room
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
@@ -354,3 +355,26 @@ def test_a_split_is_by_picture(records):
 def test_options_that_can_not_be_are_refused(change):
     with pytest.raises(InvalidOption, match=next(iter(change))):
         FineTuneOptions(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 1.5}, {"epochs": "3"}, {"seed": -1}, {"seed": "a"}, {"patience": -1}, {"alpha": float("inf")}, {"learning_rate": "x"}],
+)
+def test_options_of_a_wrong_type_are_refused(change):
+    with pytest.raises(InvalidOption, match=next(iter(change))):
+        FineTuneOptions(**change)
+
+
+def test_no_patience_is_endless_patience():
+    assert FineTuneOptions(patience=0).patience is None
+
+
+def test_data_sets_may_be_paths_and_one_name_is_one_data_set():
+    data: Any = FineTuneData(train="cats.jsonl", rehearse=[Path("dogs.jsonl")], validation=Path("v.jsonl"), images="pictures")  # type: ignore[arg-type]
+    assert (data.train, data.rehearse, data.validation) == (("cats.jsonl",), ("dogs.jsonl",), "v.jsonl")
+    assert data.images == Path("pictures")
+    refused: list[dict[str, Any]] = [{"train": ()}, {"train": "a.jsonl", "limit": 0}]
+    for wrong in refused:
+        with pytest.raises(InvalidOption, match=list(wrong)[-1]):
+            FineTuneData(**wrong)

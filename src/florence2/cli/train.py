@@ -91,7 +91,7 @@ def train(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         gradient_checkpointing=gradient_checkpointing,
-        patience=patience or None,
+        patience=patience,
         seed=seed,
     )
     sources = FineTuneData(

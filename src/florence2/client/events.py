@@ -48,8 +48,10 @@ async def stream_events(connection: Connection, target: Target, request: Request
             for event in decoder.decode(piece):
                 yield event
     finally:
-        await response.pieces.aclose()
-        await response.close()
+        try:
+            await response.pieces.aclose()
+        finally:
+            await response.close()
 
 
 class EventDecoder:

@@ -42,7 +42,7 @@ def from_array(array: NDArray[Any], channels: arrays.Channels) -> Image.Image:
         InvalidInput: any other array.
     """
     if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
-        array = array.astype(np.uint8, copy=False)
+        array = array.astype(np.uint8)
     with _as_invalid_input():
         return arrays.from_array(array, channels)
 

@@ -34,13 +34,13 @@ from florence2.engine.search import SpecialTokens
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.engine.threads import FreeCores, bound_threads
 from florence2.engine.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
-from florence2.errors import InvalidPrompt
+from florence2.errors import InvalidOption, InvalidPrompt
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
 from florence2.sources import Source, remember
-from florence2.tasks.prompt import Prompt, Region
+from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
@@ -120,6 +120,7 @@ def load_here(
     packing = choose_packing(chosen, device)
     if device.type == "cpu":
         kernels.prepare()
+    adapters = (adapters,) if isinstance(adapters, str | os.PathLike) else adapters
     folders = [resolve_adapter(_as_name(adapter)) for adapter in adapters]  # small, and wrong more often than a model's name
     checkpoint = read_checkpoint(resolve(_as_name(name)))
     model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
@@ -341,6 +342,8 @@ class Engine:
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
+        if on_tokens is not None and not callable(on_tokens):
+            raise InvalidOption(f"on_tokens must be a function of one event, got {shortened(on_tokens)}", field="on_tokens")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)

@@ -24,6 +24,7 @@ from florence2.evaluation.metrics import Answered, Metrics, check_installed, com
 from florence2.extras import requires
 from florence2.outputs import check_folder, write_new
 from florence2.tasks.naming import with_tag
+from florence2.tasks.prompt import shortened
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
 
@@ -119,6 +120,7 @@ def evaluate(
     with requires("evaluate", "florence2.evaluation.evaluate"):
         check_installed()
     search = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    tags = tags if tags is None else (tags,) if isinstance(tags, str) else tuple(tags)
     _check_options(search, limit, tags, model, adapters, device, precision)
     folder = None if output is None else _output_folder(Path(output))
     name = str(data) if isinstance(data, (str, Path)) else "records"
@@ -161,8 +163,8 @@ def _check_options(
 ) -> None:
     """Refuse options that can't be or do not go together, before anything is read; errors as in ``evaluate``."""
     check_generation(**search)
-    if limit is not None and limit < 1:
-        raise InvalidOption(f"limit must be at least 1, got {limit}", field="limit")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InvalidOption(f"limit must be an integer of at least 1, got {limit!r}", field="limit")
     unknown = sorted(set(tags or ()) - set(TASKS))
     if unknown or (tags is not None and not tags):
         raise InvalidOption(f"tags must be out of {', '.join(TASKS)}; got {', '.join(unknown) or 'none'}", field="tags")
@@ -187,7 +189,13 @@ def _read(data: str | Path | Sequence[Record], on_progress: OnProgress, *, image
     if images is not None and not images.is_dir():
         raise InvalidOption(f"images must be a folder, got {str(images)!r}", field="images")
     if not isinstance(data, (str, Path)):
-        return DataSet("records", list(data))
+        records = list(data)
+        if wrong := next((record for record in records if not isinstance(record, Record)), None):
+            raise InvalidOption(f"data is the name of a data set or a list of records, got a list with {shortened(wrong)}", field="data")
+        for field in ("limit", "images"):
+            if (images if field == "images" else reading[field]) is not None:
+                raise InvalidOption(f"{field} goes with the name of a data set; of records give those that are to be answered", field=field)
+        return DataSet("records", records)
     num_images = 0
 
     def count(done: int) -> None:

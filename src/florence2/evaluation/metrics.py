@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import re
+import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from florence2.evaluation.overlaps import LabelledBox, box_overlaps, mask_overla
 from florence2.results import Result
 from florence2.tasks.table import TASKS
 
+_COCO_LOCK = threading.Lock()  # over the modules of pycocotools while they must not print
 MIN_OVERLAP = 0.5
 FREE = "free prompts"
 
@@ -259,13 +260,26 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
     }
     if not found:
         return {"ap": Metric(0.0, total), "ap50": Metric(0.0, total)}
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+    with _COCO_LOCK, _without_prints():
         truth.createIndex()
         evaluator = COCOeval(truth, truth.loadRes(found), "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return {"ap": Metric(float(evaluator.stats[0]), total), "ap50": Metric(float(evaluator.stats[1]), total)}
+
+
+@contextlib.contextmanager
+def _without_prints() -> Iterator[None]:
+    """Let pycocotools print nothing; the standard output of the process, which belongs to all its threads, stays as it is."""
+    modules = [importlib.import_module(f"pycocotools.{name}") for name in ("coco", "cocoeval")]
+    for module in modules:
+        vars(module)["print"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        for module in modules:
+            del vars(module)["print"]
 
 
 def _found(

@@ -36,7 +36,7 @@ def from_array(array: NDArray[Any], channels: Channels = "rgb") -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise invalid(f"{wanted}, got {list(array.shape)}{_shape_hint(array.shape)}")
+        raise invalid(f"{wanted}, got {list(array.shape)}{_shape_hint(array.shape, channels)}")
     if not array.size:
         raise invalid(f"{wanted}, got an empty one: {list(array.shape)}")
     if array.ndim == 3 and channels == "bgr":
@@ -44,10 +44,11 @@ def from_array(array: NDArray[Any], channels: Channels = "rgb") -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _shape_hint(shape: tuple[int, ...]) -> str:
+def _shape_hint(shape: tuple[int, ...], channels: str) -> str:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         return "; move the channels to the end"
-    return "; give several images as a list of arrays" if len(shape) == 4 else ""
+    # Of the readers of arrays the client alone takes a list, and BGR.
+    return "; give several images as a list of arrays" if len(shape) == 4 and channels == "bgr" else ""
 
 
 def _shown_type(array: NDArray[Any]) -> str:

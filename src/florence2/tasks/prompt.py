@@ -8,7 +8,6 @@ inside its image when the prompt is bound to the image's size. It knows the tabl
 from __future__ import annotations
 
 import difflib
-import math
 import numbers
 import re
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ Region = str | Sequence[float]
 UNBOUND_REGION = 4 * location_token(0)
 """What a sentence holds instead of a region in pixels until the image's size is known: as many tokens as there will be."""
 
+_FARTHEST = 1e9  # more pixels than any image is wide
 _LOCATIONS = re.compile(r"(?:<loc_(?:0|[1-9][0-9]{0,2})>){4}")
 _LONGEST_TAG = 20  # in a message, which lists all tags besides
 _FREE_TOKENS = frozenset(ADDED_TOKENS) | {"<unk>", "<mask>"}
@@ -271,6 +271,8 @@ def read_pixels(text: str) -> list[float]:
 
 
 def _pixels(region: Sequence[float]) -> tuple[float, ...]:
+    if isinstance(region, (bytes, set, frozenset)):
+        raise _region_error(region)
     try:
         # Arrays and tensors give numbers of their own kind otherwise.
         values = tuple(region.tolist() if hasattr(region, "tolist") else region)  # type: ignore[attr-defined]
@@ -292,7 +294,7 @@ def _at_the_edge(value: float, side: int) -> float:
 
 
 def _is_finite_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and -_FARTHEST < value < _FARTHEST  # type: ignore[operator]
 
 
 def _corner_error(pixels: tuple[float, ...]) -> InvalidRegion:

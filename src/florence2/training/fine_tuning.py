@@ -83,6 +83,7 @@ def fine_tune(
         ModelNotFound: no such model.
     """
     sources = data if isinstance(data, FineTuneData) else FineTuneData((str(data),))
+    adapters = (adapters,) if isinstance(adapters, (str, Path)) else adapters
     prepared = prepare(
         sources,
         options or FineTuneOptions(),

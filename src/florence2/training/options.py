@@ -39,6 +39,18 @@ class FineTuneData:
     skip_bad: bool = False
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        """Make names of paths, and a tuple of one name or of a list."""
+        for name in ("train", "rehearse"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (str(given),) if isinstance(given, (str, Path)) else tuple(map(str, given)))
+        if not self.train:
+            raise InvalidOption("train names no data set: give at least one", field="train")
+        object.__setattr__(self, "validation", None if self.validation is None else str(self.validation))
+        object.__setattr__(self, "images", None if self.images is None else Path(self.images))
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
+            raise InvalidOption(f"limit must be an integer of at least 1, got {self.limit!r}", field="limit")
+
 
 @dataclass(frozen=True)
 class FineTuneOptions:
@@ -58,7 +70,7 @@ class FineTuneOptions:
         max_gradient_norm: gradients are scaled down to it.
         gradient_checkpointing: compute layers a second time for their gradients instead of keeping their activations: a third more
             time for a fraction of the memory.
-        patience: stop after so many epochs without a better validation loss; None never does.
+        patience: stop after so many epochs without a better validation loss; None or 0 never does.
         seed: of the order of records, of the updates and of the choice of records that are held out.
     """
 
@@ -80,6 +92,15 @@ class FineTuneOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidOption(f"method must be one of {', '.join(METHODS)}; got {self.method!r}", field="method")
+        for name in ("rank", "epochs", "batch_size", "accumulate", "seed", "patience"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) or (name == "patience" and value is None)) or isinstance(value, bool) or (value or 0) < 0:
+                raise InvalidOption(f"{name} must be a whole number of at least 0, got {value!r}", field=name)
+        for name in ("alpha", "max_gradient_norm", "weight_decay", "warmup", "learning_rate"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) or (name == "learning_rate" and value is None)) or value == math.inf:
+                raise InvalidOption(f"{name} must be a number, got {value!r}", field=name)
+        object.__setattr__(self, "patience", self.patience or None)
         for name in ("rank", "epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1, got {getattr(self, name)}", field=name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +20,8 @@ from florence2.engine.engine import Engine, load
 from florence2.results import Result
 from florence2.server import http, inference
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
+from florence2.server.inference.service import InferenceService
+from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from tests.server.fakes import body, client_of, image_field
@@ -145,3 +149,21 @@ def test_a_task_by_which_metrics_count() -> None:
 def test_nothing_below_knows_an_api_by_name(room: Any) -> None:
     for path in Path(room.__file__).parent.glob("*.py"):
         assert "roboflow" not in path.read_text(encoding="utf-8").lower(), path
+
+
+async def test_what_is_queued_in_the_turn_in_which_its_caller_leaves_is_cancelled() -> None:
+    service = InferenceService(Settings(), cast("Any", None))
+    queued: Future[Any] = Future()
+    is_due = threading.Event()
+    try:
+        waiting = asyncio.ensure_future(service._in_pool(lambda: [queued] if is_due.wait(10) else []))
+        await asyncio.sleep(0.01)
+        is_due.set()
+        time.sleep(0.05)  # the thread is done before the event loop takes its next turn
+        await asyncio.sleep(0)  # in which the caller has its result, and does not run yet
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert queued.cancelled()
+    finally:
+        service.close()

@@ -110,6 +110,7 @@ class RequestMiddleware:
         if isinstance(error, CLOSING) or (exchange.expects_continue and not exchange.is_read):
             response.headers["connection"] = "close"  # what follows, if anything does, is no request
         elif not exchange.is_read and exchange.is_closing:
+            exchange.scope["state"]["until_sent"].close()  # a refused request holds nothing while the rest of its body comes in
             await _discard(exchange.receive)
         await response(exchange.scope, exchange.receive, exchange.send)
 

@@ -70,6 +70,7 @@ class StreamedResponse(Response):
                     task.cancel()
                 await asyncio.wait({sending, left})
             if not is_sent:
+                left.result()  # an error of ``receive`` itself, if there is one
                 raise ClientLeft("the client closed the connection")
             sending.result()
 

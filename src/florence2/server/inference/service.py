@@ -118,12 +118,14 @@ class InferenceService:
         picture = await self._decoders.decode(found, auto_orient=prepared.request.auto_orient)
         return await self._in_pool(_submit, prepared, lambda: picture)
 
-    def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """The work done in a thread of the pool; if the caller stops waiting, what it has queued is cancelled."""
         job = self._pool.submit(work, *arguments)
-        waiting = asyncio.wrap_future(job)
-        waiting.add_done_callback(lambda done: job.add_done_callback(_cancel_queued) if done.cancelled() else None)
-        return waiting
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:  # also where the result has come in the same turn of the event loop
+            job.add_done_callback(_cancel_queued)
+            raise
 
 
 def _prepare(request: InferenceRequest, engine: AnsweringEngine, *, is_retry: bool = False) -> _Prepared:
@@ -183,7 +185,7 @@ def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) 
     """The answers about all images; the error of the first image that has one is raised, unless the request keeps going."""
     answers: list[ImageAnswer | InvalidRequest] = []
     for job in jobs:
-        error = job.exception() if job.done() else None
+        error = job.exception() if job.done() and not job.cancelled() else None
         if error is None:
             continue
         is_own = isinstance(error, (InvalidImage, InvalidRegion)) and error.status < 500

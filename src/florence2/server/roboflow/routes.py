@@ -27,7 +27,6 @@ from florence2.server.roboflow.requests import infer_request, read_fields
 from florence2.server.roboflow.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo
 from florence2.version import __version__
 
-NAME = SERVER_NAME
 INFO_PATH = "/info"
 MODEL_BODY_BYTES = 2**14  # of the routes that manage models
 
@@ -158,4 +157,4 @@ def _check_management(server: ServerState) -> None:
 @router.get(INFO_PATH, response_model=ServerInfo, tags=["server"])
 async def info(request: Request) -> ServerInfo:
     """What this is."""
-    return ServerInfo(name=NAME, version=__version__, uuid=state_of(request).uuid)
+    return ServerInfo(name=SERVER_NAME, version=__version__, uuid=state_of(request).uuid)
