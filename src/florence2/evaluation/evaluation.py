@@ -164,7 +164,7 @@ def _check_options(
     """Refuse options that can't be or do not go together, before anything is read; errors as in ``evaluate``."""
     check_generation(**search)
     if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise InvalidOption(f"limit must be an integer of at least 1, got {limit!r}", field="limit")
+        raise InvalidOption(f"limit must be at least 1, got {limit!r}", field="limit")
     unknown = sorted(set(tags or ()) - set(TASKS))
     if unknown or (tags is not None and not tags):
         raise InvalidOption(f"tags must be out of {', '.join(TASKS)}; got {', '.join(unknown) or 'none'}", field="tags")

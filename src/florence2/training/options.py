@@ -49,7 +49,7 @@ class FineTuneData:
         object.__setattr__(self, "validation", None if self.validation is None else str(self.validation))
         object.__setattr__(self, "images", None if self.images is None else Path(self.images))
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
-            raise InvalidOption(f"limit must be an integer of at least 1, got {self.limit!r}", field="limit")
+            raise InvalidOption(f"limit must be at least 1, got {self.limit!r}", field="limit")
 
 
 @dataclass(frozen=True)
