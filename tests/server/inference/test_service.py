@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import CodeType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,8 +20,7 @@ from florence2.engine.engine import Engine, load
 from florence2.results import Result
 from florence2.server import http, inference
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
-from florence2.server.inference.service import InferenceService
-from florence2.server.settings import Settings
+from florence2.server.inference.service import cancelling_queued
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from tests.server.fakes import body, client_of, image_field
@@ -152,11 +151,16 @@ def test_nothing_below_knows_an_api_by_name(room: Any) -> None:
 
 
 async def test_what_is_queued_in_the_turn_in_which_its_caller_leaves_is_cancelled() -> None:
-    service = InferenceService(Settings(), cast("Any", None))
     queued: Future[Any] = Future()
     is_due = threading.Event()
-    try:
-        waiting = asyncio.ensure_future(service._in_pool(lambda: [queued] if is_due.wait(10) else []))
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(lambda: [queued] if is_due.wait(10) else [])
+
+        async def wait() -> list[Future[Any]]:
+            with cancelling_queued(job):
+                return await asyncio.wrap_future(job)
+
+        waiting = asyncio.ensure_future(wait())
         await asyncio.sleep(0.01)
         is_due.set()
         time.sleep(0.05)  # the thread is done before the event loop takes its next turn
@@ -165,5 +169,3 @@ async def test_what_is_queued_in_the_turn_in_which_its_caller_leaves_is_cancelle
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert queued.cancelled()
-    finally:
-        service.close()

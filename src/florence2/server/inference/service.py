@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -112,20 +113,15 @@ class InferenceService:
     async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
         read = partial(_read, image, fetched, prepared.request.auto_orient, self._settings.max_image_pixels)
-        found = await self._in_pool(_submit, prepared, read)
+        job = self._pool.submit(_submit, prepared, read)
+        with cancelling_queued(job):
+            found = await asyncio.wrap_future(job)
         if not isinstance(found, Structure):
             return found
         picture = await self._decoders.decode(found, auto_orient=prepared.request.auto_orient)
-        return await self._in_pool(_submit, prepared, lambda: picture)
-
-    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """The work done in a thread of the pool; if the caller stops waiting, what it has queued is cancelled."""
-        job = self._pool.submit(work, *arguments)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:  # also where the result has come in the same turn of the event loop
-            job.add_done_callback(_cancel_queued)
-            raise
+        job = self._pool.submit(_submit, prepared, lambda: picture)
+        with cancelling_queued(job):
+            return await asyncio.wrap_future(job)  # type: ignore[return-value]
 
 
 def _prepare(request: InferenceRequest, engine: AnsweringEngine, *, is_retry: bool = False) -> _Prepared:
@@ -195,6 +191,19 @@ def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) 
         error = job.exception()
         answers.append(error if isinstance(error, InvalidRequest) else job.result())
     return answers
+
+
+@contextmanager
+def cancelling_queued(job: Future[Any]) -> Iterator[None]:
+    """If the caller stops waiting for a thread's job, the prompts that it queues are cancelled.
+
+    That holds as well if the job has ended in the same turn of the event loop, so that its result is there and nobody takes it.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        job.add_done_callback(_cancel_queued)
+        raise
 
 
 def _cancel_queued(job: Future[Any]) -> None:
