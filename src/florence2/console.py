@@ -63,7 +63,6 @@ def program() -> Iterator[None]:
     """
     _open_streams()
     code: int | str | None = 0
-    reporting.__init__()
     try:
         _check_current_folder()
         with _log_reported():

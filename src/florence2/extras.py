@@ -5,8 +5,10 @@ In: an extra and what needs it. Out: ``MissingExtra`` with the line that install
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from florence2.errors import MissingExtra
 
@@ -43,3 +45,22 @@ def requires(extra: str, what: str) -> Iterator[None]:
         raise MissingExtra(
             f"{what} needs the extra '{extra}' ({error.name} is missing): pip install 'florence2-engine[{extra}]'"
         ) from error
+
+
+def lazy_names(package: str, module_of: Mapping[str, str], extra: str) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a package that computes with PyTorch: its public names, each loaded when it is first used.
+
+    Args:
+        package: the dotted name of the package.
+        module_of: the module of the package that each name is in.
+        extra: the extra that the names need; without it they raise ``MissingExtra``.
+    """
+
+    def load(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        with requires(extra, f"{package}.{name}"):
+            importlib.import_module("florence2.engine")  # before anything else imports PyTorch
+            return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
+
+    return load

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -40,22 +39,6 @@ from florence2.tasks import Tokenizer, parse_prompt
 from florence2.tasks import prompt as prompt_module
 
 SHORT = 12
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def engine(folder: Path) -> Iterator[Engine]:
-    with florence2.load(folder, device="cpu", precision="fp32") as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def image() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
 
 
 def test_a_result_has_everything(engine: Engine, image: Image.Image) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import florence2
-from fixtures.checkpoints import write_checkpoint
 from florence2.engine.engine import Engine
 from florence2.engine.events import TokensDecided
 from florence2.engine.options import GenerationOptions
@@ -31,22 +28,6 @@ SHORT = 12
 LONG_S = 60
 # What may differ in the last digit from one run to the next, when other requests share a step.
 FLOATS: dict[str, Any] = {"log_probability": None, "scores": None, "label_scores": None, "location_scores": None}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def engine(folder: Path) -> Iterator[Engine]:
-    with florence2.load(folder, device="cpu", precision="fp32") as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def image() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
 
 
 def check_events(events: list[TokensDecided | Result], expected: Result) -> None:

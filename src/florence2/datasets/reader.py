@@ -7,6 +7,7 @@ not by its name.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,19 @@ from florence2.datasets.json_files import content_of
 from florence2.datasets.jsonl import JsonlReader, entries_of_lines, entries_of_list
 from florence2.datasets.pictures import Pictures
 from florence2.datasets.record import DataSet
-from florence2.errors import DatasetError
+from florence2.errors import DatasetError, InvalidOption
 
 Progress = Callable[[int], None]
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit that leaves no picture.
+
+    Raises:
+        InvalidOption: it is no whole number, or under 1.
+    """
+    if limit is not None and (not isinstance(limit, numbers.Integral) or limit < 1):
+        raise InvalidOption(f"limit must be at least 1, got {limit!r}", field="limit")
 
 
 def read_dataset(

@@ -44,6 +44,7 @@ from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
+from florence2.weights.source import adapter_names
 from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
@@ -120,8 +121,7 @@ def load_here(
     packing = choose_packing(chosen, device)
     if device.type == "cpu":
         kernels.prepare()
-    adapters = (adapters,) if isinstance(adapters, str | os.PathLike) else adapters
-    folders = [resolve_adapter(_as_name(adapter)) for adapter in adapters]  # small, and wrong more often than a model's name
+    folders = [resolve_adapter(adapter) for adapter in adapter_names(adapters)]  # small, and wrong more often than a model's name
     checkpoint = read_checkpoint(resolve(_as_name(name)))
     model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
     tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
@@ -343,7 +343,7 @@ class Engine:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
         if on_tokens is not None and not callable(on_tokens):
-            raise InvalidOption(f"on_tokens must be a function of one event, got {shortened(on_tokens)}", field="on_tokens")
+            raise InvalidOption(f"on_tokens must be a function of one event, got {shortened(on_tokens)}")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)

@@ -51,8 +51,8 @@ class AnswerStream(Iterator[TokensDecided | Result]):
             raise
         if isinstance(event, TokensDecided):
             return event
-        self._events.put(event)  # for other threads that wait in the same stream
         has_ended, self._has_ended = self._has_ended, True
+        self._events.put(event)  # for other threads that wait in the same stream; after it they see that it has ended
         if has_ended or self._is_closed:  # in another thread
             raise StopIteration
         return event.result()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from florence2.data_sources import read_source
+from florence2.datasets.reader import check_limit
 from florence2.datasets.record import DataSet, Record
 from florence2.engine.engine import Engine, load
 from florence2.engine.options import check_generation
@@ -27,6 +28,7 @@ from florence2.tasks.naming import with_tag
 from florence2.tasks.prompt import shortened
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
+from florence2.weights.source import adapter_names
 
 FILE_NAME = "evaluation.json"
 READING, ANSWERING = "images looked at", "answers"
@@ -120,6 +122,7 @@ def evaluate(
     with requires("evaluate", "florence2.evaluation.evaluate"):
         check_installed()
     search = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    adapters = adapter_names(adapters)
     tags = tags if tags is None else (tags,) if isinstance(tags, str) else tuple(tags)
     _check_options(search, limit, tags, model, adapters, device, precision)
     folder = None if output is None else _output_folder(Path(output))
@@ -163,8 +166,7 @@ def _check_options(
 ) -> None:
     """Refuse options that can't be or do not go together, before anything is read; errors as in ``evaluate``."""
     check_generation(**search)
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise InvalidOption(f"limit must be at least 1, got {limit!r}", field="limit")
+    check_limit(limit)
     unknown = sorted(set(tags or ()) - set(TASKS))
     if unknown or (tags is not None and not tags):
         raise InvalidOption(f"tags must be out of {', '.join(TASKS)}; got {', '.join(unknown) or 'none'}", field="tags")
@@ -192,8 +194,8 @@ def _read(data: str | Path | Sequence[Record], on_progress: OnProgress, *, image
         records = list(data)
         if wrong := next((record for record in records if not isinstance(record, Record)), None):
             raise InvalidOption(f"data is the name of a data set or a list of records, got a list with {shortened(wrong)}", field="data")
-        for field in ("limit", "images"):
-            if (images if field == "images" else reading[field]) is not None:
+        for field, value in (("limit", reading["limit"]), ("images", images)):
+            if value is not None:
                 raise InvalidOption(f"{field} goes with the name of a data set; of records give those that are to be answered", field=field)
         return DataSet("records", records)
     num_images = 0

@@ -260,7 +260,7 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
     }
     if not found:
         return {"ap": Metric(0.0, total), "ap50": Metric(0.0, total)}
-    with _COCO_LOCK, _without_prints():
+    with _silent_coco():
         truth.createIndex()
         evaluator = COCOeval(truth, truth.loadRes(found), "bbox")
         evaluator.evaluate()
@@ -270,16 +270,17 @@ def average_precision(answers: Sequence[Answered]) -> dict[str, Metric]:
 
 
 @contextlib.contextmanager
-def _without_prints() -> Iterator[None]:
+def _silent_coco() -> Iterator[None]:
     """Let pycocotools print nothing; the standard output of the process, which belongs to all its threads, stays as it is."""
     modules = [importlib.import_module(f"pycocotools.{name}") for name in ("coco", "cocoeval")]
-    for module in modules:
-        vars(module)["print"] = lambda *_, **__: None
-    try:
-        yield
-    finally:
+    with _COCO_LOCK:
         for module in modules:
-            del vars(module)["print"]
+            vars(module)["print"] = lambda *_, **__: None
+        try:
+            yield
+        finally:
+            for module in modules:
+                del vars(module)["print"]
 
 
 def _found(

@@ -21,6 +21,7 @@ from florence2.training.options import FineTuneData, FineTuneOptions, Outcome, S
 from florence2.training.preparation import Reports, Start, check_data, read_records, with_room
 from florence2.weights import ALIASES, load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.files import BASE_FOLDER
+from florence2.weights.source import adapter_names
 from florence2.weights.vocabulary import read_tokenizer
 
 
@@ -83,11 +84,10 @@ def fine_tune(
         ModelNotFound: no such model.
     """
     sources = data if isinstance(data, FineTuneData) else FineTuneData((str(data),))
-    adapters = (adapters,) if isinstance(adapters, (str, Path)) else adapters
     prepared = prepare(
         sources,
         options or FineTuneOptions(),
-        Start(str(model), tuple(adapters), device),
+        Start(str(model), adapter_names(adapters), device),
         Path(output),
         Reports(on_message),
         precision=precision,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from florence2.datasets.reader import check_limit
 from florence2.errors import InvalidOption
 
 METHODS = ("lora", "full")
+_LEAST = {"rank": 1, "epochs": 1, "batch_size": 1, "accumulate": 1, "seed": 0, "patience": 0}
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,10 @@ class FineTuneData:
             given = getattr(self, name)
             object.__setattr__(self, name, (str(given),) if isinstance(given, (str, Path)) else tuple(map(str, given)))
         if not self.train:
-            raise InvalidOption("train names no data set: give at least one", field="train")
+            raise InvalidOption("train names no data set: give at least one", field="data")
         object.__setattr__(self, "validation", None if self.validation is None else str(self.validation))
         object.__setattr__(self, "images", None if self.images is None else Path(self.images))
-        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
-            raise InvalidOption(f"limit must be at least 1, got {self.limit!r}", field="limit")
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True)
@@ -92,18 +95,14 @@ class FineTuneOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidOption(f"method must be one of {', '.join(METHODS)}; got {self.method!r}", field="method")
-        for name in ("rank", "epochs", "batch_size", "accumulate", "seed", "patience"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) or (name == "patience" and value is None)) or isinstance(value, bool) or (value or 0) < 0:
-                raise InvalidOption(f"{name} must be a whole number of at least 0, got {value!r}", field=name)
+        for name, least in _LEAST.items():
+            if (value := getattr(self, name)) is not None or name != "patience":
+                object.__setattr__(self, name, _whole_number(name, value, least))
+        object.__setattr__(self, "patience", self.patience or None)
         for name in ("alpha", "max_gradient_norm", "weight_decay", "warmup", "learning_rate"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, float)) or (name == "learning_rate" and value is None)) or value == math.inf:
+            if not (isinstance(value, numbers.Real) or (name == "learning_rate" and value is None)) or value == math.inf:
                 raise InvalidOption(f"{name} must be a number, got {value!r}", field=name)
-        object.__setattr__(self, "patience", self.patience or None)
-        for name in ("rank", "epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(f"{name} must be at least 1, got {getattr(self, name)}", field=name)
         for name in ("alpha", "max_gradient_norm"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be greater than 0, got {getattr(self, name)}", field=name)
@@ -123,6 +122,19 @@ class FineTuneOptions:
     def targets(self) -> tuple[str, ...]:
         """The groups of layers that get low-rank updates."""
         return ("language",) if self.freeze_vision else ("language", "vision")
+
+
+def _whole_number(name: str, value: Any, least: int) -> int:
+    """The integer, of any library; booleans are none here."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InvalidOption(f"{name} must be a whole number, got {value!r}", field=name)
+    if number < least:
+        raise InvalidOption(f"{name} must be at least {least}, got {number}", field=name)
+    return number
 
 
 @dataclass(frozen=True)

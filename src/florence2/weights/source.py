@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -73,6 +74,12 @@ def resolve_adapter(name: str | Path) -> Path:
         )
     check_is_adapter(folder)
     return folder
+
+
+def adapter_names(adapters: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str | Path, ...]:
+    """The adapters that a caller gives, one or several, as names and paths."""
+    given = (adapters,) if isinstance(adapters, str | os.PathLike) else adapters
+    return tuple(adapter if isinstance(adapter, str) else Path(adapter) for adapter in given)
 
 
 def _is_checkpoint(path: Path) -> bool:

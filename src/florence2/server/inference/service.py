@@ -179,18 +179,12 @@ async def _results(queued: Sequence[Future[Result]]) -> list[Result]:
 
 def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) -> list[ImageAnswer | InvalidRequest]:
     """The answers about all images; the error of the first image that has one is raised, unless the request keeps going."""
-    answers: list[ImageAnswer | InvalidRequest] = []
-    for job in jobs:
-        error = job.exception() if job.done() and not job.cancelled() else None
-        if error is None:
-            continue
+    errors = [job.exception() if job.done() and not job.cancelled() else None for job in jobs]
+    for error in errors:
         is_own = isinstance(error, (InvalidImage, InvalidRegion)) and error.status < 500
-        if not (keeps_going and is_own):
+        if error is not None and not (keeps_going and is_own):
             raise error
-    for job in jobs:
-        error = job.exception()
-        answers.append(error if isinstance(error, InvalidRequest) else job.result())
-    return answers
+    return [error if isinstance(error, InvalidRequest) else job.result() for job, error in zip(jobs, errors, strict=True)]
 
 
 @contextmanager
