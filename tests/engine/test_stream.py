@@ -235,5 +235,5 @@ def test_several_threads_may_read_one_stream(engine: Engine) -> None:
 
 
 def test_a_callback_that_is_none_is_refused_at_once(engine: Engine) -> None:
-    with pytest.raises(InvalidOption, match="on_tokens"):
+    with pytest.raises(InvalidOption, match="function of one event"):
         engine.submit(Image.new("RGB", (32, 32)), "<CAPTION>", on_tokens=3)  # type: ignore[arg-type]

@@ -343,7 +343,7 @@ class Engine:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
         if on_tokens is not None and not callable(on_tokens):
-            raise InvalidOption(f"on_tokens must be a function of one event, got {shortened(on_tokens)}")
+            raise InvalidOption(f"decided tokens are reported to a function of one event, got {shortened(on_tokens)}")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
