@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.docs.markdown import ROOT
-from tests.environments.__main__ import RESULTS
+from tests.environments.__main__ import QUICK, RESULTS, SMOKE, STEPS
 from tests.environments.requirements import declared
 from tests.test_distribution import EXTRAS, NAME, PROJECT
 
@@ -67,6 +67,11 @@ def test_what_stands_in_the_results_passed() -> None:
     assert {"lowest", "no-compiler", "newest"} <= {row["kind"] for row in rows}
     assert [row["failed"] for row in rows if row["failed"]] == []
     assert all(row["passed"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("tests", [SMOKE, STEPS, *QUICK])
+def test_what_fresh_environments_run_is_there(tests: str) -> None:
+    assert (ROOT / tests).exists()
 
 
 class TestTorch:

@@ -32,7 +32,7 @@ SMOKE = "tests/environments/smoke.py"
 STEPS = "tests/environments/readme.py"
 # What touches each library in other ways than the smoke test; none needs transformers or peft.
 QUICK = (
-    *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/test_images.py", "tests/draw", "tests/tasks", "tests/model"),
+    *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/images", "tests/draw", "tests/tasks", "tests/model"),
     *(
         "tests/weights/test_hub.py",
         "tests/weights/test_tensors.py",
