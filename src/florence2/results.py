@@ -68,6 +68,23 @@ class FoundObject:
         return self.polygons or (self.quad or (x1, y1, x2, y1, x2, y2, x1, y2),)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What one answer took, in tokens.
+
+    Attributes:
+        num_prompt_tokens: What the model read: the image's tokens and the prompt's, ``<s>`` and ``</s>`` included.
+        num_image_tokens: How many of them are the image's.
+        num_answer_tokens: What was generated, framing tokens included.
+        is_image_cached: The image needed no pass through the vision tower, for it was encoded already.
+    """
+
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_answer_tokens: int
+    is_image_cached: bool
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """One answer.
@@ -93,6 +110,8 @@ class Result:
         token_ids: What was generated, the framing tokens included.
         finish_reason: ``stop`` when the model ended its answer, ``length`` when the token limit did.
         log_probability: Sum over the generated tokens; None when not known.
+        log_probabilities: One per generated token, before any rule of the search; None when not known.
+        usage: What the answer took; None where no engine made the result. It counts for no comparison.
     """
 
     task: str
@@ -111,6 +130,8 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
     log_probability: float | None = None
+    log_probabilities: list[float] | None = None
+    usage: Usage | None = field(default=None, compare=False)
     _source: InitVar[Any] = field(default=None, kw_only=True)  # no field of the value: the image of the request
 
     def __post_init__(self, _source: Source | None) -> None:

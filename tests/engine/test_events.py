@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.checkpoints import write_checkpoint
-from florence2.engine.events import DecidedText, DecidedTokens
+from florence2.engine.decided import DecidedText, DecidedTokens
 from florence2.engine.options import GenerationOptions
 from florence2.engine.request import start_search
 from florence2.engine.search import SpecialTokens, best_tokens
@@ -31,7 +31,7 @@ def run_search(options: GenerationOptions, special: SpecialTokens, seed: int, st
         search.advance(best_tokens(logits, search.num_candidates, search.banned(), search.forced))
         steps += 1
         if steps % steps_apart == 0 or search.answer is not None:
-            told.append(decided.new())
+            told.append(decided.new().token_ids)
     return told, search.answer.token_ids
 
 

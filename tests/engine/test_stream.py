@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from PIL import Image
 
 import florence2
 from florence2.engine.engine import Engine
-from florence2.engine.events import TokensDecided
+from florence2.engine.events import Event, TokensDecided
 from florence2.engine.options import GenerationOptions
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.stream import AnswerStream, EventQueue
@@ -30,7 +31,7 @@ LONG_S = 60
 FLOATS: dict[str, Any] = {"log_probability": None, "scores": None, "label_scores": None, "location_scores": None}
 
 
-def check_events(events: list[TokensDecided | Result], expected: Result) -> None:
+def check_events(events: Sequence[Event | Result], expected: Result) -> None:
     """They hold what the result holds, each a beginning of the next."""
     *decided, result = events
     assert isinstance(result, Result)
@@ -68,23 +69,26 @@ def test_the_demo_streams_its_objects() -> None:
 
 
 def test_several_prompts_say_whose_tokens_they_are(engine: Engine, image: Image.Image) -> None:
-    events: list[TokensDecided] = []
-    futures = engine.submit_many(image, ["<OD>", "<CAPTION>", "hello"], on_tokens=events.append, max_new_tokens=SHORT)
+    events: list[Event] = []
+    futures = engine.submit_many(image, ["<OD>", "<CAPTION>", "hello"], on_event=events.append, max_new_tokens=SHORT)
     results = [future.result(LONG_S) for future in futures]
     for index, result in enumerate(results):
-        assert [token for event in events if event.index == index for token in event.token_ids] == result.token_ids
+        assert [
+            token for event in events if isinstance(event, TokensDecided) and event.index == index for token in event.token_ids
+        ] == result.token_ids
 
 
 def test_events_reach_an_event_loop(engine: Engine, image: Image.Image) -> None:
     async def listen() -> tuple[list[int], Result]:
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[TokensDecided | None] = asyncio.Queue()
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
         future = engine.submit(
-            image, "<CAPTION>", max_new_tokens=SHORT, on_tokens=lambda event: loop.call_soon_threadsafe(queue.put_nowait, event)
+            image, "<CAPTION>", max_new_tokens=SHORT, on_event=lambda event: loop.call_soon_threadsafe(queue.put_nowait, event)
         )
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, None))
         ids: list[int] = []
         while (event := await queue.get()) is not None:
+            assert isinstance(event, TokensDecided)
             ids += event.token_ids
         return ids, future.result()
 
@@ -154,15 +158,15 @@ def test_a_callback_that_raises_fails_its_own_request_alone(engine: Engine, imag
     expected = engine.run(image, "<OD>", max_new_tokens=SHORT)
     for error in (KeyError("mine"), SystemExit(3)):
 
-        def broken(_: TokensDecided, error: BaseException = error) -> None:
+        def broken(_: Event, error: BaseException = error) -> None:
             raise error
 
-        failing = engine.submit(image, "<CAPTION>", on_tokens=broken)
+        failing = engine.submit(image, "<CAPTION>", on_event=broken)
         other = engine.submit(image, "<OD>", max_new_tokens=SHORT)
         caught = failing.exception(LONG_S)
         assert isinstance(caught, EngineFailed)
         assert caught.__cause__ is error
-        assert "on_tokens raised" in caught.message
+        assert "on_event raised" in caught.message
         assert other.result(LONG_S).token_ids == expected.token_ids
 
 
@@ -236,4 +240,4 @@ def test_several_threads_may_read_one_stream(engine: Engine) -> None:
 
 def test_a_callback_that_is_none_is_refused_at_once(engine: Engine) -> None:
     with pytest.raises(InvalidOption, match="function of one event"):
-        engine.submit(Image.new("RGB", (32, 32)), "<CAPTION>", on_tokens=3)  # type: ignore[arg-type]
+        engine.submit(Image.new("RGB", (32, 32)), "<CAPTION>", on_event=3)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from PIL import Image
 
 import florence2
 from florence2 import Engine, Florence2Error, Result
-from florence2.engine.events import TokensDecided
+from florence2.engine.events import ObjectFound, TokensDecided
 from florence2.engine.tokenized_prompt import TokenizedPrompt
 from florence2.evaluation import Answered, Evaluation, Metric, evaluate
 from florence2.results import FoundObject
@@ -56,14 +56,16 @@ def listening(engine: Engine) -> None:
     for event in engine.stream("a.jpg", "<OD>", num_beams=1):
         if isinstance(event, Result):
             assert_type(event.labels, list[str])
+        elif isinstance(event, ObjectFound):
+            assert_type(event.object, FoundObject)
         else:
             assert_type(event, TokensDecided)
             assert_type(event.token_ids, tuple[int, ...])
             assert_type(event.text, str)
     with engine.stream("a.jpg", "<OCR>") as stream:
-        assert_type(next(stream), TokensDecided | Result)
-    assert_type(engine.submit("a.jpg", "<OD>", on_tokens=lambda event: print(event.raw)), Future[Result])
-    assert_type(engine.submit_many("a.jpg", ["<OD>"], on_tokens=lambda event: print(event.index)), list[Future[Result]])
+        assert_type(next(stream), TokensDecided | ObjectFound | Result)
+    assert_type(engine.submit("a.jpg", "<OD>", on_event=lambda event: print(event.index)), Future[Result])
+    assert_type(engine.submit_many("a.jpg", ["<OD>"], on_event=lambda event: print(event.index)), list[Future[Result]])
 
 
 def reading(result: Result) -> None:
@@ -110,7 +112,7 @@ def mistakes_are_seen(engine: Engine) -> None:
     print(florence2.weights.resolved)  # type: ignore
     florence2.load(precision=32)  # type: ignore
     engine.run("a.jpg", "<OD>", beams=1)  # type: ignore
-    engine.run("a.jpg", "<OD>", on_tokens=print)  # type: ignore
+    engine.run("a.jpg", "<OD>", on_event=print)  # type: ignore
     engine.run("a.jpg", ["<OD>"])  # type: ignore
     print(engine.run("a.jpg", "<OD>")["<OD>"])  # type: ignore
     engine.run("a.jpg", "<OD>").objects[0].label = "cat"  # type: ignore

@@ -21,8 +21,9 @@ import torch
 from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
+from florence2.engine.decided import Reporter
 from florence2.engine.device import choose_device, give_back_memory
-from florence2.engine.events import OnTokens, Reporter
+from florence2.engine.events import OnEvent
 from florence2.engine.image_cache import ImageCache
 from florence2.engine.loading import Loading
 from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
@@ -228,11 +229,11 @@ class Engine:
         region: Region | None = None,
         **options: Unpack[RequestOptions],
     ) -> AnswerStream:
-        """The answer to one prompt about one image as it is generated: ``TokensDecided`` events, and at last the ``Result``.
+        """The answer to one prompt about one image as it is generated: an iterator of events, and at last the ``Result``.
 
-        The result equals that of ``run``, and nothing that an event says is taken back. With beams, tokens are decided once all beams agree
-        on them. Closing the iterator, or dropping it, cancels the request. Arguments and errors are those of ``submit``; errors of the
-        engine itself are raised by the iterator.
+        Events are ``TokensDecided``, and ``ObjectFound`` for each object that they complete. The result equals that of ``run``, and nothing
+        that an event says is taken back. With beams, tokens are decided once all beams agree on them. Closing the iterator, or dropping it,
+        cancels the request. Arguments and errors are those of ``submit``; errors of the engine itself are raised by the iterator.
         """
         events: EventQueue = EventQueue()
         (future,) = self._submit(image, [(prompt, text, region)], options, events.put)
@@ -245,7 +246,7 @@ class Engine:
         *,
         text: str | None = None,
         region: Region | None = None,
-        on_tokens: OnTokens | None = None,
+        on_event: OnEvent | None = None,
         **options: Unpack[RequestOptions],
     ) -> Future[Result]:
         """The answer to one prompt about one image, as a future.
@@ -259,26 +260,26 @@ class Engine:
                 (``prepare``) already, which then holds its text or region.
             text: what a task with a text is about.
             region: what a task with a region is about: x1, y1, x2, y2 in pixels of the image, or four ``<loc_…>`` tokens.
-            on_tokens: called with a ``TokensDecided`` for each step that decides tokens, before the future is done. It runs in the engine's
-                thread, as callbacks of the future do; from asyncio, give one that calls ``loop.call_soon_threadsafe``. What it raises
-                fails its own request.
+            on_event: called with a ``TokensDecided`` for each step that decides tokens and an ``ObjectFound`` for each object that these
+                complete, before the future is done. It runs in the engine's thread, as callbacks of the future do; from asyncio, give one
+                that calls ``loop.call_soon_threadsafe``. What it raises fails its own request.
             options: those of ``RequestOptions``.
 
         Raises:
             InvalidRequest: the image, prompt, text, region or an option is wrong (its subclasses say which).
             EngineClosed: the engine is closed, or was loaded in another process.
         """
-        return self._submit(image, [(prompt, text, region)], options, on_tokens)[0]
+        return self._submit(image, [(prompt, text, region)], options, on_event)[0]
 
     def submit_many(
-        self, image: ImageInput, prompts: Sequence[AnyPrompt], *, on_tokens: OnTokens | None = None, **options: Unpack[RequestOptions]
+        self, image: ImageInput, prompts: Sequence[AnyPrompt], *, on_event: OnEvent | None = None, **options: Unpack[RequestOptions]
     ) -> list[Future[Result]]:
         """One future for each of several prompts about one image, which is encoded once.
 
         Args:
             image: as in ``submit``.
             prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
-            on_tokens: as in ``submit``; the ``index`` of an event says which of the prompts it belongs to.
+            on_event: as in ``submit``; the ``index`` of an event says which of the prompts it belongs to.
             options: those of ``RequestOptions``, for all prompts.
 
         Raises:
@@ -287,7 +288,7 @@ class Engine:
         """
         if isinstance(prompts, str):
             raise InvalidPrompt("prompts must be a list of strings, got one string; use run or submit for one prompt", field="prompts")
-        return self._submit(image, [(prompt, None, None) for prompt in prompts], options, on_tokens)
+        return self._submit(image, [(prompt, None, None) for prompt in prompts], options, on_event)
 
     def prepare(
         self, prompt: str | Prompt, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False
@@ -311,6 +312,10 @@ class Engine:
     def check_length(self, prompt: str, *, text: str | None = None, region: Region | None = None, allow_unknown_tag: bool = False) -> None:
         """Refuse a prompt that is wrong or too long for this model, before any image is read; arguments and errors as in ``prepare``."""
         self.prepare(prompt, text=text, region=region, allow_unknown_tag=allow_unknown_tag)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for, which need not be whole characters; none for an id outside the vocabulary."""
+        return self.tokenizer.token_bytes(token_id)
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end. Closing again does nothing.
@@ -338,12 +343,12 @@ class Engine:
         image: ImageInput,
         asked: Sequence[tuple[AnyPrompt, str | None, Region | None]],
         options: RequestOptions,
-        on_tokens: OnTokens | None = None,
+        on_event: OnEvent | None = None,
     ) -> list[Future[Result]]:
         """Check everything, then queue the prompts next to each other."""
         self._scheduler.check_process()  # first: locks and PyTorch's threads are of no use in a fork
-        if on_tokens is not None and not callable(on_tokens):
-            raise InvalidOption(f"decided tokens are reported to a function of one event, got {shortened(on_tokens)}")
+        if on_event is not None and not callable(on_event):
+            raise InvalidOption(f"events are reported to a function of one event, got {shortened(on_event)}")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
@@ -359,7 +364,7 @@ class Engine:
             answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
             locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
             search = start_search(generation, self._special, locations)
-            on_step = Reporter(search, self.tokenizer, on_tokens, index).report if on_tokens else None
+            on_step = Reporter(search, self.tokenizer, on_event, index).report if on_event else None
             requests.append(Request(shared, ids, search, answer, fair_key=fair_key, on_step=on_step))
         self._scheduler.submit(requests)
         return [request.future for request in requests]

@@ -97,7 +97,7 @@ class Request(Generic[Answer]):
         try:
             self.on_step()
         except BaseException as error:
-            failure = EngineFailed(f"the callback on_tokens raised {type(error).__name__}: {error}")
+            failure = EngineFailed(f"the callback on_event raised {type(error).__name__}: {error}")
             failure.__cause__ = error
             self.fail(failure)
 

@@ -1,7 +1,7 @@
 """An answer as an iterator of events, which ends with the result.
 
-In: a future and the queue that its events are put into. Out: ``TokensDecided`` events as they come, then the ``Result``. An iterator that
-is closed or dropped cancels its request. Knows nothing of search or text.
+In: a future and the queue that its events are put into. Out: the events as they come, then the ``Result``. An iterator that is closed or
+dropped cancels its request. Knows nothing of search or text.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
 
-from florence2.engine.events import TokensDecided
+from florence2.engine.events import Event
 from florence2.results import Result
 
-EventQueue = SimpleQueue[TokensDecided | Future[Result]]
+EventQueue = SimpleQueue[Event | Future[Result]]
 
 
-class AnswerStream(Iterator[TokensDecided | Result]):
+class AnswerStream(Iterator[Event | Result]):
     """The events of one answer, made by ``Engine.stream``. A context manager: leaving it closes it.
 
     Args:
@@ -34,7 +34,7 @@ class AnswerStream(Iterator[TokensDecided | Result]):
         self._is_closed = False
         future.add_done_callback(events.put)
 
-    def __next__(self) -> TokensDecided | Result:
+    def __next__(self) -> Event | Result:
         """The next event; waits for it.
 
         Raises:
@@ -49,7 +49,7 @@ class AnswerStream(Iterator[TokensDecided | Result]):
         except BaseException:
             self.close()
             raise
-        if isinstance(event, TokensDecided):
+        if not isinstance(event, Future):
             return event
         has_ended, self._has_ended = self._has_ended, True
         self._events.put(event)  # for other threads that wait in the same stream; after it they see that it has ended

@@ -114,6 +114,7 @@ def interpret(
         token_ids=[int(index) for index in token_ids],
         finish_reason=finish_reason,
         log_probability=None if log_probabilities is None else math.fsum(log_probabilities),
+        log_probabilities=None if log_probabilities is None else [float(value) for value in log_probabilities],
     )
     if not scores or result.kind == "text":
         return result
