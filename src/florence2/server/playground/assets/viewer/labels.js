@@ -1,0 +1,81 @@
+/**
+ * Labels: the text that is shown, and where there is room for it.
+ *
+ * In: labels as the model wrote them, boxes on a canvas or in a view. Out: short texts on one line, and positions. Knows nothing of elements.
+ */
+
+import { clamped } from "./geometry.js";
+
+const MAX_CHARS = 40;
+// Controls, and characters that turn, hide or break what stands beside them.
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u00AD\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u2069\uFEFF\uFFF9-\uFFFB]+/gu;
+const LONE_SURROGATES = /\p{Surrogate}/gu;
+
+const characters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+/** A label on one line, without characters that have no appearance, and cut after 40 of those that do. */
+export function shortText(label) {
+  const text = String(label ?? "").replace(LONE_SURROGATES, "\uFFFD").replace(UNSEEN, " ").replace(/\s+/g, " ").trim();
+  const shown = [];
+  for (const { segment } of characters.segment(text.slice(0, MAX_CHARS * 12))) {
+    if (shown.length === MAX_CHARS) return `${shown.slice(0, -1).join("").trimEnd()}…`;
+    shown.push(segment);
+  }
+  return shown.join("");
+}
+
+/** A score as whole percent, or "" if there is none. */
+export function percent(score) {
+  return Number.isFinite(score) ? `${Math.round(score * 100)} %` : "";
+}
+
+/**
+ * Positions of labels: at their objects, inside the view, and apart from each other.
+ *
+ * @param {{box: number[], width: number, height: number, isFirst?: boolean}[]} items the box of each label's object and the label's size, in
+ *   pixels of the view; those that are first always get a position, and before all others.
+ * @param {{width: number, height: number}} view
+ * @param {number[][]} taken boxes that must stay free.
+ * @returns {(number[]|null)[]} x and y of each label's upper left corner; null if its object is out of sight, or if there is no room.
+ */
+export function placeLabels(items, view, taken = []) {
+  const placed = [...taken];
+  const positions = items.map(() => null);
+  const order = items.map((_, index) => index).sort((a, b) => Number(items[b].isFirst ?? false) - Number(items[a].isFirst ?? false));
+  for (const index of order) {
+    const { box, width, height, isFirst } = items[index];
+    if (!isSeen(box, view)) continue;
+    const corners = cornersAt(box, width, height, view);
+    const free = corners.find(([x, y]) => !placed.some((other) => overlaps(other, x, y, width, height)));
+    const corner = free ?? (isFirst ? corners[0] : null);
+    if (!corner) continue;
+    positions[index] = corner;
+    placed.push([corner[0], corner[1], corner[0] + width, corner[1] + height]);
+  }
+  return positions;
+}
+
+function isSeen([left, top, right, bottom], view) {
+  return right > 0 && bottom > 0 && left < view.width && top < view.height;
+}
+
+function overlaps([left, top, right, bottom], x, y, width, height) {
+  return x < right && x + width > left && y < bottom && y + height > top;
+}
+
+/** Where a label may be, the best first: above its object, within it, below it. */
+function cornersAt(box, width, height, view) {
+  const [left, right] = [Math.max(box[0], 0), Math.min(box[2], view.width)];
+  const [top, bottom] = [Math.max(box[1], 0), Math.min(box[3], view.height)];
+  const corners = [
+    [left, top - height],
+    [left, top],
+    [right - width, top - height],
+    [left, bottom],
+    [right - width, top],
+    [left, bottom - height],
+    [right - width, bottom],
+    [right - width, bottom - height],
+  ];
+  return corners.map(([x, y]) => [clamped(x, 0, Math.max(0, view.width - width)), clamped(y, 0, Math.max(0, view.height - height))]);
+}
