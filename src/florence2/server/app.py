@@ -177,9 +177,10 @@ class _Borrowed:
 
     def __init__(self, engine: AnsweringEngine) -> None:
         self.submit_many = engine.submit_many
-        # A simple stand-in for an engine need not tokenize ahead, nor know how it searches.
+        # A simple stand-in for an engine need not tokenize ahead, nor know how it searches or how its tokens are written.
         self.prepare = getattr(engine, "prepare", lambda prompt: prompt)
         self.num_beams = getattr(engine, "num_beams", 1)
+        self.token_bytes = getattr(engine, "token_bytes", lambda token_id: b"")
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing."""

@@ -172,6 +172,9 @@ class Settings(BaseSettings):
         default=4096, ge=1, description="Most connections; beyond them, and beyond what the system allows, the longest idle are closed."
     )
     request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
+    stream_keep_alive_s: float = Field(
+        default=5.0, gt=0, description="A streamed answer of which nothing else was sent for so long gets a comment, which clients ignore."
+    )
     image_threads: int = Field(default=min(4, usable_cores()), ge=1, description="Threads that decode and preprocess images.")
     image_processes: int = Field(
         default=min(2, usable_cores()), ge=1, description="Processes that decode large images and costly kinds; started when needed."

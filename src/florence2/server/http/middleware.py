@@ -50,6 +50,7 @@ MAX_LOGGED_CHARS = 200
 # Most clients read no response before they have sent their body: the rest is read and discarded, up to so much.
 DISCARDED_BYTES = 200 * 2**20
 DISCARD_TIMEOUT_S = 10.0
+LAST_PART_S = 2.0  # for a client to take the error in the middle of its response
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
 
@@ -57,7 +58,8 @@ class RequestMiddleware:
     """Middleware around everything that can fail.
 
     ``scope["state"]`` gets ``request_id``, ``started`` (by ``time.perf_counter``), ``help_root`` (the address of the page of errors) and
-    ``until_sent``, an ``ExitStack`` that is closed when the response is sent to its last byte, has failed, or has lost its client.
+    ``until_sent``, an ``ExitStack`` that is closed when the response is sent to its last byte, has failed, or has lost its client. A
+    response whose body can say that it has failed puts ``last_part`` there, which makes the bytes that say so of the error.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, apis: Sequence[Api], metrics: Metrics, admission: Admission) -> None:
@@ -91,15 +93,22 @@ class RequestMiddleware:
                 await self._app(scope, exchange.receive, exchange.send)
             except asyncio.CancelledError:
                 # A server that shuts down cancels the requests that are left when its time is up.
-                if exchange.status or not self._admission.is_draining:
+                if not self._admission.is_draining or (exchange.status and not exchange.can_fail):
                     raise
                 error = Draining("the server has shut down before the answer was there; send the request again")
-                await self._response(exchange, error)(scope, receive, exchange.send)
+                if exchange.status:
+                    await exchange.fail(error)
+                else:
+                    await self._response(exchange, error)(scope, receive, exchange.send)
             except Exception as raised:
                 error = self._for_client(raised, scope["state"]["request_id"])
                 if not exchange.status:
                     await self._respond(exchange, error)
-                elif not isinstance(error, ClientLeft):  # too late for another response
+                elif isinstance(error, ClientLeft):
+                    pass  # nobody is there to read a response
+                elif exchange.can_fail:
+                    await exchange.fail(error)
+                else:  # too late for another response
                     raise
             finally:
                 self._note(scope, exchange.status, error)
@@ -187,6 +196,17 @@ class _Exchange:
             self.status = message["status"]
             MutableHeaders(scope=message).update(self.headers)
         await self._send(message)
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether the body of the response can still say that it has failed."""
+        return "last_part" in self.scope["state"]
+
+    async def fail(self, error: Florence2Error) -> None:
+        """End a response that has begun with the error; a client that takes nothing is left."""
+        last = {"type": "http.response.body", "body": self.scope["state"]["last_part"](error), "more_body": False}
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._send(last), LAST_PART_S)
 
 
 def _check_head(scope: Scope) -> None:

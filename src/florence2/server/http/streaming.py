@@ -1,4 +1,7 @@
-"""Work that ends when its client leaves: before the response, and while a response is streamed. Knows nothing of what the work is."""
+"""Work that ends when its client leaves or its time is up: before the response, and while a response is streamed.
+
+Knows nothing of what the work is.
+"""
 
 from __future__ import annotations
 
@@ -36,49 +39,80 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Value
         return task.result()  # it was done a moment before
     if left.done() and not left.cancelled():
         raise ClientLeft("the client closed the connection")
-    raise TimedOut(f"the request took longer than {timeout_s:g} s, the longest that this server allows")
+    raise _timed_out(timeout_s)
 
 
 class StreamedResponse(Response):
     """A response whose body is made while it is sent.
 
-    When the client leaves or the server ends, the generator is cancelled where it waits, and closed in any case: what it does in
-    ``finally`` is done before the request counts as over.
+    Its head is sent with the first part of the body: an error before that is an ordinary one. When the client leaves, the time is up or the
+    server ends, the generator is cancelled where it waits, and closed in any case: what it does in ``finally`` is done before the request
+    counts as over.
 
     Args:
         parts: the body.
         media_type: its content type.
-        headers: further headers.
+        headers: further headers; read when the head is sent.
+        timeout_s: longest time to make and send it all; None: as long as it takes.
     """
 
-    def __init__(self, parts: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        parts: AsyncGenerator[bytes, None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self._parts = parts
+        self._further_headers = headers
+        self._timeout_s = timeout_s
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the parts until they or the client are gone."""
+        """Send the parts until they, the client or the time are gone.
+
+        Raises:
+            ClientLeft: the client closed the connection.
+            TimedOut: the time is up.
+        """
         async with aclosing(self._parts):
             sending, left = asyncio.ensure_future(self._send_all(send)), asyncio.ensure_future(_client_left(receive))
             try:
-                await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, left}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                is_sent = sending.done()
+                is_sent, has_left = sending.done(), left.done()
                 for task in (sending, left):
                     task.cancel()
                 await asyncio.wait({sending, left})
-            if not is_sent:
+            if is_sent:
+                return sending.result()
+            if has_left:
                 left.result()  # an error of ``receive`` itself, if there is one
                 raise ClientLeft("the client closed the connection")
-            sending.result()
+            assert self._timeout_s is not None
+            raise _timed_out(self._timeout_s)
 
     async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        has_begun = False
         async for part in self._parts:
+            if not has_begun:
+                await self._send_head(send)
+                has_begun = True
             await send({"type": "http.response.body", "body": part, "more_body": True})
+        if not has_begun:
+            await self._send_head(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_head(self, send: Send) -> None:
+        self.init_headers(self._further_headers)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+
+def _timed_out(seconds: float) -> TimedOut:
+    return TimedOut(f"the request took longer than {seconds:g} s, the longest that this server allows")
 
 
 async def _client_left(receive: Receive) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from florence2.background import in_thread
 from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
@@ -26,6 +26,9 @@ from florence2.server.inference.model_names import NO_IDS, name_adapters, name_m
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
+
+if TYPE_CHECKING:
+    from florence2.engine.events import OnEvent
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +51,12 @@ class AnsweringEngine(Protocol):
         """The prompt as ``submit_many`` takes it; refused if it is too long for the model."""
         ...
 
-    def submit_many(self, image: Any, prompts: Sequence[Any], **options: Any) -> list[Future[Result]]:
-        """One future for each of several prepared prompts about one image."""
+    def submit_many(self, image: Any, prompts: Sequence[Any], *, on_event: OnEvent | None = None, **options: Any) -> list[Future[Result]]:
+        """One future for each of several prepared prompts about one image; ``on_event`` is called in the engine's thread."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of text that a token stands for."""
         ...
 
     def close(self, *, cancel: bool = False) -> None:

@@ -1,14 +1,15 @@
 """The straight path from a checked request to its results.
 
 Images are fetched in the event loop, read and handed to the engine in a few threads, and the engine's futures awaited. In: an
-``InferenceRequest``. Out: an ``Outcome``. Knows no API, no headers and no status codes.
+``InferenceRequest``. Out: an ``Outcome``, and before it, where answers are streamed, what becomes known of them. Knows no API, no headers
+and no status codes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from florence2.images import decode
 from florence2.results import Result
 from florence2.server.errors import for_client, naming
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
+from florence2.server.inference.events import EventRelay, Happening, ImageEvents, Queued
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
@@ -28,6 +30,8 @@ from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from florence2.engine.events import OnEvent
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,24 @@ class InferenceService:
         self._pool = ThreadPoolExecutor(settings.image_threads, thread_name_prefix="florence2-image")
         self._decoders = Decoders(settings)
 
-    async def answer(self, request: InferenceRequest) -> Outcome:
+    async def answer(self, request: InferenceRequest, relay: EventRelay | None = None) -> Outcome:
         """The answers to a request.
+
+        Args:
+            request: the request.
+            relay: gets what becomes known of them meanwhile; None: nobody asks.
 
         Raises:
             Florence2Error: whatever is wrong with the request, the model or the engine.
         """
         model, is_cold = await self._models.get(request.model_id, self._settings.model_wait_s)
         prepared = _prepare(request, model.engine)
-        jobs = [asyncio.ensure_future(self._answer_image(prepared, model, image)) for image in request.images]
+        if relay is not None:
+            relay.begin(Queued(model.id, model.load_s, is_cold))
+        jobs = [
+            asyncio.ensure_future(self._answer_image(prepared, model, image, relay and relay.image(index)))
+            for index, image in enumerate(request.images)
+        ]
         try:
             await asyncio.wait(jobs, return_when=asyncio.ALL_COMPLETED if request.keeps_going else asyncio.FIRST_EXCEPTION)
             return Outcome(_answers_of(jobs, request.keeps_going), model.id, model.load_s, is_cold)
@@ -72,20 +85,43 @@ class InferenceService:
             for job in jobs:
                 job.cancel()
 
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[Happening | Outcome, None]:
+        """What becomes known of the answers to a request, and at last the outcome that ``answer`` would return.
+
+        ``Queued`` comes first. Closing the generator cancels what is queued or running.
+
+        Raises:
+            Florence2Error: as ``answer``; what is wrong with the request is raised before anything is yielded.
+        """
+        relay = EventRelay(len(request.images))
+        answering = asyncio.ensure_future(self.answer(request, relay))
+        answering.add_done_callback(lambda _: relay.end())
+        try:
+            async for happening in relay:
+                yield happening
+            yield answering.result()
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering})
+            if not answering.cancelled():
+                answering.exception()  # retrieved, even if its reader has left
+
     def close(self) -> None:
         """End decoding at once, and the threads once they are done."""
         self._decoders.close()
         self._pool.shutdown(wait=False)
 
-    async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource) -> ImageAnswer:
+    async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource, events: ImageEvents | None) -> ImageAnswer:
         """The answer about one image, reported to the observers."""
         task, began = prepared.request.task, time.perf_counter()
         try:
             fetched = await image.fetch()
             while True:
                 try:
-                    futures = await self._queue(prepared, image, fetched)
+                    futures = await self._queue(prepared, image, fetched, events and events.callback())
                     queued = time.perf_counter()
+                    if events is not None:
+                        events.note_queued()
                     results = await _results(futures)
                     break
                 except EngineClosed:
@@ -96,9 +132,12 @@ class InferenceService:
             code = CANCELLED if isinstance(error, asyncio.CancelledError) else for_client(error).code  # type: ignore[arg-type]
             for observer in self._observers:
                 observer.note_failure(model.id, task, code)
-            if isinstance(error, InvalidRequest):
-                raise image.describe(error) from None
-            raise
+            if not isinstance(error, InvalidRequest):
+                raise
+            described = image.describe(error)
+            if events is not None and prepared.request.keeps_going and _is_of_image(described):
+                events.note_failure(described)
+            raise described from None
         answered = time.perf_counter()
         for observer in self._observers:
             observer.note_answer(model.id, task, results, image.label, queued - began, answered - queued)
@@ -110,16 +149,16 @@ class InferenceService:
         again, _ = await self._models.get(model.id, self._settings.model_wait_s)
         return _prepare(prepared.request, again.engine, is_retry=True)
 
-    async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object) -> list[Future[Result]]:
+    async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object, on_event: OnEvent | None) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
         read = partial(_read, image, fetched, prepared.request.auto_orient, self._settings.max_image_pixels)
-        job = self._pool.submit(_submit, prepared, read)
+        job = self._pool.submit(_submit, prepared, read, on_event)
         with cancelling_queued(job):
             found = await asyncio.wrap_future(job)
         if not isinstance(found, Structure):
             return found
         picture = await self._decoders.decode(found, auto_orient=prepared.request.auto_orient)
-        job = self._pool.submit(_submit, prepared, lambda: picture)
+        job = self._pool.submit(_submit, prepared, lambda: picture, on_event)
         with cancelling_queued(job):
             return await asyncio.wrap_future(job)  # type: ignore[return-value]
 
@@ -145,7 +184,7 @@ def _read(image: ImageSource, fetched: object, auto_orient: bool, max_pixels: in
     return decode(structure, "the image", auto_orient=auto_orient) if is_cheap(structure) else structure
 
 
-def _submit(prepared: _Prepared, read: Callable[[], Image | Structure]) -> list[Future[Result]] | Structure:
+def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], on_event: OnEvent | None) -> list[Future[Result]] | Structure:
     """Queue the prompts on the image that ``read`` returns. Runs in a thread of the pool: preprocessing costs milliseconds."""
     picture = read()
     if isinstance(picture, Structure):
@@ -158,6 +197,8 @@ def _submit(prepared: _Prepared, read: Callable[[], Image | Structure]) -> list[
     options = {**request.options, "keep_image": False}  # decoded images are large, and the server draws nothing
     if request.fair_key:
         options["fair_key"] = request.fair_key
+    if on_event is not None:
+        options["on_event"] = on_event
     return prepared.engine.submit_many(picture, prepared.prompts, **options)
 
 
@@ -181,10 +222,14 @@ def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) 
     """The answers about all images; the error of the first image that has one is raised, unless the request keeps going."""
     errors = [job.exception() if job.done() and not job.cancelled() else None for job in jobs]
     for error in errors:
-        is_own = isinstance(error, (InvalidImage, InvalidRegion)) and error.status < 500
-        if error is not None and not (keeps_going and is_own):
+        if error is not None and not (keeps_going and _is_of_image(error)):
             raise error
     return [error if isinstance(error, InvalidRequest) else job.result() for job, error in zip(jobs, errors, strict=True)]
+
+
+def _is_of_image(error: BaseException) -> bool:
+    """Whether an error is the mistake of one image, which the others need not share."""
+    return isinstance(error, (InvalidImage, InvalidRegion)) and error.status < 500
 
 
 @contextmanager
