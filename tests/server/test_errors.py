@@ -137,7 +137,7 @@ async def test_unknown_model_names_the_known_and_the_closest() -> None:
 
 async def test_paths_and_methods() -> None:
     async with client_of() as client:
-        missing = await client.get("/v1/models")
+        missing = await client.get("/nowhere")
         wrong = await client.get("/infer/lmm")
         put = await client.put("/infer/lmm")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")

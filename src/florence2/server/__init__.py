@@ -1,8 +1,8 @@
 """The server: the only room that knows HTTP.
 
 ``create_app(settings)`` makes the application, ``Settings`` holds everything that can be set, ``florence2 serve`` is both in one.
-``inference`` answers images and prompts and knows no API, ``http`` is what all APIs have in common, ``roboflow`` is the one API that there
-is, and ``app`` puts them together. Knows nothing of tokens or weights.
+``inference`` answers images and prompts and knows no API, ``http`` is what all APIs have in common, ``roboflow`` and ``openai`` are the
+APIs, and ``app`` puts them together. Knows nothing of tokens or weights.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from florence2.errors import Florence2Error, InvalidRequest
-from florence2.server import roboflow
+from florence2.server import openai, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.http import health, pages
 from florence2.server.http.api import Api
@@ -41,7 +41,7 @@ from florence2.version import __version__
 
 logger = logging.getLogger(__name__)
 
-APIS: tuple[Api, ...] = (roboflow.API,)
+APIS: tuple[Api, ...] = (roboflow.API, openai.API)
 """Every API that the server offers."""
 
 EXPOSED_HEADERS = ("X-Request-Id", "Retry-After")

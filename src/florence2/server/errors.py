@@ -27,6 +27,12 @@ class ValidationFailed(InvalidRequest):
         self.detail = detail or []
 
 
+class UnsupportedArgument(InvalidRequest):
+    """An argument that is not honoured here, or that there is not."""
+
+    code = "unsupported_argument"
+
+
 class ModelMismatch(InvalidRequest):
     """Two different models in the path and the body."""
 
@@ -179,6 +185,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
     InvalidImage: "Check that the value holds a whole image file, and that its type says how it is written.",
     errors.InvalidOption: "Change the option that `field` names, or leave it out for the checkpoint's own value.",
     ValidationFailed: "Compare the request with `/docs`; `detail` lists each part that does not fit.",
+    UnsupportedArgument: "Leave the argument out, or change it as the message says.",
     ModelMismatch: "Send the model id once, or the same model twice.",
     ImageTooLarge: "Scale the image down: the model sees it at its own size (768 x 768 for base and large) anyway.",
     TooManyImages: "Split the request.",

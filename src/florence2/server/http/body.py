@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
-from florence2.server.errors import BodyTimedOut, BodyTooLarge
-from florence2.server.http.auth import Keys
+from florence2.server.errors import BodyTimedOut, BodyTooLarge, UnsupportedMedia
+from florence2.server.http.auth import Keys, content_kind
 from florence2.server.inference.admission import Permit
 from florence2.server.settings import Settings
 
@@ -118,6 +118,30 @@ class _KeyWatch:
         if name is not None:
             state["key_name"] = name
         return name
+
+
+def require_json(request: Request) -> None:
+    """Refuse a body that does not say that it is JSON, before any of it is read.
+
+    Raises:
+        UnsupportedMedia: another content type, or a compressed body.
+    """
+    refuse_compressed(request)
+    if (kind := content_kind(request.scope)) != "application/json":
+        raise UnsupportedMedia(
+            f"the body must be application/json, got {kind[:80] or 'no Content-Type'}: send Content-Type: application/json"
+        )
+
+
+def refuse_compressed(request: Request) -> None:
+    """Refuse a compressed body.
+
+    Raises:
+        UnsupportedMedia: it is one.
+    """
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(f"the body must not be compressed, got Content-Encoding: {encoding[:40]}; send it as it is")
 
 
 def _too_large(max_bytes: int, size: str) -> BodyTooLarge:

@@ -5,9 +5,11 @@ What may be fetched and how is decided in ``florence2.url_policy`` and ``florenc
 
 from __future__ import annotations
 
+from florence2.errors import InvalidImage
+from florence2.server.errors import ImageTooLarge
 from florence2.server.settings import Settings
 from florence2.url_fetch import Fetcher
-from florence2.url_policy import FetchPolicy, hosts
+from florence2.url_policy import FetchError, FetchPolicy, hosts
 from florence2.version import __version__
 
 
@@ -26,3 +28,17 @@ def make_fetcher(settings: Settings) -> Fetcher:
         timeout_s=settings.url_timeout_s,
     )
     return Fetcher(policy, f"florence2/{__version__}")
+
+
+async def fetch_image(url: str, fetcher: Fetcher) -> bytes:
+    """What a client's URL leads to, for APIs without refusals of their own wording.
+
+    Raises:
+        InvalidImage: the URL is malformed or not allowed, or there is nothing at it.
+        ImageTooLarge: more bytes than are taken.
+    """
+    try:
+        return await fetcher.fetch(url)
+    except FetchError as error:
+        kind = ImageTooLarge if error.rule == "too_large" else InvalidImage
+        raise kind(f"the image can't be had by its URL: {error.reason[:1].lower()}{error.reason[1:]}", field="image") from None

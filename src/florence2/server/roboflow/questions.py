@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from florence2.errors import InvalidImage, InvalidPrompt, PromptTooLong
+from florence2.errors import InvalidImage, InvalidPrompt
 from florence2.server.errors import naming
+from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
 from florence2.server.roboflow.image_field import FieldImage
 from florence2.server.roboflow.schemas import InferRequest, PromptField
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.url_fetch import Fetcher
 
 OPTIONS = ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "scores")
@@ -65,16 +65,9 @@ def parse_prompts(message: InferRequest, max_chars: int) -> list[RequestPrompt]:
     for index, field in enumerate(_prompt_fields(message)):
         where = None if message.prompts is None else f"prompts[{index}]"
         with naming(where):
-            parsed.append(RequestPrompt(_parse(field, message.allow_unknown_tag, max_chars), where))
+            prompt = parse_bounded(field.prompt, field.text, field.region, message.allow_unknown_tag, max_chars)
+            parsed.append(RequestPrompt(prompt, where))
     return parsed
-
-
-def _parse(field: PromptField, allow_unknown_tag: bool, max_chars: int) -> Prompt:
-    """One prompt, parsed."""
-    length = len(field.prompt) + len(field.text or "")
-    if length > max_chars:
-        raise PromptTooLong(f"a prompt has at most {max_chars} characters here, got {length}; shorten it", field="prompt")
-    return parse_prompt(field.prompt, text=field.text, region=field.region, allow_unknown_tag=allow_unknown_tag)
 
 
 def _prompt_fields(message: InferRequest) -> list[PromptField]:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from florence2.errors import InvalidRequest
 from florence2.server.errors import TooManyImages, UnsupportedMedia, ValidationFailed
 from florence2.server.http.auth import content_kind
+from florence2.server.http.body import refuse_compressed
 from florence2.server.http.json_body import SLICE_BYTES, parse_object
 from florence2.server.http.validation import missing, validate
 from florence2.server.roboflow.schemas import MAX_REGION_CHARS, InferRequest
@@ -40,9 +41,7 @@ async def read_fields(request: Request, body: bytes, settings: Settings) -> dict
         TooManyImages: more images or prompts than are taken.
     """
     kind = content_kind(request.scope)
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise UnsupportedMedia(f"the body must not be compressed, got Content-Encoding: {encoding[:40]}; send it as it is")
+    refuse_compressed(request)
     if kind == "application/json":
         return parse_object(body)
     if kind == "multipart/form-data":

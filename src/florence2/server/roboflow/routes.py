@@ -15,13 +15,14 @@ from florence2.server.errors import ModelMismatch, NotOffered
 from florence2.server.http.auth import check_body
 from florence2.server.http.body import receive_body
 from florence2.server.http.json_body import parse_object
+from florence2.server.http.openapi import json_body
 from florence2.server.http.state import SERVER_NAME, ServerState, admit, state_of
 from florence2.server.http.streaming import unless_client_leaves
 from florence2.server.http.validation import missing, validate
 from florence2.server.inference.models import Models
 from florence2.server.roboflow.answers import registry, write_answers
 from florence2.server.roboflow.body_key import find_key
-from florence2.server.roboflow.openapi import infer_body, json_body
+from florence2.server.roboflow.openapi import infer_body
 from florence2.server.roboflow.questions import inference_request, parse_prompts
 from florence2.server.roboflow.requests import infer_request, read_fields
 from florence2.server.roboflow.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo

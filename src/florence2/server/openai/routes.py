@@ -1,0 +1,99 @@
+"""The routes of this API. Each reads its request, calls what does the work, and writes the answer.
+
+Errors are raised, never written here: the server's middleware gives them the API's form.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from florence2.errors import InvalidRequest
+from florence2.server.errors import ValidationFailed
+from florence2.server.http.body import ShownKey, receive_body, require_json
+from florence2.server.http.json_body import parse_object
+from florence2.server.http.openapi import json_body
+from florence2.server.http.state import ServerState, admit, state_of
+from florence2.server.http.streaming import unless_client_leaves
+from florence2.server.http.validation import validate
+from florence2.server.inference.request import ImageAnswer
+from florence2.server.openai.answers import completion
+from florence2.server.openai.arguments import check_arguments
+from florence2.server.openai.conversation import read_question
+from florence2.server.openai.model_list import model_entry, model_list
+from florence2.server.openai.questions import check_format, inference_request, naming_arguments, parse
+from florence2.server.openai.schemas import ChatRequest
+
+PREFIX = "/v1"
+
+router = APIRouter(prefix=PREFIX, tags=["OpenAI"])
+
+
+@router.post("/chat/completions", openapi_extra=json_body(ChatRequest))
+async def chat_completions(request: Request) -> Response:
+    """Ask a model about a picture, as OpenAI's chat completions do."""
+    server, settings = state_of(request), state_of(request).settings
+    permit = admit(request)
+    require_json(request)
+    body = await receive_body(request, permit, server.keys, _no_key, settings, settings.max_body_bytes)
+    message = read_request(body)
+    del body
+    with naming_arguments(message):
+        request.scope["state"]["model"] = model_id = server.models.canonical(message.model)
+        permit.grow(server.models.num_beams(model_id, message.num_beams))
+        answer = _answer(request, server, message, model_id)
+        return await unless_client_leaves(request, answer, settings.request_timeout_s)
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """The request that a body holds, its arguments checked.
+
+    Raises:
+        InvalidRequest: it is no JSON, or an argument is missing or of the wrong type.
+        UnsupportedArgument: an argument that can't be honoured.
+    """
+    try:
+        fields = parse_object(body)
+        check_arguments(fields)
+        message = validate(ChatRequest, fields)
+    except ValidationFailed as error:  # that API answers 400, and clients know it by that
+        field = re.sub(r"\.(\d+)", r"[\1]", error.field or "")
+        raise InvalidRequest(error.message.replace(error.field or "\0", field), field=field or None) from None
+    check_format(message)
+    return message
+
+
+async def _answer(request: Request, server: ServerState, message: ChatRequest, model_id: str) -> Response:
+    question = read_question(message.messages)
+    prompt = parse(message, question, server.settings.max_prompt_chars)
+    model, _ = await server.models.get(model_id, server.settings.model_wait_s)
+    key_name = request.scope["state"]["key_name"]
+    outcome = await server.inference.answer(inference_request(message, question, prompt, model, key_name, server))
+    (answer,) = outcome.answers
+    if not isinstance(answer, ImageAnswer):
+        raise answer
+    return JSONResponse(completion(message, answer.results[0], outcome.model_id, model.engine))
+
+
+@router.get("/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """The models that a request may name."""
+    return model_list(state_of(request).models)
+
+
+@router.get("/models/{model_id:path}")
+async def show_model(request: Request, model_id: str) -> dict[str, Any]:
+    """One model, by any of its names."""
+    models = state_of(request).models
+    if not model_id.strip("/"):
+        return model_list(models)
+    return model_entry(models.canonical(model_id))
+
+
+def _no_key(_: Scope, __: bytes) -> ShownKey | None:
+    """No body of this API holds a key."""
+    return None
