@@ -7,13 +7,14 @@
 
 import { Camera } from "./viewer/camera.js";
 import { LabelColors } from "./viewer/colors.js";
+import { drawingOf } from "./viewer/drawing.js";
 import { html, setAttributes, svg } from "./viewer/elements.js";
 import { Gestures } from "./viewer/gestures.js";
-import { filled } from "./viewer/messages.js";
 import { Overlay } from "./viewer/overlay.js";
 import { Picture } from "./viewer/picture.js";
 import { Region } from "./viewer/region.js";
 import { Tools } from "./viewer/tools.js";
+import { WORDS } from "./words.js";
 
 const ZOOM_STEP = 1.5;
 const PAN_STEP = 48; // pixels of the view per arrow key
@@ -165,6 +166,17 @@ export class Viewer extends EventTarget {
     this.#invalidate();
   }
 
+  /**
+   * The picture in its own pixels with the drawing that is visible.
+   *
+   * @returns {Promise<Blob & {scale: number}>} a PNG; scale is 1, or less where the browser has no canvas as large as the picture.
+   * @throws {Error} if there is no picture.
+   */
+  async toPng() {
+    if (!this.#picture) throw new Error(this.#text("viewer.empty"));
+    return drawingOf(this.#picture, this.#overlay.entries);
+  }
+
   /** The colour of a label, as "#RRGGBB". */
   colorOf(label) {
     return this.#colors.of(label);
@@ -175,7 +187,7 @@ export class Viewer extends EventTarget {
     const label = this.#picture ? this.#text("viewer.picture", { name: name || "", width, height }) : this.#text("viewer.empty");
     setAttributes(this.#canvas, { "aria-label": label });
     setAttributes(this.#surface, { "aria-label": label });
-    const helps = ["viewer.help", this.#overlay.isSelectable && "viewer.helpObjects", this.#region.isActive && "viewer.helpRegion"];
+    const helps = ["viewer.help", this.#overlay.isSelectable && "viewer.help_objects", this.#region.isActive && "viewer.help_region"];
     this.#help.textContent = helps.filter(Boolean).map((key) => this.#text(key)).join(" ");
     this.#surface.classList.toggle("is-drawing", this.#region.isActive);
     this.#tools.translate(this.#text);
@@ -340,4 +352,10 @@ export class Viewer extends EventTarget {
     this.#invalidate();
     return true;
   }
+}
+
+/** A message with its names in braces filled in; English where the table lacks it. */
+function filled(messages, key, values = {}) {
+  const text = messages?.[key] ?? WORDS[key][0];
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }

@@ -15,6 +15,7 @@ import { percent, placeLabels, shortText } from "./labels.js";
  * @property {number} index its index in the layer
  * @property {object} object as the API gave it
  * @property {object|null} shape null if there is nothing to draw
+ * @property {string} color
  * @property {SVGGElement} element
  * @property {HTMLElement} label
  * @property {number[]|null} size of the label, once it was measured
@@ -179,7 +180,7 @@ export class Overlay {
       );
       layer.group.append(element);
     }
-    const entry = { layerId: layer.id, index: layer.entries.length, object, shape, element, label: plateOf(object, color), size: null };
+    const entry = { layerId: layer.id, index: layer.entries.length, object, shape, color, element, label: plateOf(object, color), size: null };
     if (shape) this.labels.append(entry.label);
     layer.entries.push(entry);
   }

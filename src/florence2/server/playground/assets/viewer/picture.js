@@ -54,9 +54,11 @@ export class Picture {
     const width = Math.min(level.width, Math.ceil(x2 * fx)) - left;
     const height = Math.min(level.height, Math.ceil(y2 * fy)) - top;
     if (width <= 0 || height <= 0) return;
+    const [x, y] = [camera.x * ratio + (left / fx) * scale, camera.y * ratio + (top / fy) * scale];
+    context.fillStyle = "#FFFFFF"; // behind transparent pixels, as for the model
+    context.fillRect(x, y, (width / fx) * scale, (height / fy) * scale);
     context.imageSmoothingEnabled = scale / (this.#levels[0].width / this.width) < SHARP_SCALE;
     context.imageSmoothingQuality = "high";
-    const [x, y] = [camera.x * ratio + (left / fx) * scale, camera.y * ratio + (top / fy) * scale];
     context.drawImage(level, left, top, width, height, x, y, (width / fx) * scale, (height / fy) * scale);
   }
 

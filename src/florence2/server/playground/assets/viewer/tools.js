@@ -8,6 +8,8 @@ const ICONS = {
   fit: "M4 9V4H9M15 4H20V9M20 15V20H15M9 20H4V15",
 };
 
+const LABELS = { zoomOut: "viewer.zoom_out", zoomIn: "viewer.zoom_in", fit: "viewer.fit" };
+
 export class Tools {
   #buttons;
 
@@ -27,7 +29,7 @@ export class Tools {
   translate(text) {
     setAttributes(this.element, { "aria-label": text("viewer.tools") });
     for (const [name, button] of this.#buttons) {
-      const label = text(`viewer.${name}`);
+      const label = text(LABELS[name]);
       setAttributes(button, { "aria-label": label, title: label });
     }
   }
