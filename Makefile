@@ -1,4 +1,5 @@
 # make run    an answer from a fresh clone        make test   everything that is checked
+# make serve  the page to try models on, at http://localhost:9001
 # make setup  the environment alone               make check  lint, and the quick tests of what a change touches
 # make bench  figures into benchmarks/results/    make lint   style, types, import directions
 # make docs   what is generated in docs/ and README.md
@@ -17,7 +18,7 @@ if found < oldest:
 endef
 export CHECK_PYTHON
 
-.PHONY: setup run test check lint bench demo docs dist environments constraints clean
+.PHONY: setup run serve test check lint bench demo docs dist environments constraints clean
 
 setup: $(VENV)/all-$(TORCH).installed
 
@@ -38,6 +39,10 @@ $(VENV)/dev-$(TORCH).installed: $(VENV)/all-$(TORCH).installed
 
 run: setup
 	$(BIN)/python examples/run.py
+
+# Ctrl-C ends it.
+serve: setup
+	$(BIN)/florence2 serve
 
 # The client that users have today, in an environment of its own: its pins clash with ours.
 test: $(VENV)/dev-$(TORCH).installed

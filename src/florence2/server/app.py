@@ -20,7 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from florence2.errors import Florence2Error, InvalidRequest
-from florence2.server import openai, roboflow
+from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.http import health, pages
 from florence2.server.http.api import Api
@@ -41,8 +41,8 @@ from florence2.version import __version__
 
 logger = logging.getLogger(__name__)
 
-APIS: tuple[Api, ...] = (roboflow.API, openai.API)
-"""Every API that the server offers."""
+APIS: tuple[Api, ...] = (roboflow.API, openai.API, playground.API)
+"""Every API that there is; a server offers those that its settings switch on."""
 
 EXPOSED_HEADERS = ("X-Request-Id", "Retry-After")
 
@@ -107,8 +107,9 @@ def _add_middleware(app: FastAPI, server: ServerState) -> None:
 def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Loader | None) -> ServerState:
     """The parts, made for each other."""
     keys = Keys(settings)
+    apis = [api for api in APIS if api.is_offered(settings)]
     own = EngineLoader(settings)
-    api_ids = {name: alias for api in APIS for name, alias in api.model_ids.items()}
+    api_ids = {name: alias for api in apis for name, alias in api.model_ids.items()}
     load = (loader or own) if engine is None else lambda _: _Borrowed(engine)
     models = Models(settings, load, api_ids=api_ids, stop_loading=own.stop)
     if engine is not None:
@@ -121,10 +122,10 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
 
     admission = Admission(settings)
     metrics = Metrics(lambda: admission.num_slots, loaded)
-    observers = [metrics, *(api.observe(metrics.registry, loaded) for api in APIS if api.observe is not None)]
+    observers = [metrics, *(api.observe(metrics.registry, loaded) for api in apis if api.observe is not None)]
     inference = InferenceService(settings, models, observers)
     fetcher = make_fetcher(settings)
-    return ServerState(settings, APIS, models, keys, admission, metrics, fetcher, inference, uuid=uuid4().hex[:6])
+    return ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid=uuid4().hex[:6])
 
 
 def _lifespan(

@@ -43,6 +43,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "require_keys": True,
         "loadable": "named",
         "allow_model_management": False,
+        "playground": False,
         "max_images": 8,
         "max_requests": 192,
         "max_requests_per_key": 24,
@@ -181,6 +182,7 @@ class Settings(BaseSettings):
     )
     image_decode_s: float = Field(default=10.0, gt=0, description="Most processor time for decoding one image there; then it is refused.")
 
+    playground: bool = Field(default=True, description="Offer the page at / on which people try the models.")
     metrics: bool = Field(default=True, description="Offer /metrics.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="The least that is logged.")
     log_json: bool = Field(default=False, description="One JSON object a line in the log.")

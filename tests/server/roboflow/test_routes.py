@@ -415,7 +415,7 @@ async def test_the_landing_says_what_answers_where_no_model_was_named() -> None:
         ({"model": ["florence-2-base"]}, False),
     )
     for settings, is_told in asked:
-        async with client_of(**settings) as client:
+        async with client_of(**settings, playground=False) as client:
             page = await client.get("/", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
             content = (await client.get("/", headers={"accept": "application/json"})).json()
             assert (await client.get("/")).headers["content-type"].startswith("text/html")

@@ -12,11 +12,14 @@ from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Scope
 
 from florence2.errors import Florence2Error
 from florence2.server.errors import as_json
 from florence2.server.inference.observer import Observer
+from florence2.server.settings import Settings
 
 Loaded = Callable[[], Mapping[str, float]]
 """The canonical ids of the loaded models, each with the seconds that loading took."""
@@ -37,6 +40,8 @@ class Api:
         observe: adds its own metrics of models to the registry, and returns the observer that counts answers for them.
         example: a call for the page at ``/``, made of the server's address and a model.
         first_call: a shorter call for the terminal, made of the same and whether a key is needed.
+        is_offered: whether the settings switch it on; one that is off has no paths.
+        front_page: the page at ``/`` for browsers; None: it has none.
     """
 
     router: APIRouter
@@ -49,6 +54,8 @@ class Api:
     observe: Callable[[CollectorRegistry, Loaded], Observer] | None = None
     example: Callable[[str, str], str] | None = None
     first_call: Callable[[str, str, bool], str] | None = None
+    is_offered: Callable[[Settings], bool] = lambda _: True
+    front_page: Callable[[Request], Response] | None = None
 
 
 def api_at(apis: Iterable[Api], path: str) -> Api | None:

@@ -30,9 +30,10 @@ STYLE = (
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/", response_class=HTMLResponse)
 async def landing(request: Request) -> Response:
-    """A page for people who open the address in a browser; the same as JSON for programs that ask for it."""
+    """A page for people who open the address in a browser; what it is about as JSON for programs that ask for it."""
     server = state_of(request)
     models, root, accepted = server.models.known, server.settings.root_path, request.headers.get("accept", "")
     vary = {"vary": "Accept"}
@@ -40,6 +41,9 @@ async def landing(request: Request) -> Response:
         links = {name: f"{root}/{path}" for name, path in (("routes", "docs"), ("errors", "docs/errors"), ("readiness", "readiness"))}
         content = {"name": SERVER_NAME, "version": __version__, "models": models, "notice": server.notice, "links": links}
         return JSONResponse(content, headers=vary)
+    page = next((api.front_page for api in server.apis if api.front_page is not None), None)
+    if page is not None:
+        return page(request)
     model = models[0] if models else "florence-2-base"
     examples = [api.example(f"http://localhost:9001{root}", model) for api in server.apis if api.example is not None]
     return HTMLResponse(_landing(models, root, examples, server.notice), headers=vary)
@@ -63,7 +67,7 @@ def asset_files() -> StaticFiles:
 
 
 def _landing(models: Sequence[str], root: str, examples: Sequence[str], notice: str | None) -> str:
-    """The page at ``/``.
+    """The page at ``/`` where no API has one.
 
     Args:
         models: the ids that a request may name.
