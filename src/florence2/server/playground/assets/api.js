@@ -1,0 +1,100 @@
+/** The server's routes that the page calls. Knows nothing of how their answers are shown. */
+import { errorFrom, RequestError } from "./errors.js";
+import { readEvents } from "./events.js";
+import { t } from "./i18n.js";
+
+/** The server's address, below which all its routes are. */
+export const ROOT = new URL("../../", import.meta.url);
+
+/**
+ * The address of a path that the server names, whether it begins with the server's own root path or not.
+ * @param {string} path
+ */
+export function addressOf(path) {
+  return new URL(path.startsWith(ROOT.pathname) ? path : path.replace(/^\/+/, ""), ROOT);
+}
+
+/**
+ * What the server says of itself: models, tasks, examples, limits.
+ * @returns {Promise<any>}
+ */
+export async function fetchConfig() {
+  return (await ask("playground/config", {})).json();
+}
+
+/**
+ * A picture's bytes from this server.
+ * @param {string} path
+ * @returns {Promise<Blob>}
+ */
+export async function fetchExample(path) {
+  return (await ask(addressOf(path).href, {})).blob();
+}
+
+/**
+ * A picture's bytes from elsewhere, fetched by the server.
+ * @param {string} url
+ * @param {string} key
+ * @returns {Promise<Blob>}
+ */
+export async function fetchLink(url, key) {
+  const headers = { "content-type": "application/json", ...authorization(key) };
+  return (await ask("playground/image", { method: "POST", headers, body: JSON.stringify({ url }) })).blob();
+}
+
+/**
+ * The events of an answer: "text", "object", and last "done" with the whole.
+ * @param {Record<string, any>} request the fields of `/infer/lmm` but for the image
+ * @param {Blob} image
+ * @param {{key: string, signal: AbortSignal}} how
+ * @returns {AsyncGenerator<{kind: string, data: any}>}
+ * @throws {RequestError} also where the stream ends without "done"; an AbortError once the signal was given.
+ */
+export async function* streamAnswer(request, image, { key, signal }) {
+  const headers = { "content-type": "application/json", ...authorization(key) };
+  const body = await bodyOf({ ...request, stream: true, usage: true }, image);
+  const response = await ask("infer/lmm", { method: "POST", headers, body, signal });
+  if (!response.headers.get("content-type").startsWith("text/event-stream")) return yield { kind: "done", data: await response.json() };
+  try {
+    for await (const event of readEvents(response.body)) {
+      if (event.kind === "error") throw errorFrom(event.data, event.data.status ?? 500, null, t("error.status", { status: 500 }));
+      yield event;
+      if (event.kind === "done") return;
+    }
+  } catch (error) {
+    if (error instanceof RequestError || error.name === "AbortError") throw error;
+  }
+  throw new RequestError(t("error.interrupted"), { code: "interrupted", isOurs: true });
+}
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(new URL(path, ROOT), { cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new RequestError(t("error.unreachable", { address: ROOT.host }), { code: "unreachable", isOurs: true });
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  throw errorFrom(body, response.status, response.headers.get("retry-after"), t("error.status", { status: response.status }));
+}
+
+function authorization(key) {
+  return key ? { authorization: `Bearer ${key}` } : {};
+}
+
+/** The request's JSON, put together of pieces so that the picture's text is held only once. */
+async function bodyOf(request, image) {
+  const fields = JSON.stringify(request).slice(0, -1);
+  return new Blob([fields, ',"image":{"type":"base64","value":"', await base64(image), '"}}'], { type: "application/json" });
+}
+
+function base64(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}

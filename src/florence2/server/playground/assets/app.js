@@ -1,0 +1,185 @@
+/** The page: puts its parts together and says what follows from what. */
+import { fetchConfig, ROOT } from "./api.js";
+import { Incomplete, question, questionOf } from "./ask.js";
+import { GROUNDING, regionOf, tasksAboutObject } from "./cascades.js";
+import { copyText } from "./clipboard.js";
+import { CodeDialog } from "./code.js";
+import { offerDownloads } from "./downloads.js";
+import { announce, byId } from "./elements.js";
+import { clearError, showError } from "./error_box.js";
+import { showHistory } from "./history.js";
+import { languages, messages, t, translate } from "./i18n.js";
+import { Inputs } from "./inputs.js";
+import { summaryOf } from "./layer_card.js";
+import { Picked } from "./picked.js";
+import { RegionFields } from "./region_fields.js";
+import { Results } from "./results.js";
+import { Runner } from "./run.js";
+import { Session } from "./session.js";
+import { offerKey, offerModels, offerThemeAndLanguage } from "./settings.js";
+import { nameOf, TaskChooser } from "./tasks.js";
+import { Viewer } from "./viewer.js";
+
+const FIRST_TASK = "<OD>";
+
+const session = new Session();
+const runner = new Runner(session);
+const chooser = new TaskChooser();
+const viewer = new Viewer(byId("viewer"), { messages: messages("viewer.") });
+const region = new RegionFields(viewer);
+const picked = new Picked(askAboutObject);
+const code = new CodeDialog(copyText);
+const results = new Results(session, viewer, {
+  copy: copyText,
+  titleOf,
+  ground: (layer) => start(question(chooser.find(GROUNDING), [layer.answerText], null)),
+  pick: (layer, index) => picked.open(layer, index, true),
+  describe: (layer, index) => askAboutObject(tasksAboutObject(layer)[0], layer, index),
+});
+let keyOf = () => "";
+
+translate(document.documentElement);
+offerThemeAndLanguage();
+showHistory(session);
+offerDownloads(session, viewer);
+listen();
+open();
+
+/** Read what the server offers, and begin with its first example. */
+async function open() {
+  let config;
+  try {
+    config = await fetchConfig();
+  } catch (error) {
+    showError(error, () => location.reload());
+    return;
+  }
+  byId("notice").hidden = !config.notice;
+  byId("notice").textContent = config.notice ?? "";
+  byId("docs-link").href = new URL("docs", ROOT).href;
+  offerModels(config);
+  keyOf = offerKey(config.needs_key);
+  chooser.setTasks(config.tasks, FIRST_TASK);
+  const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError });
+  if (config.examples.length) await inputs.openExample(config.examples[0]);
+}
+
+function listen() {
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    runForm();
+  });
+  byId("stop").addEventListener("click", () => runner.stop());
+  byId("text").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // Enter also ends a syllable of Korean
+    event.preventDefault();
+    runForm();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !byId("code").open) runForm();
+  });
+  byId("code-open").addEventListener("click", openCode);
+  chooser.addEventListener("change", taskChanged);
+  session.addEventListener("picture", showPicture);
+  languages.addEventListener("change", () => {
+    chooser.render();
+    viewer.setMessages(messages("viewer."));
+  });
+  viewer.addEventListener("select", ({ detail }) => {
+    const layer = session.layer(detail.layerId);
+    if (layer && !layer.isText && !runner.isRunning) picked.open(layer, detail.index, document.activeElement?.closest(".viewer-object") !== null);
+  });
+  runner.addEventListener("start", ({ detail }) => started(detail.layer));
+  runner.addEventListener("text", ({ detail }) => results.showText(detail.layer));
+  runner.addEventListener("object", ({ detail }) => results.addObject(detail.layer, detail.object));
+  runner.addEventListener("end", ({ detail }) => ended(detail));
+}
+
+function onPicture(picture) {
+  clearError();
+  session.add(picture);
+}
+
+async function showPicture() {
+  const picture = session.current;
+  picked.close();
+  region.set(null);
+  region.setLimits(picture.width, picture.height);
+  try {
+    await viewer.setImage(picture);
+  } catch (error) {
+    showError(error, null);
+    return;
+  }
+  taskChanged();
+  results.render();
+}
+
+function taskChanged() {
+  byId("ask-problem").textContent = "";
+  region.setOn(chooser.task.needs === "region");
+  viewer.setSelectable(chooser.task.needs !== "region");
+}
+
+function titleOf(layer) {
+  const task = chooser.find(layer.tag);
+  return layer.text ? `${nameOf(task)}: ${layer.text}` : nameOf(task);
+}
+
+/** The form's question, or null after saying what is missing. */
+function asked() {
+  byId("ask-problem").textContent = "";
+  try {
+    if (session.current === null) throw new Incomplete(t("run.no_picture"), "choose");
+    return questionOf(chooser.task, chooser.text, region, session.current);
+  } catch (error) {
+    if (!(error instanceof Incomplete)) throw error;
+    byId("ask-problem").textContent = error.message;
+    byId(error.fieldId).focus();
+    return null;
+  }
+}
+
+function runForm() {
+  if (runner.isRunning) return;
+  const form = asked();
+  if (form) start(form);
+}
+
+function openCode() {
+  const form = asked();
+  if (form) code.open(form, chooser.task, session.current, !byId("key-row").hidden);
+}
+
+function askAboutObject(tag, layer, index) {
+  start(question(chooser.find(tag), [], regionOf(layer.objects[index].box, session.current)));
+}
+
+function start(form) {
+  clearError();
+  picked.close();
+  const retry = () => start(form);
+  const isText = chooser.find(form.tag).kind === "text";
+  runner.run(form, { isText, key: keyOf() }).then((error) => error && showError(error, retry));
+}
+
+function started(layer) {
+  const hadFocus = document.activeElement === byId("run");
+  byId("run").hidden = true;
+  byId("stop").hidden = false;
+  if (hadFocus) byId("stop").focus();
+  announce(t("run.running", { task: titleOf(layer) }));
+  results.reveal(layer);
+}
+
+function ended({ layer, error }) {
+  const hadFocus = document.activeElement === byId("stop");
+  byId("stop").hidden = true;
+  byId("run").hidden = false;
+  if (hadFocus) byId("run").focus();
+  const isEmpty = layer.objects.length === 0 && layer.answerText === "";
+  if (layer.state !== "done" && isEmpty) session.removeLayer(layer.id);
+  if (layer.state === "stopped") announce(t("run.stopped"));
+  if (layer.state === "done") announce(layer.isText ? t("layer.answer", { text: layer.answerText }) : summaryOf(layer));
+  if (!error) results.reveal(layer);
+}

@@ -1,0 +1,62 @@
+/** The dialog that shows the chosen request as code to copy. */
+import { ROOT } from "./api.js";
+import { byId } from "./elements.js";
+import { languages, t } from "./i18n.js";
+import * as snippets from "./snippets.js";
+import { fill } from "./tasks.js";
+
+const KINDS = ["curl", "python", "inferenceSdk", "openai", "json"];
+const OPTIONS = ["num_beams", "max_new_tokens", "scores", "allow_unknown_tag"];
+const STORED_AS = "florence2.code";
+
+export class CodeDialog {
+  #dialog = byId("code");
+  #kind = sessionStorage.getItem(STORED_AS) ?? "curl";
+  /** @type {any} what the snippets are made of */
+  #request = null;
+
+  /** @param {(text: string, button: HTMLElement) => void} copy */
+  constructor(copy) {
+    byId("code-close").addEventListener("click", () => this.#dialog.close());
+    byId("code-copy").addEventListener("click", () => copy(byId("code-text").textContent, byId("code-copy")));
+    byId("code-kinds").addEventListener("change", (event) => {
+      this.#kind = event.target.value;
+      sessionStorage.setItem(STORED_AS, this.#kind);
+      this.#render();
+    });
+    this.#dialog.addEventListener("click", (event) => {
+      if (event.target === this.#dialog) this.#dialog.close(); // beside it
+    });
+    languages.addEventListener("change", () => this.#request && this.#render());
+  }
+
+  /**
+   * Show a request as code.
+   * @param {import("./ask.js").Question} question
+   * @param {import("./tasks.js").Task} task
+   * @param {import("./picture.js").Picture} picture
+   * @param {boolean} needsKey
+   */
+  open({ texts, region, request }, task, picture, needsKey) {
+    const { model_id: model, prompt } = request;
+    const options = Object.fromEntries(OPTIONS.filter((option) => option in request).map((option) => [option, request[option]]));
+    const { link, name: imageName, width, height } = picture;
+    this.#request = {
+      address: ROOT.href.replace(/\/$/, ""), model, tag: task.tag ?? prompt, kind: task.kind, region, options, needsKey, width, height,
+      text: task.tag === null ? null : texts[0], numTexts: texts.length, ...(link ? { imageUrl: link } : { imageName }),
+    };
+    this.#render();
+    this.#dialog.showModal();
+  }
+
+  #render() {
+    const { imageName, needsKey, numTexts } = this.#request;
+    fill(byId("code-kinds"), "code", KINDS.map((kind) => [kind, t(`code.${kind}`)]), this.#kind);
+    byId("code-text").textContent = snippets[this.#kind](this.#request);
+    byId("code-note").textContent = [
+      imageName ? t("code.note", { name: imageName }) : t("code.note_link"),
+      needsKey && t("code.key"),
+      numTexts > 1 && t("code.first"),
+    ].filter(Boolean).join(" ");
+  }
+}

@@ -1,0 +1,79 @@
+/** How an error is shown: what happened in the server's words, what to do, a way to try again, a page with more. */
+import { byId, icon, make } from "./elements.js";
+import { helpOf } from "./errors.js";
+import { t } from "./i18n.js";
+
+let countdown = 0;
+
+/**
+ * Show an error in place of the one before.
+ * @param {import("./errors.js").RequestError} error
+ * @param {(() => void)|null} retry null where trying again makes no sense
+ */
+export function showError(error, retry) {
+  clearError();
+  const { kind, code, isOurs } = error;
+  const heading = make("strong", { text: t(`error.heading.${kind}`) });
+  const message = make("p", { class: "error-message", "data-testid": "error-message", text: error.message, lang: isOurs ? null : "en" });
+  const advice = make("p", { "data-testid": "error-advice", text: t(`error.do.${kind}`) });
+  const dismiss = make("button", { type: "button", class: "quiet icon-only", "data-testid": "error-dismiss", "aria-label": t("error.dismiss"),
+    onclick: clearError }, icon("close"));
+  const box = make("div", { class: "error", role: "alert", "data-testid": "error", "data-kind": kind, "data-code": code },
+    make("div", { class: "error-top" }, heading, dismiss), message, advice, actionsOf(error, retry));
+  byId("errors").append(box);
+  goTo(error);
+  box.scrollIntoView({ block: "nearest" });
+}
+
+/** Take the error away. */
+export function clearError() {
+  clearInterval(countdown);
+  byId("errors").replaceChildren();
+  byId("key").removeAttribute("aria-invalid");
+}
+
+function actionsOf(error, retry) {
+  const actions = make("div", { class: "error-actions" });
+  if (retry && error.kind !== "prompt") actions.append(retryButton(error.retryAfterS ?? 0, retry));
+  const help = helpOf(error);
+  if (help) {
+    const label = `${t("error.help")} ${t("page.new_tab")}`;
+    actions.append(make("a", { href: help, target: "_blank", rel: "noopener", "data-testid": "error-help", text: t("error.help"), "aria-label": label }));
+  }
+  return actions;
+}
+
+/** The button counts down what the server asked to wait; it can be pressed earlier. */
+function retryButton(waitS, retry) {
+  const button = make("button", { type: "button", "data-testid": "error-retry", onclick: retry });
+  const readyAt = performance.now() + waitS * 1000;
+  const write = () => {
+    const seconds = Math.ceil((readyAt - performance.now()) / 1000);
+    button.textContent = seconds > 0 ? t("error.retry_in", { seconds }) : t("error.retry");
+    if (seconds <= 0) clearInterval(countdown);
+  };
+  write();
+  if (waitS > 0) countdown = setInterval(write, 500);
+  return button;
+}
+
+/** The focus goes to the field that is to be changed, where there is one. */
+function goTo(error) {
+  if (error.kind === "key") {
+    byId("key-row").hidden = false;
+    byId("key").setAttribute("aria-invalid", "true");
+    byId("key").focus();
+  } else if (error.kind === "model") {
+    byId("model").focus();
+  } else if (error.kind === "prompt") {
+    fieldOf(error.field)?.focus();
+  }
+}
+
+function fieldOf(field) {
+  const name = (field ?? "").split(".").pop();
+  const id = { text: "text", prompt: "text", region: "x1", num_beams: "num-beams", max_new_tokens: "max-new-tokens" }[name];
+  const element = id && byId(id);
+  if (element?.closest("details")) element.closest("details").open = true;
+  return element && element.closest("[hidden]") === null ? element : null;
+}

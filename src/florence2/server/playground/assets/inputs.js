@@ -1,0 +1,172 @@
+/** All ways by which a picture comes in: chosen, photographed, dropped, pasted, linked, or an example. */
+import { addressOf, fetchExample, fetchLink } from "./api.js";
+import { byId, make } from "./elements.js";
+import { RequestError } from "./errors.js";
+import { languages, megabytes, t } from "./i18n.js";
+import { openPicture } from "./picture.js";
+
+const LINK = /^https?:\/\/\S+$/i;
+
+/** Opens pictures and gives them to `onPicture`; what goes wrong is given to `onError`, with a way to try again where that makes sense. */
+export class Inputs {
+  #config;
+  #key;
+  #onPicture;
+  #onError;
+  #numOpened = 0;
+
+  /**
+   * @param {{config: any, key: () => string, onPicture: (picture: import("./picture.js").Picture) => void,
+   *   onError: (error: RequestError, retry: (() => void)|null) => void}} how
+   */
+  constructor({ config, key, onPicture, onError }) {
+    this.#config = config;
+    this.#key = key;
+    this.#onPicture = onPicture;
+    this.#onError = onError;
+    this.#listenToFiles();
+    this.#listenToDrops();
+    document.addEventListener("paste", (event) => this.#paste(event));
+    byId("link-form").hidden = !config.allow_urls;
+    byId("link-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.openLink(byId("link").value.trim());
+    });
+    this.#showExamples();
+    languages.addEventListener("change", () => this.#showExamples());
+  }
+
+  /**
+   * Open one of the server's examples.
+   * @param {{name: string, url: string}} example
+   */
+  openExample(example) {
+    return this.#open(t("picture.reading"), () => this.openExample(example), async () => {
+      return [await fetchExample(example.url), { name: example.name, isExample: true }];
+    });
+  }
+
+  /**
+   * Open what the server fetches from elsewhere.
+   * @param {string} link
+   */
+  openLink(link) {
+    if (!this.#config.allow_urls) return this.#refuse("error.no_links");
+    if (!LINK.test(link)) return this.#refuse("error.bad_link");
+    return this.#open(t("picture.fetching"), () => this.openLink(link), async () => {
+      const name = decodedName(link) || t("picture.linked");
+      return [await fetchLink(link, this.#key()), { name, link }];
+    });
+  }
+
+  /**
+   * Open the first of some files.
+   * @param {FileList|File[]} files
+   */
+  openFiles(files) {
+    const [file] = files;
+    const note = files.length > 1 ? t("picture.first_only", { count: files.length }) : "";
+    return this.#open(t("picture.reading"), null, async () => [file, { name: file.name || t("picture.pasted") }], note);
+  }
+
+  /** Open a picture; of several that are being opened at once, the last one counts. */
+  async #open(status, retry, fetchFile, note = "") {
+    const number = ++this.#numOpened;
+    say(status);
+    try {
+      const [file, about] = await fetchFile();
+      const { max_body_bytes: maxBodyBytes, max_image_pixels: maxPixels } = this.#config;
+      const picture = await openPicture(file, about.name, { ...about, maxBodyBytes, maxPixels });
+      if (number !== this.#numOpened) return URL.revokeObjectURL(picture.url);
+      await this.#onPicture(picture);
+      say([note, describe(picture)].filter(Boolean).join(" "));
+    } catch (error) {
+      if (number !== this.#numOpened) return;
+      say("");
+      this.#onError(asRequestError(error), retry);
+    }
+  }
+
+  #refuse(key) {
+    this.#onError(new RequestError(t(key), { code: "invalid_image", isOurs: true }), null);
+    byId("link").focus();
+  }
+
+  #listenToFiles() {
+    for (const [buttonId, inputId] of [["choose", "file"], ["camera", "camera-file"]]) {
+      const input = byId(inputId);
+      byId(buttonId).addEventListener("click", () => input.click());
+      input.addEventListener("change", () => {
+        if (input.files.length) this.openFiles([...input.files]);
+        input.value = ""; // the same file can be chosen again
+      });
+    }
+  }
+
+  #listenToDrops() {
+    const hint = byId("drop-hint");
+    document.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      hint.hidden = false;
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) hint.hidden = true;
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      hint.hidden = true;
+      this.#take(event.dataTransfer, () => this.#refuse("error.no_file"));
+    });
+  }
+
+  #paste(event) {
+    const isTyping = event.target.closest?.("input, textarea") !== null;
+    if (isTyping && event.clipboardData.files.length === 0) return;
+    this.#take(event.clipboardData, () => {});
+  }
+
+  /** Files first, then a link, of what was dropped or pasted. */
+  #take(data, otherwise) {
+    const link = (data.getData("text/uri-list") || data.getData("text/plain")).split("\n")[0].trim();
+    if (data.files.length) this.openFiles([...data.files]);
+    else if (LINK.test(link)) this.openLink(link);
+    else otherwise();
+  }
+
+  #showExamples() {
+    const { examples } = this.#config;
+    byId("examples-strip").hidden = examples.length === 0;
+    byId("examples").replaceChildren(...examples.map((example) => make("li", {}, this.#exampleButton(example))));
+  }
+
+  #exampleButton(example) {
+    const image = make("img", { src: addressOf(example.url).href, alt: "", loading: "lazy", decoding: "async", draggable: "false" });
+    return make("button", { type: "button", class: "thumbnail", "data-testid": `example-${example.name}`, title: example.name,
+      "aria-label": t("picture.example", { name: example.name }), onclick: () => this.openExample(example) }, image);
+  }
+}
+
+function say(text) {
+  byId("picture-name").textContent = text;
+}
+
+/** What a person should know of a picture: its size, and whether it is a copy. */
+function describe({ name, width, height, change, originalBytes }) {
+  if (change === "scaled") return t("picture.scaled", { name, width, height, size: megabytes(originalBytes) });
+  const opened = t("picture.opened", { name, width, height });
+  return change === "converted" ? `${opened}. ${t("picture.converted", { name })}` : opened;
+}
+
+function asRequestError(error) {
+  return error instanceof RequestError ? error : new RequestError(error.message, { code: "invalid_image", isOurs: true });
+}
+
+/** The last part of a link's path, as people write it. */
+function decodedName(link) {
+  const last = new URL(link).pathname.split("/").pop() ?? "";
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * From a file to a picture that the browser shows and the server reads alike.
+ *
+ * Most files stay as they are. A copy is made where the two could differ or the server would refuse: more bytes or pixels than it takes,
+ * formats that only browsers read (HEIC, SVG), animations (the first frame), and EXIF orientations outside of JPEG, which not every
+ * browser follows. What is shown is always what is sent.
+ */
+import { RequestError } from "./errors.js";
+import { t } from "./i18n.js";
+
+/**
+ * @typedef {{name: string, blob: Blob, url: string, width: number, height: number, link: string|null, isExample: boolean,
+ *   change: null|"scaled"|"converted", originalBytes: number}} Picture
+ */
+
+const SPACE_FOR_FIELDS = 64 * 1024; // of a body, for everything in it but the picture
+const LONGEST_SIDE_OF_COPY = 4096;
+const SHORTEST_SIDE_OF_COPY = 32; // no picture is worth sending below this
+const SEARCHED_BYTES = 256 * 1024;
+
+/**
+ * A picture of a file's bytes.
+ * @param {Blob} file
+ * @param {string} name
+ * @param {{maxBodyBytes: number, maxPixels: number, link?: string|null, isExample?: boolean}} limits
+ * @returns {Promise<Picture>}
+ * @throws {RequestError} where the browser can't show it
+ */
+export async function openPicture(file, name, { maxBodyBytes, maxPixels, link = null, isExample = false }) {
+  const head = new Uint8Array(await file.slice(0, SEARCHED_BYTES).arrayBuffer());
+  const format = formatOf(head);
+  const image = await decode(file, name, format);
+  const { naturalWidth: width, naturalHeight: height } = image;
+  const isTooLarge = file.size > maxImageBytes(maxBodyBytes) || width * height > maxPixels;
+  const given = { name, link, isExample, originalBytes: file.size };
+  if (!isTooLarge && format !== null && !mayDiffer(head, format)) {
+    return { ...given, blob: file, url: image.src, width, height, change: null };
+  }
+  const copy = await copied(image, isTooLarge, maxImageBytes(maxBodyBytes), maxPixels);
+  URL.revokeObjectURL(image.src);
+  return { ...given, ...copy, link: null, isExample: false, url: URL.createObjectURL(copy.blob), change: isTooLarge ? "scaled" : "converted" };
+}
+
+/** Bytes of a picture that still fit into a body as base64. */
+function maxImageBytes(maxBodyBytes) {
+  return Math.floor(((maxBodyBytes - SPACE_FOR_FIELDS) * 3) / 4);
+}
+
+async function decode(file, name, format) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await image.decode();
+    if (image.naturalWidth === 0) throw new Error("no size"); // an SVG without one
+    return image;
+  } catch {
+    URL.revokeObjectURL(image.src);
+    const isPicture = format !== null || file.type.startsWith("image/");
+    throw new RequestError(t(isPicture ? "error.not_shown" : "error.not_image", { name }), { code: "invalid_image", isOurs: true });
+  }
+}
+
+/** A copy without EXIF: PNG where only its form changes, JPEG, and smaller until it fits, where it was too large. */
+async function copied(image, isTooLarge, maxBytes, maxPixels) {
+  let scale = Math.min(1, Math.sqrt(maxPixels / (image.naturalWidth * image.naturalHeight)));
+  if (isTooLarge) scale = Math.min(scale, LONGEST_SIDE_OF_COPY / Math.max(image.naturalWidth, image.naturalHeight));
+  for (;;) {
+    const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
+    const blob = await drawn(image, width, height, isTooLarge ? "image/jpeg" : "image/png");
+    if (blob.size <= maxBytes) return { blob, width, height };
+    if (Math.max(width, height) < SHORTEST_SIDE_OF_COPY) throw new RequestError(t("error.no_room"), { code: "image_too_large", isOurs: true });
+    isTooLarge = true;
+    scale *= 0.7;
+  }
+}
+
+function drawn(image, width, height, type) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // as the server does with transparent pixels
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, width, height);
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the canvas gave nothing"))), type, 0.92);
+  });
+}
+
+/** The format by its first bytes, of those that browsers and server share; null for any other. */
+function formatOf(head) {
+  const text = latin(head.subarray(0, 16));
+  if (text.startsWith("\u00ff\u00d8\u00ff")) return "jpeg";
+  if (text.slice(1, 4) === "PNG") return "png";
+  if (text.startsWith("RIFF") && text.slice(8, 12) === "WEBP") return "webp";
+  if (text.startsWith("GIF8")) return "gif";
+  if (text.startsWith("BM")) return "bmp";
+  return /^ftypavi[fs]/.test(text.slice(4)) ? "avif" : null;
+}
+
+/** Whether browsers may show another picture than the server reads: an animation, or an orientation outside of JPEG. */
+function mayDiffer(head, format) {
+  if (format === "jpeg" || format === "bmp") return false;
+  if (format === "gif") return true;
+  if (format === "webp") return (head[20] & 0b1010) !== 0 && latin(head.subarray(12, 16)) === "VP8X"; // its flags of EXIF and animation
+  return /eXIf|acTL|Exif|avis|irot|imir/.test(latin(head));
+}
+
+/** Bytes as letters; those from 0x80 to 0x9f become others than in Latin-1, so they are not compared. */
+function latin(bytes) {
+  return new TextDecoder("latin1").decode(bytes);
+}

@@ -1,0 +1,100 @@
+/** Running a question: a new layer that fills as events come in, until it is whole, stopped or failed. */
+import { isCutOff, objectsOf, readable, totalUsage, valuesOf } from "./answer.js";
+import { streamAnswer } from "./api.js";
+import { RequestError } from "./errors.js";
+
+/**
+ * Sends "start" and "end" (for both, `detail.layer`; at the end also `detail.error`, null where there is none), and while it runs
+ * "text" (`detail.layer`) and "object" (`detail.layer`, `detail.object`).
+ */
+export class Runner extends EventTarget {
+  #session;
+  /** @type {AbortController|null} */
+  #abort = null;
+
+  /** @param {import("./session.js").Session} session */
+  constructor(session) {
+    super();
+    this.#session = session;
+    addEventListener("pagehide", () => this.stop()); // a page that is left waits for nothing
+  }
+
+  get isRunning() {
+    return this.#abort !== null;
+  }
+
+  /** End the running answer; what came so far stays. */
+  stop() {
+    this.#abort?.abort();
+  }
+
+  /**
+   * Ask about the current picture. One answer runs at a time.
+   * @param {import("./ask.js").Question} question
+   * @param {{isText: boolean, key: string}} how `isText`: whether the task's answer is a text
+   * @returns {Promise<import("./errors.js").RequestError|null>} why there is no whole answer; null if there is, or if it was stopped
+   */
+  async run(question, { isText, key }) {
+    if (this.#abort !== null) return null;
+    this.#abort = new AbortController();
+    const picture = this.#session.current;
+    const layer = this.#session.addLayer({ ...question, isText });
+    const run = { layer, picture, texts: question.texts, written: [], started: performance.now() };
+    this.#send("start", { layer });
+    let error = null;
+    try {
+      const events = streamAnswer(question.request, picture.blob, { key, signal: this.#abort.signal });
+      for await (const event of events) this.#take(run, event);
+    } catch (caught) {
+      error = caught.name === "AbortError" ? null : caught;
+    }
+    this.#abort = null;
+    if (layer.state === "running") this.#session.changeLayer(layer, { state: error ? "failed" : "stopped" });
+    this.#send("end", { layer, error });
+    if (error !== null && !(error instanceof RequestError)) throw error; // a fault of the page's own
+    return error;
+  }
+
+  #take(run, { kind, data }) {
+    const { layer } = run;
+    layer.firstMs ??= performance.now() - run.started;
+    if (kind === "text" && layer.isText) {
+      run.written[data.prompt_index] = (run.written[data.prompt_index] ?? "") + data.text;
+      layer.answerText = shownText(layer, run.written.filter(Boolean));
+      this.#send("text", { layer });
+    } else if (kind === "object") {
+      const { label, box, quad, polygons, score } = data;
+      const object = { label: label || (run.texts[data.prompt_index] ?? ""), box, ...(quad && { quad }), ...(polygons && { polygons }) };
+      if (score !== undefined) object.score = score;
+      layer.objects.push(object);
+      this.#send("object", { layer, object });
+    } else if (kind === "done") {
+      this.#finish(run, data);
+    }
+  }
+
+  /** The whole answer takes the place of what was streamed. */
+  #finish(run, data) {
+    const { layer, texts } = run;
+    const { raw, usage, ...answer } = data;
+    const values = valuesOf(answer);
+    const answerText = layer.isText ? shownText(layer, values.filter((value) => typeof value === "string")) : "";
+    const objects = values.flatMap((value, index) => objectsOf(value, layer.tag === null ? "" : texts[index] ?? ""));
+    if (layer.isText && layer.region && answerText) objects.push({ label: answerText, box: layer.region });
+    const wholeMs = performance.now() - run.started;
+    const isText = layer.isText && values.every((value) => typeof value === "string");
+    this.#session.changeLayer(layer, {
+      state: "done", answer, answerText, objects, isText, wholeMs, usage: totalUsage(usage), isCutOff: isCutOff(raw),
+    });
+  }
+
+  #send(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** A text answer as it is shown; only answers about a region end in places that say nothing new. */
+function shownText(layer, texts) {
+  const text = texts.join("\n");
+  return layer.region ? readable(text) : text;
+}

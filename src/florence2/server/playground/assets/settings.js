@@ -1,0 +1,69 @@
+/** Theme, language, model and key: what belongs to the page and not to one question. */
+import { byId, icon, make } from "./elements.js";
+import { language, languages, setLanguage, t } from "./i18n.js";
+
+const THEME = "florence2.theme";
+const MODEL = "florence2.model";
+const KEY = "florence2.key";
+
+/** Make the buttons for theme and language work. */
+export function offerThemeAndLanguage() {
+  const isDark = () => (document.documentElement.dataset.theme ?? systemTheme()) === "dark";
+  const render = () => {
+    byId("theme").replaceChildren(icon(isDark() ? "sun" : "moon"));
+    byId("theme").setAttribute("aria-label", t(isDark() ? "page.light" : "page.dark"));
+    byId("theme").title = t(isDark() ? "page.light" : "page.dark");
+    byId("language").lang = language() === "ko" ? "en" : "ko";
+    byId("language").textContent = t("page.language");
+  };
+  byId("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+    keep(() => localStorage.setItem(THEME, document.documentElement.dataset.theme));
+    render();
+  });
+  byId("language").addEventListener("click", () => setLanguage(language() === "ko" ? "en" : "ko"));
+  languages.addEventListener("change", render);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
+  render();
+}
+
+/**
+ * Offer the models that a request may name.
+ * @param {any} config
+ */
+export function offerModels({ models, default_model: first }) {
+  const names = models.includes(first) || !first ? models : [first, ...models];
+  byId("model").replaceChildren(...names.map((name) => make("option", { value: name, text: name })));
+  const last = keep(() => sessionStorage.getItem(MODEL));
+  byId("model").value = names.includes(last) ? last : first || names[0] || "";
+  byId("model").addEventListener("change", () => keep(() => sessionStorage.setItem(MODEL, byId("model").value)));
+}
+
+/**
+ * Offer the field for a key, where one is needed. It is kept in this page; in the tab's storage only if the person ticks that.
+ * @param {boolean} needsKey
+ * @returns {() => string} the key as it stands there
+ */
+export function offerKey(needsKey) {
+  const [field, isKept] = [byId("key"), byId("keep-key")];
+  byId("key-row").hidden = !needsKey;
+  const stored = keep(() => sessionStorage.getItem(KEY));
+  if (stored) [field.value, isKept.checked] = [stored, true];
+  const store = () => keep(() => (isKept.checked ? sessionStorage.setItem(KEY, field.value.trim()) : sessionStorage.removeItem(KEY)));
+  field.addEventListener("input", store);
+  isKept.addEventListener("change", store);
+  return () => field.value.trim();
+}
+
+function systemTheme() {
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/** What an access to the browser's storage gives, or null where it is switched off. */
+function keep(access) {
+  try {
+    return access();
+  } catch {
+    return null;
+  }
+}
