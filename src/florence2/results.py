@@ -67,6 +67,21 @@ class FoundObject:
         x1, y1, x2, y2 = self.box
         return self.polygons or (self.quad or (x1, y1, x2, y1, x2, y2, x1, y2),)
 
+    def unrounded(self, bins: list[Any], image_size: tuple[int, int]) -> FoundObject:
+        """The same object, its coordinates the unrounded middles of its location bins.
+
+        Args:
+            bins: its bins, as ``Result.bins`` has them.
+            image_size: Width and height of the original image in pixels.
+        """
+        shape = _middles(bins, image_size)
+        if self.polygons:
+            polygons = tuple(map(tuple, shape))
+            return replace(self, box=_box_around(polygons), polygons=polygons)
+        if self.quad is not None:
+            return replace(self, box=_box_around((shape,)), quad=tuple(shape))
+        return replace(self, box=tuple(shape))
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -289,11 +304,16 @@ def _objects(result: Result) -> Iterator[FoundObject]:
         label, *scores = (None if values is None or index >= len(values) else values[index] for values in lists)
         polygons = () if result.boxes or result.quads else tuple(map(tuple, shape))
         outlines = polygons or (tuple(shape),)
-        xs, ys = ([value for outline in outlines for value in outline[axis::2]] for axis in (0, 1))
-        if xs and ys:
-            box = outlines[0] if result.boxes else (min(xs), min(ys), max(xs), max(ys))
+        if max(map(len, outlines)) > 1:
+            box = outlines[0] if result.boxes else _box_around(outlines)
             quad = outlines[0] if result.quads and not result.boxes else None
             yield FoundObject(str(label or ""), box, quad, polygons, *scores)  # type: ignore[arg-type]
+
+
+def _box_around(outlines: Sequence[Sequence[float]]) -> Box:
+    """The smallest box around outlines, each a flat x, y, x, y, …."""
+    xs, ys = ([value for outline in outlines for value in outline[axis::2]] for axis in (0, 1))
+    return (min(xs), min(ys), max(xs), max(ys))
 
 
 class _Unreadable(ValueError):

@@ -203,7 +203,9 @@ async def test_events_that_many_threads_report_all_come() -> None:
     events = [relay.image(0) for _ in range(8)]
     relay.begin(Queued("m", 0.0, is_cold_start=False))
     threads = [
-        threading.Thread(target=lambda report: [report(TokensDecided((n,), str(n), "")) for n in range(200)], args=(each.callback(),))
+        threading.Thread(
+            target=lambda report: [report((8, 8), TokensDecided((n,), str(n), "")) for n in range(200)], args=(each.callback(),)
+        )
         for each in events
     ]
     for thread in threads:

@@ -7,7 +7,8 @@ Knows nothing of what events say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import ChainMap
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -37,7 +38,7 @@ def event_stream(
     events: AsyncGenerator[bytes, None],
     *,
     error_event: Callable[[Florence2Error], bytes],
-    headers: Mapping[str, str] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> StreamedResponse:
     """The response to a request whose answer is streamed.
 
@@ -55,7 +56,7 @@ def event_stream(
     return StreamedResponse(
         with_comments(events, settings.stream_keep_alive_s),
         media_type=MEDIA_TYPE,
-        headers={} if headers is None else headers,
+        headers=ChainMap({} if headers is None else headers, HEADERS),
         timeout_s=settings.request_timeout_s,
     )
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from florence2.errors import EngineClosed, InvalidRequest
 
 if TYPE_CHECKING:  # the engine brings torch, which the server's start need not wait for
-    from florence2.engine.events import Event, OnEvent
+    from florence2.engine.events import Event
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ class ImageEvent:
     Attributes:
         image_index: which of the request's images, from 0.
         event: the event; its ``index`` is that of the prompt.
+        image_size: width and height of the image in pixels, after its EXIF rotation.
     """
 
     image_index: int
     event: Event
+    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class ImageFailed:
 
 
 Happening = Queued | ImageEvent | ImageFailed
+Report = Callable[[tuple[int, int], "Event"], None]
+"""A callback for the engine's events about one image; it takes the image's size first."""
 
 
 class EventRelay(AsyncIterator[Happening]):
@@ -130,15 +134,15 @@ class ImageEvents:
         self._reported: dict[int, list[Event]] = defaultdict(list)
         self._num_engines = 0
 
-    def callback(self) -> OnEvent:
-        """The callback for an engine. What another engine before it has reported is not passed on again.
+    def callback(self) -> Report:
+        """The callback for one engine. What another engine before it has reported is not passed on again.
 
         It raises ``EngineClosed`` if this engine's answer begins otherwise than that of the one before: what was sent can't be taken back.
         """
         self._num_engines += 1
         number, counts = self._num_engines, Counter[int]()
 
-        def report(event: Event) -> None:
+        def report(image_size: tuple[int, int], event: Event) -> None:
             reported, place = self._reported[event.index], counts[event.index]
             if number != self._num_engines:
                 return  # a step of the closed engine that was still running
@@ -149,7 +153,7 @@ class ImageEvents:
                 return
             reported.append(event)
             self.first_at = self.first_at or time.perf_counter()
-            self._relay.send(ImageEvent(self._index, event))
+            self._relay.send(ImageEvent(self._index, event, image_size))
 
         return report
 

@@ -22,7 +22,7 @@ from florence2.images import decode
 from florence2.results import Result
 from florence2.server.errors import for_client, naming
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
-from florence2.server.inference.events import EventRelay, Happening, ImageEvents, Queued
+from florence2.server.inference.events import EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
@@ -30,8 +30,6 @@ from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from florence2.engine.events import OnEvent
 
 
 @dataclass(frozen=True)
@@ -149,16 +147,16 @@ class InferenceService:
         again, _ = await self._models.get(model.id, self._settings.model_wait_s)
         return _prepare(prepared.request, again.engine, is_retry=True)
 
-    async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object, on_event: OnEvent | None) -> list[Future[Result]]:
+    async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object, report: Report | None) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
         read = partial(_read, image, fetched, prepared.request.auto_orient, self._settings.max_image_pixels)
-        job = self._pool.submit(_submit, prepared, read, on_event)
+        job = self._pool.submit(_submit, prepared, read, report)
         with cancelling_queued(job):
             found = await asyncio.wrap_future(job)
         if not isinstance(found, Structure):
             return found
         picture = await self._decoders.decode(found, auto_orient=prepared.request.auto_orient)
-        job = self._pool.submit(_submit, prepared, lambda: picture, on_event)
+        job = self._pool.submit(_submit, prepared, lambda: picture, report)
         with cancelling_queued(job):
             return await asyncio.wrap_future(job)  # type: ignore[return-value]
 
@@ -184,7 +182,7 @@ def _read(image: ImageSource, fetched: object, auto_orient: bool, max_pixels: in
     return decode(structure, "the image", auto_orient=auto_orient) if is_cheap(structure) else structure
 
 
-def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], on_event: OnEvent | None) -> list[Future[Result]] | Structure:
+def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], report: Report | None) -> list[Future[Result]] | Structure:
     """Queue the prompts on the image that ``read`` returns. Runs in a thread of the pool: preprocessing costs milliseconds."""
     picture = read()
     if isinstance(picture, Structure):
@@ -197,8 +195,8 @@ def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], on_event
     options = {**request.options, "keep_image": False}  # decoded images are large, and the server draws nothing
     if request.fair_key:
         options["fair_key"] = request.fair_key
-    if on_event is not None:
-        options["on_event"] = on_event
+    if report is not None:
+        options["on_event"] = partial(report, picture.size)
     return prepared.engine.submit_many(picture, prepared.prompts, **options)
 
 

@@ -1,4 +1,4 @@
-"""From the outcome of the inference service, and the loaded models, to this API's messages and headers."""
+"""From what the inference service gives, and the loaded models, to this API's messages, events and headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from fastapi.responses import Response
 
-from florence2.results import Result
+from florence2.results import Result, Usage
 from florence2.server.errors import as_json
 from florence2.server.inference.models import Models
 from florence2.server.inference.request import ImageAnswer, Outcome
@@ -22,11 +22,12 @@ from florence2.server.roboflow.schemas import (
     LoadedModelEntry,
     RawAnswer,
     Registry,
+    TokenUsage,
 )
 
 
 def write_answers(message: InferRequest, outcome: Outcome, started: float, help_root: str) -> Response:
-    """The response to a request: one answer, or a list of them for a list of images.
+    """The response to a request.
 
     Args:
         message: the request.
@@ -34,24 +35,36 @@ def write_answers(message: InferRequest, outcome: Outcome, started: float, help_
         started: when the request came in, by ``time.perf_counter``.
         help_root: the address of the page of errors.
     """
+    headers = {
+        **model_headers(outcome.model_id, outcome.load_s, outcome.is_cold_start),
+        "x-processing-time": f"{time.perf_counter() - started:.6f}",
+    }
+    return Response(answers_json(message, outcome, started, help_root), media_type="application/json", headers=headers)
+
+
+def answers_json(message: InferRequest, outcome: Outcome, started: float, help_root: str) -> str:
+    """One answer, or a list of them for a list of images, on one line; arguments as in ``write_answers``."""
     texts = [
         _answer(message, answer.results, answer.answered_at - started).model_dump_json(exclude_unset=True)
         if isinstance(answer, ImageAnswer)
         else FailedItem(error=ItemError(**as_json(answer, help_root), status=answer.status)).model_dump_json(exclude_unset=True)
         for answer in outcome.answers
     ]
-    content = f"[{','.join(texts)}]" if isinstance(message.image, list) else texts[0]
+    return f"[{','.join(texts)}]" if isinstance(message.image, list) else texts[0]
+
+
+def model_headers(model_id: str, load_s: float, is_cold_start: bool) -> dict[str, str]:
+    """The headers about the model that answers, and whether the request had to wait for its loading."""
     headers = {
-        "x-model-id": outcome.model_id,
-        "x-model-cold-start": str(outcome.is_cold_start).lower(),
-        "x-model-cold-start-count": str(int(outcome.is_cold_start)),
+        "x-model-id": model_id,
+        "x-model-cold-start": str(is_cold_start).lower(),
+        "x-model-cold-start-count": str(int(is_cold_start)),
         "x-inference-engine": "florence2",
-        "x-processing-time": f"{time.perf_counter() - started:.6f}",
     }
-    if outcome.is_cold_start:
-        headers["x-model-load-time"] = f"{outcome.load_s:.6f}"
-        headers["x-model-load-details"] = json.dumps([{"m": outcome.model_id, "t": round(outcome.load_s, 6)}])
-    return Response(content, media_type="application/json", headers=headers)
+    if is_cold_start:
+        headers["x-model-load-time"] = f"{load_s:.6f}"
+        headers["x-model-load-details"] = json.dumps([{"m": model_id, "t": round(load_s, 6)}])
+    return headers
 
 
 def registry(models: Models) -> Registry:
@@ -78,7 +91,20 @@ def _answer(message: InferRequest, results: Sequence[Result], seconds: float) ->
     if message.raw:
         raw = [_raw(result) for result in results]
         response.raw = raw if is_list else raw[0]
+    usage = [_usage(result.usage) for result in results if result.usage is not None] if message.usage else []
+    if usage:
+        response.usage = usage if is_list else usage[0]
     return response
+
+
+def _usage(usage: Usage) -> TokenUsage:
+    return TokenUsage(
+        prompt_tokens=usage.num_prompt_tokens,
+        image_tokens=usage.num_image_tokens,
+        completion_tokens=usage.num_answer_tokens,
+        total_tokens=usage.num_prompt_tokens + usage.num_answer_tokens,
+        image_cached=usage.is_image_cached,
+    )
 
 
 def _raw(result: Result) -> RawAnswer:

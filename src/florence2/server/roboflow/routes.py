@@ -26,6 +26,7 @@ from florence2.server.roboflow.openapi import infer_body
 from florence2.server.roboflow.questions import inference_request, parse_prompts
 from florence2.server.roboflow.requests import infer_request, read_fields
 from florence2.server.roboflow.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo
+from florence2.server.roboflow.streaming import stream_answers
 from florence2.version import __version__
 
 INFO_PATH = "/info"
@@ -83,6 +84,8 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings)
     num_beams = server.models.num_beams(model_id, message.num_beams)
     permit.grow(len(question.images) * len(prompts) * num_beams)
+    if message.stream:
+        return stream_answers(request, message, model_id, server.inference.stream(question))
     outcome = await unless_client_leaves(request, server.inference.answer(question), settings.request_timeout_s)
     return write_answers(message, outcome, state["started"], state["help_root"])
 

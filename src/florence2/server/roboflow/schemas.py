@@ -17,6 +17,7 @@ MAX_REGION_NUMBERS = 16  # more than four, so that the error for five says what 
 Name = Annotated[str, Field(max_length=256)]
 ModelName = Annotated[str, Field(max_length=512)]
 Note = Annotated[str, Field(max_length=8192)]
+Pixel = int | float
 
 
 class _Message(BaseModel):
@@ -96,6 +97,8 @@ class InferRequest(_Message):
     scores: bool = Field(default=False, description="Add to found objects how likely each is right, from 0 to 1.")
     coordinates: Literal["int", "float"] = Field(default="int", description="Whole pixels, or the unrounded middles of the model's bins.")
     raw: bool = Field(default=False, description="Add what the model wrote, token by token.")
+    usage: bool = Field(default=False, description="Add how many tokens were read and written.")
+    stream: bool = Field(default=False, description="Answer with server-sent events: text and objects as they are decided.")
     on_error: Literal["fail", "item"] = Field(
         default="fail", description="With a list: one bad image fails the call, or only its own place."
     )
@@ -130,6 +133,16 @@ class RawAnswer(_Message):
     log_probability: float | None = Field(description="Sum over the generated tokens.")
 
 
+class TokenUsage(_Message):
+    """How many tokens one answer took."""
+
+    prompt_tokens: int = Field(description="Read: those of the image and those of the prompt.")
+    image_tokens: int = Field(description="How many of them are the image's.")
+    completion_tokens: int = Field(description="Written.")
+    total_tokens: int = Field(description="Read and written.")
+    image_cached: bool = Field(description="The image was encoded already, for an earlier prompt.")
+
+
 class InferResponse(_Message):
     """The answer about one image."""
 
@@ -138,6 +151,7 @@ class InferResponse(_Message):
     image: ImageSize
     response: dict[str, Any] | list[dict[str, Any]] = Field(description="One key, the task. With prompts: a list of such, in their order.")
     raw: RawAnswer | list[RawAnswer] | None = Field(default=None, description="Only if asked for.")
+    usage: TokenUsage | list[TokenUsage] | None = Field(default=None, description="Only if asked for.")
 
 
 class ErrorBody(_Message):
@@ -160,6 +174,33 @@ class FailedItem(_Message):
     """What stands in a list of answers where an image had none, with ``on_error: "item"``."""
 
     error: ItemError
+
+
+class TextEvent(_Message):
+    """The data of an event ``text``: the next part of an answer's text."""
+
+    image_index: int
+    prompt_index: int
+    text: str
+
+
+class ObjectEvent(_Message):
+    """The data of an event ``object``: an object whose label and place are complete."""
+
+    image_index: int
+    prompt_index: int
+    object_index: int = Field(description="Its place among the objects of the answer.")
+    label: str
+    box: tuple[Pixel, Pixel, Pixel, Pixel] = Field(description="x1, y1, x2, y2; the smallest box around a quad or polygons.")
+    quad: list[Pixel] | None = Field(default=None, description="Eight numbers, where the task gives quads.")
+    polygons: list[list[Pixel]] | None = Field(default=None, description="Each x, y, x, y, …, where the task gives polygons.")
+    score: float | None = Field(default=None, description="Only if asked for.")
+
+
+class ErrorEvent(ItemError):
+    """The data of an event ``error``, which is the last one unless it names an image."""
+
+    image_index: int | None = Field(default=None, description='The image that has no answer, with ``on_error: "item"``.')
 
 
 class ModelRequest(_Message):
