@@ -22,7 +22,7 @@ from florence2.server.http.validation import missing, validate
 from florence2.server.inference.models import Models
 from florence2.server.roboflow.answers import registry, write_answers
 from florence2.server.roboflow.body_key import find_key
-from florence2.server.roboflow.openapi import infer_body
+from florence2.server.roboflow.openapi import infer_body, infer_events
 from florence2.server.roboflow.questions import inference_request, parse_prompts
 from florence2.server.roboflow.requests import infer_request, read_fields
 from florence2.server.roboflow.schemas import ErrorBody, FailedItem, InferResponse, ModelRequest, Registry, ServerInfo
@@ -38,7 +38,7 @@ INFER_DOCS: dict[str, Any] = {
     "summary": "Ask a model about one image or several.",
     "tags": ["inference"],
     "responses": {
-        200: {"model": InferResponse | list[InferResponse | FailedItem]},
+        200: {"model": InferResponse | list[InferResponse | FailedItem], "content": infer_events()},
         "4XX": {"model": ErrorBody, "description": "The request's mistake; see /docs/errors."},
         "5XX": {"model": ErrorBody, "description": "The server's."},
     },
