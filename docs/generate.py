@@ -293,6 +293,13 @@ def server_profiles() -> str:
     return profiles_table()
 
 
+def openai_arguments() -> str:
+    """What becomes of each argument of OpenAI's chat completions."""
+    from florence2.server.openai.arguments import as_markdown
+
+    return as_markdown()
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "prompts": prompts,
@@ -310,6 +317,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "server-errors": server_errors,
     "server-settings": server_settings,
     "server-profiles": server_profiles,
+    "openai-arguments": openai_arguments,
     "calibration": calibration,
     "calibration-worlds": calibration_worlds,
     "score-cost": score_cost,

@@ -182,6 +182,7 @@ class _Borrowed:
         self.prepare = getattr(engine, "prepare", lambda prompt: prompt)
         self.num_beams = getattr(engine, "num_beams", 1)
         self.token_bytes = getattr(engine, "token_bytes", lambda token_id: b"")
+        self.max_answer_tokens = getattr(engine, "max_answer_tokens", None)
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing."""

@@ -9,6 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from florence2.results import Result, Usage
+from florence2.server.inference.models import AnsweringEngine
+from florence2.server.inference.request import ImageAnswer, Outcome
 from florence2.server.openai.schemas import ChatRequest
 from florence2.tasks.vocabulary import STRUCTURAL
 
@@ -25,7 +27,15 @@ def answer_head(kind: str, model_id: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_id}
 
 
-def completion(message: ChatRequest, result: Result, model_id: str, engine: Any) -> dict[str, Any]:
+def result_of(outcome: Outcome) -> Result:
+    """The one result of a request with one picture and one prompt."""
+    (answer,) = outcome.answers
+    if not isinstance(answer, ImageAnswer):
+        raise answer
+    return answer.results[0]
+
+
+def completion(message: ChatRequest, result: Result, model_id: str, engine: AnsweringEngine) -> dict[str, Any]:
     """The whole answer to a request that is not streamed."""
     tokens = token_log_probabilities(engine, result.token_ids, result.log_probabilities or ()) if message.logprobs else None
     choice = {
@@ -59,7 +69,7 @@ def usage(counted: Usage | None) -> dict[str, Any] | None:
     }
 
 
-def token_log_probabilities(engine: Any, token_ids: Iterable[int], values: Iterable[float]) -> list[dict[str, Any]]:
+def token_log_probabilities(engine: AnsweringEngine, token_ids: Iterable[int], values: Iterable[float]) -> list[dict[str, Any]]:
     """The log-probability of each token but those that frame an answer, so that the others are its text."""
     found = []
     for token_id, value in zip(token_ids, values, strict=True):

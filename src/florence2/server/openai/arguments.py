@@ -32,6 +32,9 @@ _NO_SAMPLING = "the answer is the most probable one that the search finds, alway
 _NO_TOOLS = "the model calls no tools: leave it out"
 _NO_SOUND = "the model answers with text alone: leave it out"
 
+OWN = ("text", "region", "num_beams", "no_repeat_ngram_size", "scores", "coordinates", "allow_unknown_tag")
+"""Arguments of this project, by the names that they have everywhere in it."""
+
 WITHOUT_EFFECT: dict[str, str] = {
     "seed": "the same request has the same answer anyway",
     "user": "for the caller's own books",
@@ -87,9 +90,9 @@ def check_arguments(fields: Mapping[str, Any]) -> None:
 
 def as_markdown() -> str:
     """All arguments, as a table for the documentation."""
-    rows = [(name, "yes", field.description or "") for name, field in ChatRequest.model_fields.items()]
+    rows = [(name, "here alone" if name in OWN else "yes", field.description or "") for name, field in ChatRequest.model_fields.items()]
     rows += [(name, "no effect", f"{reason[0].upper()}{reason[1:]}.") for name, reason in WITHOUT_EFFECT.items()]
-    rows += [(name, _only(refused.neutral), f"Otherwise refused: {refused.reason}.") for name, refused in REFUSED.items()]
+    rows += [(name, _only(refused.neutral), f"Else refused: {refused.reason}.") for name, refused in REFUSED.items()]
     lines = ["| Argument | Taken | |", "| --- | --- | --- |"]
     return "\n".join([*lines, *(f"| `{name}` | {taken} | {_escaped(text)} |" for name, taken, text in rows)])
 
@@ -97,7 +100,7 @@ def as_markdown() -> str:
 def _only(neutral: tuple[Any, ...]) -> str:
     """The values that are taken, for the table."""
     shown = [f"`{value!r}`".replace("'", '"').replace("False", "false") for value in neutral if value not in ("", [])]
-    return f"only {' or '.join(shown)}" if shown else "no"
+    return f"only {' or '.join(shown)}" if shown else "only empty"
 
 
 def _escaped(text: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from florence2.errors import Florence2Error, InvalidRequest
 from florence2.server.errors import UnsupportedArgument, with_field
-from florence2.server.http.state import ServerState
 from florence2.server.inference.models import LoadedModel
 from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
@@ -21,9 +21,29 @@ from florence2.server.openai.image_url import UrlImage
 from florence2.server.openai.schemas import ChatRequest
 from florence2.tasks.prompt import Prompt, Region, read_pixels
 from florence2.tasks.table import TASKS
+from florence2.url_fetch import Fetcher
 
 FORMATS = ("text", "json_object")
 OPTIONS = ("num_beams", "no_repeat_ngram_size", "scores")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A chat request, checked.
+
+    Attributes:
+        message: the request as it was sent.
+        question: what its messages ask.
+        prompt: the same, parsed.
+        model_id: the canonical id of its model.
+        key_name: the name of its key; keys take turns in the engine.
+    """
+
+    message: ChatRequest
+    question: Question
+    prompt: Prompt
+    model_id: str
+    key_name: str
 
 
 def check_format(message: ChatRequest) -> None:
@@ -39,8 +59,6 @@ def check_format(message: ChatRequest) -> None:
             "the task's (docs/tasks.md)",
             field="response_format",
         )
-    if message.stream:
-        raise UnsupportedArgument("stream is not offered yet: leave it out", field="stream")
     for name in ("scores", "coordinates"):
         if getattr(message, name) and wanted != "json_object":
             raise UnsupportedArgument(f'{name} needs response_format={{"type": "json_object"}}', field=name)
@@ -78,26 +96,22 @@ def _apart(text: str) -> tuple[str, Region | None]:
         return text, None  # refused with what a region is
 
 
-def inference_request(
-    message: ChatRequest, question: Question, prompt: Prompt, model: LoadedModel, key_name: str, server: ServerState
-) -> InferenceRequest:
+def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> InferenceRequest:
     """The request for the inference service.
 
     Args:
-        message: the request in this API's form.
-        question: what its messages ask.
-        prompt: the same, parsed.
+        chat: the request in this API's form.
         model: what answers.
-        key_name: the name of its key; keys take turns in the engine.
-        server: the parts of the application.
+        fetcher: fetches URLs of pictures.
     """
+    message = chat.message
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(message, name)) is not None}
     limit = message.max_completion_tokens or message.max_tokens
     if limit is not None:
         # An upper limit is kept by a lower one; clients send one that fits all of their models.
         options["max_new_tokens"] = min(limit, getattr(model.engine, "max_answer_tokens", None) or limit)
-    image = UrlImage(question.image_url, question.image_field, server.fetcher)
-    return InferenceRequest(model.id, images=[image], prompts=[RequestPrompt(prompt)], options=options, fair_key=key_name)
+    image = UrlImage(chat.question.image_url, chat.question.image_field, fetcher)
+    return InferenceRequest(model.id, images=[image], prompts=[RequestPrompt(chat.prompt)], options=options, fair_key=chat.key_name)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ Errors are raised, never written here: the server's middleware gives them the AP
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,15 +19,16 @@ from florence2.server.errors import ValidationFailed
 from florence2.server.http.body import ShownKey, receive_body, require_json
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.openapi import json_body
+from florence2.server.http.sse import event_stream
 from florence2.server.http.state import ServerState, admit, state_of
 from florence2.server.http.streaming import unless_client_leaves
 from florence2.server.http.validation import validate
-from florence2.server.inference.request import ImageAnswer
-from florence2.server.openai.answers import completion
+from florence2.server.openai.answers import completion, result_of
 from florence2.server.openai.arguments import check_arguments
+from florence2.server.openai.chunks import error_event, stream_chunks
 from florence2.server.openai.conversation import read_question
 from florence2.server.openai.model_list import model_entry, model_list
-from florence2.server.openai.questions import check_format, inference_request, naming_arguments, parse
+from florence2.server.openai.questions import Chat, check_format, inference_request, naming_arguments, parse
 from florence2.server.openai.schemas import ChatRequest
 
 PREFIX = "/v1"
@@ -44,9 +47,14 @@ async def chat_completions(request: Request) -> Response:
     del body
     with naming_arguments(message):
         request.scope["state"]["model"] = model_id = server.models.canonical(message.model)
+        question = read_question(message.messages)
+        prompt = parse(message, question, settings.max_prompt_chars)
         permit.grow(server.models.num_beams(model_id, message.num_beams))
-        answer = _answer(request, server, message, model_id)
-        return await unless_client_leaves(request, answer, settings.request_timeout_s)
+    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"])
+    if message.stream:
+        help_root = request.scope["state"]["help_root"]
+        return event_stream(request, _streamed(server, chat), error_event=lambda error: error_event(error, help_root))
+    return await unless_client_leaves(request, _answered(server, chat), settings.request_timeout_s)
 
 
 def read_request(body: bytes) -> ChatRequest:
@@ -67,16 +75,20 @@ def read_request(body: bytes) -> ChatRequest:
     return message
 
 
-async def _answer(request: Request, server: ServerState, message: ChatRequest, model_id: str) -> Response:
-    question = read_question(message.messages)
-    prompt = parse(message, question, server.settings.max_prompt_chars)
-    model, _ = await server.models.get(model_id, server.settings.model_wait_s)
-    key_name = request.scope["state"]["key_name"]
-    outcome = await server.inference.answer(inference_request(message, question, prompt, model, key_name, server))
-    (answer,) = outcome.answers
-    if not isinstance(answer, ImageAnswer):
-        raise answer
-    return JSONResponse(completion(message, answer.results[0], outcome.model_id, model.engine))
+async def _answered(server: ServerState, chat: Chat) -> Response:
+    with naming_arguments(chat.message):
+        model, _ = await server.models.get(chat.model_id, server.settings.model_wait_s)
+        outcome = await server.inference.answer(inference_request(chat, model, server.fetcher))
+    return JSONResponse(completion(chat.message, result_of(outcome), outcome.model_id, model.engine))
+
+
+async def _streamed(server: ServerState, chat: Chat) -> AsyncGenerator[bytes, None]:
+    with naming_arguments(chat.message):
+        model, _ = await server.models.get(chat.model_id, server.settings.model_wait_s)
+        request = inference_request(chat, model, server.fetcher)
+        async with aclosing(stream_chunks(chat.message, request, server.inference, model.engine)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 @router.get("/models")
