@@ -16,7 +16,7 @@ import { RegionFields } from "./region_fields.js";
 import { Results } from "./results.js";
 import { Runner } from "./run.js";
 import { Session } from "./session.js";
-import { offerKey, offerModels, offerThemeAndLanguage } from "./settings.js";
+import { offerKey, offerModels, offerThemeAndLanguage, showNotice } from "./settings.js";
 import { nameOf, TaskChooser } from "./tasks.js";
 import { Viewer } from "./viewer.js";
 
@@ -54,10 +54,9 @@ async function open() {
     showError(error, () => location.reload());
     return;
   }
-  byId("notice").hidden = !config.notice;
-  byId("notice").textContent = config.notice ?? "";
   byId("docs-link").href = new URL("docs", ROOT).href;
   offerModels(config);
+  showNotice(config);
   keyOf = offerKey(config.needs_key);
   chooser.setTasks(config.tasks, FIRST_TASK);
   const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError });

@@ -2,6 +2,8 @@
 import { byId, icon, make } from "./elements.js";
 import { language, languages, setLanguage, t } from "./i18n.js";
 
+const DEMO = "florence-2-demo";
+const FOR_PHOTOS = "florence-2-base";
 const THEME = "florence2.theme";
 const MODEL = "florence2.model";
 const KEY = "florence2.key";
@@ -24,6 +26,30 @@ export function offerThemeAndLanguage() {
   byId("language").addEventListener("click", () => setLanguage(language() === "ko" ? "en" : "ko"));
   languages.addEventListener("change", render);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
+  render();
+}
+
+/**
+ * Say what is to be known of the model that is chosen.
+ * @param {any} config
+ */
+export function showNotice({ models, default_model: first, notice }) {
+  const element = byId("notice");
+  const render = () => {
+    const isDemo = byId("model").value === DEMO;
+    element.hidden = !notice || byId("model").value !== first;
+    element.replaceChildren(isDemo ? make("p", { text: t("notice.demo") }) : make("p", { text: notice ?? "", lang: "en" }));
+    if (isDemo && models.includes(FOR_PHOTOS)) element.append(make("button", { type: "button", onclick: choose, text: t("notice.use", { model: FOR_PHOTOS }) }));
+  };
+  const choose = () => {
+    byId("model").value = FOR_PHOTOS;
+    byId("model").dispatchEvent(new Event("change"));
+    byId("model").focus();
+    element.hidden = false;
+    element.replaceChildren(make("p", { text: t("notice.used", { model: FOR_PHOTOS }) }));
+  };
+  byId("model").addEventListener("change", render);
+  languages.addEventListener("change", render);
   render();
 }
 

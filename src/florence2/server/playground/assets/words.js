@@ -4,12 +4,17 @@ export const WORDS = {
   "page.skip": ["Skip to the task", "작업 선택으로 바로 가기"],
   "page.docs": ["API", "API"],
   "page.docs_label": ["All routes of this server (new tab)", "이 서버의 모든 API 경로 (새 탭)"],
-  "page.language": ["한국어", "English"],
+  "page.language": ["한국어", "EN"],
   "page.language_label": ["한국어로 보기", "View in English"],
   "page.dark": ["Dark theme", "어두운 테마"],
   "page.light": ["Light theme", "밝은 테마"],
   "page.loading": ["Loading…", "불러오는 중…"],
   "page.new_tab": ["(new tab)", "(새 탭)"],
+
+  "notice.demo": ["The demo model answers: it knows drawn shapes and words, not photographs.",
+    "데모 모델이 답합니다. 그린 도형과 글자만 알고, 사진은 모릅니다."],
+  "notice.use": ["Use {model} for photos", "사진에는 {model} 사용"],
+  "notice.used": ["{model} is downloaded at its first use, which takes a while.", "{model}은(는) 처음 쓸 때 내려받으므로 시간이 걸립니다."],
 
   "model.label": ["Model", "모델"],
   "key.label": ["API key", "API 키"],
