@@ -54,7 +54,6 @@ export async function* streamAnswer(request, image, { key, signal }) {
   const headers = { "content-type": "application/json", ...authorization(key) };
   const body = await bodyOf({ ...request, stream: true, usage: true }, image);
   const response = await ask("infer/lmm", { method: "POST", headers, body, signal });
-  if (!response.headers.get("content-type").startsWith("text/event-stream")) return yield { kind: "done", data: await response.json() };
   try {
     for await (const event of readEvents(response.body)) {
       if (event.kind === "error") throw errorFrom(event.data, event.data.status ?? 500, null, t("error.status", { status: 500 }));
