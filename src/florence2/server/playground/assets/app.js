@@ -7,6 +7,7 @@ import { CodeDialog } from "./code.js";
 import { offerDownloads } from "./downloads.js";
 import { announce, byId } from "./elements.js";
 import { clearError, showError } from "./error_box.js";
+import { RequestError } from "./errors.js";
 import { showHistory } from "./history.js";
 import { languages, messages, t, translate } from "./i18n.js";
 import { Inputs } from "./inputs.js";
@@ -78,6 +79,8 @@ function listen() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !byId("code").open) runForm();
   });
   byId("code-open").addEventListener("click", openCode);
+  byId("ask").addEventListener("input", () => (byId("ask-problem").textContent = ""));
+  viewer.addEventListener("region", () => (byId("ask-problem").textContent = ""));
   chooser.addEventListener("change", taskChanged);
   session.addEventListener("picture", showPicture);
   languages.addEventListener("change", () => {
@@ -96,7 +99,10 @@ function listen() {
 
 function onPicture(picture) {
   clearError();
-  session.add(picture);
+  const there = session.pictures.find((other) => picture.isExample && other.isExample && other.name === picture.name);
+  if (there) URL.revokeObjectURL(picture.url);
+  if (there) session.show(there.id);
+  else session.add(picture);
 }
 
 async function showPicture() {
@@ -107,9 +113,10 @@ async function showPicture() {
   try {
     await viewer.setImage(picture);
   } catch (error) {
-    showError(error, null);
+    showError(new RequestError(error.message, { code: "invalid_image", isOurs: true }), null);
     return;
   }
+  byId("picture-name").textContent = picture.note;
   taskChanged();
   results.render();
 }
@@ -140,7 +147,6 @@ function asked() {
 }
 
 function runForm() {
-  if (runner.isRunning) return;
   const form = asked();
   if (form) start(form);
 }
@@ -154,12 +160,18 @@ function askAboutObject(tag, layer, index) {
   start(question(chooser.find(tag), [], regionOf(layer.objects[index].box, session.current)));
 }
 
-function start(form) {
+/** Run a question, and show what goes wrong, with a way to try again. */
+async function start(form) {
+  if (runner.isRunning) return;
   clearError();
   picked.close();
-  const retry = () => start(form);
   const isText = chooser.find(form.tag).kind === "text";
-  runner.run(form, { isText, key: keyOf() }).then((error) => error && showError(error, retry));
+  const { layer, error } = await runner.run(form, { isText, key: keyOf() });
+  const retry = () => {
+    session.removeLayer(layer.id);
+    start(form);
+  };
+  if (error) showError(error, retry);
 }
 
 function started(layer) {

@@ -3,6 +3,9 @@ import { byId, icon, make } from "./elements.js";
 import { helpOf } from "./errors.js";
 import { t } from "./i18n.js";
 
+/** Kinds of errors that the same request meets again. */
+const HOPELESS = new Set(["prompt", "large", "image", "refused"]);
+
 let countdown = 0;
 
 /**
@@ -13,7 +16,8 @@ let countdown = 0;
 export function showError(error, retry) {
   clearError();
   const { kind, code, isOurs } = error;
-  const heading = make("strong", { text: t(`error.heading.${kind}`) });
+  const isWrongKey = kind === "key" && byId("key").value !== "";
+  const heading = make("strong", { text: t(isWrongKey ? "error.heading.wrong_key" : `error.heading.${kind}`) });
   const message = make("p", { class: "error-message", "data-testid": "error-message", text: error.message, lang: isOurs ? null : "en" });
   const advice = make("p", { "data-testid": "error-advice", text: t(`error.do.${kind}`) });
   const dismiss = make("button", { type: "button", class: "quiet icon-only", "data-testid": "error-dismiss", "aria-label": t("error.dismiss"),
@@ -34,7 +38,7 @@ export function clearError() {
 
 function actionsOf(error, retry) {
   const actions = make("div", { class: "error-actions" });
-  if (retry && error.kind !== "prompt") actions.append(retryButton(error.retryAfterS ?? 0, retry));
+  if (retry && !HOPELESS.has(error.kind)) actions.append(retryButton(error.retryAfterS ?? 0, retry));
   const help = helpOf(error);
   if (help) {
     const label = `${t("error.help")} ${t("page.new_tab")}`;

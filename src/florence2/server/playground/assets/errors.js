@@ -3,14 +3,13 @@
 const KINDS = {
   unauthorized: "key",
   image_too_large: "large", body_too_large: "large", too_many_items: "large",
-  invalid_image: "image", unsupported_media_type: "image",
-  invalid_prompt: "prompt", unknown_task: "prompt", invalid_region: "prompt", invalid_option: "prompt", prompt_too_long: "prompt",
-  invalid_request: "prompt", validation_failed: "prompt",
+  invalid_image: "image", unsupported_media_type: "image", invalid_link: "link",
   overloaded: "busy", out_of_memory: "busy", timed_out: "busy", body_timed_out: "busy",
-  not_offered: "refused", origin_refused: "refused", not_found: "refused", method_not_allowed: "refused",
   model_loading: "loading",
-  model_not_found: "model", model_failed: "model", checkpoint_error: "model", download_error: "model",
-  draining: "gone", unreachable: "gone", interrupted: "broken",
+  model_not_found: "model", model_failed: "model", invalid_checkpoint: "model", download_failed: "model",
+  not_offered: "refused", origin_refused: "refused", not_found: "refused", method_not_allowed: "refused",
+  draining: "gone", engine_closed: "gone", unreachable: "gone",
+  interrupted: "broken",
 };
 
 /** What the page tells a person. `message` is the server's own sentence where there is one. */
@@ -22,11 +21,12 @@ export class RequestError extends Error {
    */
   constructor(message, { code = "", status = 0, field = null, helpUrl = null, retryAfterS = null, isOurs = false } = {}) {
     super(message);
-    Object.assign(this, { code, status, field, helpUrl, retryAfterS, isOurs });
+    Object.assign(this, { code, status, field, helpUrl, retryAfterS, isOurs, isAboutLink: false });
   }
 
   /** @returns {string} which heading and advice fit: "key", "large", "image", "prompt", "busy", "loading", "gone", … */
   get kind() {
+    if (this.isAboutLink && KINDS[this.code] === "image") return "link";
     if (KINDS[this.code]) return KINDS[this.code];
     if (this.status === 429 || this.status === 503) return "busy";
     if (this.status === 413) return "large";

@@ -9,8 +9,10 @@ import { languages, t } from "./i18n.js";
 export function showHistory(session) {
   const render = () => {
     const pictures = session.pictures;
+    const hadFocus = byId("history").contains(document.activeElement);
     byId("history-strip").hidden = pictures.length < 2;
     byId("history").replaceChildren(...pictures.map((picture) => make("li", {}, button(picture, session))));
+    if (hadFocus) byId("history").querySelector('[aria-pressed="true"]')?.focus();
   };
   session.addEventListener("history", render);
   languages.addEventListener("change", render);

@@ -55,7 +55,7 @@ export class Inputs {
     if (!LINK.test(link)) return this.#refuse("error.bad_link");
     return this.#open(t("picture.fetching"), () => this.openLink(link), async () => {
       const name = decodedName(link) || t("picture.linked");
-      return [await fetchLink(link, this.#key()), { name, link }];
+      return [await fetchLink(link, this.#key()).catch(aboutLink), { name, link }];
     });
   }
 
@@ -72,24 +72,24 @@ export class Inputs {
   /** Open a picture; of several that are being opened at once, the last one counts. */
   async #open(status, retry, fetchFile, note = "") {
     const number = ++this.#numOpened;
+    const before = byId("picture-name").textContent;
     say(status);
     try {
       const [file, about] = await fetchFile();
       const { max_body_bytes: maxBodyBytes, max_image_pixels: maxPixels } = this.#config;
       const picture = await openPicture(file, about.name, { ...about, maxBodyBytes, maxPixels });
       if (number !== this.#numOpened) return URL.revokeObjectURL(picture.url);
-      await this.#onPicture(picture);
-      say([note, describe(picture)].filter(Boolean).join(" "));
+      this.#onPicture({ ...picture, note: [note, describe(picture)].filter(Boolean).join(" ") });
     } catch (error) {
       if (number !== this.#numOpened) return;
-      say("");
+      say(before);
       this.#onError(asRequestError(error), retry);
     }
   }
 
   #refuse(key) {
-    this.#onError(new RequestError(t(key), { code: "invalid_image", isOurs: true }), null);
-    byId("link").focus();
+    this.#onError(new RequestError(t(key), { code: key === "error.no_file" ? "invalid_image" : "invalid_link", isOurs: true }), null);
+    if (key === "error.bad_link") byId("link").focus();
   }
 
   #listenToFiles() {
@@ -155,6 +155,10 @@ function describe({ name, width, height, change, originalBytes }) {
   if (change === "scaled") return t("picture.scaled", { name, width, height, size: megabytes(originalBytes) });
   const opened = t("picture.opened", { name, width, height });
   return change === "converted" ? `${opened}. ${t("picture.converted", { name })}` : opened;
+}
+
+function aboutLink(error) {
+  throw Object.assign(error, { isAboutLink: true });
 }
 
 function asRequestError(error) {

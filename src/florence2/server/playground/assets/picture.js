@@ -10,7 +10,7 @@ import { t } from "./i18n.js";
 
 /**
  * @typedef {{name: string, blob: Blob, url: string, width: number, height: number, link: string|null, isExample: boolean,
- *   change: null|"scaled"|"converted", originalBytes: number}} Picture
+ *   change: null|"scaled"|"converted", originalBytes: number, note?: string}} Picture `note`: what a person should know of it.
  */
 
 const SPACE_FOR_FIELDS = 64 * 1024; // of a body, for everything in it but the picture

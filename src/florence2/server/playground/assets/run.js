@@ -29,13 +29,13 @@ export class Runner extends EventTarget {
   }
 
   /**
-   * Ask about the current picture. One answer runs at a time.
+   * Ask about the current picture. One answer runs at a time: don't call it while `isRunning`.
    * @param {import("./ask.js").Question} question
    * @param {{isText: boolean, key: string}} how `isText`: whether the task's answer is a text
-   * @returns {Promise<import("./errors.js").RequestError|null>} why there is no whole answer; null if there is, or if it was stopped
+   * @returns {Promise<{layer: import("./session.js").Layer, error: RequestError|null}>} `error`: why there is no whole answer; null if
+   *   there is one, and if it was stopped
    */
   async run(question, { isText, key }) {
-    if (this.#abort !== null) return null;
     this.#abort = new AbortController();
     const picture = this.#session.current;
     const layer = this.#session.addLayer({ ...question, isText });
@@ -52,7 +52,7 @@ export class Runner extends EventTarget {
     if (layer.state === "running") this.#session.changeLayer(layer, { state: error ? "failed" : "stopped" });
     this.#send("end", { layer, error });
     if (error !== null && !(error instanceof RequestError)) throw error; // a fault of the page's own
-    return error;
+    return { layer, error };
   }
 
   #take(run, { kind, data }) {
