@@ -19,6 +19,7 @@ import { WORDS } from "./words.js";
 const ZOOM_STEP = 1.5;
 const PAN_STEP = 48; // pixels of the view per arrow key
 const TOLERANCE = { mouse: 4, pen: 6, touch: 14 }; // pixels of the view beside an outline that still count as on it
+const SAME_POINT = 6; // pixels of the view between clicks that go through the objects below each other
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const TURNS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
@@ -40,7 +41,7 @@ export class Viewer extends EventTarget {
   #frame = 0;
   #ratio = 1;
   #hovered = null;
-  #lastSelected = null;
+  #lastTap = null; // where, and which object was chosen
   static #count = 0;
 
   /**
@@ -131,6 +132,7 @@ export class Viewer extends EventTarget {
   /** Whether clicks and Enter on objects are "select" events. */
   setSelectable(isSelectable) {
     this.#overlay.setSelectable(isSelectable);
+    this.#lastTap = null;
     this.#translate();
   }
 
@@ -253,7 +255,21 @@ export class Viewer extends EventTarget {
     if (!this.#picture || !this.#region.isActive) return this.#panFrom(start, pan);
     const drag = this.#region.beginDrag(start, event.pointerType);
     this.#hover(null);
-    return { ...drag, end: () => (drag.end(), this.#region.frame.focus({ preventScroll: true })) };
+    const end = () => {
+      drag.end();
+      this.#focusRegion();
+    };
+    return { ...drag, end };
+  }
+
+  #beginRegion() {
+    this.#region.begin();
+    this.#focusRegion();
+  }
+
+  #focusRegion() {
+    this.#draw();
+    this.#region.frame.focus({ preventScroll: true });
   }
 
   #panFrom(start, pan) {
@@ -285,8 +301,10 @@ export class Viewer extends EventTarget {
   /** Choose the smallest object at a point; at the same point again, the next larger one. */
   #tapped(point, event) {
     const entries = this.#entriesAt(point, event);
-    const next = entries[(entries.indexOf(this.#lastSelected) + 1) % entries.length] ?? null;
-    this.#lastSelected = next;
+    const last = this.#lastTap;
+    const isSamePoint = last && Math.hypot(point[0] - last.point[0], point[1] - last.point[1]) <= SAME_POINT;
+    const next = entries[isSamePoint ? (entries.indexOf(last.entry) + 1) % entries.length : 0] ?? null;
+    this.#lastTap = { point, entry: next };
     this.#hover(next);
     this.#select(next);
   }
@@ -347,7 +365,7 @@ export class Viewer extends EventTarget {
   #surfaceKey({ key }) {
     const arrow = ARROWS[key];
     if (arrow) this.#camera.pan(arrow[0] * PAN_STEP, arrow[1] * PAN_STEP);
-    else if (key === "Enter" && this.#region.isActive && !this.#region.box) this.#region.begin();
+    else if (key === "Enter" && this.#region.isActive && !this.#region.box) this.#beginRegion();
     else return false;
     this.#invalidate();
     return true;

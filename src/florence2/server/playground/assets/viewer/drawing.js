@@ -67,9 +67,10 @@ function outline(context, { shape, color }, scale, pen) {
   if (shape.kind === "polygons") context.fill(path, "evenodd");
   context.lineJoin = shape.kind === "box" ? "miter" : "round";
   context.lineCap = "round";
-  for (const [stroke, width] of [[lettersOn(color), 4], [color, 2]]) {
+  const line = 2 * Math.max(1, Math.round(pen)); // even, so that the sides of boxes are on whole pixels
+  for (const [stroke, width] of [[lettersOn(color), 2 * line], [color, line]]) {
     context.strokeStyle = stroke;
-    context.lineWidth = width * pen;
+    context.lineWidth = width;
     context.stroke(path);
   }
 }
@@ -79,7 +80,8 @@ function plateOf(context, { object, shape, color }, scale, pen) {
   const room = context.canvas.width - 2 * PADDING * pen;
   const text = fitted(context, shortText(object.label), score, room);
   const width = Math.min(Math.ceil(context.measureText(text).width + 2 * PADDING * pen), context.canvas.width);
-  return { text, color, width, height: Math.round(FONT_SIZE * 1.65 * pen), box: shape.box.map((value) => value * scale) };
+  const box = shape.box.map((value) => value * scale);
+  return { text, color, width, height: Math.round(FONT_SIZE * 1.65 * pen), box, score: object.score };
 }
 
 /** A label with its score, cut until it fits. */

@@ -7,6 +7,7 @@
 import { clamped } from "./geometry.js";
 
 const MAX_CHARS = 40;
+const LARGEST_SHARE = 0.25; // of the view that labels may cover, so that the picture is seen between them
 // Controls, and characters that turn, hide or break what stands beside them.
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u00AD\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u2069\uFEFF\uFFF9-\uFFFB]+/gu;
 const LONE_SURROGATES = /\p{Surrogate}/gu;
@@ -32,8 +33,8 @@ export function percent(score) {
 /**
  * Positions of labels: at their objects, inside the view, and apart from each other.
  *
- * @param {{box: number[], width: number, height: number, isFirst?: boolean}[]} items the box of each label's object and the label's size, in
- *   pixels of the view; those that are first always get a position, and before all others.
+ * @param {{box: number[], width: number, height: number, score?: number, isFirst?: boolean}[]} items the box of each label's object and the
+ *   label's size, in pixels of the view; those that are first always get a position, and before all others; then the highest scores.
  * @param {{width: number, height: number}} view
  * @param {number[][]} taken boxes that must stay free.
  * @returns {(number[]|null)[]} x and y of each label's upper left corner; null if its object is out of sight, or if there is no room.
@@ -41,18 +42,24 @@ export function percent(score) {
 export function placeLabels(items, view, taken = []) {
   const placed = [...taken];
   const positions = items.map(() => null);
-  const order = items.map((_, index) => index).sort((a, b) => Number(items[b].isFirst ?? false) - Number(items[a].isFirst ?? false));
-  for (const index of order) {
+  let room = view.width * view.height * LARGEST_SHARE;
+  for (const index of byImportance(items)) {
     const { box, width, height, isFirst } = items[index];
-    if (!isSeen(box, view)) continue;
+    if (!isSeen(box, view) || (room < width * height && !isFirst)) continue;
     const corners = cornersAt(box, width, height, view);
     const free = corners.find(([x, y]) => !placed.some((other) => overlaps(other, x, y, width, height)));
     const corner = free ?? (isFirst ? corners[0] : null);
     if (!corner) continue;
+    room -= width * height;
     positions[index] = corner;
     placed.push([corner[0], corner[1], corner[0] + width, corner[1] + height]);
   }
   return positions;
+}
+
+function byImportance(items) {
+  const importance = ({ isFirst, score }) => (isFirst ? 2 : (score ?? 0));
+  return items.map((_, index) => index).sort((one, other) => importance(items[other]) - importance(items[one]));
 }
 
 function isSeen([left, top, right, bottom], view) {

@@ -143,6 +143,7 @@ export class Overlay {
       box: camera.boxToView(entry.shape.box),
       width: entry.size[0],
       height: entry.size[1],
+      score: entry.object.score,
       isFirst: entry === this.#highlighted,
     }));
     const positions = placeLabels(items, camera.view, taken);
