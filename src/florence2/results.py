@@ -91,7 +91,7 @@ class Usage:
         num_prompt_tokens: What the model read: the image's tokens and the prompt's, ``<s>`` and ``</s>`` included.
         num_image_tokens: How many of them are the image's.
         num_answer_tokens: What was generated, framing tokens included.
-        is_image_cached: The image needed no pass through the vision tower, for it was encoded already.
+        is_image_cached: The image was encoded already when the request came, and needed no pass through the vision tower.
     """
 
     num_prompt_tokens: int

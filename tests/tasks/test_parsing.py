@@ -75,29 +75,30 @@ def test_texts_are_strings() -> None:
         parse("<OD>", b"cat", SIZE)  # pyright: ignore[reportArgumentType]
 
 
-_LENGTH = 100_000
-_HOSTILE = {
-    "no bracket": "a" * _LENGTH,
-    "brackets": "<" * _LENGTH,
-    "line ends": "\n" * _LENGTH,
-    "spaces and locations": " \n" * (_LENGTH // 2) + BOX,
-    "one run": "<loc_1>" * (_LENGTH // 7) + "</poly>",
-    "runs too short": "a<loc_1><loc_2><loc_3>" * (_LENGTH // 22),
-    "runs of seven": ("<loc_1>" * 7 + "b") * (_LENGTH // 50),
-    "lines of eight": ("\n" + "<loc_1>" * 8) * (_LENGTH // 57),
-    "digits": "<loc_" + "1" * _LENGTH,
-    "many digits": ("<loc_" + "9" * 4000 + ">") * (_LENGTH // 4006),
-    "open outlines": "a<poly>" + "<loc_1><poly>" * (_LENGTH // 13),
-    "empty outlines": "a" + "<poly></poly>" * (_LENGTH // 13),
-    "separators": "a<loc_1><sep>" * (_LENGTH // 13),
-    "sentinels": "<<s>s>" * (_LENGTH // 6),
+LENGTH = 100_000
+HOSTILE = {
+    "no bracket": "a" * LENGTH,
+    "brackets": "<" * LENGTH,
+    "line ends": "\n" * LENGTH,
+    "spaces and locations": " \n" * (LENGTH // 2) + BOX,
+    "one run": "<loc_1>" * (LENGTH // 7) + "</poly>",
+    "runs too short": "a<loc_1><loc_2><loc_3>" * (LENGTH // 22),
+    "runs of seven": ("<loc_1>" * 7 + "b") * (LENGTH // 50),
+    "a label of many lines": "a\n" * (LENGTH // 2) + "<poly><loc_1></poly>" * (LENGTH // 40),
+    "lines of eight": ("\n" + "<loc_1>" * 8) * (LENGTH // 57),
+    "digits": "<loc_" + "1" * LENGTH,
+    "many digits": ("<loc_" + "9" * 4000 + ">") * (LENGTH // 4006),
+    "open outlines": "a<poly>" + "<loc_1><poly>" * (LENGTH // 13),
+    "empty outlines": "a" + "<poly></poly>" * (LENGTH // 13),
+    "separators": "a<loc_1><sep>" * (LENGTH // 13),
+    "sentinels": "<<s>s>" * (LENGTH // 6),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", _HOSTILE)
+@pytest.mark.parametrize("name", HOSTILE)
 def test_time_grows_with_length_alone(name: str) -> None:
     began = time.process_time()
     for tag in LOCATING:
-        parse(tag, _HOSTILE[name], SIZE)
+        parse(tag, HOSTILE[name], SIZE)
     assert time.process_time() - began < 10, "a linear parser takes a second here, a quadratic one minutes"

@@ -1,4 +1,4 @@
-"""From the steps of a search to events: the tokens that are decided, and their text.
+"""From the steps of a search to events: the tokens that are decided, their text, and the objects that they complete.
 
 In: a search after each step. Out: events, given to a callback in the engine's thread. Decided is what no later step can take back: with a
 greedy search every token, with beams the beginning that all sequences share which can still win. Knows nothing of futures, threads or
@@ -7,16 +7,15 @@ batches.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from florence2.engine.events import OnEvent, TokensDecided
+from florence2.engine.answer import Interpreter
+from florence2.engine.events import ObjectFound, OnEvent, TokensDecided
 from florence2.engine.search import BeamSearch, GreedySearch, SearchToken
-from florence2.tasks.tokenizer import Tokenizer
 
 
 class Tokens(NamedTuple):
@@ -72,46 +71,32 @@ def _last_in_common(tokens: Sequence[SearchToken | None]) -> SearchToken | None:
     return tips.pop()
 
 
-class DecidedText:
-    """The text of tokens that come one after the other, in whole characters.
+class Reporter:
+    """Calls a callback with what each step of a search has decided.
 
-    Attributes:
-        raw: all text so far, special tokens kept.
+    Args:
+        search: the search.
+        interpreter: what makes the result of the same request.
+        on_event: the callback.
+        index: which of several prompts is answered.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.raw = ""
-        self._tokenizer = tokenizer
-        self._framing = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, token_ids: Sequence[int], *, is_last: bool) -> str:
-        """The text that these tokens complete, without framing tokens; after the last ones a broken character is U+FFFD."""
-        parts: list[str] = []
-        for token_id in token_ids:
-            piece = self._tokenizer.token_bytes(token_id)
-            text = self._decoder.decode(piece)
-            self.raw += text
-            parts.append(text.removesuffix(piece.decode()) if token_id in self._framing else text)
-        if is_last:
-            parts.append(self._decoder.decode(b"", final=True))
-            self.raw += parts[-1]
-        return "".join(parts)
-
-
-class Reporter:
-    """Calls a callback with what each step of a search has decided."""
-
-    def __init__(self, search: GreedySearch | BeamSearch, tokenizer: Tokenizer, on_event: OnEvent, index: int) -> None:
+    def __init__(self, search: GreedySearch | BeamSearch, interpreter: Interpreter, on_event: OnEvent, index: int) -> None:
         self._search = search
         self._decided = DecidedTokens(search)
-        self._text = DecidedText(tokenizer)
+        self._interpreter = interpreter
+        self._reader = interpreter.reader()
         self._on_event = on_event
         self._index = index
+        self._num_objects = 0
 
     def report(self) -> None:
         """Call the callback if tokens were decided since the last time."""
-        ids, log_probabilities, _ = self._decided.new()
-        if ids:
-            text = self._text.add(ids, is_last=self._search.answer is not None)
-            self._on_event(TokensDecided(tuple(ids), text, self._text.raw, self._index, tuple(log_probabilities)))
+        ids, log_probabilities, locations = self._decided.new()
+        if not ids:
+            return
+        part = self._reader.add(ids, log_probabilities, locations, is_last=self._search.answer is not None)
+        self._on_event(TokensDecided(tuple(ids), part.text, self._reader.raw, self._index, tuple(log_probabilities)))
+        for found, bins in self._interpreter.objects(part):
+            self._on_event(ObjectFound(found, bins, self._num_objects, self._index))
+            self._num_objects += 1

@@ -40,6 +40,7 @@ from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
+from florence2.results import Result, Usage
 from florence2.sources import Source, remember
 from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenizer import Tokenizer
@@ -51,7 +52,6 @@ from florence2.weights.vocabulary import read_tokenizer
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from florence2.results import Result
     from florence2.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -359,12 +359,14 @@ class Engine:
         prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
         resized = resize(picture, self.checkpoint.image)
         shared = self._images.share(resized, partial(normalise, resized, self.checkpoint.image))
+        is_cached = shared.features is not None
         requests: list[Request[Result]] = []
         for index, (prompt, ids) in enumerate(zip((given.prompt for given in prompts), prompt_ids, strict=True)):
-            answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source)
+            usage = Usage(self._num_image_tokens + len(ids), self._num_image_tokens, 0, is_cached)
+            answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source, usage)
             locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
             search = start_search(generation, self._special, locations)
-            on_step = Reporter(search, self.tokenizer, on_event, index).report if on_event else None
+            on_step = Reporter(search, answer, on_event, index).report if on_event else None
             requests.append(Request(shared, ids, search, answer, fair_key=fair_key, on_step=on_step))
         self._scheduler.submit(requests)
         return [request.future for request in requests]

@@ -8,17 +8,19 @@ holds no rule of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption, InvalidPrompt
-from florence2.results import FinishReason, Result
+from florence2.results import FinishReason, FoundObject, Result
 from florence2.tasks.coordinates import check_image_size, dequantize
-from florence2.tasks.parsing import Found, find_objects, without_sentinels
+from florence2.tasks.parsing import Found, find_objects
 from florence2.tasks.prompt import Prompt
-from florence2.tasks.scoring import TokenProbabilities, score_objects
-from florence2.tasks.table import TASKS, Grammar
+from florence2.tasks.reader import AnswerReader, Part, grammar_of, kind_of
+from florence2.tasks.scoring import Scores
+from florence2.tasks.sentinels import TextFilter
+from florence2.tasks.table import TASKS
 from florence2.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def parse(
     for name, value in (("tag", tag), ("text", text)):
         if not isinstance(value, str):
             raise InvalidPrompt(f"{name} must be a string; got {type(value).__name__}", field=name)
-    found = find_objects(_grammar(tag), text, banned_phrases)
+    found = find_objects(grammar_of(tag), text, banned_phrases)
     if image_size is None:
         if tag in TASKS and TASKS[tag].kind != "text":
             raise InvalidOption(f"{tag} finds places: give image_size=(width, height) of the original image in pixels", field="image_size")
@@ -69,7 +71,7 @@ def read_answer(prompt: Prompt, text: str, image_size: Sequence[int]) -> Result:
     Raises:
         InvalidOption: ``image_size`` is not two whole numbers of at least 1.
     """
-    found = find_objects(_grammar(prompt.tag), text)
+    found = find_objects(grammar_of(prompt.tag), text)
     return _result(prompt.task_key, prompt.tag, text, found, check_image_size(image_size))
 
 
@@ -107,43 +109,60 @@ def interpret(
         raise ValueError(f"expected one log-probability per token, got {len(log_probabilities)} for {len(token_ids)} tokens")
     if location_probabilities and len(location_probabilities) != len(token_ids):
         raise ValueError(f"expected one entry per token, got {len(location_probabilities)} for {len(token_ids)} tokens")
-    text, offsets = tokenizer.decode_with_offsets(token_ids)
-    found = find_objects(_grammar(prompt.tag), text, banned_phrases)
+    scores = scores and kind_of(prompt.tag) != "text"
+    if scores and log_probabilities is None:
+        raise ValueError("scores need the log-probabilities of the generated tokens")
+    reader = AnswerReader(prompt, tokenizer, banned_phrases, scores=scores)
+    part = reader.add(token_ids, log_probabilities or (), location_probabilities, is_last=True)
     result = replace(
-        _result(prompt.task_key, prompt.tag, text, found, check_image_size(image_size)),
+        _result(prompt.task_key, prompt.tag, reader.raw, part.found, check_image_size(image_size)),
         token_ids=[int(index) for index in token_ids],
         finish_reason=finish_reason,
         log_probability=None if log_probabilities is None else math.fsum(log_probabilities),
         log_probabilities=None if log_probabilities is None else [float(value) for value in log_probabilities],
     )
-    if not scores or result.kind == "text":
+    return _scored(result, part.scores)
+
+
+def found_objects(prompt: Prompt, part: Part, image_size: tuple[int, int]) -> Iterator[tuple[FoundObject, list[Any]]]:
+    """The objects of a part of an answer with their location bins, as the result of the whole has them.
+
+    Args:
+        prompt: What was asked.
+        part: What an ``AnswerReader`` has read.
+        image_size: Width and height of the original image in pixels.
+    """
+    for index, item in enumerate(part.found):
+        alone = _result(prompt.task_key, prompt.tag, "", [item], image_size)
+        scores = part.scores
+        if scores is not None:
+            alone = _scored(alone, Scores([scores.objects[index]], [scores.labels[index]], [scores.locations[index]]))
+        for found in alone.objects:
+            yield found, item.bins
+
+
+def _scored(result: Result, scores: Scores | None) -> Result:
+    if scores is None:
         return result
-    if log_probabilities is None:
-        raise ValueError("scores need the log-probabilities of the generated tokens")
-    scored = score_objects(found, text, offsets, TokenProbabilities(log_probabilities, location_probabilities))
-    return replace(result, scores=scored.objects, label_scores=scored.labels, location_scores=scored.locations)
-
-
-def _grammar(tag: str | None) -> Grammar:
-    return TASKS[tag].grammar if tag in TASKS else "text"
+    return replace(result, scores=scores.objects, label_scores=scores.labels, location_scores=scores.locations)
 
 
 def _result(key: str, tag: str | None, text: str, found: list[Found], image_size: tuple[int, int]) -> Result:
-    task = TASKS.get(tag or "")
-    if task is None or task.kind == "text":
-        plain = text.replace("<s>", "").replace("</s>", "").strip()
-        return Result(task=key, kind="text", image_size=image_size, text=plain, raw=text)
+    kind = kind_of(tag)
+    plain = TextFilter(kind).add(text, is_last=True)
+    if kind == "text":
+        return Result(task=key, kind=kind, image_size=image_size, text=plain, raw=text)
     bins = [item.bins for item in found]
     shapes = [_pixels(item.bins, image_size) for item in found]
     are_polygons = bool(bins) and isinstance(bins[0][0], list)
     return Result(
         task=key,
-        kind=task.kind,
+        kind=kind,
         image_size=image_size,
-        text=without_sentinels(text),
+        text=plain,
         raw=text,
-        boxes=[] if are_polygons or task.kind == "quads" else shapes,
-        quads=shapes if task.kind == "quads" else [],
+        boxes=[] if are_polygons or kind == "quads" else shapes,
+        quads=shapes if kind == "quads" else [],
         polygons=shapes if are_polygons else [],
         labels=[item.label for item in found],
         bins=bins,

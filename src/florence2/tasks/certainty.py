@@ -39,7 +39,8 @@ _ENOUGH = _enough_overlap()
 def certainty_of_boxes(bins: Sequence[Sequence[int]], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probability for each box that its IoU with the true box is at least ``MIN_OVERLAP``, ``[boxes]``.
 
-    The errors of the four edges are treated as independent, each distributed as its token's probabilities.
+    The errors of the four edges are treated as independent, each distributed as its token's probabilities. A box has the same value, to the
+    last digit, whatever other boxes it is computed with.
 
     Args:
         bins: x1, y1, x2, y2 of each box.
@@ -54,7 +55,8 @@ def certainty_of_boxes(bins: Sequence[Sequence[int]], probabilities: NDArray[np.
     masses = np.where(is_low, masses[..., ::-1], masses)
     # The joint distribution of two opposite edges; it does not matter which of them is the first.
     pairs = (masses[:, 0, :, :, None] * masses[:, 1, :, None, :]).reshape(-1, 2, _NUM_CELLS**2)
-    return np.einsum("bi,bi->b", pairs[:, 0].astype(np.float32) @ _ENOUGH, pairs[:, 1])
+    # One box after the other: the rounding of a product of matrices depends on the number of its rows.
+    return np.array([(across.astype(np.float32) @ _ENOUGH) @ down for across, down in pairs])
 
 
 def certainty_of_outline(bins: Sequence[int], probabilities: NDArray[np.float32]) -> float:

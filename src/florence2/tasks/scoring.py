@@ -7,7 +7,6 @@ it is right, and the plain probabilities of its label tokens and its location to
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from florence2.location_bins import NUM_BINS
 from florence2.tasks.certainty import certainty_of_boxes, certainty_of_outline
 from florence2.tasks.parsing import Found, Span
-from florence2.tasks.vocabulary import SENTINELS
+from florence2.tasks.sentinels import SentinelFilter
 
 _BOX_SIZE = 4
 
@@ -52,16 +51,14 @@ class TokenProbabilities:
     locations: Sequence[NDArray[np.float32] | None] = ()
 
 
-def score_objects(found: Sequence[Found], text: str, offsets: Sequence[Span], probabilities: TokenProbabilities) -> Scores:
-    """The scores of the objects.
+def score_objects(found: Sequence[Found], tokens: TokenSpans, probabilities: TokenProbabilities) -> Scores:
+    """The scores of the objects; each is the same whatever others it is scored with.
 
     Args:
-        found: the objects, with spans in the text without sentinels.
-        text: the whole generated text with sentinels.
-        offsets: the span (start, end) of each token in ``text``.
+        found: the objects.
+        tokens: the tokens, at least those up to the end of the last object.
         probabilities: the probabilities of the tokens.
     """
-    tokens = _TokenSpans(_offsets_without_sentinels(text, offsets))
     labels = [_mean_probability(tokens.within([item.label_span]), probabilities.own) for item in found]
     locations = [_mean_probability(tokens.within(item.location_spans), probabilities.own) for item in found]
     certainties = _certainties(found, tokens, probabilities)
@@ -69,15 +66,35 @@ def score_objects(found: Sequence[Found], text: str, offsets: Sequence[Span], pr
     return Scores(objects, labels, locations)
 
 
-class _TokenSpans:
-    """Finds the tokens that share a character with a span. Tokens are in order, so starts and ends are sorted."""
+class TokenSpans:
+    """Finds the tokens that share a character with a span of the text without sentinels. Tokens are in order, and may become more.
 
-    def __init__(self, offsets: Sequence[Span]) -> None:
-        self._offsets = offsets
-        self._starts = [start for start, _ in offsets]
-        self._ends = [end for _, end in offsets]
+    Args:
+        sentinels: what takes the sentinels out of the text.
+    """
+
+    def __init__(self, sentinels: SentinelFilter) -> None:
+        self._sentinels = sentinels
+        self._num_settled = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def update(self, offsets: Sequence[Span]) -> None:
+        """Take note of new tokens, and of what has become certain of the text.
+
+        Args:
+            offsets: the span (start, end) of each token in the text with sentinels, those that are known already included.
+        """
+        del self._starts[self._num_settled :], self._ends[self._num_settled :]
+        for index in range(self._num_settled, len(offsets)):
+            start, end = map(self._sentinels.position, offsets[index])
+            self._starts.append(start)
+            self._ends.append(end)
+            if end <= self._sentinels.length:
+                self._num_settled = index + 1
 
     def within(self, spans: Iterable[Span]) -> set[int]:
+        """The indices of the tokens that share a character with one of the spans."""
         return {
             index
             for start, end in spans
@@ -86,30 +103,13 @@ class _TokenSpans:
         }
 
 
-def _offsets_without_sentinels(text: str, offsets: Sequence[Span]) -> list[Span]:
-    """The offsets in the text without sentinels, which are removed in the same order as in parsing."""
-    shifted = list(offsets)
-    for sentinel in SENTINELS:
-        removed = [match.start() for match in re.finditer(re.escape(sentinel), text)]
-        shifted = [(_shifted(start, removed, len(sentinel)), _shifted(end, removed, len(sentinel))) for start, end in shifted]
-        text = text.replace(sentinel, "")
-    return shifted
-
-
-def _shifted(offset: int, removed: Sequence[int], length: int) -> int:
-    before = bisect_left(removed, offset)
-    if not before:
-        return offset
-    return offset - before * length + max(0, removed[before - 1] + length - offset)
-
-
 def _mean_probability(tokens: set[int], log_probabilities: Sequence[float]) -> float | None:
     if not tokens:
         return None
     return math.exp(math.fsum(log_probabilities[index] for index in tokens) / len(tokens))
 
 
-def _certainties(found: Sequence[Found], tokens: _TokenSpans, probabilities: TokenProbabilities) -> list[float]:
+def _certainties(found: Sequence[Found], tokens: TokenSpans, probabilities: TokenProbabilities) -> list[float]:
     """The certainty of each object's location; boxes of one answer are computed in one batch."""
     bins = [_flat(item.bins) for item in found]
     rows = [

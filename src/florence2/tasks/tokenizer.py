@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from florence2.errors import CheckpointError, InvalidPrompt
 from florence2.extras import requires
 from florence2.location_bins import NUM_BINS
+from florence2.tasks.detokenizer import Detokenizer
 from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, SENTINELS, location_token
 
 if TYPE_CHECKING:
@@ -141,22 +142,10 @@ class Tokenizer:
         return self.decode_with_offsets(ids)[0]
 
     def decode_with_offsets(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-        """The text of the ids, and for each id the span (start, end) of its characters.
-
-        If the bytes of one character are split over several tokens, each of them has that character as its span, and so has a token
-        without text between them. Any other token without text has an empty span.
-        """
-        pieces = [self.token_bytes(index) for index in ids]
-        text, character_of = _decode_bytes(b"".join(pieces))
-        offsets = []
-        start = 0
-        for piece in pieces:
-            end = start + len(piece)
-            first = character_of[start]
-            is_inside = 0 < start < len(character_of) - 1 and character_of[start - 1] == first
-            offsets.append((first, character_of[end - 1] + 1 if piece else first + is_inside))
-            start = end
-        return text, offsets
+        """The text of the ids, and for each id the span (start, end) of its characters, as ``Detokenizer`` has it."""
+        detokenizer = Detokenizer()
+        pieces = [detokenizer.add(self.token_bytes(index)) for index in ids]
+        return "".join([*pieces, detokenizer.end()]), detokenizer.offsets
 
 
 def _as_range(ids: list[int]) -> Sequence[int]:
@@ -264,25 +253,3 @@ def _token_bytes(token: str) -> bytes:
         return bytes(_BYTE_OF[character] for character in token)
     except KeyError:
         return token.encode("utf-8")
-
-
-def _decode_bytes(data: bytes) -> tuple[str, list[int]]:
-    """The text, with invalid sequences replaced by U+FFFD, and the character index of each byte (and of the end)."""
-    parts: list[str] = []
-    character_of: list[int] = []
-    position = count = 0
-    while position < len(data):
-        try:
-            valid, broken = data[position:].decode("utf-8"), 0
-        except UnicodeDecodeError as error:
-            valid, broken = data[position : position + error.start].decode("utf-8"), error.end - error.start
-        for character in valid:
-            character_of.extend([count] * len(character.encode("utf-8")))
-            count += 1
-        parts.append(valid)
-        if broken:
-            parts.append("\ufffd")
-            character_of.extend([count] * broken)
-            count += 1
-        position = len(character_of)
-    return "".join(parts), [*character_of, count]

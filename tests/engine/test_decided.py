@@ -1,20 +1,15 @@
-"""Tokens are reported when nothing can take them back, and their text in whole characters."""
+"""Tokens are reported when nothing can take them back."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.checkpoints import write_checkpoint
-from florence2.engine.decided import DecidedText, DecidedTokens
+from florence2.engine.decided import DecidedTokens
 from florence2.engine.options import GenerationOptions
 from florence2.engine.request import start_search
 from florence2.engine.search import SpecialTokens, best_tokens
-from florence2.tasks import Tokenizer
 
 VOCABULARY = 12
 
@@ -67,41 +62,3 @@ def test_beams_that_agree_decide_before_the_end() -> None:
         early += sum(map(len, told[:-1]))
         assert len(answer) == 20
     assert early > 100  # of 400 tokens
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return Tokenizer.load(write_checkpoint(Path(tmp_path_factory.mktemp("checkpoint"))))
-
-
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_text_comes_in_whole_characters_and_is_the_decoded_text(tokenizer: Tokenizer, data: st.DataObject) -> None:
-    words = data.draw(st.lists(st.sampled_from(["é", "日本", "🐱", " a", "</s>", "<loc_7>", "b"]), max_size=6))
-    ids = [token for word in words for token in tokenizer.encode(word)[1:-1]]
-    ids += data.draw(st.lists(st.integers(0, tokenizer.vocab_size + 3), max_size=6))  # bytes that need not be characters
-    ids = data.draw(st.permutations(ids)) if data.draw(st.booleans()) else ids
-    cut = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=4)))
-    text = DecidedText(tokenizer)
-    shown = before = ""
-    for start, end in zip([0, *cut], [*cut, len(ids)], strict=True):
-        shown += text.add(ids[start:end], is_last=False)
-        assert text.raw.startswith(before)
-        text.raw.encode("utf-8")
-        before = text.raw
-    shown += text.add([], is_last=True)
-    assert text.raw == tokenizer.decode(ids)
-    framing = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    if not framing & set(ids):
-        assert shown == text.raw
-
-
-def test_framing_tokens_are_no_text_and_end_a_broken_character(tokenizer: Tokenizer) -> None:
-    cat = tokenizer.encode("🐱")[1:-1]
-    assert len(cat) > 1
-    text = DecidedText(tokenizer)
-    assert text.add([tokenizer.bos_token_id, *cat[:-1]], is_last=False) == ""
-    assert text.raw == "<s>"
-    assert text.add(cat[-1:], is_last=False) == "🐱"
-    assert text.add([*cat[:-1], tokenizer.eos_token_id], is_last=True) == "\ufffd"
-    assert text.raw == "<s>🐱\ufffd</s>"

@@ -1,0 +1,107 @@
+"""From generated tokens to the text and the objects of an answer, while it is generated or at its end.
+
+In: the prompt, and the tokens as they come, with their probabilities. Out: the text that is certain, and each object as soon as it is
+complete. The result of a whole answer is read by the same code. It brings detokenizing, parsing and scores together and holds no rule of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from florence2.results import Kind
+from florence2.tasks.detokenizer import Detokenizer
+from florence2.tasks.parsing import Found, ObjectReader
+from florence2.tasks.prompt import Prompt
+from florence2.tasks.scoring import Scores, TokenProbabilities, TokenSpans, score_objects
+from florence2.tasks.sentinels import TextFilter
+from florence2.tasks.table import TASKS, Grammar
+from florence2.tasks.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def grammar_of(tag: str | None) -> Grammar:
+    """The form of the answers to a tag; where there is no such task it is text."""
+    return TASKS[tag].grammar if tag in TASKS else "text"
+
+
+def kind_of(tag: str | None) -> Kind:
+    """The kind of the answers to a tag; where there is no such task it is text."""
+    return TASKS[tag].kind if tag in TASKS else "text"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What some tokens add to an answer.
+
+    Attributes:
+        text: what is certain of the result's ``text``.
+        found: the objects that are complete.
+        scores: their scores, where they were asked for.
+    """
+
+    text: str
+    found: list[Found]
+    scores: Scores | None
+
+
+class AnswerReader:
+    """Reads one answer, token by token.
+
+    Args:
+        prompt: what was asked.
+        tokenizer: the checkpoint's tokenizer.
+        banned_phrases: labels that grounding leaves out: the checkpoint's list.
+        scores: whether objects get scores.
+
+    Attributes:
+        raw: the text so far, special tokens kept.
+    """
+
+    def __init__(self, prompt: Prompt, tokenizer: Tokenizer, banned_phrases: frozenset[str] = frozenset(), *, scores: bool = False) -> None:
+        self.raw = ""
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer()
+        self._text = TextFilter(kind_of(prompt.tag))
+        self._objects = ObjectReader(grammar_of(prompt.tag), banned_phrases)
+        self._token_spans = TokenSpans(self._text.sentinels) if scores and kind_of(prompt.tag) != "text" else None
+        self._own: list[float] = []
+        self._locations: list[NDArray[np.float32] | None] = []
+
+    def add(
+        self,
+        token_ids: Sequence[int],
+        log_probabilities: Sequence[float] = (),
+        location_probabilities: Sequence[NDArray[Any] | None] = (),
+        *,
+        is_last: bool = False,
+    ) -> Part:
+        """What these tokens add.
+
+        Args:
+            token_ids: the ids that follow.
+            log_probabilities: one for each of them; needed for scores.
+            location_probabilities: for each id that is a location the probabilities of all locations there; may be left out.
+            is_last: whether the answer ends with them.
+        """
+        raw = "".join(map(self._detokenizer.add, map(self._tokenizer.token_bytes, token_ids)))
+        if is_last:
+            raw += self._detokenizer.end()
+        self.raw += raw
+        text = self._text.add(raw, is_last=is_last)
+        found = self._objects.add(raw, text, is_last=is_last)
+        return Part(text, found, self._scores(found, log_probabilities, location_probabilities))
+
+    def _scores(self, found: list[Found], own: Sequence[float], locations: Sequence[NDArray[Any] | None]) -> Scores | None:
+        if self._token_spans is None:
+            return None
+        self._own += own
+        self._locations += locations
+        if found:
+            self._token_spans.update(self._detokenizer.offsets)
+        return score_objects(found, self._token_spans, TokenProbabilities(self._own, self._locations))
