@@ -12,6 +12,7 @@ import argparse
 import ast
 import configparser
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -218,6 +219,23 @@ def _name(param: Any, *, short: bool = True) -> str:
     return ", ".join(names) + ("" if param.is_flag else f" {word}")
 
 
+def mcp_tools() -> str:
+    """The tools of ``florence2 mcp`` with their arguments."""
+    from florence2.mcp.tools import TOOLS, Tool
+
+    parts = []
+    for tool in TOOLS.values():
+        fields = {name: field for name, field in tool.model_fields.items() if name not in Tool.model_fields}
+        rows = ((f"`{name}`", _default_of(field), prose(field.description or "")) for name, field in fields.items())
+        parts.append(f"### {tool.name}\n\n{prose(tool.description)}\n\n{table(('Argument', 'Default', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _default_of(field: Any) -> str:
+    """The default of a tool's argument as JSON writes it."""
+    return "required" if field.is_required() else "" if field.default is None else f"`{json.dumps(field.default)}`"
+
+
 # Blocks: how the package is built
 
 
@@ -311,6 +329,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "result-fields": partial(attributes, "Result"),
     "object-fields": partial(attributes, "FoundObject"),
     "commands": commands,
+    "mcp-tools": mcp_tools,
     "rooms": rooms,
     "imports": imports,
     "decisions": decisions,

@@ -19,7 +19,7 @@ PACKAGES: dict[str, frozenset[str]] = {
     "server": _ENGINE
     | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
     | {"python_multipart", "starlette", "uvicorn", "uvloop"},
-    "mcp": _ENGINE | {"mcp"},
+    "mcp": _ENGINE | {"mcp", "mcp_types", "pydantic", "pydantic_core", "uvicorn"},
     "train": _ENGINE,
     "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz"},
     "synthetic": frozenset({"matplotlib"}),

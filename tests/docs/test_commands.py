@@ -56,6 +56,12 @@ _DATA_SET = re.compile(r"--data[ =]\"?([\w./-]+\.jsonl?)")
 _FOLDER = re.compile(r"(?<![\w./-])(?:\./|data/)[\w-]+(?![\w./-])")
 
 
+HELLO = (
+    b'{"jsonrpc": "2.0", "id": 1, "method": "initialize", '
+    b'"params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}}\n'
+)
+
+
 class _AnyRepository(dict):
     """A hub on which every name is the same checkpoint."""
 
@@ -145,7 +151,7 @@ class Shell:
         """The command for this folder and these servers, with all that it names in its place."""
         text = _SERVER.sub(self.server, text)
         text = _PICTURE_URL.sub(f"{self.picture_host}/photo.jpg", text)
-        text = re.sub(r"(?<![\w.])/data/", "data/", text)
+        text = re.sub(r"(?<![\w.])/data/", "data/", text).replace("~/Pictures", "examples")
         text = re.sub(r"synthetic:\d+", "synthetic:4", text)
         text = re.sub(r"--port[ =]\d+", "--port 0", re.sub(r"--host[ =]\S+", "--host 127.0.0.1", text))
         for match in _PICTURE.finditer(text):
@@ -191,6 +197,28 @@ class Shell:
         assert code in (0, -signal.SIGTERM), log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
 
+    def offer(self, text: str) -> None:
+        """Start ``florence2 mcp`` by its command, greet it, and end it."""
+        script = f"{self.exported}\n{self.prepared(text)}{' --port 0' if '--http' in text else ''}"
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen[bytes](
+            ["bash", "-c", script], cwd=self.folder, env=self.environment, start_new_session=True, **pipes
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                if "--http" in text:
+                    address = next(found[0] for line in process.stderr if (found := re.search(r"http://[\w.:/]+", line.decode())))
+                    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+                    assert httpx2.post(address, content=HELLO, headers=headers, trust_env=False).status_code == 200
+                else:
+                    process.stdin.write(HELLO)
+                    process.stdin.flush()
+                    assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "florence2"
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+
     def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
         deadline = time.monotonic() + RUN_S
         while time.monotonic() < deadline:
@@ -227,6 +255,8 @@ def test_commands_run(page: Path, shell: Shell) -> None:
             shell.exported += shell.prepared(command.text) + "\n"
         elif words[:2] == ["florence2", "serve"] and "--check" not in words:
             shell.serve(command.text)
+        elif words[:2] == ["florence2", "mcp"]:
+            shell.offer(command.text)
         else:
             ran = shell.run(command.text)
             assert ran.returncode == 0, f"{command}\n{ran.stdout[:2000]}{ran.stderr[-2000:]}"

@@ -27,7 +27,7 @@ from florence2.model.cpu import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = ROOT / "examples" / "scene.png"
-COMMANDS = ("", "infer", "models", "pull", "serve", "train", "evaluate")
+COMMANDS = ("", "infer", "models", "pull", "serve", "mcp", "train", "evaluate")
 SHAPES = {"white circle", "yellow star", "purple circle"}  # of the scene; the demo model finds them
 PROGRAM = Path(sysconfig.get_path("scripts")) / "florence2"
 PATIENCE_S = 240

@@ -17,6 +17,7 @@ import typer
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
+from florence2.cli.mcp import mcp
 from florence2.cli.models import models
 from florence2.cli.options import Quiet, Verbose, with_verbosity
 from florence2.cli.pull import pull
@@ -83,5 +84,5 @@ def _global_options(
         raise typer.Exit(2)
 
 
-for command in (infer, models, pull, serve, train, evaluate):
+for command in (infer, models, pull, serve, mcp, train, evaluate):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))

@@ -19,6 +19,11 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 serve -m florence-2-base --check",
         "florence2 serve -m cats=runs/cats/adapter --host 0.0.0.0 --api-keys-file keys.txt",
     ),
+    "mcp": (
+        "florence2 mcp -m florence-2-base --allow ~/Pictures",
+        "florence2 mcp -m florence-2-base --allow . --no-urls",
+        "florence2 mcp -m florence-2-base --http --port 9002",
+    ),
     "train": (
         "florence2 train -m florence-2-base -d cats.jsonl -o runs/cats",
         "florence2 train -m florence-2-base -d coco.json -i pictures -o runs/cats --freeze-vision",

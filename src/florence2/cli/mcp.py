@@ -1,0 +1,92 @@
+"""``florence2 mcp``: flags into a model, folders and a way to be reached.
+
+Nothing of the protocol or of the engine is imported before the command runs, and the model is loaded while hosts are answered already.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
+from florence2.console import notify
+from florence2.errors import InvalidOption
+from florence2.extras import requires
+from florence2.weights.aliases import DEMO, DEMO_IS
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from florence2.mcp.folders import Folders
+    from florence2.mcp.model import BackgroundModel
+
+DEFAULT_PORT = 9002
+
+
+def mcp(
+    model: Model = None,
+    adapter: Adapter = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="FOLDER", help="A folder whose images may be read. May be repeated. Default: no local file is."),
+    ] = None,
+    no_urls: Annotated[bool, typer.Option("--no-urls", help="Fetch no images by URL.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP on this machine instead of standard input and output.")] = False,
+    port: Annotated[
+        int | None, typer.Option("--port", "-P", min=0, max=65535, help=f"With --http: the port to listen on. Default: {DEFAULT_PORT}.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Serve the tasks as tools for AI assistants (MCP)."""
+    import asyncio
+
+    with requires("mcp", "florence2 mcp"):
+        import mcp  # noqa: F401 - first, so that the package which is missing is the one that the extra names
+
+        from florence2.mcp.folders import Folders
+        from florence2.mcp.http import listen
+        from florence2.mcp.model import BackgroundModel
+        from florence2.mcp.stdio import leave
+
+    if port is not None and not http:
+        raise InvalidOption("--port goes with --http", field="port")
+    folders = Folders(allow or ())
+    listening = listen(DEFAULT_PORT if port is None else port) if http else None
+    name = chosen_model(model)
+    answering = BackgroundModel(name, partial(_load, name, device=device, precision=precision, adapters=adapter or ()))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(answering, folders, listening, allow_urls=not no_urls))
+    leave(answering)
+
+
+async def _serve(model: BackgroundModel, folders: Folders, listening: socket | None, *, allow_urls: bool) -> None:
+    """Serve over HTTP where a socket listens, else over standard input and output."""
+    from florence2.mcp.pictures import Pictures
+    from florence2.mcp.server import make_server
+
+    pictures = Pictures(folders, allow_urls=allow_urls)
+    server = make_server(model, pictures, note=f"It is {DEMO_IS}." if model.name == DEMO else "")
+    model.start()
+    try:
+        if listening is None:
+            from florence2.mcp.stdio import serve_stdio
+
+            await serve_stdio(server)
+        else:
+            from florence2.mcp.http import serve_http
+
+            await serve_http(server, listening, lambda address: notify(f"florence2: tools at {address} (Ctrl-C ends)"))
+    finally:
+        await pictures.close()
+
+
+def _load(name: str, **options: Any) -> Any:
+    """The engine."""
+    with requires("engine", "florence2 mcp"):
+        from florence2.engine.engine import load
+
+    return load(name, **options)

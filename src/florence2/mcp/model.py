@@ -1,0 +1,135 @@
+"""The model that answers: loaded in the background, asked in turn, and left in order.
+
+In: a function that loads an engine, pictures and prompts. Out: results. A call waits for the model, the next one tries a failed load again,
+and a caller that leaves takes its prompts out of the engine. Knows nothing of tools and of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from florence2.background import in_background
+from florence2.errors import EngineClosed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from florence2.results import Result
+    from florence2.tasks.prompt import Prompt
+
+logger = logging.getLogger(__name__)
+
+
+class AnsweringEngine(Protocol):
+    """What is asked of an engine."""
+
+    def prepare(self, prompt: Prompt) -> Any:
+        """The prompt tokenized."""
+        ...
+
+    def submit_many(self, image: Any, prompts: Sequence[Any], **options: Any) -> list[Future[Result]]:
+        """A future for each prompt."""
+        ...
+
+    def close(self, *, cancel: bool = False) -> None:
+        """End it."""
+        ...
+
+
+class BackgroundModel:
+    """One model, loaded by ``start`` or by the first call that needs it.
+
+    Args:
+        name: what answers call it.
+        load: gives an engine; runs in a thread.
+    """
+
+    def __init__(self, name: str, load: Callable[[], AnsweringEngine]) -> None:
+        self.name = name
+        self._load = load
+        self._loading: Future[AnsweringEngine] | None = None
+
+    def start(self) -> Future[AnsweringEngine]:
+        """The engine as a future: of the load that is under way or done, or of a new one where the last has failed."""
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = in_background("florence2-mcp-load", self._load)
+            self._loading.add_done_callback(_report_failure)
+        return self._loading
+
+    async def engine(self) -> AnsweringEngine:
+        """The engine, once it is loaded.
+
+        Raises:
+            Florence2Error: it can't be loaded.
+        """
+        return await asyncio.wrap_future(self.start())
+
+    async def answer(self, picture: Image, prompts: Sequence[Any], options: Mapping[str, Any]) -> list[Result]:
+        """The results of prompts about one picture, in their order; whoever stops waiting takes them out of the engine.
+
+        Raises:
+            InvalidRequest: a prompt or option does not fit the picture or the model.
+            EngineClosed: the engine has ended; the next call loads it again.
+        """
+        engine = await self.engine()
+        job = in_background("florence2-mcp-ask", partial(engine.submit_many, picture, prompts, keep_image=False, **options))
+        try:
+            return await _results(await asyncio.wrap_future(job))
+        except EngineClosed:
+            if (
+                self._loading is not None
+                and self._loading.done()
+                and self._loading.exception() is None
+                and self._loading.result() is engine
+            ):
+                self._loading = None
+            raise
+        except asyncio.CancelledError:
+            job.add_done_callback(_cancel_queued)
+            raise
+
+    def close(self) -> bool:
+        """End the engine, with all that it was asked. False: a load is under way, which can't be ended."""
+        loading, self._loading = self._loading, None
+        if loading is None:
+            return True
+        if not loading.done():
+            return False
+        with suppress(Exception):  # the load has failed, and was reported
+            loading.result().close(cancel=True)
+        return True
+
+
+async def _results(queued: Sequence[Future[Result]]) -> list[Result]:
+    """The results of all futures; if one fails or the caller stops waiting, the others are cancelled."""
+    futures = [asyncio.wrap_future(future) for future in queued]
+    try:
+        await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for future in futures:
+            future.cancel()
+    failed = [future for future in futures if future.cancelled() or future.exception() is not None]
+    for future in failed:
+        if not future.cancelled():
+            future.result()
+    if failed:
+        raise EngineClosed("the model was closed before it had answered; call again")
+    return [future.result() for future in futures]
+
+
+def _cancel_queued(job: Future[list[Future[Result]]]) -> None:
+    """Cancel what a thread has queued for a caller who is gone."""
+    if job.exception() is None:
+        for future in job.result():
+            future.cancel()
+
+
+def _report_failure(loading: Future[AnsweringEngine]) -> None:
+    if (error := loading.exception()) is not None:
+        logger.error("the model can't be loaded, and calls of tools say so: %s", error)
