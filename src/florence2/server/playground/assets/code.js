@@ -43,18 +43,19 @@ export class CodeDialog {
     const { link, name: imageName, width, height } = picture;
     this.#request = {
       address: ROOT.href.replace(/\/$/, ""), model, tag: task.tag ?? prompt, kind: task.kind, region, options, needsKey, width, height,
-      text: task.tag === null ? null : texts[0], numTexts: texts.length, ...(link ? { imageUrl: link } : { imageName }),
+      text: task.tag === null ? null : texts[0], numTexts: texts.length, isScaled: picture.change === "scaled", ...(link ? { imageUrl: link } : { imageName }),
     };
     this.#render();
     this.#dialog.showModal();
   }
 
   #render() {
-    const { imageName, needsKey, numTexts } = this.#request;
+    const { imageName, needsKey, numTexts, isScaled, width, height } = this.#request;
     fill(byId("code-kinds"), "code", KINDS.map((kind) => [kind, t(`code.${kind}`)]), this.#kind);
     byId("code-text").textContent = snippets[this.#kind](this.#request);
     byId("code-note").textContent = [
       imageName ? t("code.note", { name: imageName }) : t("code.note_link"),
+      isScaled && t("code.scaled", { width, height }),
       needsKey && t("code.key"),
       numTexts > 1 && t("code.first"),
     ].filter(Boolean).join(" ");

@@ -161,6 +161,8 @@ export const WORDS = {
   "code.note_link": ["These lines run as they stand.", "그대로 실행됩니다."],
   "code.key": ["They read the key from the environment variable API_KEY.", "키는 환경 변수 API_KEY에서 읽습니다."],
   "code.first": ["Only the first name is asked for in these lines.", "이 코드는 첫 번째 이름만 묻습니다."],
+  "code.scaled": ["The file is larger than this server takes: scale it to {width} × {height} pixels first.",
+    "이 서버가 받기에는 파일이 큽니다. 먼저 {width} × {height} 픽셀로 줄이세요."],
   "code.kind": ["Language", "언어"],
   "code.curl": ["curl", "curl"],
   "code.python": ["Python", "Python"],
