@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from fixtures.fake_engine import FakeEngine
-from florence2.engine.events import Event, ObjectFound, OnEvent, TokensDecided
+from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.errors import EngineClosed, EngineFailed, InvalidImage
 from florence2.image_files import Structure, inspect
-from florence2.results import FoundObject, Result
+from florence2.results import FoundObject
 from florence2.server.inference.events import EventRelay, ImageEvent, ImageFailed, Queued
 from florence2.server.inference.models import Models
 from florence2.server.inference.request import ImageAnswer, InferenceRequest, Outcome, RequestPrompt
@@ -23,6 +22,7 @@ from florence2.server.inference.service import InferenceService
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import parse_prompt
 from tests.server.fakes import image_bytes
+from tests.server.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -142,33 +142,6 @@ async def test_a_reader_that_leaves_cancels_what_waits_or_runs() -> None:
     await stream.aclose()
     await asyncio.sleep(0)
     assert [future.cancelled() for future in engine.futures] == [True, True]
-
-
-class ScriptedEngine(FakeEngine):
-    """Reports given events in a thread of its own, and then fails or answers."""
-
-    def __init__(self, events: Sequence[Event], error: Exception | None = None) -> None:
-        super().__init__()
-        self.hold = True
-        self._events, self._error = events, error
-
-    def submit_many(self, image: Any, prompts: Any, *, on_event: OnEvent | None = None, **options: Any) -> list[Future[Result]]:
-        futures = super().submit_many(image, prompts, **options)
-
-        def play() -> None:
-            assert on_event is not None
-            try:
-                for event in self._events:
-                    on_event(event)
-                if self._error is not None:
-                    raise self._error
-            except Exception as error:
-                futures[0].set_exception(error if error is self._error else EngineFailed(str(error)))
-                return
-            self.release()
-
-        threading.Thread(target=play).start()
-        return futures
 
 
 def box(label: str, index: int) -> ObjectFound:
