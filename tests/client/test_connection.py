@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from florence2.client import CallTimeout, ConnectionFailed, InferenceConfiguration, InferenceError, InvalidParameter
-from florence2.client.connection import Awaiting, Blocking, Connection, OpenResponse, exchange, run_blocking
+from florence2.client.connection import Awaiting, Blocking, Connection, OpenResponse, run_blocking
 from florence2.client.http_clients import awaiting_client, blocking_client
+from florence2.client.retries import exchange
 from florence2.client.wire import Request, Response, redirected
 from florence2.url_policy import FetchPolicy
 from tests.client.stub import Reply, Stub
@@ -165,6 +166,9 @@ class Clock:
         return function()
 
     async def gather(self, jobs: Any, limit: int) -> Any:
+        raise NotImplementedError
+
+    def merge(self, parts: Any, limit: int) -> Any:
         raise NotImplementedError
 
 

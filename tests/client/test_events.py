@@ -7,13 +7,12 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from florence2.client import CallError, CallTimeout, ConnectionFailed, HTTPClientMode, InferenceConfiguration
-from florence2.client.connection import Awaiting, Blocking, Connection, OpenResponse, iterate_blocking, open_stream
+from florence2.client.connection import Awaiting, Blocking, Connection, OpenResponse, iterate_blocking
 from florence2.client.events import EventDecoder, ServerSentEvent, stream_events
 from florence2.client.http_clients import awaiting_client, blocking_client
 from florence2.client.wire import Request, Response, Target
@@ -59,7 +58,7 @@ both = pytest.mark.parametrize("take", [blocking, awaiting])
 def events_of(stub: Stub, timeout_s: float = 5.0, configuration: InferenceConfiguration = FAST) -> Make:
     target = Target(stub.url, None, HTTPClientMode.V1, configuration)
     request = Request("POST", stub.url + "/infer/lmm", "POST /infer/lmm", {}, timeout_s, 5.0, b"{}")
-    return lambda connection: stream_events(connection, target, request)
+    return lambda connection: stream_events(connection, target, request, lambda event, head: None)
 
 
 @both
@@ -166,7 +165,7 @@ def test_the_server_sees_a_task_that_is_cancelled(stub: Stub) -> None:
 def test_a_response_that_nobody_reads_is_closed(stub: Stub) -> None:
     async def unread(connection: Connection) -> AsyncGenerator[Any, None]:
         request = Request("GET", stub.url, "GET /", {}, 5.0, 5.0)
-        response = await open_stream(connection, request, FAST)
+        response = await connection.stream(request)
         assert isinstance(response, OpenResponse)
         await response.close()
         yield response.status_code
@@ -223,7 +222,7 @@ def test_what_is_an_event(body: bytes, events: list[tuple[str, str]]) -> None:
 
 def test_every_other_answer_is_whole(stub: Stub) -> None:
     async def answer(connection: Connection) -> AsyncGenerator[Any, None]:
-        yield await open_stream(connection, Request("GET", stub.url, "GET /", {}, 5.0, 5.0), replace(FAST, max_retries=0))
+        yield await connection.stream(Request("GET", stub.url, "GET /", {}, 5.0, 5.0))
 
     for take in (blocking, awaiting):
         stub.replies = [Reply(404, {"a": 1})]

@@ -315,11 +315,14 @@ def test_a_client_that_is_only_dropped_leaves_nothing_open(stub: Stub, jpeg: Pat
 def test_awaited_and_blocking_methods_are_twins() -> None:
     members = dict(inspect.getmembers(InferenceHTTPClient, inspect.isfunction))
     awaited = [name for name in members if name.endswith("_async")]
-    assert len(awaited) == 7
+    assert len(awaited) == 8
     for name in awaited:
-        twin, method = members[name.removesuffix("_async")], members[name]
-        assert inspect.signature(twin) == inspect.signature(method)
-        assert inspect.iscoroutinefunction(method)
+        twin, method = (inspect.signature(members[each]) for each in (name.removesuffix("_async"), name))
+        if name == "stream_lmm_async":  # no coroutine, but an iterator of another class
+            assert method.replace(return_annotation=twin.return_annotation) == twin
+        else:
+            assert twin == method
+            assert inspect.iscoroutinefunction(members[name])
 
 
 def test_every_option_is_documented() -> None:

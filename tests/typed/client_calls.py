@@ -11,15 +11,20 @@ from PIL import Image
 
 from florence2.client import (
     Answer,
+    AwaitedLmmStream,
     CallError,
+    Done,
     InferenceConfiguration,
     InferenceError,
     InferenceHTTPClient,
+    LmmStream,
     ModelDescription,
+    ObjectFound,
     PromptOptions,
     RegisteredModels,
     ServerInfo,
 )
+from florence2.results import FoundObject
 
 PROMPTS = ["<OD>", "<CAPTION>"]
 REGIONS: list[str | PromptOptions] = ["<OD>", {"prompt": "<REGION_TO_OCR>", "region": (1, 2, 3, 4)}]
@@ -39,6 +44,19 @@ def one_image(picture: Image.Image, array: np.ndarray[Any, np.dtype[np.uint8]]) 
     assert_type(client.infer_lmm("a.jpg", "m", typed=True, prompts=REGIONS), list[Answer])
     inline = client.infer_lmm("a.jpg", "m", typed=True, prompts=["<OD>", {"prompt": "<REGION_TO_OCR>", "region": (1, 2, 3, 4)}])
     assert_type(inline, list[Answer])
+
+
+def streams(array: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    assert_type(client.stream_lmm("a.jpg", "m", "<OD>"), LmmStream[dict[str, Any]])
+    assert_type(client.stream_lmm(array, "m", "<OD>", typed=True, scores=True), LmmStream[Answer])
+    assert_type(client.stream_lmm("a.jpg", "m", typed=True, prompts=PROMPTS), LmmStream[list[Answer]])
+    assert_type(client.stream_lmm(["a.jpg"], "m", "<OD>", on_error="item"), LmmStream[list[Any]])
+    assert_type(client.stream_lmm_async("a.jpg", "m", "<OD>", True, 20, None, typed=True), AwaitedLmmStream[Answer])
+    for event in client.stream_lmm("a.jpg", "m", "<OD>", typed=True):
+        if isinstance(event, Done):
+            assert_type(event.answer, Answer)
+        elif isinstance(event, ObjectFound):
+            assert_type(event.object, FoundObject)
 
 
 def lists(pictures: list[Image.Image], paths: tuple[Path, ...], mixed: list[str | bytes | Image.Image]) -> None:

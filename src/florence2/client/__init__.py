@@ -37,6 +37,8 @@ from florence2.client.errors import (
     WrongClientMode,
     WrongClientModeError,
 )
+from florence2.client.lmm_events import Done, ImageFailed, LmmEvent, ObjectFound, TextDecided
+from florence2.client.lmm_iterators import AwaitedLmmStream, LmmStream
 from florence2.client.options import LmmOptions, PromptOptions
 from florence2.client.service import InferenceHTTPClient
 
@@ -44,15 +46,18 @@ __all__ = [
     "APIKeyNotProvided",
     "Answer",
     "ApiKeyTransport",
+    "AwaitedLmmStream",
     "CallError",
     "CallTimeout",
     "ConnectionFailed",
+    "Done",
     "EncodingError",
     "FeatureDeprecatedError",
     "HTTPCallErrorError",
     "HTTPClientError",
     "HTTPClientMode",
     "HTTPServerConnectionError",
+    "ImageFailed",
     "InferenceConfiguration",
     "InferenceError",
     "InferenceHTTPClient",
@@ -64,16 +69,20 @@ __all__ = [
     "InvalidParameter",
     "InvalidParameterError",
     "InvalidURLImageInput",
+    "LmmEvent",
     "LmmOptions",
+    "LmmStream",
     "ModelDescription",
     "ModelNotInitializedError",
     "ModelNotSelected",
     "ModelNotSelectedError",
     "ModelTaskTypeNotSupportedError",
+    "ObjectFound",
     "PromptOptions",
     "RegisteredModels",
     "RetryError",
     "ServerInfo",
+    "TextDecided",
     "URLAddressNotAllowedError",
     "UnexpectedAnswer",
     "VisualisationResponseFormat",

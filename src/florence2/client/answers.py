@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.client.errors import InvalidParameter, UnexpectedAnswer
 from florence2.client.pictures import Size
-from florence2.results import Result, answer_fields, are_whole, generated_fields
+from florence2.results import FoundObject, Result, Usage, answer_fields, are_whole, generated_fields
 
 if TYPE_CHECKING:
     from typing import Self
 
     from florence2.sources import Source
 
+# How an answer calls the shapes of objects, and how an object that is reported alone calls its own; the box is there with every shape.
+_SHAPES = (("polygons", "polygons"), ("quad_boxes", "quad"), ("bboxes", "box"))
 _COORDINATES = ("bboxes", "quad_boxes", "polygons")
 # What the known client makes of these names by itself: a server may list a model under either.
 _RESOLVED = {"florence-2-base": "florence-pretrains/3", "florence-2-large": "florence-pretrains/4"}
@@ -32,8 +34,8 @@ class Answer(Result):
     """One answer of a server; everything a ``Result`` has, and what the server said besides.
 
     ``raw``, ``token_ids``, ``finish_reason`` and ``log_probability`` are filled if the call asked for ``raw=True`` and the server
-    offers it; otherwise they keep their defaults (``finish_reason`` ``stop``). There are no ``bins``. With
-    ``coordinates="float"`` coordinates are floats.
+    offers it, ``usage`` if it asked for ``usage=True``; otherwise they keep their defaults (``finish_reason`` ``stop``). There are no
+    ``bins``. With ``coordinates="float"`` coordinates are floats.
 
     Attributes:
         inference_id: the server's name for the call.
@@ -160,10 +162,14 @@ def typed(answer: Mapping[str, Any], source: Source | None = None) -> Answer | l
         UnexpectedAnswer: the JSON is not an answer about an image.
     """
     try:
-        responses, raws = answer["response"], answer.get("raw")
+        responses, raws, usages = answer["response"], answer.get("raw"), answer.get("usage")
         if isinstance(responses, list):
-            return [_typed(answer, response, raws[index] if raws else None, source) for index, response in enumerate(responses)]
-        return _typed(answer, responses, raws, source)
+            count = len(responses)
+            return [
+                _typed(answer, response, raw, usage, source)
+                for response, raw, usage in zip(responses, raws or [None] * count, usages or [None] * count, strict=True)
+            ]
+        return _typed(answer, responses, raws, usages, source)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UnexpectedAnswer(f"the answer has not the form of one about an image ({type(error).__name__}: {error})") from error
 
@@ -194,7 +200,34 @@ def scaled_region(region: Any, original: Size, sent: Size) -> Any:
         raise InvalidParameter(f"a region is four numbers x1, y1, x2, y2 in pixels, got {region!r:.80}", field="region") from None
 
 
-def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str, Any] | None, source: Source | None) -> Answer:
+def found_object(fields: Mapping[str, Any], sent: Size | None = None, original: Size | None = None) -> FoundObject:
+    """An object as a server reports it before the whole answer is there.
+
+    Args:
+        fields: its JSON.
+        sent: width and height of the picture that was sent, where that was scaled down; as for ``scaled_back``.
+        original: width and height that the caller has.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not the JSON of an object.
+    """
+    name, given = next((names for names in _SHAPES if fields.get(names[1])), _SHAPES[-1])
+    value: dict[str, Any] = {name: [fields[given]], "labels": [str(fields["label"])]}
+    if fields.get("score") is not None:
+        value["scores"] = [fields["score"]]
+    if sent and original:
+        value = _moved({"": value}, (original[0] / sent[0], original[1] / sent[1]))[""]
+    (found,) = Result(task="", image_size=original or (1, 1), raw="", **answer_fields(value)).objects
+    return found
+
+
+def _typed(
+    answer: Mapping[str, Any],
+    response: dict[str, Any],
+    raw: Mapping[str, Any] | None,
+    usage: Mapping[str, Any] | None,
+    source: Source | None,
+) -> Answer:
     ((task, value),) = response.items()
     return Answer(
         **{"raw": "", **answer_fields(value), **generated_fields(raw)},
@@ -203,8 +236,14 @@ def _typed(answer: Mapping[str, Any], response: dict[str, Any], raw: Mapping[str
         inference_id=str(answer.get("inference_id", "")),
         time_s=float(answer.get("time", 0.0)),
         response=response,
+        usage=None if usage is None else _usage(usage),
         _source=source,
     )
+
+
+def _usage(fields: Mapping[str, Any]) -> Usage:
+    names = ("prompt_tokens", "image_tokens", "completion_tokens")
+    return Usage(*(int(fields[name]) for name in names), is_image_cached=bool(fields["image_cached"]))
 
 
 def _moved(response: Any, ratios: tuple[float, float]) -> Any:

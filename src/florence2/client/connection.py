@@ -1,28 +1,30 @@
-"""How requests are sent: two ways to wait, one policy for trying again.
+"""How requests are sent: two ways to wait.
 
-``Blocking`` and ``Awaiting`` offer the same coroutines: ``send``, ``stream``, ``fetch``, ``wait``, ``work`` and ``gather``. Those of
-``Blocking`` never give up control, so that ``run_blocking`` and ``iterate_blocking`` can drive them without an event loop, and everything
-above is written once. Knows nothing of images or answers.
+``Blocking`` and ``Awaiting`` offer the same coroutines: ``send``, ``stream``, ``fetch``, ``wait``, ``work``, ``gather`` and ``merge``.
+Those of ``Blocking`` never give up control, so that ``run_blocking`` and ``iterate_blocking`` can drive them without an event loop, and
+everything above is written once. Knows nothing of images or answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import aclosing, closing, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import httpx2
 
 from florence2.certificates import certificate_hint
-from florence2.client.configuration import InferenceConfiguration
 from florence2.client.errors import CallTimeout, ConnectionFailed, InferenceError, InvalidParameter, UnexpectedAnswer
-from florence2.client.wire import MAX_REDIRECTS, RETRYABLE, USER_AGENT, Request, Response, ResponseHead, redirected, retry_after_of
+from florence2.client.http_clients import awaiting_client
+from florence2.client.merging import LoopThread, merged
+from florence2.client.wire import USER_AGENT, Request, Response, ResponseHead
 from florence2.errors import InvalidOption
 from florence2.proxies import proxy_for
 from florence2.url_fetch import Fetcher, fetch_blocking
@@ -31,10 +33,8 @@ from florence2.url_policy import FetchPolicy
 T = TypeVar("T")
 Job = Callable[[], Coroutine[Any, Any, T]]
 """Makes the coroutine that does one part of the work."""
-Answered = TypeVar("Answered", bound=ResponseHead)
-
-_MAX_BACKOFF_S = 30.0
-_RETRY_AFTER_JITTER = 0.1  # clients that were told to wait equally long come back one after the other
+Part = Callable[["Connection"], AsyncGenerator[T, None]]
+"""Makes the generator of one part of a stream, over the connection that it is given."""
 
 
 @dataclass(frozen=True)
@@ -91,61 +91,9 @@ class Connection(Protocol):
         """What the jobs give back, in their order, at most ``limit`` under way at once. The first error stops the rest."""
         ...
 
-
-async def exchange(connection: Connection, request: Request, configuration: InferenceConfiguration) -> Response:
-    """The answer to a request, which is sent again after broken connections and after 429, 503 and 504.
-
-    The server's ``Retry-After`` says how long to wait; without one the wait doubles each time, between half and all of it by chance.
-    The last answer is given back whatever its status. Redirects of the same server are followed.
-    """
-    return await _exchanged(connection, connection.send, request, configuration)
-
-
-async def open_stream(connection: Connection, request: Request, configuration: InferenceConfiguration) -> Response | OpenResponse:
-    """As ``exchange``, with the answer open where it is a success: from then on nothing is sent again."""
-    return await _exchanged(connection, connection.stream, request, configuration)
-
-
-async def _exchanged(
-    connection: Connection,
-    send: Callable[[Request], Coroutine[Any, Any, Answered]],
-    request: Request,
-    configuration: InferenceConfiguration,
-) -> Answered:
-    """The answer that ``send`` gets, once redirects are followed and tries are used up."""
-
-    async def follow() -> Answered:
-        current, response = request, await send(request)
-        for _ in range(MAX_REDIRECTS):
-            there = redirected(current, response)
-            if there is None:
-                break
-            current, response = there, await send(there)
-        return response
-
-    return await retried(connection, follow, configuration)
-
-
-async def retried(connection: Connection, send: Job[Answered], configuration: InferenceConfiguration) -> Answered:
-    """What ``send`` gives, tried again as ``exchange`` says."""
-    attempt = 0
-    while True:
-        try:
-            response = await send()
-        except ConnectionFailed:
-            if attempt >= configuration.max_retries:
-                raise
-            seconds = _backoff(attempt, configuration)
-        else:
-            if response.status_code not in RETRYABLE or attempt >= configuration.max_retries:
-                return response
-            retry_after = retry_after_of(response)
-            if retry_after is not None and retry_after > configuration.max_retry_wait_s:
-                return response
-            jitter = random.uniform(1.0, 1.0 + _RETRY_AFTER_JITTER)
-            seconds = _backoff(attempt, configuration) if retry_after is None else retry_after * jitter
-        attempt += 1
-        await connection.wait(seconds)
+    def merge(self, parts: Sequence[Part[T]], limit: int) -> AsyncGenerator[T, None]:
+        """What the parts yield, as it comes, at most ``limit`` under way at once. The first error stops the rest, and so does closing."""
+        ...
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -186,6 +134,7 @@ class Blocking:
     def __init__(self, http: httpx2.Client, sleep: Callable[[float], None] = time.sleep) -> None:
         self._http = http
         self._sleep = sleep
+        self._interrupt: Callable[[], None] = lambda: None
 
     async def send(self, request: Request) -> Response:
         """See ``Connection``."""
@@ -205,6 +154,7 @@ class Blocking:
                     return _whole(answer, answer.read())
                 finally:
                     answer.close()
+        self._interrupt = partial(_shut_down, answer)
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             with _own_errors(request):
@@ -241,6 +191,22 @@ class Blocking:
                 return [future.result() for future in futures]
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    async def merge(self, parts: Sequence[Part[T]], limit: int) -> AsyncGenerator[T, None]:
+        """See ``Connection``. Several parts have connections of their own, in a thread that can be ended at any time."""
+        if len(parts) == 1:
+            async with aclosing(parts[0](self)) as items:
+                async for item in items:
+                    yield item
+            return
+        with closing(LoopThread(partial(_merged_apart, parts, limit))) as merged_items:
+            self._interrupt = merged_items.close
+            for item in merged_items:
+                yield item
+
+    def interrupt(self) -> None:
+        """End what a stream waits for in another thread: that fails there, or ends."""
+        self._interrupt()
 
 
 class Awaiting:
@@ -311,6 +277,26 @@ class Awaiting:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def merge(self, parts: Sequence[Part[T]], limit: int) -> AsyncGenerator[T, None]:
+        """See ``Connection``."""
+        return merged([partial(part, self) for part in parts], limit)
+
+
+async def _merged_apart(parts: Sequence[Part[T]], limit: int) -> AsyncGenerator[T, None]:
+    """The parts merged over new connections."""
+    async with awaiting_client() as http, aclosing(Awaiting(http).merge(parts, limit)) as items:
+        async for item in items:
+            yield item
+
+
+def _shut_down(answer: httpx2.Response) -> None:
+    """End the connection of an answer that another thread reads, which wakes that thread."""
+    stream = answer.extensions.get("network_stream")
+    connected = stream.get_extra_info("socket") if stream is not None else None
+    if isinstance(connected, socket.socket):
+        with suppress(OSError):  # it has ended by itself
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # below TLS, whose state belongs to the other thread
+
 
 def _arguments(request: Request) -> dict[str, Any]:
     return {
@@ -368,8 +354,3 @@ def _translated(error: Exception, request: Request) -> InferenceError:
 
 def _host(request: Request) -> str:
     return "/".join(request.url.split("/")[:3])
-
-
-def _backoff(attempt: int, configuration: InferenceConfiguration) -> float:
-    longest = min(configuration.retry_wait_s * 2.0**attempt, _MAX_BACKOFF_S)
-    return random.uniform(longest / 2, longest)

@@ -7,11 +7,15 @@ alive, are skipped. Knows nothing of what events mean. Source: the HTML standard
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
-from florence2.client.connection import Connection, open_stream
-from florence2.client.wire import Request, Response, Target, error_of
+from florence2.client.connection import Connection, OpenResponse
+from florence2.client.messages import leads_elsewhere
+from florence2.client.retries import exchanged
+from florence2.client.wire import Request, Response, ResponseHead, Target, error_of
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -29,29 +33,90 @@ class ServerSentEvent:
     data: str
 
 
-async def stream_events(connection: Connection, target: Target, request: Request) -> AsyncGenerator[ServerSentEvent, None]:
-    """The events of the answer to a request; closing the generator ends the response.
+@dataclass(frozen=True)
+class _Begun(ResponseHead):
+    """A stream of which the first event is known: None if it ended without any."""
 
-    The request is sent again as ``exchange`` says until an answer that is a success begins, and not after that.
+    first: ServerSentEvent | None
+    events: AsyncGenerator[ServerSentEvent, None]
+
+
+AsError = Callable[[ServerSentEvent, ResponseHead], "Response | None"]
+"""The answer with an error that an event stands for; None for every other event."""
+
+
+async def stream_events(
+    connection: Connection, target: Target, request: Request, as_error: AsError
+) -> AsyncGenerator[ServerSentEvent | Response, None]:
+    """The events of the answer to a request; closing the generator ends the response. Of a server that does not stream, its whole answer.
+
+    The request is sent again as ``exchange`` says until there is a first event that is no error, and not after that.
+
+    Args:
+        connection: sends it.
+        target: where to, and how.
+        request: what is sent.
+        as_error: says which events are errors; the first one ends the stream.
 
     Raises:
-        CallError: the server answered with an error.
+        CallError: the server answered with an error, or ended the stream with one.
         ConnectionFailed: no answer came, or it broke off.
         CallTimeout: the server was silent for too long.
     """
-    response = await open_stream(connection, request, target.configuration)
+    response = await exchanged(connection, partial(_begin, connection, as_error), request, target.configuration)
     if isinstance(response, Response):
-        raise error_of(response, request, target)
+        if response.status_code >= 400 or leads_elsewhere(response):
+            raise error_of(response, request, target)
+        yield response
+        return
+    async with aclosing(response.events):
+        if response.first is not None:
+            yield response.first
+        async for event in response.events:
+            if failed := as_error(event, response):
+                raise error_of(failed, request, target)
+            yield event
+
+
+async def _begin(connection: Connection, as_error: AsError, request: Request) -> Response | _Begun:
+    """The answer to a request sent once: with its first event, or whole where it is no stream or an error."""
+    response = await connection.stream(request)
+    if isinstance(response, Response):
+        return response
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        try:
+            return Response(response.status_code, response.headers, b"".join([piece async for piece in response.pieces]))
+        finally:
+            await _close(response)
+    events = _events(response)
+    try:
+        first = await anext(events, None)
+        failed = first and as_error(first, response)
+    except BaseException:
+        await events.aclose()
+        raise
+    if failed:
+        await events.aclose()
+        return failed
+    return _Begun(response.status_code, response.headers, first, events)
+
+
+async def _events(response: OpenResponse) -> AsyncGenerator[ServerSentEvent, None]:
+    """The events of an open response, which is closed with the generator."""
     try:
         decoder = EventDecoder()
         async for piece in response.pieces:
             for event in decoder.decode(piece):
                 yield event
     finally:
-        try:
-            await response.pieces.aclose()
-        finally:
-            await response.close()
+        await _close(response)
+
+
+async def _close(response: OpenResponse) -> None:
+    try:
+        await response.pieces.aclose()
+    finally:
+        await response.close()
 
 
 class EventDecoder:

@@ -10,10 +10,11 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from florence2.client.answers import Answer
-from florence2.client.calls import LmmCall, LmmCaller, Progress
 from florence2.client.errors import InferenceError
 from florence2.client.inputs import ImageInput, ImageInputs, ImageList
+from florence2.client.lmm_requests import LmmCall, LmmCaller
 from florence2.client.options import LmmFields, LmmOptions, OnError, Prompts
+from florence2.client.progress import Progress
 
 if TYPE_CHECKING:
     from typing import Unpack

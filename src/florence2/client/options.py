@@ -1,4 +1,4 @@
-"""The options of ``infer_lmm`` beyond those of the known client, as types.
+"""The options of ``infer_lmm`` and ``stream_lmm`` beyond those of the known client, as types.
 
 The names, types and meanings of the options that are sent as fields of the request. Knows neither their values nor how they are sent.
 """
@@ -33,6 +33,7 @@ class LmmFields(TypedDict, total=False):
     scores: bool | None
     coordinates: Literal["int", "float"] | None
     raw: bool | None
+    usage: bool | None
     allow_unknown_tag: bool | None
 
 
@@ -47,6 +48,7 @@ class LmmOptions(LmmFields, total=False):
         scores: True adds scores to found objects.
         coordinates: ``float`` for unrounded coordinates.
         raw: True adds the generated text, its tokens and why it ended.
+        usage: True adds how many tokens were read and generated.
         allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
         prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
     """

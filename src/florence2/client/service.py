@@ -11,25 +11,29 @@ import difflib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
-from florence2.client import calls, wire
+from florence2.client import calls, management, streams, wire
 from florence2.client.answers import ModelDescription, RegisteredModels, ServerInfo, are_same
-from florence2.client.calls import LmmCall, Progress
 from florence2.client.configuration import HTTPClientMode, InferenceConfiguration
-from florence2.client.connection import Awaiting, Blocking, Connection, run_blocking
+from florence2.client.connection import Awaiting, Blocking, Connection, iterate_blocking, run_blocking
 from florence2.client.errors import InvalidParameter, ModelNotSelected, WrongClientMode
 from florence2.client.http_clients import awaiting_client, blocking_client
 from florence2.client.inputs import ImageInputs
 from florence2.client.lmm_awaited import AwaitedLmm
 from florence2.client.lmm_blocking import BlockingLmm
+from florence2.client.lmm_events import LmmEvent
+from florence2.client.lmm_iterators import AwaitedLmmStream, LmmStream
+from florence2.client.lmm_requests import LmmCall
+from florence2.client.lmm_streamed import StreamedLmm
 from florence2.client.options import LmmOptions, OnError
+from florence2.client.progress import Progress
 from florence2.client.wire import Request, Target
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ DEFAULT_URL = "http://localhost:9001"
 KEY_VARIABLE = "FLORENCE2_API_KEY"
 
 
-class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
+class InferenceHTTPClient(BlockingLmm, AwaitedLmm, StreamedLmm):
     """A client of a Florence-2 server: this project's, or any with the same interface.
 
     May be used by several threads and tasks at once. ``with client:`` or ``close`` ends its connections; ``async with client:``
@@ -145,11 +149,11 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
 
     def get_server_info(self) -> ServerInfo:
         """The server's name, version and id; requested without the key."""
-        return self._block(partial(calls.get_server_info, target=self._target()))
+        return self._block(partial(management.get_server_info, target=self._target()))
 
     async def get_server_info_async(self) -> ServerInfo:
         """As ``get_server_info``, awaited."""
-        return await self._await(partial(calls.get_server_info, target=self._target()))
+        return await self._await(partial(management.get_server_info, target=self._target()))
 
     def list_loaded_models(self) -> RegisteredModels:
         """The models that the server has loaded."""
@@ -165,11 +169,13 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
         Raises:
             ModelNotInitializedError: the server does not list it.
         """
-        return self._block(partial(calls.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading))
+        return self._block(partial(management.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading))
 
     async def get_model_description_async(self, model_id: str, allow_loading: bool = True) -> ModelDescription:
         """As ``get_model_description``, awaited."""
-        return await self._await(partial(calls.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading))
+        return await self._await(
+            partial(management.describe_model, target=self._managing(), model_id=model_id, allow_loading=allow_loading)
+        )
 
     def load_model(self, model_id: str, set_as_default: bool = False) -> RegisteredModels:
         """Have the server load a model; ``set_as_default`` selects it.
@@ -265,7 +271,7 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
         for name in fields.keys() - known:
             closest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {closest[0]}?" if closest else f"; there are {', '.join(sorted(known))}"
-            raise InvalidParameter(f"infer_lmm has no option {name}{hint}", field=name)
+            raise InvalidParameter(f"there is no option {name}{hint}", field=name)
         if on_error not in ("fail", "item"):
             raise InvalidParameter(f"on_error must be 'fail' or 'item', got {on_error!r}", field="on_error")
         model_id = model_id if model_id is not None else self._selected_model
@@ -280,9 +286,25 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
     async def _answered(self, call: LmmCall, given: ImageInputs) -> Any:
         return await self._await(partial(calls.infer, call=call, given=given))
 
+    def _streamed(self, call: LmmCall, given: ImageInputs) -> LmmStream[Any]:
+        connection = Blocking(self._blocking_http())
+        return LmmStream(self._events(connection, call, given), connection.interrupt)
+
+    def _streamed_awaited(self, call: LmmCall, given: ImageInputs) -> AwaitedLmmStream[Any]:
+        async def events() -> AsyncGenerator[LmmEvent[Any], None]:
+            async with self._awaiting_http() as http, aclosing(streams.stream(Awaiting(http), call, given)) as stream:
+                async for event in stream:
+                    yield event
+
+        return AwaitedLmmStream(events())
+
+    def _events(self, connection: Connection, call: LmmCall, given: ImageInputs) -> Generator[LmmEvent[Any], None, None]:
+        """The events of a call; they hold the client, whose connections end with it."""
+        yield from iterate_blocking(streams.stream(connection, call, given))
+
     def _on_models(self, make_request: Callable[[Target], Request]) -> Callable[[Connection], Coroutine[Any, Any, RegisteredModels]]:
         target = self._managing()
-        return partial(calls.get_models, target=target, request=make_request(target))
+        return partial(management.get_models, target=target, request=make_request(target))
 
     def _managing(self) -> Target:
         """The server as one that manages models."""
@@ -300,19 +322,24 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm):
         return models
 
     def _block(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        return run_blocking(function(Blocking(self._blocking_http())))
+
+    async def _await(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        async with self._awaiting_http() as http:
+            return await function(Awaiting(http))
+
+    def _blocking_http(self) -> httpx2.Client:
+        """The connections of blocking calls."""
         with self._lock:
             if self._http is None:
                 self._http = blocking_client()
                 weakref.finalize(self, self._http.close)
-            http = self._http
-        return run_blocking(function(Blocking(http)))
+            return self._http
 
-    async def _await(self, function: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    def _awaiting_http(self) -> AbstractAsyncContextManager[httpx2.AsyncClient]:
+        """The connections of an awaited call: those that are kept in this loop, or some of its own."""
         kept = self._kept.get(asyncio.get_running_loop())
-        if kept is not None:
-            return await function(Awaiting(kept.http))
-        async with awaiting_client() as http:
-            return await function(Awaiting(http))
+        return awaiting_client() if kept is None else nullcontext(kept.http)
 
 
 @dataclass

@@ -225,7 +225,7 @@ def read_answer(response: Response, request: Request, target: Target) -> Any:
     except ValueError:
         raise UnexpectedAnswer(
             f"the answer to {request.name} is not JSON; is this the address of an inference server? It begins with "
-            f"{quoted(response.content[:4000].decode('utf-8', 'replace'), secrets_of(target))[:80]!r}",
+            f"{quoted_of(response.content[:4000].decode('utf-8', 'replace'), target)!r}",
             status_code=response.status_code,
             request_id=_request_id(response),
         ) from None
@@ -298,6 +298,16 @@ def retry_after_of(response: ResponseHead) -> float | None:
     except (ValueError, TypeError):
         return None
     return max(0.0, seconds)
+
+
+def quoted_of(text: str, target: Target) -> str:
+    """The beginning of what a server said, without secrets, for messages."""
+    return quoted(text[:4000], secrets_of(target))[:80]
+
+
+def form(body: Any) -> str:
+    """What a body of JSON is, for messages."""
+    return f"a list of {len(body)}" if isinstance(body, list) else type(body).__name__
 
 
 def _request(
