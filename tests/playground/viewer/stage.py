@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image, ImageDraw
@@ -140,6 +141,12 @@ class Stage:
         """The path at which a picture can now be loaded."""
         self._files.pictures[f"/{name}"] = picture if isinstance(picture, bytes) else encoded(picture)
         return f"/{name}"
+
+    def link(self, name: str, picture: Image.Image) -> str:
+        """The whole address of a picture; the name may have characters that are escaped in requests."""
+        path = self.serve(name, picture)
+        self._files.pictures[quote(path, safe="/?=&$'")] = self._files.pictures[path]
+        return self._files.url + path
 
     def show(self, picture: Image.Image, objects: Sequence[dict[str, Any]] = (), name: str = "picture.png") -> None:
         """Show a picture with one layer."""

@@ -86,7 +86,7 @@ export class Viewer extends EventTarget {
     this.#translate();
   }
 
-  /** Remove the picture and all that is drawn on it. */
+  /** Remove the picture and all that is drawn on it. A user who may draw a region may go on to do so. */
   clear() {
     this.#numLoads++;
     this.#gestures.cancelDrag();
@@ -96,7 +96,7 @@ export class Viewer extends EventTarget {
     this.#element.classList.add("is-empty");
     this.#overlay.setLayers([]);
     this.#colors.clear();
-    this.endRegion();
+    this.#region.box = null;
     this.#translate();
   }
 
