@@ -10,6 +10,7 @@ import pytest
 from fixtures.fake_engine import FakeEngine
 from florence2.server.openai.arguments import OWN, REFUSED, WITHOUT_EFFECT, as_markdown
 from florence2.server.openai.schemas import ChatRequest
+from tests.docs.markdown import ROOT
 from tests.server.fakes import client_of, image_bytes
 from tests.server.openai.chat import chat, data_uri, picture, user
 
@@ -230,3 +231,35 @@ def test_every_argument_of_the_official_client_is_known() -> None:
     known = {*ChatRequest.model_fields, *WITHOUT_EFFECT, *REFUSED}
     theirs = {*CompletionCreateParamsBase.__annotations__, *CompletionCreateParamsStreaming.__annotations__}
     assert theirs == known - set(OWN)
+
+
+async def test_models_and_who_publishes_them() -> None:
+    models = {"mine": str(ROOT), "florence-2-base": "someone/else", "large": "florence-2-large@main"}
+    async with client_of(models=models, loadable="aliases") as client:
+        listed = (await client.get("/v1/models")).json()
+        also_listed = (await client.get("/v1/models/")).json()
+        by_another_name = (await client.get("/v1/models/florence-pretrains/2")).json()
+        escaped = (await client.get("/v1/models/florence-pretrains%2F2")).json()
+        unknown = await client.get("/v1/models/a/b")
+    owners = {entry["id"]: entry["owned_by"] for entry in listed["data"]}
+    assert owners == {
+        "florence-2-demo": "florence2",
+        "mine": "local",
+        "florence-2-base": "someone",
+        "large": "florence-community",
+        **dict.fromkeys(("florence-2-large", "florence-2-base-ft", "florence-2-large-ft"), "florence-community"),
+    }
+    assert listed == also_listed
+    assert by_another_name == escaped == next(entry for entry in listed["data"] if entry["id"] == "florence-2-large")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "model")
+
+
+async def test_the_description_has_requests_answers_and_errors() -> None:
+    async with client_of() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    route = paths[PATH]["post"]
+    fields = route["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert set(fields) == set(ChatRequest.model_fields)
+    assert route["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("Completion")
+    assert "[DONE]" in route["responses"]["200"]["content"]["text/event-stream"]["schema"]["description"]
+    assert route["responses"]["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("ErrorAnswer")

@@ -158,6 +158,10 @@ class Models:
             return name
         raise ModelNotFound(self._unknown(name), field="model_id")
 
+    def source(self, model_id: str) -> str:
+        """What a model is loaded from: an alias, hub id or folder."""
+        return self._named.get(model_id, model_id)
+
     def aliases(self, model_id: str) -> list[str]:
         """The other names of a model."""
         return [name for name, target in self._api_ids.items() if target == model_id and name not in self._named]
@@ -258,7 +262,7 @@ class Models:
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
-        source = self._named.get(model_id, model_id)
+        source = self.source(model_id)
         adapters = self._adapters.get(model_id)
         merged = f" with {', '.join(adapters)}" if adapters else ""
         logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)

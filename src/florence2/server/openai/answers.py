@@ -11,20 +11,28 @@ from uuid import uuid4
 from florence2.results import Result, Usage
 from florence2.server.inference.models import AnsweringEngine
 from florence2.server.inference.request import ImageAnswer, Outcome
-from florence2.server.openai.schemas import ChatRequest
+from florence2.server.openai.schemas import (
+    AnswerMessage,
+    ChatRequest,
+    Choice,
+    Completion,
+    LogProbabilities,
+    PromptTokens,
+    TokenLogProbability,
+    TokenUsage,
+)
 from florence2.tasks.vocabulary import STRUCTURAL
 
 _FRAMING = frozenset(token.encode() for token in STRUCTURAL)
 
 
-def answer_head(kind: str, model_id: str) -> dict[str, Any]:
-    """What an answer and each chunk of a stream begin with.
+def answer_head(model_id: str) -> dict[str, Any]:
+    """What an answer and each chunk of a stream begin with, beside the kind of object that it is.
 
     Args:
-        kind: the name of the object.
         model_id: the canonical id of the model.
     """
-    return {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_id}
+    return {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model_id}
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -35,16 +43,14 @@ def result_of(outcome: Outcome) -> Result:
     return answer.results[0]
 
 
-def completion(message: ChatRequest, result: Result, model_id: str, engine: AnsweringEngine) -> dict[str, Any]:
+def completion(message: ChatRequest, result: Result, model_id: str, engine: AnsweringEngine) -> Completion:
     """The whole answer to a request that is not streamed."""
-    tokens = token_log_probabilities(engine, result.token_ids, result.log_probabilities or ()) if message.logprobs else None
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": content(message, result), "refusal": None},
-        "logprobs": None if tokens is None else {"content": tokens, "refusal": None},
-        "finish_reason": result.finish_reason,
-    }
-    return {**answer_head("chat.completion", model_id), "choices": [choice], "usage": usage(result.usage)}
+    choice = Choice(
+        message=AnswerMessage(content=content(message, result)),
+        logprobs=log_probabilities(engine, result.token_ids, result.log_probabilities or ()) if message.logprobs else None,
+        finish_reason=result.finish_reason,
+    )
+    return Completion(**answer_head(model_id), choices=[choice], usage=usage(result.usage))
 
 
 def content(message: ChatRequest, result: Result) -> str:
@@ -54,26 +60,25 @@ def content(message: ChatRequest, result: Result) -> str:
     return json.dumps(result.to_dict(coordinates=message.coordinates or "int"), ensure_ascii=False)
 
 
-def usage(counted: Usage | None) -> dict[str, Any] | None:
+def usage(counted: Usage | None) -> TokenUsage | None:
     """What an answer counts; the image's tokens are part of the prompt's."""
     if counted is None:
         return None
-    return {
-        "prompt_tokens": counted.num_prompt_tokens,
-        "completion_tokens": counted.num_answer_tokens,
-        "total_tokens": counted.num_prompt_tokens + counted.num_answer_tokens,
-        "prompt_tokens_details": {
-            "image_tokens": counted.num_image_tokens,
-            "cached_tokens": counted.num_image_tokens if counted.is_image_cached else 0,
-        },
-    }
+    return TokenUsage(
+        prompt_tokens=counted.num_prompt_tokens,
+        completion_tokens=counted.num_answer_tokens,
+        total_tokens=counted.num_prompt_tokens + counted.num_answer_tokens,
+        prompt_tokens_details=PromptTokens(
+            image_tokens=counted.num_image_tokens, cached_tokens=counted.num_image_tokens if counted.is_image_cached else 0
+        ),
+    )
 
 
-def token_log_probabilities(engine: AnsweringEngine, token_ids: Iterable[int], values: Iterable[float]) -> list[dict[str, Any]]:
-    """The log-probability of each token but those that frame an answer, so that the others are its text."""
+def log_probabilities(engine: AnsweringEngine, token_ids: Iterable[int], values: Iterable[float]) -> LogProbabilities | None:
+    """The log-probability of each token but those that frame an answer, so that the others are its text; None: there are no others."""
     found = []
     for token_id, value in zip(token_ids, values, strict=True):
         data = engine.token_bytes(token_id)
         if data not in _FRAMING:
-            found.append({"token": data.decode("utf-8", "replace"), "logprob": value, "bytes": list(data), "top_logprobs": []})
-    return found
+            found.append(TokenLogProbability(token=data.decode("utf-8", "replace"), logprob=value, bytes=list(data), top_logprobs=[]))
+    return LogProbabilities(content=found) if found else None

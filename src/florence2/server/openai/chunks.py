@@ -19,9 +19,9 @@ from florence2.server.inference.events import ImageEvent, Queued
 from florence2.server.inference.models import AnsweringEngine
 from florence2.server.inference.request import InferenceRequest, Outcome
 from florence2.server.inference.service import InferenceService
-from florence2.server.openai.answers import answer_head, content, result_of, token_log_probabilities, usage
+from florence2.server.openai.answers import answer_head, content, log_probabilities, result_of, usage
 from florence2.server.openai.refusals import error_body
-from florence2.server.openai.schemas import ChatRequest
+from florence2.server.openai.schemas import ChatRequest, LogProbabilities
 
 DONE = encode_event("[DONE]")
 
@@ -68,12 +68,12 @@ class _Chunks:
     def __init__(self, message: ChatRequest, model_id: str, engine: AnsweringEngine) -> None:
         self._message = message
         self._engine = engine
-        self._head = answer_head("chat.completion.chunk", model_id)
+        self._head = {**answer_head(model_id), "object": "chat.completion.chunk"}
         self._counts = message.stream_options is not None and bool(message.stream_options.include_usage)
 
-    def tokens(self, token_ids: Sequence[int], values: Sequence[float]) -> list[dict[str, Any]] | None:
-        """The log-probabilities of tokens; None: nobody asked for them."""
-        return token_log_probabilities(self._engine, token_ids, values) if self._message.logprobs else None
+    def tokens(self, token_ids: Sequence[int], values: Sequence[float]) -> LogProbabilities | None:
+        """The log-probabilities of tokens; None: nobody asked for them, or the tokens have no text."""
+        return log_probabilities(self._engine, token_ids, values) if self._message.logprobs else None
 
     def last(self, result: Result) -> list[bytes]:
         """What follows once the whole answer is there."""
@@ -83,13 +83,13 @@ class _Chunks:
             found.append(self.encode({"content": content(self._message, result)}, tokens=tokens))
         found.append(self.encode({}, finish_reason=result.finish_reason))
         if self._counts:
-            found.append(_encoded({**self._head, "choices": [], "usage": usage(result.usage)}))
+            counted = usage(result.usage)
+            found.append(_encoded({**self._head, "choices": [], "usage": counted and counted.model_dump()}))
         return found
 
-    def encode(self, delta: dict[str, Any], *, tokens: list[dict[str, Any]] | None = None, finish_reason: str | None = None) -> bytes:
+    def encode(self, delta: dict[str, Any], *, tokens: LogProbabilities | None = None, finish_reason: str | None = None) -> bytes:
         """One chunk of the answer, encoded."""
-        logprobs = {"content": tokens, "refusal": None} if tokens else None
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice = {"index": 0, "delta": delta, "logprobs": tokens and tokens.model_dump(), "finish_reason": finish_reason}
         return _encoded({**self._head, "choices": [choice], **({"usage": None} if self._counts else {})})
 
 

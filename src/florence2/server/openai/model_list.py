@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from pathlib import Path
 
 from florence2.server.inference.models import Models
+from florence2.server.openai.schemas import ModelEntry, ModelList
 from florence2.weights.aliases import ALIASES
 
 STARTED = int(time.time())
 """When the server started: no checkpoint says when it was made."""
 
 
-def model_list(models: Models) -> dict[str, Any]:
+def model_list(models: Models) -> ModelList:
     """All models that have a name here; where any hub id may be loaded, there are more."""
-    return {"object": "list", "data": [model_entry(model_id) for model_id in models.known]}
+    return ModelList(data=[model_entry(models, model_id) for model_id in models.known])
 
 
-def model_entry(model_id: str) -> dict[str, Any]:
+def model_entry(models: Models, name: str) -> ModelEntry:
     """One model.
 
     Args:
-        model_id: its canonical id.
+        models: the server's.
+        name: any of its names.
+
+    Raises:
+        ModelNotFound: no such model here.
     """
-    return {"id": model_id, "object": "model", "created": STARTED, "owned_by": _owner(model_id)}
+    model_id = models.canonical(name)
+    return ModelEntry(id=model_id, created=STARTED, owned_by=_owner(models.source(model_id)))
 
 
-def _owner(model_id: str) -> str:
-    """Who publishes a model: the owner of its hub repository, where its name says so."""
-    alias = ALIASES.get(model_id)
-    repository = model_id if alias is None else alias.repository or ""
-    return repository.partition("/")[0] if "/" in repository else "florence2" if alias is not None else "local"
+def _owner(source: str) -> str:
+    """Who publishes a model: the owner of its hub repository, this project, or for a folder whoever runs the server."""
+    alias = ALIASES.get(source.partition("@")[0])
+    if alias is not None:
+        return (alias.repository or "florence2").partition("/")[0]
+    owner, slash, _ = source.partition("/")
+    return owner if slash and owner and not Path(source).expanduser().exists() else "local"

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.types import Scope
 
 from florence2.errors import InvalidRequest
@@ -19,7 +19,7 @@ from florence2.server.errors import ValidationFailed
 from florence2.server.http.body import ShownKey, receive_body, require_json
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.openapi import json_body
-from florence2.server.http.sse import event_stream
+from florence2.server.http.sse import MEDIA_TYPE, event_stream
 from florence2.server.http.state import ServerState, admit, state_of
 from florence2.server.http.streaming import unless_client_leaves
 from florence2.server.http.validation import validate
@@ -29,14 +29,26 @@ from florence2.server.openai.chunks import error_event, stream_chunks
 from florence2.server.openai.conversation import read_question
 from florence2.server.openai.model_list import model_entry, model_list
 from florence2.server.openai.questions import Chat, check_format, inference_request, naming_arguments, parse
-from florence2.server.openai.schemas import ChatRequest
+from florence2.server.openai.schemas import ChatRequest, Completion, ErrorAnswer, ModelEntry, ModelList
 
 PREFIX = "/v1"
+CHUNKS = (
+    "With `stream: true`. Each event is a line of JSON, a `chat.completion.chunk`: the role, the content as it is decided, why it ended, "
+    "and the usage where `stream_options` asks for it; the last event is `[DONE]`, or an error as in other responses."
+)
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request's mistake; see /docs/errors."},
+    "5XX": {"model": ErrorAnswer, "description": "The server's."},
+}
 
 router = APIRouter(prefix=PREFIX, tags=["OpenAI"])
 
 
-@router.post("/chat/completions", openapi_extra=json_body(ChatRequest))
+@router.post(
+    "/chat/completions",
+    openapi_extra=json_body(ChatRequest),
+    responses={200: {"model": Completion, "content": {MEDIA_TYPE: {"schema": {"type": "string", "description": CHUNKS}}}}, **ERRORS},
+)
 async def chat_completions(request: Request) -> Response:
     """Ask a model about a picture, as OpenAI's chat completions do."""
     server, settings = state_of(request), state_of(request).settings
@@ -79,7 +91,8 @@ async def _answered(server: ServerState, chat: Chat) -> Response:
     with naming_arguments(chat.message):
         model, _ = await server.models.get(chat.model_id, server.settings.model_wait_s)
         outcome = await server.inference.answer(inference_request(chat, model, server.fetcher))
-    return JSONResponse(completion(chat.message, result_of(outcome), outcome.model_id, model.engine))
+    answer = completion(chat.message, result_of(outcome), outcome.model_id, model.engine)
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 async def _streamed(server: ServerState, chat: Chat) -> AsyncGenerator[bytes, None]:
@@ -91,19 +104,17 @@ async def _streamed(server: ServerState, chat: Chat) -> AsyncGenerator[bytes, No
                 yield chunk
 
 
-@router.get("/models")
-async def list_models(request: Request) -> dict[str, Any]:
+@router.get("/models/", include_in_schema=False)
+@router.get("/models", responses=ERRORS)
+async def list_models(request: Request) -> ModelList:
     """The models that a request may name."""
     return model_list(state_of(request).models)
 
 
-@router.get("/models/{model_id:path}")
-async def show_model(request: Request, model_id: str) -> dict[str, Any]:
+@router.get("/models/{model_id:path}", responses=ERRORS)
+async def show_model(request: Request, model_id: str) -> ModelEntry:
     """One model, by any of its names."""
-    models = state_of(request).models
-    if not model_id.strip("/"):
-        return model_list(models)
-    return model_entry(models.canonical(model_id))
+    return model_entry(state_of(request).models, model_id)
 
 
 def _no_key(_: Scope, __: bytes) -> ShownKey | None:

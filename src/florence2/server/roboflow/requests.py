@@ -21,8 +21,9 @@ from florence2.server.errors import TooManyImages, UnsupportedMedia, ValidationF
 from florence2.server.http.auth import content_kind
 from florence2.server.http.body import refuse_compressed
 from florence2.server.http.json_body import SLICE_BYTES, parse_object
+from florence2.server.http.region import MAX_REGION_CHARS
 from florence2.server.http.validation import missing, validate
-from florence2.server.roboflow.schemas import MAX_REGION_CHARS, InferRequest
+from florence2.server.roboflow.schemas import InferRequest
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import read_pixels
 

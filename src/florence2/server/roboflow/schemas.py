@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-MAX_REGION_CHARS = 128
-MAX_REGION_NUMBERS = 16  # more than four, so that the error for five says what a region is
+from florence2.server.http.region import RegionValue
 
 Name = Annotated[str, Field(max_length=256)]
 ModelName = Annotated[str, Field(max_length=512)]
@@ -22,15 +21,6 @@ Pixel = int | float
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, protected_namespaces=())
-
-
-def _region_form(value: object) -> str:
-    return "as text" if isinstance(value, str) else "as list"
-
-
-Numbers = Annotated[list[float], Field(max_length=MAX_REGION_NUMBERS, fail_fast=True), Tag("as list")]
-RegionText = Annotated[str, Field(max_length=MAX_REGION_CHARS), Tag("as text")]
-RegionValue = Annotated[Numbers | RegionText, Discriminator(_region_form)]
 
 
 class ImageField(_Message):
