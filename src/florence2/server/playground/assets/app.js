@@ -33,6 +33,7 @@ const code = new CodeDialog(copyText);
 const results = new Results(session, viewer, {
   copy: copyText,
   titleOf,
+  stop: (layer) => runner.stop(layer),
   ground: (layer) => start(question(chooser.find(GROUNDING), [layer.answerText], null)),
   pick: (layer, index) => picked.open(layer, index, true),
   describe: (layer, index) => askAboutObject(tasksAboutObject(layer)[0], layer, index),
@@ -69,7 +70,7 @@ function listen() {
     event.preventDefault();
     runForm();
   });
-  byId("stop").addEventListener("click", () => runner.stop());
+  byId("stop").addEventListener("click", () => runner.stop(null));
   byId("text").addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // Enter also ends a syllable of Korean
     event.preventDefault();
@@ -89,7 +90,7 @@ function listen() {
   });
   viewer.addEventListener("select", ({ detail }) => {
     const layer = session.layer(detail.layerId);
-    if (layer && !layer.isText && !runner.isRunning) picked.open(layer, detail.index, document.activeElement?.closest(".viewer-object") !== null);
+    if (layer && !layer.isText) picked.open(layer, detail.index, document.activeElement?.closest(".viewer-object") !== null);
   });
   runner.addEventListener("start", ({ detail }) => started(detail.layer));
   runner.addEventListener("text", ({ detail }) => results.showText(detail.layer));
@@ -129,7 +130,8 @@ function taskChanged() {
 
 function titleOf(layer) {
   const task = chooser.find(layer.tag);
-  return layer.text ? `${nameOf(task)}: ${layer.text}` : nameOf(task);
+  const about = layer.text || layer.subject;
+  return about ? `${nameOf(task)}: ${about}` : nameOf(task);
 }
 
 /** The form's question, or null after saying what is missing. */
@@ -157,12 +159,13 @@ function openCode() {
 }
 
 function askAboutObject(tag, layer, index) {
-  start(question(chooser.find(tag), [], regionOf(layer.objects[index].box, session.current)));
+  const { box, label } = layer.objects[index];
+  start(question(chooser.find(tag), [], regionOf(box, session.current), label));
 }
 
 /** Run a question, and show what goes wrong, with a way to try again. */
 async function start(form) {
-  if (runner.isRunning) return;
+  if (runner.isAsking(form)) return; // pressed twice
   clearError();
   picked.close();
   const isText = chooser.find(form.tag).kind === "text";
@@ -175,19 +178,16 @@ async function start(form) {
 }
 
 function started(layer) {
-  const hadFocus = document.activeElement === byId("run");
-  byId("run").hidden = true;
   byId("stop").hidden = false;
-  if (hadFocus) byId("stop").focus();
   announce(t("run.running", { task: titleOf(layer) }));
   results.reveal(layer);
 }
 
 function ended({ layer, error }) {
-  const hadFocus = document.activeElement === byId("stop");
-  byId("stop").hidden = true;
-  byId("run").hidden = false;
-  if (hadFocus) byId("run").focus();
+  if (!runner.isRunning) {
+    if (document.activeElement === byId("stop")) byId("run").focus();
+    byId("stop").hidden = true;
+  }
   const isEmpty = layer.objects.length === 0 && layer.answerText === "";
   if (layer.state !== "done" && isEmpty) session.removeLayer(layer.id);
   if (layer.state === "stopped") announce(t("run.stopped"));

@@ -4,8 +4,8 @@ import { t } from "./i18n.js";
 import { textsOf } from "./tasks.js";
 
 /**
- * @typedef {{tag: string|null, text: string, texts: string[], region: number[]|null, request: Record<string, any>}} Question
- *   `request` has the fields of `/infer/lmm` but for the image.
+ * @typedef {{tag: string|null, text: string, texts: string[], region: number[]|null, subject: string,
+ *   request: Record<string, any>}} Question `subject`: what the region is known as, or ""; `request` has the fields of `/infer/lmm` but for the image.
  */
 
 /** Something is missing before a request can be made. */
@@ -43,11 +43,12 @@ export function questionOf(task, text, region, picture) {
  * @param {import("./tasks.js").Task} task
  * @param {string[]} texts
  * @param {number[]|null} region
+ * @param {string} [subject] the label of the object that is in the region
  * @returns {Question}
  */
-export function question(task, texts, region) {
+export function question(task, texts, region, subject = "") {
   const request = { model_id: byId("model").value, ...promptFields(task.tag, texts, region), ...options(task) };
-  return { tag: task.tag, text: texts.join(", "), texts, region, request };
+  return { tag: task.tag, text: texts.join(", "), texts, region, subject, request };
 }
 
 function promptFields(tag, texts, region) {

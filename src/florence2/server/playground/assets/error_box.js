@@ -25,8 +25,8 @@ export function showError(error, retry) {
   const box = make("div", { class: "error", role: "alert", "data-testid": "error", "data-kind": kind, "data-code": code },
     make("div", { class: "error-top" }, heading, dismiss), message, advice, actionsOf(error, retry));
   byId("errors").append(box);
-  goTo(error);
   box.scrollIntoView({ block: "nearest" });
+  goTo(error);
 }
 
 /** Take the error away. */

@@ -4,7 +4,7 @@ import { icon, make } from "./elements.js";
 import { decimal, language, t } from "./i18n.js";
 
 /**
- * @typedef {{toggle: Function, remove: Function, copy: (text: string, button: HTMLElement) => void, ground: Function,
+ * @typedef {{toggle: Function, remove: Function, stop: Function, copy: (text: string, button: HTMLElement) => void, ground: Function,
  *   hover: (layer: any, index: number|null) => void, pick: (layer: any, index: number) => void,
  *   describe: (layer: any, index: number) => void, colorOf: (label: string) => string, titleOf: (layer: any) => string}} Actions
  */
@@ -31,7 +31,7 @@ export class LayerCard {
     this.#layer = layer;
     this.#actions = actions;
     this.#toggle.addEventListener("click", () => actions.toggle(layer));
-    this.#remove.addEventListener("click", () => actions.remove(layer));
+    this.#remove.addEventListener("click", () => (layer.state === "running" ? actions.stop(layer) : actions.remove(layer)));
     this.element = make("li", { class: "layer", "data-testid": "layer", "data-tag": layer.tag ?? "" },
       make("div", { class: "layer-top" }, this.#title, this.#toggle, this.#remove),
       this.#summary, this.#text, this.#list, this.#follow, this.#stats);
@@ -47,8 +47,7 @@ export class LayerCard {
     this.element.dataset.state = layer.state;
     this.element.classList.toggle("is-hidden", !layer.isVisible);
     this.#title.textContent = title;
-    this.#remove.setAttribute("aria-label", t("layer.remove", { title }));
-    this.#remove.disabled = layer.state === "running";
+    this.#remove.setAttribute("aria-label", t(layer.state === "running" ? "layer.stop" : "layer.remove", { title }));
     this.#showToggle(title);
     this.showText();
     this.#showObjects();

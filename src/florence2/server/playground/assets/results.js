@@ -87,12 +87,12 @@ export class Results {
 
   #remove(layer) {
     this.#session.removeLayer(layer.id);
-    byId("answers-heading").focus();
+    byId("code-open").focus(); // the button that had the focus is gone
   }
 
   #removeAll() {
     this.#session.removeLayer(null);
-    byId("answers-heading").focus();
+    byId("code-open").focus();
   }
 
   #highlight({ layerId, index }) {

@@ -9,50 +9,72 @@ import { RequestError } from "./errors.js";
  */
 export class Runner extends EventTarget {
   #session;
-  /** @type {AbortController|null} */
-  #abort = null;
+  /** @type {Map<import("./session.js").Layer, {abort: AbortController, asked: string}>} */
+  #running = new Map();
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {
     super();
     this.#session = session;
-    addEventListener("pagehide", () => this.stop()); // a page that is left waits for nothing
+    addEventListener("pagehide", () => this.stop(null)); // a page that is left waits for nothing
   }
 
   get isRunning() {
-    return this.#abort !== null;
-  }
-
-  /** End the running answer; what came so far stays. */
-  stop() {
-    this.#abort?.abort();
+    return this.#running.size > 0;
   }
 
   /**
-   * Ask about the current picture. One answer runs at a time: don't call it while `isRunning`.
+   * Whether the same is being asked already about the current picture.
+   * @param {import("./ask.js").Question} question
+   */
+  isAsking(question) {
+    const asked = this.#keyOf(question);
+    return [...this.#running.values()].some((run) => run.asked === asked);
+  }
+
+  /**
+   * End a running answer, or all of them; what came so far stays.
+   * @param {import("./session.js").Layer|null} layer
+   */
+  stop(layer) {
+    for (const [running, { abort }] of this.#running) if (layer === null || running === layer) abort.abort();
+  }
+
+  /**
+   * Ask about the current picture. Several answers can run at once, each in its own layer.
    * @param {import("./ask.js").Question} question
    * @param {{isText: boolean, key: string}} how `isText`: whether the task's answer is a text
    * @returns {Promise<{layer: import("./session.js").Layer, error: RequestError|null}>} `error`: why there is no whole answer; null if
    *   there is one, and if it was stopped
    */
   async run(question, { isText, key }) {
-    this.#abort = new AbortController();
-    const picture = this.#session.current;
+    const abort = new AbortController();
+    const asked = this.#keyOf(question);
+    const { blob } = this.#session.current;
     const layer = this.#session.addLayer({ ...question, isText });
-    const run = { layer, picture, texts: question.texts, written: [], started: performance.now() };
+    this.#running.set(layer, { abort, asked });
     this.#send("start", { layer });
-    let error = null;
-    try {
-      const events = streamAnswer(question.request, picture.blob, { key, signal: this.#abort.signal });
-      for await (const event of events) this.#take(run, event);
-    } catch (caught) {
-      error = caught.name === "AbortError" ? null : caught;
-    }
-    this.#abort = null;
+    const error = await this.#follow(layer, streamAnswer(question.request, blob, { key, signal: abort.signal }));
+    this.#running.delete(layer);
     if (layer.state === "running") this.#session.changeLayer(layer, { state: error ? "failed" : "stopped" });
     this.#send("end", { layer, error });
     if (error !== null && !(error instanceof RequestError)) throw error; // a fault of the page's own
     return { layer, error };
+  }
+
+  #keyOf({ request }) {
+    return `${this.#session.current.id} ${JSON.stringify(request)}`;
+  }
+
+  /** Take an answer's events; the error that ended them, or null. */
+  async #follow(layer, events) {
+    const run = { layer, written: [], started: performance.now() };
+    try {
+      for await (const event of events) this.#take(run, event);
+      return null;
+    } catch (error) {
+      return error.name === "AbortError" ? null : error;
+    }
   }
 
   #take(run, { kind, data }) {
@@ -64,7 +86,7 @@ export class Runner extends EventTarget {
       this.#send("text", { layer });
     } else if (kind === "object") {
       const { label, box, quad, polygons, score } = data;
-      const object = { label: label || (run.texts[data.prompt_index] ?? ""), box, ...(quad && { quad }), ...(polygons && { polygons }) };
+      const object = { label: label || labelFor(layer, data.prompt_index), box, ...(quad && { quad }), ...(polygons && { polygons }) };
       if (score !== undefined) object.score = score;
       layer.objects.push(object);
       this.#send("object", { layer, object });
@@ -75,11 +97,11 @@ export class Runner extends EventTarget {
 
   /** The whole answer takes the place of what was streamed. */
   #finish(run, data) {
-    const { layer, texts } = run;
+    const { layer } = run;
     const { raw, usage, ...answer } = data;
     const values = valuesOf(answer);
     const answerText = layer.isText ? shownText(layer, values.filter((value) => typeof value === "string")) : "";
-    const objects = values.flatMap((value, index) => objectsOf(value, layer.tag === null ? "" : texts[index] ?? ""));
+    const objects = values.flatMap((value, index) => objectsOf(value, labelFor(layer, index)));
     if (layer.isText && layer.region && answerText) objects.push({ label: answerText, box: layer.region });
     const wholeMs = performance.now() - run.started;
     const isText = layer.isText && values.every((value) => typeof value === "string");
@@ -91,6 +113,11 @@ export class Runner extends EventTarget {
   #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** What an object is called that the answer gives no label: what was looked for, or what the region held. */
+function labelFor({ tag, texts, subject }, promptIndex) {
+  return tag === null ? "" : texts[promptIndex] ?? subject;
 }
 
 /** A text answer as it is shown; only answers about a region end in places that say nothing new. */

@@ -1,13 +1,13 @@
 /**
  * What this page holds: the pictures of the session, each with its layers, and which of them is shown. It lives in memory only.
  *
- * A layer is one answer: `{id, tag, text, region, request, title, state, visible, objects, text…}`, see `Layer`. Sends "picture" when another
+ * A layer is one answer, running or whole, see `Layer`; `subject` is what its region was found as, if it follows from an object. Sends "picture" when another
  * picture is shown, "layers" when the current one's layers changed, "history" when the list of pictures changed.
  */
 
 /**
  * @typedef {{label: string, box: number[], quad?: number[], polygons?: number[][], score?: number}} FoundObject
- * @typedef {{id: string, tag: string|null, text: string, region: number[]|null, request: Record<string, any>,
+ * @typedef {{id: string, tag: string|null, text: string, texts: string[], subject: string, region: number[]|null, request: Record<string, any>,
  *   state: "running"|"done"|"stopped"|"failed", isVisible: boolean, objects: FoundObject[], answerText: string, isText: boolean,
  *   answer: any, isCutOff: boolean, firstMs: number|null, wholeMs: number|null, usage: any}} Layer
  * @typedef {import("./picture.js").Picture & {id: string, layers: Layer[]}} Shown
@@ -50,7 +50,7 @@ export class Session extends EventTarget {
    */
   addLayer(fields) {
     const layer = {
-      id: `l${++this.#number}`, tag: null, text: "", region: null, request: {}, state: "running", isVisible: true, objects: [],
+      id: `l${++this.#number}`, tag: null, text: "", texts: [], subject: "", region: null, request: {}, state: "running", isVisible: true, objects: [],
       answerText: "", isText: false, answer: null, isCutOff: false, firstMs: null, wholeMs: null, usage: null, ...fields,
     };
     this.current.layers.unshift(layer);

@@ -126,6 +126,7 @@ export const WORDS = {
     "이 브라우저의 한계 때문에 {width} × {height} 픽셀로 줄여 저장했습니다."],
   "layer.show": ["Show {title}", "{title} 표시"],
   "layer.remove": ["Remove {title}", "{title} 지우기"],
+  "layer.stop": ["Stop {title}", "{title} 중지"],
   "layer.objects": ["{count} objects found", "{count}개 찾음"],
   "layer.objects.one": ["1 object found", "1개 찾음"],
   "layer.nothing": ["Nothing found", "찾은 것이 없습니다"],
