@@ -1,6 +1,6 @@
 """What README and docs say that the code knows better: tables and lists, written between markers.
 
-``python -m docs.generate`` rewrites every block ``<!-- generated: NAME -->`` … ``<!-- end generated -->`` in README.md,
+``python -m docs.generate`` rewrites every block ``<!-- generated: NAME -->`` … ``<!-- end generated -->`` in README.md, README.ko.md,
 CONTRIBUTING.md and docs/; with ``--check`` it changes nothing and exits with 1 where a block is out of date. In: the package's
 tables, its docstrings (read as text, so that torch is not needed), .importlinter, and the results of benchmarks. Out: Markdown
 that depends on nothing else, neither terminal nor machine.
@@ -42,6 +42,7 @@ from docs.figures import (
     score_cost,
     table,
 )
+from docs.korean import korean
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
@@ -356,6 +357,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "demo-training": demo_training,
     "answers": answers,
 }
+IN_KOREAN = ("tasks", "aliases-short", "measured")
+BLOCKS |= {f"{name}-ko": lambda block=BLOCKS[name]: korean(block()) for name in IN_KOREAN}
 
 
 # Pages
@@ -363,7 +366,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 def pages(root: Path) -> list[Path]:
     """The pages that may hold blocks."""
-    named = ("README.md", "CONTRIBUTING.md", "src/florence2/demo/README.md")
+    named = ("README.md", "README.ko.md", "CONTRIBUTING.md", "src/florence2/demo/README.md")
     return [*(path for name in named if (path := root / name).is_file()), *sorted((root / "docs").rglob("*.md"))]
 
 
