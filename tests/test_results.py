@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from florence2.errors import InvalidOption
-from florence2.results import FoundObject, Result
+from florence2.results import FoundObject, Result, Usage
 
 SIZE = (640, 480)
 BOXES = Result(
@@ -87,6 +87,17 @@ def test_boxes_or_polygons(found: dict, expected: dict) -> None:
     assert Result("<OPEN_VOCABULARY_DETECTION>", "boxes_or_polygons", SIZE, "", "", **found).to_dict() == {
         "<OPEN_VOCABULARY_DETECTION>": expected
     }
+
+
+def test_what_it_took_is_no_part_of_the_answer() -> None:
+    first, second = (replace(BOXES, usage=Usage(580, 577, 9, is_image_cached=is_cached)) for is_cached in (False, True))
+    assert first == second == BOXES
+    assert first != replace(first, log_probabilities=[-1.0])
+    assert repr(first) == repr(BOXES)
+    assert first.to_dict() == BOXES.to_dict()
+    travelled = pickle.loads(pickle.dumps(replace(first, log_probabilities=[-1.0])))
+    assert (travelled.usage, travelled.log_probabilities) == (first.usage, [-1.0])
+    assert copy.deepcopy(second).usage == second.usage
 
 
 def test_the_dictionary_is_a_copy() -> None:

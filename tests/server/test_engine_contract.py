@@ -13,8 +13,10 @@ from PIL import Image
 import florence2
 from fixtures.checkpoints import write_checkpoint
 from fixtures.fake_engine import FakeEngine
+from florence2.engine.events import ObjectFound, TokensDecided
 from florence2.errors import (
     EngineClosed,
+    EngineFailed,
     Florence2Error,
     InvalidImage,
     InvalidOption,
@@ -123,3 +125,61 @@ def test_a_closed_engine_answers_or_cancels_and_refuses(engine: Any) -> None:
     for call in (lambda: engine.submit(IMAGE, "<OD>"), lambda: engine.submit_many(IMAGE, ["<OD>"])):
         with pytest.raises(EngineClosed):
             call()
+
+
+@pytest.mark.parametrize("prompt", ["<OD>", "<OCR_WITH_REGION>", "<CAPTION>", "a > b"])
+def test_events_are_the_answer_piece_by_piece(engine: Any, prompt: str) -> None:
+    events: list[Any] = []
+    futures = engine.submit_many(IMAGE, ["<CAPTION>", prompt], on_event=events.append, scores=True)
+    for index, result in enumerate(future.result(LONG_S) for future in futures):
+        own = [event for event in events if event.index == index]
+        decided = [event for event in own if isinstance(event, TokensDecided)]
+        found = [event for event in own if isinstance(event, ObjectFound)]
+        assert len(decided) > 1
+        assert len(own) == len(decided) + len(found)
+        assert "".join(event.text for event in decided) == result.text
+        assert [token_id for event in decided for token_id in event.token_ids] == result.token_ids
+        assert [value for event in decided for value in event.log_probabilities] == result.log_probabilities
+        assert all(result.raw.startswith(event.raw) for event in decided)
+        assert decided[-1].raw == result.raw
+        assert [(event.object, event.bins) for event in found] == list(zip(result.objects, result.bins, strict=True))
+        assert [event.object_index for event in found] == list(range(len(found)))
+
+
+def test_results_say_what_they_took(engine: Any) -> None:
+    for prompt in ("<OD>", "<REGION_TO_OCR>"):
+        one = {"region": (0, 0, 9, 9)} if "REGION" in prompt else {}
+        result = engine.submit(IMAGE, prompt, **one).result(LONG_S)
+        usage = result.usage
+        assert usage.num_answer_tokens == len(result.token_ids) == len(result.log_probabilities)
+        assert sum(result.log_probabilities) == pytest.approx(result.log_probability)
+        assert 0 < usage.num_image_tokens < usage.num_prompt_tokens
+        assert all(isinstance(engine.token_bytes(token_id), bytes) for token_id in result.token_ids)
+    assert engine.token_bytes(result.token_ids[0]) == b"<s>"
+
+
+def test_a_listener_that_raises_fails_its_own_request(engine: Any) -> None:
+    def broken(_: Any) -> None:
+        raise KeyError("mine")
+
+    failing, other = engine.submit(IMAGE, "<CAPTION>", on_event=broken), engine.submit(IMAGE, "<CAPTION>")
+    with pytest.raises(EngineFailed, match="on_event raised KeyError") as caught:
+        failing.result(LONG_S)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert other.result(LONG_S).task == "<CAPTION>"
+    with pytest.raises(InvalidOption, match="function of one event"):
+        engine.submit(IMAGE, "<CAPTION>", on_event="print")
+
+
+def test_who_cancels_hears_no_more(engine: Any) -> None:
+    if isinstance(engine, FakeEngine):
+        engine.hold = True
+    events: list[Any] = []
+    futures = [engine.submit(IMAGE, "<CAPTION>") for _ in range(60)]
+    last = engine.submit(IMAGE, "<CAPTION>", on_event=events.append)
+    assert last.cancel()
+    if isinstance(engine, FakeEngine):
+        engine.release()
+    futures[-1].result(LONG_S)
+    engine.close()
+    assert events == []
