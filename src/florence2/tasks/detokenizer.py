@@ -32,6 +32,11 @@ class Detokenizer:
             if not was_inside:
                 self._place((self._length, self._length))
             return ""
+        if not was_inside and piece.isascii():
+            text = piece.decode()
+            self.offsets.append((self._length, self._length + len(text)))
+            self._length += len(text)
+            return text
         text = self._decoded(piece[:1])
         # A byte that neither completes nor continues the character before it is the first of the next.
         is_next = was_inside and (len(text) > 1 or (bool(text) and self._is_inside))

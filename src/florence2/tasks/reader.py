@@ -8,8 +8,7 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from florence2.results import Kind
 from florence2.tasks.detokenizer import Detokenizer
@@ -35,8 +34,7 @@ def kind_of(tag: str | None) -> Kind:
     return TASKS[tag].kind if tag in TASKS else "text"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """What some tokens add to an answer.
 
     Attributes:
