@@ -10,13 +10,11 @@ import asyncio
 
 from florence2.errors import InvalidImage
 from florence2.image_files import describe, inspect
-from florence2.server.errors import ImageTooLarge, NotOffered, shortened, with_field
+from florence2.server.errors import NotOffered, with_field
+from florence2.server.http.url_fetch import fetch_image
 from florence2.server.inference.decoding import check_pixels
 from florence2.server.settings import Settings
 from florence2.url_fetch import Fetcher
-from florence2.url_policy import FetchError
-
-MAX_REASON_CHARS = 300
 
 
 async def linked_image(url: str, fetcher: Fetcher, settings: Settings) -> tuple[bytes, str]:
@@ -35,11 +33,10 @@ async def linked_image(url: str, fetcher: Fetcher, settings: Settings) -> tuple[
     if not settings.allow_urls:
         raise NotOffered("this server fetches no pictures (setting allow_urls): save the picture and choose the file")
     try:
-        data = await fetcher.fetch(url)
-    except FetchError as error:
-        kind = ImageTooLarge if error.rule == "too_large" else InvalidImage
-        raise kind(f"The picture at this address can't be had. {shortened(error.reason, MAX_REASON_CHARS)}", field="url") from None
-    return data, await asyncio.to_thread(_media_type, data, settings.max_image_pixels)
+        data = await fetch_image(url, fetcher)
+        return data, await asyncio.to_thread(_media_type, data, settings.max_image_pixels)
+    except InvalidImage as error:
+        raise with_field(error, "url") from None
 
 
 def _media_type(data: bytes, max_pixels: int) -> str:
@@ -49,12 +46,9 @@ def _media_type(data: bytes, max_pixels: int) -> str:
         InvalidImage: it reads no such thing.
         ImageTooLarge: more than ``max_pixels``.
     """
-    try:
-        structure = inspect(data)
-        if structure is None:
-            raise InvalidImage(f"there is no picture at this address: {shortened(describe(data), MAX_REASON_CHARS)}")
-        if structure.size is not None:
-            check_pixels(structure.size, max_pixels)
-    except InvalidImage as error:
-        raise with_field(error, "url") from None
+    structure = inspect(data)
+    if structure is None:
+        raise InvalidImage(f"there is no picture at this address: {describe(data)}")
+    if structure.size is not None:
+        check_pixels(structure.size, max_pixels)
     return f"image/{structure.format.lower()}"
