@@ -55,6 +55,7 @@ export class Runner extends EventTarget {
     this.#running.set(layer, { abort, asked });
     this.#send("start", { layer });
     const error = await this.#follow(layer, streamAnswer(question.request, blob, { key, signal: abort.signal }));
+    if (abort.signal.aborted) await new Promise((resolve) => setTimeout(resolve)); // a page that is being left draws nothing more
     this.#running.delete(layer);
     if (layer.state === "running") this.#session.changeLayer(layer, { state: error ? "failed" : "stopped" });
     this.#send("end", { layer, error });
