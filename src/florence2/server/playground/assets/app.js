@@ -13,6 +13,7 @@ import { languages, messages, t, translate } from "./i18n.js";
 import { Inputs } from "./inputs.js";
 import { summaryOf } from "./layer_card.js";
 import { Picked } from "./picked.js";
+import { closePicture } from "./picture.js";
 import { RegionFields } from "./region_fields.js";
 import { Results } from "./results.js";
 import { Runner } from "./run.js";
@@ -43,7 +44,7 @@ let keyOf = () => "";
 translate(document.documentElement);
 offerThemeAndLanguage();
 showHistory(session);
-offerDownloads(session, viewer);
+offerDownloads(session, viewer, results);
 listen();
 open();
 
@@ -101,7 +102,7 @@ function listen() {
 function onPicture(picture) {
   clearError();
   const there = session.pictures.find((other) => picture.isExample && other.isExample && other.name === picture.name);
-  if (there) URL.revokeObjectURL(picture.url);
+  if (there) closePicture(picture);
   if (there) session.show(there.id);
   else session.add(picture);
 }

@@ -3,15 +3,15 @@ import { ROOT } from "./api.js";
 import { byId } from "./elements.js";
 import { languages, t } from "./i18n.js";
 import * as snippets from "./snippets.js";
+import { recall, remember } from "./stored.js";
 import { fill } from "./tasks.js";
 
 const KINDS = ["curl", "python", "inferenceSdk", "openai", "json"];
 const OPTIONS = ["num_beams", "max_new_tokens", "scores", "allow_unknown_tag"];
-const STORED_AS = "florence2.code";
 
 export class CodeDialog {
   #dialog = byId("code");
-  #kind = sessionStorage.getItem(STORED_AS) ?? "curl";
+  #kind = recall("tab", "code") ?? "curl";
   /** @type {any} what the snippets are made of */
   #request = null;
 
@@ -21,12 +21,10 @@ export class CodeDialog {
     byId("code-copy").addEventListener("click", () => copy(byId("code-text").textContent, byId("code-copy")));
     byId("code-kinds").addEventListener("change", (event) => {
       this.#kind = event.target.value;
-      sessionStorage.setItem(STORED_AS, this.#kind);
+      remember("tab", "code", this.#kind);
       this.#render();
     });
-    this.#dialog.addEventListener("click", (event) => {
-      if (event.target === this.#dialog) this.#dialog.close(); // beside it
-    });
+    this.#dialog.addEventListener("click", (event) => this.#closeIfBeside(event));
     languages.addEventListener("change", () => this.#request && this.#render());
   }
 
@@ -47,6 +45,11 @@ export class CodeDialog {
     };
     this.#render();
     this.#dialog.showModal();
+  }
+
+  #closeIfBeside({ target, clientX: x, clientY: y }) {
+    const { left, right, top, bottom } = this.#dialog.getBoundingClientRect();
+    if (target === this.#dialog && (x < left || x > right || y < top || y > bottom)) this.#dialog.close();
   }
 
   #render() {

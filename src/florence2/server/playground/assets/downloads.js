@@ -7,16 +7,15 @@ import { t } from "./i18n.js";
  * Make the download buttons work.
  * @param {import("./session.js").Session} session
  * @param {import("./viewer.js").Viewer} viewer
+ * @param {import("./results.js").Results} results
  */
-export function offerDownloads(session, viewer) {
+export function offerDownloads(session, viewer, results) {
   byId("download-json").addEventListener("click", () => {
     download(asJson(answersOf(session.current)), fileName(session.current, "json"));
   });
   byId("download-coco").addEventListener("click", () => {
-    const { name, width, height, layers } = session.current;
-    const shown = layers.filter((layer) => layer.isVisible);
-    download(asJson(toCoco({ name, width, height, layers: shown })),
-      fileName(session.current, "coco.json"));
+    const { name, width, height } = session.current;
+    download(asJson(toCoco({ name, width, height, layers: results.shownLayers })), fileName(session.current, "coco.json"));
   });
   byId("download-png").addEventListener("click", async () => {
     const picture = session.current;

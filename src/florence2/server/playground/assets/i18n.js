@@ -5,11 +5,11 @@
  * `data-i18n-title`; `translate` fills it in. Whatever a module writes itself it asks for with `t`, and writes again when
  * `languages` sends "change".
  */
+import { recall, remember } from "./stored.js";
 import { WORDS } from "./words.js";
 
 const COLUMNS = { en: 0, ko: 1 };
 const ATTRIBUTES = { i18nLabel: "aria-label", i18nPlaceholder: "placeholder", i18nTitle: "title" };
-const STORED_AS = "florence2.language";
 
 /** Sends "change" whenever the language was changed. */
 export const languages = new EventTarget();
@@ -17,16 +17,8 @@ export const languages = new EventTarget();
 let current = firstLanguage();
 
 function firstLanguage() {
-  const chosen = stored() ?? navigator.language ?? "en";
+  const chosen = recall("browser", "language") ?? navigator.language ?? "en";
   return chosen.toLowerCase().startsWith("ko") ? "ko" : "en";
-}
-
-function stored() {
-  try {
-    return localStorage.getItem(STORED_AS);
-  } catch {
-    return null; // storage can be switched off
-  }
 }
 
 /** @returns {"en"|"ko"} the language of the page. */
@@ -40,11 +32,7 @@ export function language() {
  */
 export function setLanguage(name) {
   current = name;
-  try {
-    localStorage.setItem(STORED_AS, name);
-  } catch {
-    // remembered for this page only
-  }
+  remember("browser", "language", name);
   translate(document.documentElement);
   languages.dispatchEvent(new Event("change"));
 }

@@ -3,7 +3,7 @@ import { addressOf, fetchExample, fetchLink } from "./api.js";
 import { byId, make } from "./elements.js";
 import { RequestError } from "./errors.js";
 import { languages, megabytes, t } from "./i18n.js";
-import { openPicture } from "./picture.js";
+import { closePicture, openPicture } from "./picture.js";
 
 const LINK = /^https?:\/\/\S+$/i;
 
@@ -33,7 +33,7 @@ export class Inputs {
       this.openLink(byId("link").value.trim());
     });
     this.#showExamples();
-    languages.addEventListener("change", () => this.#showExamples());
+    languages.addEventListener("change", nameExamples);
   }
 
   /**
@@ -78,7 +78,7 @@ export class Inputs {
       const [file, about] = await fetchFile();
       const { max_body_bytes: maxBodyBytes, max_image_pixels: maxPixels } = this.#config;
       const picture = await openPicture(file, about.name, { ...about, maxBodyBytes, maxPixels });
-      if (number !== this.#numOpened) return URL.revokeObjectURL(picture.url);
+      if (number !== this.#numOpened) return closePicture(picture);
       this.#onPicture({ ...picture, note: [note, describe(picture)].filter(Boolean).join(" ") });
     } catch (error) {
       if (number !== this.#numOpened) return;
@@ -137,12 +137,19 @@ export class Inputs {
     const { examples } = this.#config;
     byId("examples-strip").hidden = examples.length === 0;
     byId("examples").replaceChildren(...examples.map((example) => make("li", {}, this.#exampleButton(example))));
+    nameExamples();
   }
 
   #exampleButton(example) {
     const image = make("img", { src: addressOf(example.url).href, alt: "", loading: "lazy", decoding: "async", draggable: "false" });
     return make("button", { type: "button", class: "thumbnail", "data-testid": `example-${example.name}`, title: example.name,
-      "aria-label": t("picture.example", { name: example.name }), onclick: () => this.openExample(example) }, image);
+      onclick: () => this.openExample(example) }, image);
+  }
+}
+
+function nameExamples() {
+  for (const button of byId("examples").querySelectorAll("button")) {
+    button.setAttribute("aria-label", t("picture.example", { name: button.title }));
   }
 }
 

@@ -46,7 +46,7 @@ export class LayerCard {
     const title = this.#actions.titleOf(layer);
     this.element.dataset.state = layer.state;
     this.element.classList.toggle("is-hidden", !layer.isVisible);
-    this.#title.textContent = title;
+    this.#title.textContent = this.#title.title = title;
     this.#remove.setAttribute("aria-label", t(layer.state === "running" ? "layer.stop" : "layer.remove", { title }));
     this.#showToggle(title);
     this.showText();
@@ -66,6 +66,7 @@ export class LayerCard {
   /** Add a row for the newest object. */
   addObject(threshold) {
     this.#addRow(this.#layer.objects.length - 1);
+    this.#shownIn = this.#contents();
     this.setThreshold(threshold);
   }
 
@@ -98,15 +99,18 @@ export class LayerCard {
     this.#toggle.setAttribute("aria-label", t("layer.show", { title }));
   }
 
+  /** Write the rows anew only where they change: one of them may have the focus. */
   #showObjects() {
-    const { objects, isText } = this.#layer;
-    const shown = isText ? "" : `${language()} ${this.#layer.state} ${objects.length}`;
-    if (shown === this.#shownIn) return;
-    this.#shownIn = shown;
+    if (this.#layer.isText || this.#contents() === this.#shownIn) return;
     this.#rows = [];
     this.#list.replaceChildren();
-    if (!isText) objects.forEach((_, index) => this.#addRow(index));
+    this.#layer.objects.forEach((_, index) => this.#addRow(index));
     this.#list.hidden = this.#rows.length === 0;
+    this.#shownIn = this.#contents();
+  }
+
+  #contents() {
+    return language() + JSON.stringify(this.#layer.objects);
   }
 
   #addRow(index) {

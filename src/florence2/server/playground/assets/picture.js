@@ -9,14 +9,24 @@ import { RequestError } from "./errors.js";
 import { t } from "./i18n.js";
 
 /**
- * @typedef {{name: string, blob: Blob, url: string, width: number, height: number, link: string|null, isExample: boolean,
+ * @typedef {{name: string, blob: Blob, url: string, thumbnailUrl: string, width: number, height: number, link: string|null, isExample: boolean,
  *   change: null|"scaled"|"converted", originalBytes: number, note?: string}} Picture `note`: what a person should know of it.
  */
 
 const SPACE_FOR_FIELDS = 64 * 1024; // of a body, for everything in it but the picture
 const LONGEST_SIDE_OF_COPY = 4096;
 const SHORTEST_SIDE_OF_COPY = 32; // no picture is worth sending below this
+const THUMBNAIL_SIDE = 144;
 const SEARCHED_BYTES = 256 * 1024;
+
+/**
+ * Free a picture's memory.
+ * @param {Picture} picture
+ */
+export function closePicture(picture) {
+  URL.revokeObjectURL(picture.url);
+  URL.revokeObjectURL(picture.thumbnailUrl);
+}
 
 /**
  * A picture of a file's bytes.
@@ -32,7 +42,7 @@ export async function openPicture(file, name, { maxBodyBytes, maxPixels, link = 
   const image = await decode(file, name, format);
   const { naturalWidth: width, naturalHeight: height } = image;
   const isTooLarge = file.size > maxImageBytes(maxBodyBytes) || width * height > maxPixels;
-  const given = { name, link, isExample, originalBytes: file.size };
+  const given = { name, link, isExample, originalBytes: file.size, thumbnailUrl: await thumbnailOf(image) };
   if (!isTooLarge && format !== null && !mayDiffer(head, format)) {
     return { ...given, blob: file, url: image.src, width, height, change: null };
   }
@@ -72,6 +82,13 @@ async function copied(image, isTooLarge, maxBytes, maxPixels) {
     isTooLarge = true;
     scale *= 0.7;
   }
+}
+
+/** A small copy for lists: many pictures of a phone would fill the memory. */
+async function thumbnailOf(image) {
+  const scale = Math.min(1, THUMBNAIL_SIDE / Math.min(image.naturalWidth, image.naturalHeight));
+  const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.min(Math.ceil(side * scale), 4 * THUMBNAIL_SIDE));
+  return URL.createObjectURL(await drawn(image, width, height, "image/jpeg"));
 }
 
 function drawn(image, width, height, type) {

@@ -67,9 +67,11 @@ export class Results {
     this.#cards.get(layer.id)?.element.scrollIntoView({ block: "nearest" });
   }
 
-  /** The card of a layer, if it is shown. */
-  card(id) {
-    return this.#cards.get(id);
+  /** The layers as they are seen: those that are switched on, without objects below the least score. */
+  get shownLayers() {
+    const isSeen = ({ score }) => (score ?? 1) >= this.#threshold;
+    const layers = this.#session.current?.layers ?? [];
+    return layers.filter((layer) => layer.isVisible).map(({ id, objects }) => ({ id, objects: objects.filter(isSeen) }));
   }
 
   #show(layer, index) {

@@ -4,6 +4,7 @@
  * A layer is one answer, running or whole, see `Layer`; `subject` is what its region was found as, if it follows from an object. Sends "picture" when another
  * picture is shown, "layers" when the current one's layers changed, "history" when the list of pictures changed.
  */
+import { closePicture } from "./picture.js";
 
 /**
  * @typedef {{label: string, box: number[], quad?: number[], polygons?: number[][], score?: number}} FoundObject
@@ -29,7 +30,7 @@ export class Session extends EventTarget {
   add(picture) {
     const shown = { ...picture, id: `p${++this.#number}`, layers: [] };
     this.pictures.unshift(shown);
-    for (const dropped of this.pictures.splice(MAX_PICTURES)) URL.revokeObjectURL(dropped.url);
+    this.pictures.splice(MAX_PICTURES).forEach(closePicture);
     this.show(shown.id);
   }
 

@@ -1,12 +1,10 @@
 /** Theme, language, model and key: what belongs to the page and not to one question. */
 import { byId, icon, make } from "./elements.js";
 import { language, languages, setLanguage, t } from "./i18n.js";
+import { recall, remember } from "./stored.js";
 
 const DEMO = "florence-2-demo";
 const FOR_PHOTOS = "florence-2-base";
-const THEME = "florence2.theme";
-const MODEL = "florence2.model";
-const KEY = "florence2.key";
 
 /** Make the buttons for theme and language work. */
 export function offerThemeAndLanguage() {
@@ -20,7 +18,7 @@ export function offerThemeAndLanguage() {
   };
   byId("theme").addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    keep(() => localStorage.setItem(THEME, document.documentElement.dataset.theme));
+    remember("browser", "theme", document.documentElement.dataset.theme);
     render();
   });
   byId("language").addEventListener("click", () => setLanguage(language() === "ko" ? "en" : "ko"));
@@ -60,9 +58,9 @@ export function showNotice({ models, default_model: first, notice }) {
 export function offerModels({ models, default_model: first }) {
   const names = models.includes(first) || !first ? models : [first, ...models];
   byId("model").replaceChildren(...names.map((name) => make("option", { value: name, text: name })));
-  const last = keep(() => sessionStorage.getItem(MODEL));
+  const last = recall("tab", "model");
   byId("model").value = names.includes(last) ? last : first || names[0] || "";
-  byId("model").addEventListener("change", () => keep(() => sessionStorage.setItem(MODEL, byId("model").value)));
+  byId("model").addEventListener("change", () => remember("tab", "model", byId("model").value));
 }
 
 /**
@@ -73,9 +71,9 @@ export function offerModels({ models, default_model: first }) {
 export function offerKey(needsKey) {
   const [field, isKept] = [byId("key"), byId("keep-key")];
   byId("key-row").hidden = !needsKey;
-  const stored = keep(() => sessionStorage.getItem(KEY));
+  const stored = recall("tab", "key");
   if (stored) [field.value, isKept.checked] = [stored, true];
-  const store = () => keep(() => (isKept.checked ? sessionStorage.setItem(KEY, field.value.trim()) : sessionStorage.removeItem(KEY)));
+  const store = () => remember("tab", "key", isKept.checked ? field.value.trim() : null);
   field.addEventListener("input", store);
   isKept.addEventListener("change", store);
   return () => field.value.trim();
@@ -83,13 +81,4 @@ export function offerKey(needsKey) {
 
 function systemTheme() {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-}
-
-/** What an access to the browser's storage gives, or null where it is switched off. */
-function keep(access) {
-  try {
-    return access();
-  } catch {
-    return null;
-  }
 }

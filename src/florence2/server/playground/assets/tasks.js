@@ -1,6 +1,7 @@
 /** The choice of a task: groups by what a task gives, the tasks of a group, and the text that one may need. */
 import { byId, make } from "./elements.js";
 import { hasWords, t } from "./i18n.js";
+import { recall, remember } from "./stored.js";
 
 /** @typedef {{tag: string|null, name: string, kind: string, needs: null|"text"|"region"}} Task `tag` is null for a free prompt. */
 
@@ -51,13 +52,13 @@ export class TaskChooser extends EventTarget {
   /** @type {Task} */
   task = FREE_PROMPT;
   #tasks = [FREE_PROMPT];
-  #drafts = { names: "", sentence: "", own: "" };
+  #drafts = { names: "", sentence: "", own: "", ...JSON.parse(recall("tab", "drafts") ?? "{}") };
 
   constructor() {
     super();
     byId("groups").addEventListener("change", (event) => this.#choose(this.#firstOf(event.target.value)));
     byId("tasks").addEventListener("change", (event) => this.#choose(this.#tasks.find((task) => wordOf(task) === event.target.value)));
-    byId("text").addEventListener("input", () => (this.#drafts[textKindOf(this.task)] = byId("text").value));
+    byId("text").addEventListener("input", () => this.#keepDraft(this.task, byId("text").value));
   }
 
   /**
@@ -67,18 +68,7 @@ export class TaskChooser extends EventTarget {
    */
   setTasks(tasks, tag) {
     this.#tasks = [...tasks, FREE_PROMPT];
-    this.choose(tag, null);
-  }
-
-  /**
-   * Choose a task from outside of the form.
-   * @param {string|null} tag null for a free prompt
-   * @param {string|null} text what to put into its text field; null leaves the draft
-   */
-  choose(tag, text) {
-    const task = this.find(tag) ?? this.#tasks[0];
-    if (text !== null) this.#drafts[textKindOf(task)] = text;
-    this.#choose(task);
+    this.#choose(this.find(tag) ?? this.#tasks[0]);
   }
 
   /**
@@ -107,6 +97,12 @@ export class TaskChooser extends EventTarget {
     byId("text-label").textContent = t(`text.${kind}`);
     byId("text").placeholder = t(`text.${kind}_placeholder`);
     if (byId("text").value !== this.#drafts[kind]) byId("text").value = this.#drafts[kind];
+  }
+
+  /** What was typed outlives a reload of the page, not the tab. */
+  #keepDraft(task, text) {
+    this.#drafts[textKindOf(task)] = text;
+    remember("tab", "drafts", JSON.stringify(this.#drafts));
   }
 
   #firstOf(group) {
