@@ -54,6 +54,7 @@ async function open() {
   try {
     config = await fetchConfig();
   } catch (error) {
+    document.body.classList.add("is-ready");
     showError(error, () => location.reload());
     return;
   }
@@ -62,6 +63,7 @@ async function open() {
   showNotice(config);
   keyOf = offerKey(config.needs_key);
   chooser.setTasks(config.tasks, FIRST_TASK);
+  document.body.classList.add("is-ready");
   const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError });
   if (config.examples.length) await inputs.openExample(config.examples[0]);
 }

@@ -13,7 +13,9 @@ export class LayerCard {
   #layer;
   #actions;
   #rows = [];
-  #shownIn = "";
+  #numBelow = 0; // rows that the threshold hides
+  #shown = []; // objects of the rows
+  #shownIn = ""; // language of the rows
   #title = make("h3", { class: "layer-title", "data-testid": "layer-title" });
   #summary = make("p", { class: "layer-summary", "data-testid": "layer-summary" });
   #text = make("p", { class: "layer-text", "data-testid": "layer-text" });
@@ -63,22 +65,20 @@ export class LayerCard {
     this.#text.lang = /[가-힣]/.test(this.#layer.answerText) ? "ko" : "en";
   }
 
-  /** Add a row for the newest object. */
+  /**
+   * Add a row for the newest object.
+   * @param {number} threshold
+   */
   addObject(threshold) {
     this.#addRow(this.#layer.objects.length - 1);
-    this.#shownIn = this.#contents();
-    this.setThreshold(threshold);
+    this.#hideRow(this.#rows.length - 1, threshold);
+    this.#summarize();
   }
 
-  /** @param {number} threshold */
+  /** @param {number} threshold objects with a lower score are left out */
   setThreshold(threshold) {
-    let numBelow = 0;
-    this.#rows.forEach((row, index) => {
-      row.hidden = (this.#layer.objects[index]?.score ?? 1) < threshold;
-      numBelow += Number(row.hidden);
-    });
-    this.#summary.textContent = summaryOf(this.#layer, numBelow);
-    this.#summary.hidden = this.#summary.textContent === "";
+    this.#rows.forEach((_, index) => this.#hideRow(index, threshold));
+    this.#summarize();
   }
 
   /** @param {number|null} index the row that is pointed at in the picture; null: none */
@@ -101,21 +101,33 @@ export class LayerCard {
 
   /** Write the rows anew only where they change: one of them may have the focus. */
   #showObjects() {
-    if (this.#layer.isText || this.#contents() === this.#shownIn) return;
+    const { isText, objects } = this.#layer;
+    if (isText || (this.#shownIn === language() && JSON.stringify(objects) === JSON.stringify(this.#shown))) return;
     this.#rows = [];
+    this.#shown = [];
+    this.#numBelow = 0;
     this.#list.replaceChildren();
-    this.#layer.objects.forEach((_, index) => this.#addRow(index));
-    this.#list.hidden = this.#rows.length === 0;
-    this.#shownIn = this.#contents();
+    objects.forEach((_, index) => this.#addRow(index));
+    this.#list.hidden = objects.length === 0;
+    this.#shownIn = language();
   }
 
-  #contents() {
-    return language() + JSON.stringify(this.#layer.objects);
+  #hideRow(index, threshold) {
+    const row = this.#rows[index];
+    const isBelow = (this.#layer.objects[index]?.score ?? 1) < threshold;
+    this.#numBelow += Number(isBelow) - Number(row.hidden);
+    row.hidden = isBelow;
+  }
+
+  #summarize() {
+    this.#summary.textContent = summaryOf(this.#layer, this.#numBelow);
+    this.#summary.hidden = this.#summary.textContent === "";
   }
 
   #addRow(index) {
     const row = objectRow(this.#layer, index, this.#actions);
     this.#rows.push(row);
+    this.#shown.push(this.#layer.objects[index]);
     this.#list.append(row);
     this.#list.hidden = false;
   }
