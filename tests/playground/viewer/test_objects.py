@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
-from tests.playground.viewer.stage import NESTED, WHOLE, Stage, patched
+from tests.playground.viewer.stage import NESTED, PHONE, WHOLE, Stage, patched
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +93,38 @@ class TestObjects:
         nested.page.locator(".viewer-object").nth(1).focus()
         nested.layers({"id": "found", "title": "Objects", "visible": True, "objects": [WHOLE, *NESTED, WHOLE]})
         assert nested.run("() => document.activeElement.getAttribute('aria-label')").startswith("house")
+
+    def test_the_focus_stays_when_layers_change(self, nested: Stage) -> None:
+        layers = [{"id": name, "title": name, "visible": True, "objects": NESTED} for name in ("a", "b", "c")]
+        nested.layers(*layers)
+        nested.page.locator(".viewer-object").nth(5).focus()
+        for some in ([layers[1], layers[2]], layers, [layers[0], layers[1]]):
+            nested.layers(*some)
+            assert nested.run("() => document.activeElement.parentNode.getAttribute('aria-label')") == "b"
+            titles = nested.run("() => [...document.querySelectorAll('.viewer-layer')].map((layer) => layer.getAttribute('aria-label'))")
+            assert titles == [layer["title"] for layer in some]
+
+    @pytest.mark.parametrize("stage", [PHONE], indirect=True)
+    def test_a_finger_emphasizes_what_it_taps(self, nested: Stage) -> None:
+        nested.page.touchscreen.tap(*nested.point(200, 150))
+        assert nested.events("hover") == [{"layerId": "found", "index": 2}]
+        assert nested.page.locator(".viewer-object.is-highlighted").count() == 1
+        nested.run("() => viewer.setSelectable(true)")
+        nested.page.wait_for_timeout(360)
+        nested.page.touchscreen.tap(*nested.point(200, 150))
+        assert nested.events("select") == [{"layerId": "found", "index": 2}]
+
+    def test_labels_can_be_pointed_at(self, nested: Stage) -> None:
+        nested.run("() => viewer.setSelectable(true)")
+        nested.page.locator(".viewer-label.is-placed", has_text="door").click()
+        assert nested.events("select") == [{"layerId": "found", "index": 3}]
+
+    @pytest.mark.parametrize("stage", [{}, {"color_scheme": "dark"}], indirect=True)
+    def test_axe_finds_nothing(self, nested: Stage) -> None:
+        nested.run("() => { viewer.setSelectable(true); viewer.startRegion([20, 20, 60, 60]); viewer.zoomIn(); }")
+        nested.frame()
+        found = Axe().run(nested.page, context="#viewer")
+        assert [violation["id"] for violation in found.response["violations"]] == []
 
     def test_colours(self, nested: Stage) -> None:
         colours = nested.run("() => ['all', 'house', 'window', 'door', 'ring', 'house'].map((label) => viewer.colorOf(label))")

@@ -83,6 +83,30 @@ class TestRegion:
         assert drawing.run("() => viewer.region") == [x1 + 1, y1 + 1, x2, y2 + 2]
         assert [event["isFinal"] for event in drawing.events("region")] == [False, True] * 4
 
+    def test_the_picture_is_zoomed_while_it_is_drawn(self, drawing: Stage) -> None:
+        drawing.page.mouse.move(*drawing.point(100, 80))
+        drawing.page.mouse.down()
+        drawing.page.mouse.move(*drawing.point(200, 150), steps=3)
+        drawing.page.mouse.wheel(0, -300)
+        drawing.page.mouse.move(*drawing.point(210, 160), steps=3)
+        drawing.page.mouse.up()
+        assert drawing.run("() => viewer.region") == [100, 80, 210, 160]
+
+    def test_deleted_by_key(self, drawing: Stage) -> None:
+        self.drag(drawing, (50, 40), (150, 140))
+        drawing.events("region")
+        drawing.page.keyboard.press("Delete")
+        assert drawing.run("() => viewer.region") is None
+        assert drawing.events("region") == [{"region": None, "isFinal": True}]
+        drawing.page.keyboard.press("Enter")
+        assert drawing.run("() => viewer.region") is not None, "the focus stays, so that another can be begun"
+
+    def test_drawn_on_the_next_picture_too(self, drawing: Stage) -> None:
+        self.drag(drawing, (50, 40), (150, 140))
+        drawing.show(patched(), [WHOLE], "next.png")
+        assert drawing.run("() => viewer.region") is None
+        assert self.drag(drawing, (10, 20), (30, 40)) == [10, 20, 30, 40]
+
     @pytest.mark.parametrize("stage", [PHONE], indirect=True)
     def test_by_touch(self, drawing: Stage) -> None:
         touch = drawing.touch()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
 from fixtures.fake_engine import FakeEngine
 from florence2.server.app import create_app
@@ -54,7 +55,7 @@ class Server:
         self.engine = FakeEngine()
         self._num_seen = 0
         settings: dict[str, Any] = dict.fromkeys(("allow_http_urls", "allow_urls_without_domain", "allow_private_urls"), True)
-        app = create_app(Settings(api_keys=[KEY], **settings), engine=self.engine)
+        app = create_app(Settings(api_keys=[SecretStr(KEY)], **settings), engine=self.engine)
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         self._thread = threading.Thread(target=self._server.run)
 

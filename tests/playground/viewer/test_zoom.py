@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from PIL import Image
 
 from tests.playground.viewer.stage import PATCH, PHONE, WHOLE, Stage, patched
 
@@ -140,6 +143,23 @@ def test_a_picture_that_is_none(stage: Stage) -> None:
     assert stage.boxes() == []
     assert stage.run("() => viewer.toPng().then(() => null, (error) => error.message)") == "No picture"
     assert stage.run("() => viewer.region") is None
+
+
+def test_a_photo_on_its_side_is_shown_upright(stage: Stage) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    patched().transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif, quality=95)
+    stage.run("url => viewer.setImage({ url, name: 'turned.jpg' })", stage.serve("turned.jpg", file.getvalue()))
+    stage.layers({"id": "a", "title": "", "visible": True, "objects": [{"label": "patch", "box": list(PATCH)}]})
+    assert stage.boxes()[0] == pytest.approx(patch_on_screen(stage), abs=1.5)
+
+
+def test_transparent_pixels_are_white(stage: Stage) -> None:
+    stage.show(Image.new("RGBA", (40, 30), (0, 0, 0, 0)), [])
+    stage.frame()
+    middle = "() => [...document.querySelector('.viewer-picture').getContext('2d').getImageData(400, 300, 1, 1).data]"
+    assert stage.run(middle) == [255, 255, 255, 255]
 
 
 def test_the_last_picture_wins(stage: Stage) -> None:

@@ -39,7 +39,7 @@ export class Viewer extends EventTarget {
   #picture = null;
   #numLoads = 0;
   #frame = 0;
-  #ratio = 1;
+  #ratio = 0; // device pixels per pixel of the view
   #hovered = null;
   #lastTap = null; // where, and which object was chosen
   static #count = 0;
@@ -198,12 +198,19 @@ export class Viewer extends EventTarget {
   }
 
   #resize() {
-    this.#ratio = window.devicePixelRatio || 1;
+    this.#followRatio();
     const { clientWidth: width, clientHeight: height } = this.#surface;
     this.#canvas.width = Math.max(1, Math.round(width * this.#ratio));
     this.#canvas.height = Math.max(1, Math.round(height * this.#ratio));
     this.#camera.resize({ width, height });
     this.#draw();
+  }
+
+  /** Draw anew also when the window goes to a screen with other pixels. */
+  #followRatio() {
+    if (this.#ratio === window.devicePixelRatio) return;
+    this.#ratio = window.devicePixelRatio;
+    matchMedia(`(resolution: ${this.#ratio}dppx)`).addEventListener("change", () => this.#resize(), { once: true });
   }
 
   #invalidate() {
@@ -335,8 +342,14 @@ export class Viewer extends EventTarget {
     const isDone =
       this.#zoomKey(event) ||
       this.#escapeKey(event, entry) ||
-      (event.target === this.#region.frame ? this.#region.key(event) : entry ? this.#objectKey(event, entry) : this.#surfaceKey(event));
+      (event.target === this.#region.frame ? this.#regionKey(event) : entry ? this.#objectKey(event, entry) : this.#surfaceKey(event));
     if (isDone) event.preventDefault();
+  }
+
+  #regionKey(event) {
+    const isDone = this.#region.key(event);
+    if (!this.#region.box) this.#surface.focus({ preventScroll: true });
+    return isDone;
   }
 
   #zoomKey({ key }) {

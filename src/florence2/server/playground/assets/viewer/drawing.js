@@ -6,7 +6,7 @@
 
 import { lettersOn } from "./colors.js";
 import { pathData } from "./geometry.js";
-import { percent, placeLabels, shortText } from "./labels.js";
+import { percent, placeLabels } from "./labels.js";
 
 const USUAL_SIDE = 700; // pixels of a picture whose lines and letters are as large as on the screen
 const SMALLEST_PEN = 0.7;
@@ -75,10 +75,10 @@ function outline(context, { shape, color }, scale, pen) {
   }
 }
 
-function plateOf(context, { object, shape, color }, scale, pen) {
+function plateOf(context, { object, text: name, shape, color }, scale, pen) {
   const score = percent(object.score);
   const room = context.canvas.width - 2 * PADDING * pen;
-  const text = fitted(context, shortText(object.label), score, room);
+  const text = fitted(context, name, score, room);
   const width = Math.min(Math.ceil(context.measureText(text).width + 2 * PADDING * pen), context.canvas.width);
   const box = shape.box.map((value) => value * scale);
   return { text, color, width, height: Math.round(FONT_SIZE * 1.65 * pen), box, score: object.score };

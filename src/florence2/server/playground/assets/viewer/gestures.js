@@ -40,7 +40,7 @@ export class Gestures {
     view.addEventListener("pointermove", (event) => this.#move(event));
     view.addEventListener("pointerup", (event) => this.#up(event));
     view.addEventListener("pointercancel", (event) => this.#cancelled(event));
-    view.addEventListener("pointerleave", (event) => this.#pointers.size || target.hover(null, event));
+    view.addEventListener("pointerleave", (event) => this.#left(event));
     view.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     view.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault());
   }
@@ -51,6 +51,11 @@ export class Gestures {
     this.#drag?.cancel();
     this.#drag = this.#start = null;
     return isDragging;
+  }
+
+  /** A finger that is lifted leaves too, but what it touched stays emphasized. */
+  #left(event) {
+    if (!this.#pointers.size && event.pointerType !== "touch") this.#target.hover(null, event);
   }
 
   #pointOf(event) {

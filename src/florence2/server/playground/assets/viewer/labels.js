@@ -8,6 +8,7 @@ import { clamped } from "./geometry.js";
 
 const MAX_CHARS = 40;
 const LARGEST_SHARE = 0.25; // of the view that labels may cover, so that the picture is seen between them
+const COVERING_COST = 6; // of covering a whole object, in steps down the list of places
 // Controls, and characters that turn, hide or break what stands beside them.
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u00AD\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u2069\uFEFF\uFFF9-\uFFFB]+/gu;
 const LONE_SURROGATES = /\p{Surrogate}/gu;
@@ -46,13 +47,12 @@ export function placeLabels(items, view, taken = []) {
   for (const index of byImportance(items)) {
     const { box, width, height, isFirst } = items[index];
     if (!isSeen(box, view) || (room < width * height && !isFirst)) continue;
-    const corners = cornersAt(box, width, height, view);
-    const free = corners.find(([x, y]) => !placed.some((other) => overlaps(other, x, y, width, height)));
-    const corner = free ?? (isFirst ? corners[0] : null);
-    if (!corner) continue;
+    const plates = cornersAt(box, width, height, view).map(([x, y]) => [x, y, x + width, y + height]);
+    const plate = cheapest(plates, placed, items) ?? (isFirst ? plates[0] : null);
+    if (!plate) continue;
     room -= width * height;
-    positions[index] = corner;
-    placed.push([corner[0], corner[1], corner[0] + width, corner[1] + height]);
+    positions[index] = plate.slice(0, 2);
+    placed.push(plate);
   }
   return positions;
 }
@@ -66,8 +66,26 @@ function isSeen([left, top, right, bottom], view) {
   return right > 0 && bottom > 0 && left < view.width && top < view.height;
 }
 
-function overlaps([left, top, right, bottom], x, y, width, height) {
-  return x < right && x + width > left && y < bottom && y + height > top;
+/** The free plate that stands at the best place and covers the least of the objects. */
+function cheapest(plates, placed, items) {
+  let [best, least] = [null, Infinity];
+  plates.forEach((plate, rank) => {
+    if (rank >= least || placed.some((other) => shared(plate, other) > 0)) return;
+    const cost = rank + COVERING_COST * items.reduce((sum, { box }) => sum + shared(plate, box) / Math.max(areaOf(box), 1), 0);
+    if (cost < least) [best, least] = [plate, cost];
+  });
+  return best;
+}
+
+/** The area that two boxes share. */
+function shared(one, other) {
+  const width = Math.min(one[2], other[2]) - Math.max(one[0], other[0]);
+  const height = Math.min(one[3], other[3]) - Math.max(one[1], other[1]);
+  return width > 0 && height > 0 ? width * height : 0;
+}
+
+function areaOf([left, top, right, bottom]) {
+  return (right - left) * (bottom - top);
 }
 
 /** Where a label may be, the best first: above its object, within it, below it. */

@@ -14,6 +14,7 @@ import { percent, placeLabels, shortText } from "./labels.js";
  * @property {string} layerId
  * @property {number} index its index in the layer
  * @property {object} object as the API gave it
+ * @property {string} text its label as it is shown
  * @property {object|null} shape null if there is nothing to draw
  * @property {string} color
  * @property {SVGGElement} element
@@ -58,10 +59,13 @@ export class Overlay {
       before.delete(id);
       Object.assign(layer, { title, isVisible: visible });
       this.#update(layer, objects);
-      this.shapes.append(...(layer.group.nextSibling || layer.group.parentNode !== this.shapes ? [layer.group] : []));
       return layer;
     });
     for (const layer of before.values()) this.#remove(layer);
+    this.#layers.forEach(({ group }, index) => {
+      const there = this.shapes.children[index];
+      if (there !== group) this.shapes.insertBefore(group, there ?? null);
+    });
     this.refresh();
   }
 
@@ -181,7 +185,9 @@ export class Overlay {
       );
       layer.group.append(element);
     }
-    const entry = { layerId: layer.id, index: layer.entries.length, object, shape, color, element, label: plateOf(object, color), size: null };
+    const text = shortText(object.label);
+    const label = plateOf(object, text, color);
+    const entry = { layerId: layer.id, index: layer.entries.length, object, text, shape, color, element, label, size: null };
     if (shape) this.labels.append(entry.label);
     layer.entries.push(entry);
   }
@@ -191,13 +197,13 @@ export class Overlay {
     entry.isShown = layer.isVisible && shape !== null && !(object.score < this.#threshold);
     element.classList.toggle("is-hidden", !entry.isShown);
     label.classList.toggle("is-hidden", !entry.isShown);
-    if (shape) setAttributes(element, { role: this.#isSelectable ? "button" : "img", "aria-label": this.#nameOf(object, shape) });
+    if (shape) setAttributes(element, { role: this.#isSelectable ? "button" : "img", "aria-label": this.#nameOf(entry) });
   }
 
-  #nameOf({ label, score }, shape) {
+  #nameOf({ text, object, shape }) {
     const [x1, y1, x2, y2] = shape.box.map(Math.round);
     const where = this.#text(`viewer.${shape.kind}`, { x1, y1, x2, y2 });
-    return [shortText(label) || this.#text("viewer.unnamed"), percent(score), where].filter(Boolean).join(", ");
+    return [text || this.#text("viewer.unnamed"), percent(object.score), where].filter(Boolean).join(", ");
   }
 }
 
@@ -211,11 +217,11 @@ function removeEntry(entry) {
 }
 
 /** The plate with an object's label and score; empty if it has neither. */
-function plateOf({ label, score }, color) {
+function plateOf({ label, score }, text, color) {
   const plate = html("div", { class: "viewer-label" });
   plate.style.backgroundColor = color;
   plate.style.color = lettersOn(color);
-  const [text, figure] = [shortText(label), percent(score)];
+  const figure = percent(score);
   if (text) plate.append(html("span", { class: "viewer-text", dir: "auto" }, text));
   if (figure) plate.append(html("span", { class: "viewer-score" }, figure));
   if (text) plate.title = String(label);

@@ -65,8 +65,10 @@ export class Region {
   beginDrag(start, pointerType) {
     const before = this.box;
     const sides = this.#sidesAt(start, pointerType);
+    const from = this.#camera.toPicture(start); // the picture may be zoomed while a region is drawn
+    const boxTo = (to) => (sides ? this.#changed(before, sides, from, to) : [...from, ...to]);
     return {
-      move: (point) => this.#set(sides ? this.#changed(before, sides, start, point) : this.#drawn(start, point), false),
+      move: (point) => this.#set(boxTo(this.#camera.toPicture(point)), false),
       end: () => this.#set(this.box, true),
       cancel: () => this.#set(before, true),
     };
@@ -79,10 +81,11 @@ export class Region {
     this.#set([...corner(0.3), ...corner(0.7)], true);
   }
 
-  /** Move by an arrow key, or resize with Shift. Returns whether the key was one. */
+  /** Move by an arrow key, or resize with Shift; remove by Delete. Returns whether the key was one of these. */
   key(event) {
     const arrow = ARROWS[event.key];
-    if (!arrow || !this.box) return false;
+    if (event.key === "Delete" || event.key === "Backspace") this.#set(null, true);
+    if (!arrow || !this.box) return this.box === null;
     this.#numRepeats = event.repeat ? this.#numRepeats + 1 : 0;
     const step = Math.max(1, Math.round(Math.min(1 + this.#numRepeats / 2, MAX_KEY_STEP) / this.#camera.scale));
     const [dx, dy] = arrow.map((sign) => sign * step);
@@ -138,12 +141,8 @@ export class Region {
     return x >= left && x <= right && y >= top && y <= bottom ? [0, 0] : null;
   }
 
-  #drawn(start, point) {
-    return [...this.#camera.toPicture(start), ...this.#camera.toPicture(point)];
-  }
-
-  #changed(box, [sx, sy], start, point) {
-    const [dx, dy] = [0, 1].map((axis) => (point[axis] - start[axis]) / this.#camera.scale);
+  #changed(box, [sx, sy], from, to) {
+    const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
     if (!sx && !sy) return this.#moved(box, dx, dy);
     const [x1, y1, x2, y2] = box;
     return [x1 + (sx < 0 ? dx : 0), y1 + (sy < 0 ? dy : 0), x2 + (sx > 0 ? dx : 0), y2 + (sy > 0 ? dy : 0)];
