@@ -20,7 +20,7 @@ export const WORDS = {
   "model.label": ["Model", "모델"],
   "key.label": ["API key", "API 키"],
   "key.keep": ["Keep it until this tab is closed", "이 탭을 닫을 때까지 기억"],
-  "key.note": ["This server asks for a key. It stays in this page.", "이 서버는 키가 필요합니다. 키는 이 페이지에만 남습니다."],
+  "key.note": ["This server asks for a key. The page sends it to this server only.", "이 서버는 키가 필요합니다. 키는 이 서버로만 보냅니다."],
 
   "picture.heading": ["Picture", "이미지"],
   "picture.choose": ["Choose a picture", "이미지 선택"],
