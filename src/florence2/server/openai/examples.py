@@ -11,10 +11,12 @@ def python_call(address: str, model: str) -> str:
         model: the id of a model.
     """
     return f"""import base64
+from pathlib import Path
+
 from openai import OpenAI
 
 client = OpenAI(base_url="{address}/v1", api_key="KEY")
-image = "data:image/png;base64," + base64.b64encode(open("scene.png", "rb").read()).decode()
+image = "data:image/png;base64," + base64.b64encode(Path("scene.png").read_bytes()).decode()
 parts = [{{"type": "text", "text": "<CAPTION>"}}, {{"type": "image_url", "image_url": {{"url": image}}}}]
 answer = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": parts}}])
 print(answer.choices[0].message.content)"""
