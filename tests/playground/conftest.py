@@ -14,9 +14,18 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.playground import install
 from tests.playground.watch import Watch
+from tests.server.file_host import FETCHES_LOCALLY
+from tests.server.process import running_server
 
 TIMEOUT_MS = 15_000
 OpenPage = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[str]:
+    """The address of a server with the demo model, which fetches from this machine."""
+    with running_server(models={}, model=["florence-2-demo"], **FETCHES_LOCALLY) as url:
+        yield url
 
 
 # Not for the whole session: while Playwright runs, no other test of this process may have an event loop.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from playwright.sync_api import Page, expect
 
 from tests.playground.conftest import OpenPage
 from tests.playground.tab import answer_of, box_of, choose_task, copied, drawn, finished, labels, layers, run, sent_bodies, wait_for_picture
-from tests.server.file_host import FETCHES_LOCALLY, host_of
-from tests.server.process import running_server
+from tests.server.file_host import host_of
 
 pytestmark = pytest.mark.slow
 
@@ -27,14 +25,8 @@ OBJECTS = ["white circle", "yellow star", "purple circle"]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_server(models={}, model=["florence-2-demo"], **FETCHES_LOCALLY) as url:
-        yield url
-
-
-def test_from_opening_to_a_drawn_answer_on_a_phone(server: str, open_page: OpenPage) -> None:
-    with open_page(server, **PHONE) as page:
+def test_from_opening_to_a_drawn_answer_on_a_phone(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo, **PHONE) as page:
         wait_for_picture(page, "scene.png")
         page.get_by_test_id("example-words.webp").tap()  # 1
         wait_for_picture(page, "words.webp")
@@ -47,8 +39,8 @@ def test_from_opening_to_a_drawn_answer_on_a_phone(server: str, open_page: OpenP
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1920])
-def test_no_width_scrolls_sideways(server: str, open_page: OpenPage, width: int) -> None:
-    with open_page(server, viewport={"width": width, "height": 700}) as page:
+def test_no_width_scrolls_sideways(demo: str, open_page: OpenPage, width: int) -> None:
+    with open_page(demo, viewport={"width": width, "height": 700}) as page:
         wait_for_picture(page, "scene.png")
         run(page, "OD")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -80,9 +72,9 @@ def turned_jpeg() -> bytes:
     return file.getvalue()
 
 
-def test_every_way_in(server: str, open_page: OpenPage, tmp_path: Path) -> None:
+def test_every_way_in(demo: str, open_page: OpenPage, tmp_path: Path) -> None:
     (tmp_path / "chosen.jpg").write_bytes(turned_jpeg())
-    with host_of({"/linked.png": SCENE.read_bytes()}) as host, open_page(server) as page:
+    with host_of({"/linked.png": SCENE.read_bytes()}) as host, open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         link = f"{host}/linked.png"
         page.set_input_files("#file", tmp_path / "chosen.jpg")
@@ -103,8 +95,8 @@ def test_every_way_in(server: str, open_page: OpenPage, tmp_path: Path) -> None:
         assert sorted(labels(run(page))) == sorted(OBJECTS)
 
 
-def test_a_picture_from_the_real_clipboard(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_a_picture_from_the_real_clipboard(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         page.evaluate(
             """async () => {
@@ -136,9 +128,9 @@ TASKS: list[tuple[str, dict[str, Any], str | None]] = [
 ]
 
 
-def test_each_task_shows_what_the_server_answers(server: str, open_page: OpenPage) -> None:
+def test_each_task_shows_what_the_server_answers(demo: str, open_page: OpenPage) -> None:
     image = {"type": "base64", "value": base64.b64encode(SCENE.read_bytes()).decode()}
-    with open_page(server) as page, httpx2.Client(base_url=server, timeout=60, trust_env=False) as client:
+    with open_page(demo) as page, httpx2.Client(base_url=demo, timeout=60, trust_env=False) as client:
         wait_for_picture(page, "scene.png")
         for task, given, shape in TASKS:
             layer = run(page, task, **given)
@@ -156,8 +148,8 @@ def test_each_task_shows_what_the_server_answers(server: str, open_page: OpenPag
             expect(layers(page)).to_have_count(0)
 
 
-def test_a_region_by_mouse(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_a_region_by_mouse(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         choose_task(page, "REGION_TO_CATEGORY")
         corners = [page.locator(f"#{corner}") for corner in ("x1", "y1", "x2", "y2")]
@@ -188,8 +180,8 @@ def drag(page: Page, way: list[float]) -> None:
     page.mouse.up()
 
 
-def test_texts_grow_and_nothing_of_them_is_taken_back(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_texts_grow_and_nothing_of_them_is_taken_back(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         page.evaluate(
             """() => {
@@ -206,8 +198,8 @@ def test_texts_grow_and_nothing_of_them_is_taken_back(server: str, open_page: Op
         assert texts[-1] == layer.get_by_test_id("layer-text").inner_text()
 
 
-def test_one_click_leads_on(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_one_click_leads_on(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         caption = run(page, "CAPTION")
         caption.get_by_test_id("follow-ground").click()
@@ -223,8 +215,8 @@ def test_one_click_leads_on(server: str, open_page: OpenPage) -> None:
         assert "white circle" in finished(page, 3).inner_text()
 
 
-def test_layers_scores_and_what_an_answer_took(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_layers_scores_and_what_an_answer_took(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         run(page, "OD")
         words = run(page, "OCR_WITH_REGION")
@@ -243,8 +235,8 @@ def test_layers_scores_and_what_an_answer_took(server: str, open_page: OpenPage)
         expect(drawn(page)).to_have_count(0)
 
 
-def test_pointing_at_one_shows_the_other(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_pointing_at_one_shows_the_other(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         layer = run(page, "OD")
         star = labels(layer).index("yellow star")
@@ -257,8 +249,8 @@ def test_pointing_at_one_shows_the_other(server: str, open_page: OpenPage) -> No
         expect(layer.locator(".is-highlighted")).to_have_count(0)
 
 
-def test_zoom_is_crisp_and_keeps_the_boxes_in_place(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_zoom_is_crisp_and_keeps_the_boxes_in_place(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         run(page, "OD")
         width = page.locator(".viewer-line").first.evaluate("line => getComputedStyle(line).vectorEffect")
@@ -279,8 +271,8 @@ def test_zoom_is_crisp_and_keeps_the_boxes_in_place(server: str, open_page: Open
         assert abs(again["width"] - before["width"]) < 1
 
 
-def test_the_session_keeps_pictures_with_their_answers(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_the_session_keeps_pictures_with_their_answers(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         run(page, "OD")
         page.get_by_test_id("example-words.webp").click()
@@ -293,8 +285,8 @@ def test_the_session_keeps_pictures_with_their_answers(server: str, open_page: O
         expect(drawn(page)).to_have_count(3)
 
 
-def test_several_names_are_one_request(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_several_names_are_one_request(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         layer = run(page, "OPEN_VOCABULARY_DETECTION", text="yellow star, purple circle")
         (body,) = sent_bodies(page)
@@ -304,8 +296,8 @@ def test_several_names_are_one_request(server: str, open_page: OpenPage) -> None
         assert "yellow star" in copied(page)
 
 
-def test_a_task_without_its_text_or_region_says_what_is_missing(server: str, open_page: OpenPage) -> None:
-    with open_page(server) as page:
+def test_a_task_without_its_text_or_region_says_what_is_missing(demo: str, open_page: OpenPage) -> None:
+    with open_page(demo) as page:
         wait_for_picture(page, "scene.png")
         choose_task(page, "OPEN_VOCABULARY_DETECTION")
         page.click("#run")
