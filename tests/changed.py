@@ -20,6 +20,7 @@ SOURCE = Path("src")
 ELSEWHERE = {
     "docs": "tests/docs",
     "README.md": "tests/docs",
+    "README.ko.md": "tests/docs",
     "Makefile": "tests/test_setup.py",
     "pyproject.toml": "tests/test_distribution.py",
 }

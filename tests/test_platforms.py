@@ -52,7 +52,7 @@ import asyncio, importlib, multiprocessing, os, signal, subprocess, sys, tempfil
 from pathlib import Path
 for name in ("torch", "PIL.Image", "rich.progress", "typer", "uvicorn", "uvicorn.protocols.http.h11_impl", "fastapi.testclient",
              "huggingface_hub", "tokenizers", "safetensors.torch", "pydantic_settings", "prometheus_client", "httpx2",
-             "anyio._backends._asyncio"):
+             "anyio._backends._asyncio", "mcp.server.stdio"):
     importlib.import_module(name)
 modules, lacking, system = sys.argv[1].split(","), sys.argv[2].split(), sys.argv[3]
 sys.modules |= dict.fromkeys(modules)

@@ -5,14 +5,16 @@ Nothing of the protocol or of the engine is imported before the command runs, an
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
-from florence2.console import notify
+from florence2.console import is_interactive, notify
 from florence2.errors import InvalidOption
 from florence2.extras import requires
 from florence2.weights.aliases import DEMO, DEMO_IS
@@ -57,10 +59,17 @@ def mcp(
     folders = Folders(allow or ())
     listening = listen(DEFAULT_PORT if port is None else port) if http else None
     name = chosen_model(model)
-    answering = BackgroundModel(name, partial(_load, name, device=device, precision=precision, adapters=adapter or ()))
+    if listening is None and is_interactive(sys.stdin):
+        notify("florence2: waiting for messages of the protocol on standard input, as a host of MCP servers sends them; Ctrl-C ends")
+    answering = BackgroundModel(_shown(name), partial(_load, name, device=device, precision=precision, adapters=adapter or ()))
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(answering, folders, listening, allow_urls=not no_urls))
     leave(answering)
+
+
+def _shown(model: str) -> str:
+    """A model as answers name it: of a folder its name alone."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 async def _serve(model: BackgroundModel, folders: Folders, listening: socket | None, *, allow_urls: bool) -> None:

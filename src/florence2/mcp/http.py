@@ -6,6 +6,7 @@ protocol and a port. Knows nothing of tools.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from types import FrameType
@@ -68,6 +69,7 @@ class _Server(uvicorn.Server):
     """uvicorn, which ends with exit code 0 where a signal asks it to."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to shut down; at the second signal, end at once."""
+        """Begin to shut down, which ends streams that are open; at the second signal, end at once."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would report each of them as incomplete
         self.force_exit = self.should_exit
         self.should_exit = True
