@@ -21,7 +21,7 @@ from florence2.engine.engine import Engine, load
 from florence2.results import Result
 from florence2.server import http, inference
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
-from florence2.server.inference.service import cancelling_queued
+from florence2.server.inference.service import InferenceService, cancelling_queued
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from tests.server.fakes import body, client_of, image_field
@@ -86,6 +86,26 @@ async def test_seven_calls_from_the_route_to_the_queue(path: str) -> None:
         "infer" if path == "/infer/lmm" else "infer_with_path",
         *("_infer", "unless_client_leaves", "answer", "_answer_image", "_queue", "_submit", "submit_many"),
     ]
+    assert len(calls) - 1 <= 7
+
+
+async def test_a_streamed_request_takes_seven_calls_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the generator in the route's task; from there on in the tasks that work for it while its events are read."""
+    engine, route = WatchedEngine(), list[str]()
+    engine.loop = asyncio.get_running_loop()
+    stream = InferenceService.stream
+
+    def watched(self: InferenceService, request: InferenceRequest) -> Any:
+        route.extend([name for name in reversed(list(frames())) if name])
+        return stream(self, request)
+
+    monkeypatch.setattr(InferenceService, "stream", watched)
+    async with client_of(engine) as client:
+        assert (await client.post("/infer/lmm", json=body(model_id="florence-2-demo", stream=True))).status_code == 200
+    (answering,) = [names for names in engine.in_tasks if "answer" in names]
+    (image,) = [names for names in engine.in_tasks if "_answer_image" in names]
+    calls = [*route[route.index("infer") :], "stream", *answering, *image, *engine.in_thread, "submit_many"]
+    assert calls == ["infer", "_infer", "stream", "answer", "_answer_image", "_queue", "_submit", "submit_many"]
     assert len(calls) - 1 <= 7
 
 

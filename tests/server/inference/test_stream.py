@@ -15,7 +15,7 @@ from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.errors import EngineClosed, EngineFailed, InvalidImage
 from florence2.image_files import Structure, inspect
 from florence2.results import FoundObject
-from florence2.server.inference.events import EventRelay, ImageEvent, ImageFailed, Queued
+from florence2.server.inference.events import Crossing, EventRelay, ImageEvent, ImageFailed, Queued
 from florence2.server.inference.models import Models
 from florence2.server.inference.request import ImageAnswer, InferenceRequest, Outcome, RequestPrompt
 from florence2.server.inference.service import InferenceService
@@ -172,7 +172,7 @@ async def test_an_answer_that_another_engine_would_take_back_fails() -> None:
 
 
 async def test_events_that_many_threads_report_all_come() -> None:
-    relay = EventRelay(1)
+    relay = EventRelay(1, Crossing(asyncio.get_running_loop()))
     events = [relay.image(0) for _ in range(8)]
     relay.begin(Queued("m", 0.0, is_cold_start=False))
     threads = [

@@ -62,30 +62,37 @@ def event_stream(
 
 
 async def with_comments(events: AsyncGenerator[bytes, None], every_s: float) -> AsyncGenerator[bytes, None]:
-    """The events, and a comment each time that none has come for ``every_s`` seconds."""
-    async with aclosing(events):
+    """The events, those that are there at the same time in one part, and a comment each time that none has come for ``every_s`` seconds."""
+    ready: list[bytes] = []
+    has_news = asyncio.Event()
+    taking = asyncio.ensure_future(_take_all(events, ready, has_news))
+    taking.add_done_callback(lambda _: has_news.set())
+    try:
         while True:
-            coming = asyncio.ensure_future(_next(events))
             try:
-                while not (await asyncio.wait({coming}, timeout=every_s))[0]:
-                    yield KEEP_ALIVE
-            except BaseException:
-                await _end(coming)  # a generator that still runs can't be closed
-                raise
-            event = coming.result()
-            if event is None:
+                async with asyncio.timeout(every_s):
+                    await has_news.wait()
+            except TimeoutError:
+                yield KEEP_ALIVE
+                continue
+            has_news.clear()
+            is_whole, part = taking.done(), b"".join(ready)
+            ready.clear()
+            if part:
+                yield part
+            if is_whole:
+                taking.result()  # the error that has ended them, if one has
                 return
-            yield event
+    finally:
+        taking.cancel()
+        await asyncio.wait({taking})
+        if not taking.cancelled():
+            taking.exception()  # retrieved, even if nobody asks any more
 
 
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes | None:
-    """The next event; None: there is none."""
-    return await anext(events, None)
-
-
-async def _end(task: asyncio.Task[bytes | None]) -> None:
-    """Cancel a task and wait until it has ended; what it has come to is of no use any more."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
+async def _take_all(events: AsyncGenerator[bytes, None], ready: list[bytes], has_news: asyncio.Event) -> None:
+    """Put the events into a list as they come, and close them in any case."""
+    async with aclosing(events):
+        async for event in events:
+            ready.append(event)
+            has_news.set()

@@ -1,6 +1,6 @@
 """What becomes known of a streamed request before its outcome, and its way from the engine's thread into the event loop.
 
-In: the engine's events about each image, in its thread. Out: an asynchronous iterator in the event loop. ``EventRelay`` is the only place
+In: the engine's events about each image, in its thread. Out: an asynchronous iterator in the event loop. ``Crossing`` is the only place
 where they cross. Knows nothing of the engine's queue, of fetching and of APIs.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from florence2.errors import EngineClosed, InvalidRequest
@@ -67,15 +68,44 @@ Report = Callable[[tuple[int, int], "Event"], None]
 """A callback for the engine's events about one image; it takes the image's size first."""
 
 
+class Crossing:
+    """Calls from other threads into an event loop, in their order.
+
+    Waking the loop lets go of the interpreter's lock. So it is woken once for all calls that come before its next turn: one step of an
+    engine reports events of many requests.
+
+    Args:
+        loop: the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the event loop. May be called in any thread."""
+        self._calls.append(function)
+        if not self._is_woken:
+            self._is_woken = True
+            self.loop.call_soon_threadsafe(self._call_all)
+
+    def _call_all(self) -> None:
+        self._is_woken = False  # first: what is added from here on wakes the loop again
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+
 class EventRelay(AsyncIterator[Happening]):
     """What happens to one request, for one reader in the event loop. Nothing passes before all of its images are in the engine's queue.
 
     Args:
         num_images: how many images the request has.
+        crossing: leads into the event loop.
     """
 
-    def __init__(self, num_images: int) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, num_images: int, crossing: Crossing) -> None:
+        self._crossing = crossing
         self._waiting = set(range(num_images))
         self._held: list[Happening] = []
         self._passed: asyncio.Queue[Happening | None] = asyncio.Queue()
@@ -90,7 +120,7 @@ class EventRelay(AsyncIterator[Happening]):
 
     def send(self, event: ImageEvent) -> None:
         """Pass an event on. Called in any thread."""
-        self._loop.call_soon_threadsafe(self._put, event)
+        self._crossing.call(partial(self._put, event))
 
     def settle(self, index: int, failure: ImageFailed | None = None) -> None:
         """Note that an image is in the engine's queue, or has failed."""

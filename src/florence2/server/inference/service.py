@@ -22,7 +22,7 @@ from florence2.images import decode
 from florence2.results import Result
 from florence2.server.errors import for_client, naming
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
-from florence2.server.inference.events import EventRelay, Happening, ImageEvents, Queued, Report
+from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
@@ -57,6 +57,7 @@ class InferenceService:
         self._observers = observers
         self._pool = ThreadPoolExecutor(settings.image_threads, thread_name_prefix="florence2-image")
         self._decoders = Decoders(settings)
+        self._crossing: Crossing | None = None
 
     async def answer(self, request: InferenceRequest, relay: EventRelay | None = None) -> Outcome:
         """The answers to a request.
@@ -91,7 +92,7 @@ class InferenceService:
         Raises:
             Florence2Error: as ``answer``; what is wrong with the request is raised before anything is yielded.
         """
-        relay = EventRelay(len(request.images))
+        relay = EventRelay(len(request.images), self._crossing_here())
         answering = asyncio.ensure_future(self.answer(request, relay))
         answering.add_done_callback(lambda _: relay.end())
         try:
@@ -108,6 +109,13 @@ class InferenceService:
         """End decoding at once, and the threads once they are done."""
         self._decoders.close()
         self._pool.shutdown(wait=False)
+
+    def _crossing_here(self) -> Crossing:
+        """The way from the engine's threads into the running event loop, one for all requests."""
+        loop = asyncio.get_running_loop()
+        if self._crossing is None or self._crossing.loop is not loop:
+            self._crossing = Crossing(loop)
+        return self._crossing
 
     async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource, events: ImageEvents | None) -> ImageAnswer:
         """The answer about one image, reported to the observers."""
