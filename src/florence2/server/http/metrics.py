@@ -50,6 +50,13 @@ class Metrics:
         self.engine_s = Histogram(
             "florence2_engine_seconds", "From the engine's queue to the answer.", ["model", "task"], buckets=SECONDS, registry=registry
         )
+        self.first_s = Histogram(
+            "florence2_first_event_seconds",
+            "From the engine's queue to the first text or object of a streamed answer.",
+            ["model", "task"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         Gauge("florence2_requests_under_way", "Images times prompts times beams waiting or running.", registry=registry).set_function(
             num_slots
         )
@@ -59,11 +66,15 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
 
-    def note_answer(self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float) -> None:
+    def note_answer(
+        self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float, first_s: float | None
+    ) -> None:
         """Count an image that was answered; see ``Observer``."""
         self.answers.labels(model, task, "ok").inc()
         self.pixels_s.labels(source).observe(image_s)
         self.engine_s.labels(model, task).observe(engine_s)
+        if first_s is not None:
+            self.first_s.labels(model, task).observe(first_s)
         for result in results:
             self.finishes.labels(model, task_label(result.task), result.finish_reason).inc()
             self.tokens.labels(model).inc(len(result.token_ids))

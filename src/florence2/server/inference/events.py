@@ -154,7 +154,7 @@ class ImageEvents:
     """The events about one image.
 
     Attributes:
-        first_at: when the first one came, by ``time.perf_counter``; None: none yet.
+        first_at: when the first text or object came, by ``time.perf_counter``; None: none yet.
     """
 
     def __init__(self, relay: EventRelay, index: int) -> None:
@@ -182,7 +182,8 @@ class ImageEvents:
                     raise EngineClosed("the model was closed in the middle of the answer; send the request again")
                 return
             reported.append(event)
-            self.first_at = self.first_at or time.perf_counter()
+            if self.first_at is None and getattr(event, "text", True):
+                self.first_at = time.perf_counter()
             self._relay.send(ImageEvent(self._index, event, image_size))
 
         return report

@@ -15,7 +15,9 @@ CANCELLED = "cancelled"
 class Observer(Protocol):
     """Something that counts. Called in the event loop."""
 
-    def note_answer(self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float) -> None:
+    def note_answer(
+        self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float, first_s: float | None
+    ) -> None:
         """Note an image that was answered.
 
         Args:
@@ -25,6 +27,7 @@ class Observer(Protocol):
             source: how the image was sent.
             image_s: the time until its prompts were in the engine's queue.
             engine_s: the time from then on.
+            first_s: the time from then on to the first text or object; None: the answer was not streamed, or had neither.
         """
         ...
 

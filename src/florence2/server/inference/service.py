@@ -145,8 +145,9 @@ class InferenceService:
                 events.note_failure(described)
             raise described from None
         answered = time.perf_counter()
+        first_s = max(events.first_at - queued, 0.0) if events is not None and events.first_at is not None else None
         for observer in self._observers:
-            observer.note_answer(model.id, task, results, image.label, queued - began, answered - queued)
+            observer.note_answer(model.id, task, results, image.label, queued - began, answered - queued, first_s)
         return ImageAnswer(results, answered)
 
     async def _prepare_again(self, prepared: _Prepared, model: LoadedModel) -> _Prepared:

@@ -35,7 +35,9 @@ class RecentInferences(Collector):
         self._loaded = loaded
         self._seen: dict[str, deque[tuple[float, float | None]]] = defaultdict(deque)
 
-    def note_answer(self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float) -> None:
+    def note_answer(
+        self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float, first_s: float | None
+    ) -> None:
         """Note an image that was answered; see ``Observer``."""
         self._note(model, image_s + engine_s)
 
