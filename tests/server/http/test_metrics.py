@@ -19,12 +19,13 @@ pytestmark = pytest.mark.anyio
 async def test_metrics_of_requests() -> None:
     async with client_of(FakeEngine()) as client:
         await client.post("/infer/lmm", json=body(prompt="<OD>"))
-        await client.post("/infer/lmm", json=body(prompt="anything at all"))
+        await client.post("/infer/lmm", json=body(prompt="anything at all", stream=True))
         await client.post("/infer/lmm", json=body(prompt="<OD>", image=[image_field()] * 2))
         await client.post("/infer/lmm", json=body(image={"type": "base64", "value": "!"}))
         await client.post("/infer/lmm/nope/1", json=body())
         await client.get("/some/where/1")
         text = (await client.get("/metrics")).text
+    assert 'florence2_first_event_seconds_count{model="florence-2-base",task="<OD>"}' not in text  # not streamed
     for line in (
         'florence2_answers_total{code="ok",model="florence-2-base",task="<OD>"} 3.0',
         'florence2_answers_total{code="ok",model="florence-2-base",task="free"} 1.0',
@@ -32,6 +33,7 @@ async def test_metrics_of_requests() -> None:
         'florence2_finish_reasons_total{finish_reason="stop",model="florence-2-base",task="<OD>"} 3.0',
         'florence2_generated_tokens_total{model="florence-2-base"} 12.0',
         'florence2_engine_seconds_count{model="florence-2-base",task="<OD>"} 3.0',
+        'florence2_first_event_seconds_count{model="florence-2-base",task="free"} 1.0',
         'florence2_image_seconds_count{source="base64"} 4.0',
         'http_requests_total{handler="/infer/lmm",method="POST",status="200"} 3.0',
         'http_requests_total{handler="/infer/lmm",method="POST",status="400"} 1.0',
