@@ -10,6 +10,8 @@ import pytest
 from fixtures.fake_engine import FakeEngine
 from florence2.server.openai.arguments import OWN, REFUSED, WITHOUT_EFFECT, as_markdown
 from florence2.server.openai.schemas import ChatRequest
+from florence2.url_fetch import Fetcher
+from florence2.url_policy import FetchError
 from tests.docs.markdown import ROOT
 from tests.server.fakes import client_of, image_bytes
 from tests.server.openai.chat import chat, data_uri, picture, user
@@ -156,7 +158,7 @@ async def test_mistakes_are_named(body: Any, code: str, param: str, says: str) -
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "https://host/path"),
+        ("", "got an empty text"),
         ("data:image/png;base64", "comma"),
         ("data:image/png;base64,", "empty"),
         ("data:image/png;base64,%%%", "no base64"),
@@ -166,13 +168,32 @@ async def test_mistakes_are_named(body: Any, code: str, param: str, says: str) -
         ("https://127.0.0.1/a.png", "public domain"),
         ("https://localhost/a.png", "public domain"),
         ("file:///etc/passwd", "https://"),
-        ("scene.png", "https://host/path"),
+        ("scene.png", "data:image/png;base64"),
+        (data_uri().partition(",")[2], "bare base64"),
+        ("https://", "https://host/path"),
     ],
 )
 async def test_pictures_that_can_not_be_had(url: str, says: str) -> None:
     status, code, param, message = await refused(chat(user("<OD>", picture(url))))
     assert (status, code, param) == (400, "invalid_image", "messages[0].content[1].image_url"), message
     assert says in message
+
+
+async def test_pictures_by_url_come_through_the_safe_fetcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    async def fetch(self: Fetcher, url: str) -> bytes:
+        fetched.append(url)
+        if url.endswith("large.png"):
+            raise FetchError("too_large", "It holds more than 5 bytes.")
+        return image_bytes()
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    (one,) = await asked(chat(user("<OD>", picture("https://example.com/a.png"))))
+    assert (one["prompt"], fetched) == ("<OD>", ["https://example.com/a.png"])
+    status, code, _, message = await refused(chat(user("<OD>", picture("https://example.com/large.png"))))
+    assert (status, code) == (413, "image_too_large")
+    assert message.endswith("it holds more than 5 bytes.")
 
 
 async def test_hostile_bodies() -> None:

@@ -30,8 +30,17 @@ class UrlImage:
         self.label = "base64" if self._is_data else "url"
 
     async def fetch(self) -> object:
-        """The data URI, or what the URL holds."""
-        return self._url if self._is_data else await fetch_image(self._url, self._fetcher)
+        """The data URI, or what the URL holds.
+
+        Raises:
+            InvalidImage: there is nothing to be had by it.
+        """
+        if self._is_data:
+            return self._url
+        if "://" not in self._url[:64]:
+            got = "a path, bare base64 or other text" if self._url.strip() else "an empty text"
+            raise invalid(f"the picture's url must be a data URI (data:image/png;base64,…) or begin with https://, got {got}")
+        return await fetch_image(self._url, self._fetcher)
 
     def read(self, fetched: object) -> Structure:
         """The image file, given what ``fetch`` returned.

@@ -20,7 +20,7 @@ CODES: dict[type[Florence2Error], str] = {
 # The arguments of this API behind fields of the engine.
 _PARAMS = {"model_id": "model", "prompt": "messages", "max_new_tokens": "max_completion_tokens"}
 _MESSAGES: dict[type[Florence2Error], str] = {
-    Unauthorized: "no key, or one that is not known here: send one as Authorization: Bearer KEY, which the openai package makes of api_key",
+    Unauthorized: "no key, or one that is not known here: send it as Authorization: Bearer KEY, which the openai package makes of api_key",
     NotFound: "there is no such path: this server has POST /v1/chat/completions, GET /v1/models and GET /v1/models/{id}",
 }
 
