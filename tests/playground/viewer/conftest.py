@@ -1,4 +1,4 @@
-"""A browser for the tests of the viewer, with one page for each kind of screen."""
+"""One page with the viewer for each kind of screen, in the browser of each file of tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.playground.viewer.stage import Files, Stage, serving, start_chromium
+from tests.playground.viewer.stage import Files, Stage, serving
 
 
 class Stages:
@@ -28,12 +28,10 @@ class Stages:
         return self._stages[key]
 
 
-@pytest.fixture(scope="package")
-def stages() -> Iterator[Stages]:
-    with serving() as files, sync_playwright() as playwright:
-        browser = start_chromium(playwright)
+@pytest.fixture(scope="module")
+def stages(browser: Browser) -> Iterator[Stages]:
+    with serving() as files:
         yield Stages(browser, files)
-        browser.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import mimetypes
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, CDPSession, Dialog, Page, Playwright
+from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
 import florence2
 
@@ -212,14 +210,6 @@ class Touch:
         for points in steps[1:]:
             self._send("touchMove", points)
         self._send("touchEnd", [])
-
-
-def start_chromium(playwright: Playwright) -> Browser:
-    """The system's Chromium, or Playwright's own; the test is skipped where there is none."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or playwright.chromium.executable_path
-    if not Path(found).exists():
-        pytest.skip("these tests need a browser: apt-get install chromium")
-    return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
 
 
 def encoded(picture: Image.Image) -> bytes:
