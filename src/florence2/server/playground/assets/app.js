@@ -13,7 +13,7 @@ import { languages, messages, t, translate } from "./i18n.js";
 import { Inputs } from "./inputs.js";
 import { summaryOf } from "./layer_card.js";
 import { Picked } from "./picked.js";
-import { closePicture } from "./picture.js";
+import { closePicture, describe } from "./picture.js";
 import { RegionFields } from "./region_fields.js";
 import { Results } from "./results.js";
 import { Runner } from "./run.js";
@@ -45,7 +45,8 @@ translate(document.documentElement);
 offerThemeAndLanguage();
 showHistory(session);
 offerDownloads(session, viewer, results);
-listen();
+listenToForm();
+listenToAnswers();
 open();
 
 /** Read what the server offers, and begin with its first example. */
@@ -68,14 +69,15 @@ async function open() {
   if (config.examples.length) await inputs.openExample(config.examples[0]);
 }
 
-function listen() {
+function listenToForm() {
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     runForm();
   });
   byId("stop").addEventListener("click", () => runner.stop(null));
   byId("text").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // Enter also ends a syllable of Korean
+    const isComposing = event.isComposing || event.keyCode === 229; // Enter also ends a syllable of Korean; 229 is how Safari says so
+    if (event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.metaKey || isComposing) return;
     event.preventDefault();
     runForm();
   });
@@ -89,8 +91,13 @@ function listen() {
   session.addEventListener("picture", showPicture);
   languages.addEventListener("change", () => {
     chooser.render();
+    picked.close();
     viewer.setMessages(messages("viewer."));
+    if (session.current) byId("picture-name").textContent = describe(session.current);
   });
+}
+
+function listenToAnswers() {
   viewer.addEventListener("select", ({ detail }) => {
     const layer = session.layer(detail.layerId);
     if (layer && !layer.isText) picked.open(layer, detail.index, document.activeElement?.closest(".viewer-object") !== null);
@@ -120,7 +127,8 @@ async function showPicture() {
     showError(new RequestError(error.message, { code: "invalid_image", isOurs: true }), null);
     return;
   }
-  byId("picture-name").textContent = picture.note;
+  if (picture !== session.current) return; // another was chosen meanwhile
+  byId("picture-name").textContent = describe(picture);
   taskChanged();
   results.render();
 }

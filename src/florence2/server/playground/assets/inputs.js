@@ -2,7 +2,7 @@
 import { addressOf, fetchExample, fetchLink } from "./api.js";
 import { byId, make } from "./elements.js";
 import { RequestError } from "./errors.js";
-import { languages, megabytes, t } from "./i18n.js";
+import { languages, t } from "./i18n.js";
 import { closePicture, openPicture } from "./picture.js";
 
 const LINK = /^https?:\/\/\S+$/i;
@@ -65,12 +65,11 @@ export class Inputs {
    */
   openFiles(files) {
     const [file] = files;
-    const note = files.length > 1 ? t("picture.first_only", { count: files.length }) : "";
-    return this.#open(t("picture.reading"), null, async () => [file, { name: file.name || t("picture.pasted") }], note);
+    return this.#open(t("picture.reading"), null, async () => [file, { name: file.name || t("picture.pasted") }], files.length);
   }
 
   /** Open a picture; of several that are being opened at once, the last one counts. */
-  async #open(status, retry, fetchFile, note = "") {
+  async #open(status, retry, fetchFile, numFiles = 1) {
     const number = ++this.#numOpened;
     const before = byId("picture-name").textContent;
     say(status);
@@ -79,7 +78,7 @@ export class Inputs {
       const { max_body_bytes: maxBodyBytes, max_image_pixels: maxPixels } = this.#config;
       const picture = await openPicture(file, about.name, { ...about, maxBodyBytes, maxPixels });
       if (number !== this.#numOpened) return closePicture(picture);
-      this.#onPicture({ ...picture, note: [note, describe(picture)].filter(Boolean).join(" ") });
+      this.#onPicture({ ...picture, numFiles });
     } catch (error) {
       if (number !== this.#numOpened) return;
       say(before);
@@ -155,13 +154,6 @@ function nameExamples() {
 
 function say(text) {
   byId("picture-name").textContent = text;
-}
-
-/** What a person should know of a picture: its size, and whether it is a copy. */
-function describe({ name, width, height, change, originalBytes }) {
-  if (change === "scaled") return t("picture.scaled", { name, width, height, size: megabytes(originalBytes) });
-  const opened = t("picture.opened", { name, width, height });
-  return change === "converted" ? `${opened}. ${t("picture.converted", { name })}` : opened;
 }
 
 function aboutLink(error) {

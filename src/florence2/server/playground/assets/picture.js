@@ -6,11 +6,11 @@
  * browser follows. What is shown is always what is sent.
  */
 import { RequestError } from "./errors.js";
-import { t } from "./i18n.js";
+import { megabytes, t } from "./i18n.js";
 
 /**
  * @typedef {{name: string, blob: Blob, url: string, thumbnailUrl: string, width: number, height: number, link: string|null, isExample: boolean,
- *   change: null|"scaled"|"converted", originalBytes: number, note?: string}} Picture `note`: what a person should know of it.
+ *   change: null|"scaled"|"converted", originalBytes: number, numFiles?: number}} Picture `numFiles`: of how many files it is the first.
  */
 
 const SPACE_FOR_FIELDS = 64 * 1024; // of a body, for everything in it but the picture
@@ -18,6 +18,20 @@ const LONGEST_SIDE_OF_COPY = 4096;
 const SHORTEST_SIDE_OF_COPY = 32; // no picture is worth sending below this
 const THUMBNAIL_SIDE = 144;
 const SEARCHED_BYTES = 256 * 1024;
+
+/**
+ * What a person should know of a picture: its size, and whether it is a copy.
+ * @param {Picture} picture
+ */
+export function describe({ name, width, height, change, originalBytes, numFiles = 1 }) {
+  const size = megabytes(originalBytes);
+  const opened = change === "scaled" ? t("picture.scaled", { name, width, height, size }) : t("picture.opened", { name, width, height });
+  return [
+    opened,
+    change === "converted" && t("picture.converted", { name }),
+    numFiles > 1 && t("picture.first_only", { count: numFiles }),
+  ].filter(Boolean).join(" · ");
+}
 
 /**
  * Free a picture's memory.
