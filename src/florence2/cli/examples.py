@@ -8,6 +8,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
     "infer": (
         "florence2 infer photo.jpg -m florence-2-base -t caption",
         "florence2 infer photos/ -m florence-2-base -t od -t ocr-with-region --draw out",
+        "florence2 infer photo.jpg -m florence-2-base -t dense-region-caption --stream",
         "florence2 infer photo.jpg -m florence-2-base -t open-vocabulary-detection --text 'a red car'",
         "florence2 infer page.png -m florence-2-base -t region-to-ocr --region 20,20,320,120 --json",
         "florence2 infer --list names.txt -m florence-2-base -t caption -t od --json",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from florence2.cli.inputs.pictures import Picture
     from florence2.engine.engine import Engine
+    from florence2.engine.events import OnEvent
     from florence2.results import Result
     from florence2.tasks.prompt import Prompt
 
@@ -76,10 +77,13 @@ def answer_all(
         InvalidRequest: a mistake that is the same for every image.
     """
 
-    def submit(picture: Picture) -> _Pending:
-        return _Pending([]) if isinstance(picture.content, InvalidImage) else _submit(engine, picture.content, questions, options)
+    def submit_all(picture: Picture) -> Pending:
+        if isinstance(picture.content, InvalidImage):
+            return Pending([])
+        prompts = [bound(question, picture.content.size, options["allow_unknown_tag"]) for question in questions]
+        return submit(engine, picture.content, prompts, options)
 
-    with closing(in_flight(pictures, submit)) as answered:
+    with closing(in_flight(pictures, submit_all)) as answered:
         for (image, content), pending in answered:
             if isinstance(content, InvalidImage):
                 yield without_picture(image, content, questions)
@@ -92,7 +96,7 @@ def without_picture(image: Input, error: InvalidImage, questions: Sequence[Quest
     return ImageAnswers(image, [Answer(question, error) for question in questions])
 
 
-class _Pending(list["Future[Result]"]):
+class Pending(list["Future[Result]"]):
     """The futures of one image's questions, and how long each took."""
 
     def __init__(self, futures: Iterable[Future[Result]], started: float = 0.0) -> None:
@@ -104,9 +108,10 @@ class _Pending(list["Future[Result]"]):
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers, waited for."""
-        return [self._answer(index, question) for index, question in enumerate(questions)]
+        return [self.answer(index, question) for index, question in enumerate(questions)]
 
-    def _answer(self, index: int, question: Question) -> Answer:
+    def answer(self, index: int, question: Question) -> Answer:
+        """The answer to one of the questions, waited for."""
         try:
             result = self[index].result()
         except Florence2Error as error:
@@ -119,16 +124,29 @@ def _note_end(ended: dict[int, float], index: int, _: Future[Result]) -> None:
     ended[index] = time.perf_counter()
 
 
-def _submit(engine: Engine, picture: Image.Image, questions: Sequence[Question], options: dict[str, Any]) -> _Pending:
-    """All questions about one picture in the engine's queue; a region outside of the picture is an error at once."""
-    prompts = [_bound(question, picture.size, options["allow_unknown_tag"]) for question in questions]
+def submit(
+    engine: Engine,
+    picture: Image.Image,
+    prompts: Sequence[Prompt | InvalidRegion],
+    options: dict[str, Any],
+    on_event: OnEvent | None = None,
+) -> Pending:
+    """All prompts about one picture in the engine's queue; what is wrong with a region is an error at once.
+
+    Args:
+        engine: gives the answers.
+        picture: the pixels.
+        prompts: the prompts for a picture of this size, as ``bound`` gives them.
+        options: of every request.
+        on_event: called with the engine's events in its thread; their ``index`` counts the prompts that are valid.
+    """
     valid = [prompt for prompt in prompts if not isinstance(prompt, InvalidRegion)]
     started = time.perf_counter()
-    submitted = iter(engine.submit_many(picture, valid, **options) if valid else ())
-    return _Pending([_failed(prompt) if isinstance(prompt, InvalidRegion) else next(submitted) for prompt in prompts], started)
+    submitted = iter(engine.submit_many(picture, valid, on_event=on_event, **options) if valid else ())
+    return Pending([_failed(prompt) if isinstance(prompt, InvalidRegion) else next(submitted) for prompt in prompts], started)
 
 
-def _bound(question: Question, image_size: tuple[int, int], allow_unknown_tag: bool) -> Prompt | InvalidRegion:
+def bound(question: Question, image_size: tuple[int, int], allow_unknown_tag: bool) -> Prompt | InvalidRegion:
     """The prompt for a picture of this size, or what is wrong with its region there."""
     from florence2.tasks.prompt import build_prompt
 

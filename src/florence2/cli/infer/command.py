@@ -79,6 +79,7 @@ def infer(
     model: Model = None,
     adapter: Adapter = None,
     as_json: Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object per image and question, one a line.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print each answer while it is generated.")] = False,
     draw: Annotated[
         Path | None, typer.Option("--draw", "-D", metavar="DIR", help="Write each image with its answer drawn on it to this folder.")
     ] = None,
@@ -102,6 +103,7 @@ def infer(
     from florence2.cli.infer.drawings import Drawer
     from florence2.cli.infer.questions import hints, read_questions
     from florence2.cli.infer.report import Report
+    from florence2.cli.infer.streaming import stream_all
     from florence2.cli.inputs.find import find_inputs
 
     ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
@@ -115,8 +117,12 @@ def infer(
     request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag}
     if (pictures := _from_first_picture(inputs, questions, report)) is not None:
         with _loaded(model, search, device=device, precision=precision, adapters=adapter or ()) as engine, report.progress(len(inputs)):
-            for answered in answer_all(engine, pictures, questions, request, keep_pictures=draw is not None):
-                report.answered(answered)
+            if stream:
+                for streamed in stream_all(engine, pictures, questions, request):
+                    report.streamed(streamed, questions)
+            else:
+                for answered in answer_all(engine, pictures, questions, request, keep_pictures=draw is not None):
+                    report.answered(answered)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 

@@ -7,18 +7,25 @@ once. Knows nothing of engines.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from florence2.cli.infer.answers import Answer, ImageAnswers
+from florence2.cli.infer.answers import Answer, ImageAnswers, without_picture
 from florence2.cli.infer.drawings import Drawer, NotDrawn
+from florence2.cli.infer.live import LiveJson, LiveLines
 from florence2.cli.infer.printing import print_json, print_lines
+from florence2.cli.infer.questions import Question
+from florence2.cli.infer.streaming import StreamedImage
 from florence2.cli.inputs.find import Input
 from florence2.cli.inputs.pictures import reason
 from florence2.cli.progress import Progress, show_progress
 from florence2.console import exit_code, report_error, shown
-from florence2.errors import Florence2Error
+from florence2.errors import Florence2Error, InvalidImage
 from florence2.results import Result
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Report:
@@ -61,7 +68,7 @@ class Report:
         errors = [answer.outcome for answer in answered.answers if isinstance(answer.outcome, Florence2Error)]
         self._num_answers += sum(isinstance(answer.outcome, Result) for answer in answered.answers)
         with self._progress.printing():  # of drawings too, which may log warnings
-            drawings = [self._drawing(answered, answer, errors) for answer in answered.answers]
+            drawings = [self._drawing(answered.image, answered.picture, answer, errors) for answer in answered.answers]
             for error in errors:
                 self._report_once(error, answered.image)
             if self._as_json:
@@ -71,14 +78,39 @@ class Report:
         self._progress.advance()
         self._num_images += 1
 
-    def _drawing(self, answered: ImageAnswers, answer: Answer, errors: list[Florence2Error]) -> Path | None:
+    def streamed(self, streamed: StreamedImage, questions: Sequence[Question]) -> None:
+        """Print, and draw, the answers about an image while they come."""
+        image, picture = streamed.image, streamed.content
+        if isinstance(picture, InvalidImage):
+            self.answered(without_picture(image, picture, questions))
+            return
+        if self._as_json:
+            printer = LiveJson(image, self._num_images, picture.size, self._model)
+        else:
+            printer = LiveLines(image, picture.size, is_one=len(questions) == 1)
+        with self._progress.printing(), closing(printer):
+            for answer in streamed.answers:
+                for event in answer.events():
+                    printer.event(answer, event)
+                printer.close()  # what was begun, before lines on standard error
+                whole = answer.answer()
+                errors = [whole.outcome] if isinstance(whole.outcome, Florence2Error) else []
+                self._num_answers += not errors
+                drawing = self._drawing(image, picture, whole, errors)
+                for error in errors:
+                    self._report_once(error, image)
+                printer.end(whole, drawing)
+        self._progress.advance()
+        self._num_images += 1
+
+    def _drawing(self, image: Input, picture: Image.Image | None, answer: Answer, errors: list[Florence2Error]) -> Path | None:
         """Where the answer was drawn; what is in the way joins the errors."""
-        if self._drawer is None or answered.picture is None or not isinstance(answer.outcome, Result):
+        if self._drawer is None or picture is None or not isinstance(answer.outcome, Result):
             return None
         try:
-            return self._drawer.draw(answered.image.stem, answered.picture, answer.outcome)
+            return self._drawer.draw(image.stem, picture, answer.outcome)
         except (OSError, MemoryError) as error:
-            name, folder = shown(answered.image.shown), shown(self._drawer.folder)
+            name, folder = shown(image.shown), shown(self._drawer.folder)
             errors.append(NotDrawn(f"{name}: no drawing in {folder}: {reason(error)}"))
             return None
 
