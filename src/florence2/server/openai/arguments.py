@@ -90,7 +90,8 @@ def check_arguments(fields: Mapping[str, Any]) -> None:
 
 def as_markdown() -> str:
     """All arguments, as a table for the documentation."""
-    rows = [(name, "yes, by `extra_body`" if name in OWN else "yes", field.description or "") for name, field in ChatRequest.model_fields.items()]
+    honoured = ChatRequest.model_fields.items()
+    rows = [(name, "yes, by `extra_body`" if name in OWN else "yes", field.description or "") for name, field in honoured]
     rows += [(name, "no effect", f"{reason[0].upper()}{reason[1:]}.") for name, reason in WITHOUT_EFFECT.items()]
     rows += [(name, _only(refused.neutral), f"Else refused: {refused.reason}.") for name, refused in REFUSED.items()]
     lines = ["| Argument | Taken | |", "| --- | --- | --- |"]
