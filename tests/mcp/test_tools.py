@@ -87,8 +87,12 @@ def test_each_call_asks_what_it_means_and_answers_by_its_schema(tools: Tools, to
         assert [one["box"] for one in found] == [THING["box"]] * len(asked)
         assert "0, 0, 59, 39; score 0.50" in words_of(answer)
         assert all(one["scores"] for one in tools.engine.asked)
-    else:
+    if tool != "ask" or found is None:
+        assert ("text" in value) == (tool in ("caption", "read_text", "ask"))
+    if found is None:
         assert value["text"] == words_of(answer)
+    else:
+        assert "<loc_" not in words_of(answer)
 
 
 def test_an_outline_is_called_what_was_asked_for_and_absent_classes_are_named() -> None:
@@ -112,6 +116,7 @@ def test_an_outline_is_called_what_was_asked_for_and_absent_classes_are_named() 
         ("detect", {"image": None}, "image: input should be a valid string"),
         ("detect", {"image": "a.png", "classes": ["a"], "sentence": "b"}, "give one of them"),
         ("detect", {"image": "a.png", "classes": []}, "classes: list should have at least 1 item"),
+        ("detect", {"image": "a.png", "classes": ["  "]}, "classes.0: string should have at least 1 character"),
         ("detect", {"image": "a.png", "classes": ["x"] * 21}, "at most 20 items"),
         ("detect", {"image": "a.png", "labels": "names"}, "'category', 'description' or 'none'"),
         ("detect", {"image": "a.png", "threshold": 0.5}, "there is no argument 'threshold'; detect takes image, draw, classes"),

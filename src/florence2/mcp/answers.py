@@ -72,10 +72,11 @@ class ReadText(TextAnswer):
     lines: Annotated[list[Found] | None, Field(description="Each piece of text with its place; only with places: true.")] = None
 
 
-class AnyAnswer(TextAnswer):
-    """The answer to any prompt: words, or objects with the text that they were generated as."""
+class AnyAnswer(Answer):
+    """The answer to any prompt: words or objects."""
 
     task: Annotated[str, Field(description="The task's tag, or the beginning of a free prompt.")]
+    text: Annotated[str | None, Field(description="The words, where the task answers with words.")] = None
     objects: Annotated[list[Found] | None, Field(description="Located objects, where the task locates any.")] = None
 
 
@@ -97,9 +98,10 @@ def as_text(answer: Answer) -> str:
 
 
 def _lines(answer: Answer) -> Iterator[str]:
-    objects = getattr(answer, "objects", None) if not isinstance(answer, ReadText) else answer.lines
-    if isinstance(answer, TextAnswer) and (objects is None or isinstance(answer, ReadText)):
-        yield answer.text.strip() or "(no text)"
+    text = getattr(answer, "text", None)
+    objects = answer.lines if isinstance(answer, ReadText) else getattr(answer, "objects", None)
+    if text is not None:
+        yield text.strip() or "(no text)"
     if objects is not None:
         one, many = ("piece of text", "pieces of text") if isinstance(answer, ReadText) else ("object", "objects")
         end = "; x, y in pixels:" if objects else "."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from florence2.draw.marks import words_of
 from florence2.errors import InvalidRequest
@@ -66,7 +66,7 @@ Region = Annotated[
 Draw = Annotated[
     bool, Field(description="Also return the image with the answer drawn on it, scaled down to at most 1024 pixels, to look at or show.")
 ]
-Text = Annotated[str | None, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT_CHARS)]
 
 
 class Tool(BaseModel):
@@ -134,7 +134,7 @@ class Caption(Tool):
 
     def answer(self, results: Sequence[Result], model: str) -> TextAnswer:
         """The caption."""
-        return TextAnswer(**facts(results, model), text=plain_text(results[0]))
+        return TextAnswer(**facts(results, model), text=words_of(results[0]))
 
 
 class Detect(Tool):
@@ -152,11 +152,11 @@ class Detect(Tool):
     answer_type = DetectedAnswer
 
     classes: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]] | None,
+        list[Words] | None,
         Field(min_length=1, max_length=MAX_CLASSES, description="What to look for, in English: one name or short phrase for each class."),
         BeforeValidator(_read_classes),
     ] = None
-    sentence: Annotated[Text, Field(description="A sentence whose phrases are to be located. Not together with classes.")] = None
+    sentence: Annotated[Words | None, Field(description="A sentence whose phrases are to be located. Not together with classes.")] = None
     labels: Annotated[
         Literal["category", "description", "none"],
         Field(
@@ -201,7 +201,7 @@ class Segment(Tool):
     )
     answer_type = FoundAnswer
 
-    phrase: Annotated[Text, Field(description='What to outline, in English, such as "the dog on the left".')] = None
+    phrase: Annotated[Words | None, Field(description='What to outline, in English, such as "the dog on the left".')] = None
     region: Region = None
 
     @property
@@ -254,7 +254,7 @@ class ReadTextTool(Tool):
     def answer(self, results: Sequence[Result], model: str) -> ReadText:
         """The text."""
         lines = found_in(results) if self.places else None
-        text = plain_text(results[0]) if lines is None else "\n".join(line.label for line in lines)
+        text = words_of(results[0]) if lines is None else "\n".join(line.label for line in lines)
         return ReadText(**facts(results, model), text=text, lines=lines)
 
 
@@ -271,7 +271,7 @@ class Ask(Tool):
     answer_type = AnyAnswer
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS, description="A task tag in angle brackets, or free text.")]
-    text: Annotated[Text, Field(description="The text that the task needs, such as the phrase to look for.")] = None
+    text: Annotated[Words | None, Field(description="The text that the task needs, such as the phrase to look for.")] = None
     region: Region = None
     max_new_tokens: Annotated[int | None, Field(ge=1, description="The longest answer in tokens; the model's own limit if left out.")] = (
         None
@@ -292,14 +292,10 @@ class Ask(Tool):
     def answer(self, results: Sequence[Result], model: str) -> AnyAnswer:
         """The text or the objects."""
         (result,) = results
-        objects = None if result.kind == "text" else found_in(results)
-        return AnyAnswer(**facts(results, model), task=result.task, text=plain_text(result), objects=objects)
+        is_text = result.kind == "text"
+        text, objects = (words_of(result), None) if is_text else (None, found_in(results))
+        return AnyAnswer(**facts(results, model), task=result.task, text=text, objects=objects)
 
 
 TOOLS: dict[str, type[Tool]] = {tool.name: tool for tool in (Caption, Detect, Segment, ReadTextTool, Ask)}
 """All tools by name."""
-
-
-def plain_text(result: Result) -> str:
-    """A text answer without the location tokens that answers about regions repeat."""
-    return result.text if result.kind != "text" else words_of(result)
