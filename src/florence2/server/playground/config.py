@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 from typing import Any
 
-from PIL import Image
-
+from florence2.images import size_of
 from florence2.server.http.state import ServerState
 from florence2.server.playground.page_files import ASSETS_PATH, NAMES, read_bytes
 from florence2.tasks.table import TASKS
@@ -41,7 +39,6 @@ def _examples() -> tuple[dict[str, Any], ...]:
     found = []
     for name in NAMES:
         if name.startswith(EXAMPLES):
-            with Image.open(io.BytesIO(read_bytes(name))) as picture:
-                width, height = picture.size
+            width, height = size_of(read_bytes(name)) or (0, 0)
             found.append({"name": name.removeprefix(EXAMPLES), "url": f"{ASSETS_PATH}/{name}", "width": width, "height": height})
     return tuple(found)
