@@ -36,6 +36,11 @@ CHUNKS = (
     "With `stream: true`. Each event is a line of JSON, a `chat.completion.chunk`: the role, the content as it is decided, why it ended, "
     "and the usage where `stream_options` asks for it; the last event is `[DONE]`, or an error as in other responses."
 )
+HINTS = {
+    "model": "; name one that GET /v1/models lists",
+    "messages": '; send [{"role": "user", "content": [a part with a text, a part with an image_url]}]',
+    "response_format": '; send {"type": "json_object"} or leave it out',
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request's mistake; see /docs/errors."},
     "5XX": {"model": ErrorAnswer, "description": "The server's."},
@@ -79,7 +84,7 @@ def read_request(body: bytes) -> ChatRequest:
     try:
         fields = parse_object(body)
         check_arguments(fields)
-        message = validate(ChatRequest, fields)
+        message = validate(ChatRequest, fields, lambda field: HINTS.get(field, ""))
     except ValidationFailed as error:  # that API answers 400, and clients know it by that
         field = re.sub(r"\.(\d+)", r"[\1]", error.field or "")
         raise InvalidRequest(error.message.replace(error.field or "\0", field), field=field or None) from None
