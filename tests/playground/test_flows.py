@@ -228,7 +228,7 @@ def test_layers_scores_and_what_an_answer_took(demo: str, open_page: OpenPage) -
         expect(words.get_by_test_id("layer-toggle")).to_have_attribute("aria-pressed", "false")
         page.locator("#threshold").fill("100")
         expect(drawn(page)).not_to_have_count(3)
-        expect(layers(page).last.get_by_test_id("layer-summary")).to_contain_text("below the least score")
+        expect(layers(page).last.get_by_test_id("layer-summary")).to_contain_text("below the minimum score")
         page.locator("#threshold").fill("0")
         layers(page).last.get_by_test_id("layer-remove").click()
         expect(layers(page)).to_have_count(1)

@@ -40,6 +40,7 @@ const results = new Results(session, viewer, {
   describe: (layer, index) => askAboutObject(tasksAboutObject(layer)[0], layer, index),
 });
 let keyOf = () => "";
+let clock = 0;
 
 translate(document.documentElement);
 offerThemeAndLanguage();
@@ -189,6 +190,7 @@ async function start(form) {
 }
 
 function started(layer) {
+  if (byId("stop").hidden) clock = setInterval(() => results.tick(), 1000);
   byId("stop").hidden = false;
   announce(t("run.running", { task: titleOf(layer) }));
   results.reveal(layer);
@@ -198,6 +200,7 @@ function ended({ layer, error }) {
   if (!runner.isRunning) {
     if (document.activeElement === byId("stop")) byId("run").focus();
     byId("stop").hidden = true;
+    clearInterval(clock);
   }
   const isEmpty = layer.objects.length === 0 && layer.answerText === "";
   if (layer.state !== "done" && isEmpty) session.removeLayer(layer.id);

@@ -72,13 +72,19 @@ export class LayerCard {
   addObject(threshold) {
     this.#addRow(this.#layer.objects.length - 1);
     this.#hideRow(this.#rows.length - 1, threshold);
-    this.#summarize();
+    this.summarize();
   }
 
   /** @param {number} threshold objects with a lower score are left out */
   setThreshold(threshold) {
     this.#rows.forEach((_, index) => this.#hideRow(index, threshold));
-    this.#summarize();
+    this.summarize();
+  }
+
+  /** Say in a few words how far the layer is. */
+  summarize() {
+    this.#summary.textContent = summaryOf(this.#layer, this.#numBelow);
+    this.#summary.hidden = this.#summary.textContent === "";
   }
 
   /** @param {number|null} index the row that is pointed at in the picture; null: none */
@@ -117,11 +123,6 @@ export class LayerCard {
     const isBelow = (this.#layer.objects[index]?.score ?? 1) < threshold;
     this.#numBelow += Number(isBelow) - Number(row.hidden);
     row.hidden = isBelow;
-  }
-
-  #summarize() {
-    this.#summary.textContent = summaryOf(this.#layer, this.#numBelow);
-    this.#summary.hidden = this.#summary.textContent === "";
   }
 
   #addRow(index) {
@@ -176,17 +177,22 @@ function objectRow(layer, index, actions) {
  * @param {number} numBelow objects below the threshold
  */
 export function summaryOf(layer, numBelow = 0) {
-  const { state, objects, isText, answerText, isCutOff } = layer;
+  const { state, objects, isText, answerText, isCutOff, startedAt } = layer;
   const parts = [];
   if (state === "stopped") parts.push(t("layer.stopped"));
   if (state === "failed") parts.push(t("layer.failed"));
-  if (state === "running" && !objects.length && !answerText) parts.push(t("layer.running"));
+  if (state === "running" && !objects.length && !answerText) parts.push(waiting(startedAt));
   if (!isText && objects.length) parts.push(t("layer.objects", { count: objects.length }));
   if (state === "done" && !isText && !objects.length) parts.push(t("layer.nothing"));
   if (state === "done" && isText && !answerText) parts.push(t("layer.no_text"));
   if (numBelow) parts.push(t("layer.hidden_objects", { count: numBelow }));
   if (isCutOff) parts.push(t("layer.cut_off"));
   return parts.join(" · ");
+}
+
+function waiting(startedAt) {
+  const seconds = Math.floor((performance.now() - startedAt) / 1000);
+  return seconds < 2 ? t("layer.running") : t("layer.running_for", { seconds });
 }
 
 function statsOf({ firstMs, wholeMs, usage }) {

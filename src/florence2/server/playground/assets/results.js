@@ -49,7 +49,12 @@ export class Results {
   /** Show what came of a running text. */
   showText(layer) {
     this.#cards.get(layer.id)?.showText();
-    this.#cards.get(layer.id)?.setThreshold(this.#threshold);
+    this.#cards.get(layer.id)?.summarize();
+  }
+
+  /** Say how long running layers have been waiting. */
+  tick() {
+    for (const card of this.#cards.values()) card.summarize();
   }
 
   /** Show an object that was just found. */

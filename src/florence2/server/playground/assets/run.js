@@ -69,7 +69,7 @@ export class Runner extends EventTarget {
 
   /** Take an answer's events; the error that ended them, or null. */
   async #follow(layer, events) {
-    const run = { layer, written: [], started: performance.now() };
+    const run = { layer, written: [] };
     try {
       for await (const event of events) this.#take(run, event);
       return null;
@@ -80,7 +80,7 @@ export class Runner extends EventTarget {
 
   #take(run, { kind, data }) {
     const { layer } = run;
-    layer.firstMs ??= performance.now() - run.started;
+    layer.firstMs ??= performance.now() - layer.startedAt;
     if (kind === "text" && layer.isText) {
       run.written[data.prompt_index] = (run.written[data.prompt_index] ?? "") + data.text;
       layer.answerText = shownText(layer, run.written.filter(Boolean));
@@ -104,7 +104,7 @@ export class Runner extends EventTarget {
     const answerText = layer.isText ? shownText(layer, values.filter((value) => typeof value === "string")) : "";
     const objects = values.flatMap((value, index) => objectsOf(value, labelFor(layer, index)));
     if (layer.isText && layer.region && answerText) objects.push({ label: answerText, box: layer.region });
-    const wholeMs = performance.now() - run.started;
+    const wholeMs = performance.now() - layer.startedAt;
     const isText = layer.isText && values.every((value) => typeof value === "string");
     this.#session.changeLayer(layer, {
       state: "done", answer, answerText, objects, isText, wholeMs, usage: totalUsage(usage), isCutOff: isCutOff(raw),

@@ -10,7 +10,7 @@ import { closePicture } from "./picture.js";
  * @typedef {{label: string, box: number[], quad?: number[], polygons?: number[][], score?: number}} FoundObject
  * @typedef {{id: string, tag: string|null, text: string, texts: string[], subject: string, region: number[]|null, request: Record<string, any>,
  *   state: "running"|"done"|"stopped"|"failed", isVisible: boolean, objects: FoundObject[], answerText: string, isText: boolean,
- *   answer: any, isCutOff: boolean, firstMs: number|null, wholeMs: number|null, usage: any}} Layer
+ *   answer: any, isCutOff: boolean, startedAt: number, firstMs: number|null, wholeMs: number|null, usage: any}} Layer
  * @typedef {import("./picture.js").Picture & {id: string, layers: Layer[]}} Shown
  */
 
@@ -52,7 +52,7 @@ export class Session extends EventTarget {
   addLayer(fields) {
     const layer = {
       id: `l${++this.#number}`, tag: null, text: "", texts: [], subject: "", region: null, request: {}, state: "running", isVisible: true, objects: [],
-      answerText: "", isText: false, answer: null, isCutOff: false, firstMs: null, wholeMs: null, usage: null, ...fields,
+      answerText: "", isText: false, answer: null, isCutOff: false, startedAt: performance.now(), firstMs: null, wholeMs: null, usage: null, ...fields,
     };
     this.current.layers.unshift(layer);
     this.#send("layers");
