@@ -1,7 +1,6 @@
 /** The server's routes that the page calls. Knows nothing of how their answers are shown. */
-import { errorFrom, RequestError } from "./errors.js";
+import { errorFrom, PageError, RequestError } from "./errors.js";
 import { readEvents } from "./events.js";
-import { t } from "./i18n.js";
 
 /** The server's address, below which all its routes are. */
 export const ROOT = new URL("../../", import.meta.url);
@@ -56,14 +55,14 @@ export async function* streamAnswer(request, image, { key, signal }) {
   const response = await ask("infer/lmm", { method: "POST", headers, body, signal });
   try {
     for await (const event of readEvents(response.body)) {
-      if (event.kind === "error") throw errorFrom(event.data, event.data.status ?? 500, null, t("error.status", { status: 500 }));
+      if (event.kind === "error") throw errorFrom(event.data, event.data.status ?? 500);
       yield event;
       if (event.kind === "done") return;
     }
   } catch (error) {
     if (error instanceof RequestError || error.name === "AbortError") throw error;
   }
-  throw new RequestError(t("error.interrupted"), { code: "interrupted", isOurs: true });
+  throw new PageError("interrupted", "error.interrupted");
 }
 
 async function ask(path, options) {
@@ -72,11 +71,11 @@ async function ask(path, options) {
     response = await fetch(new URL(path, ROOT), { cache: "no-store", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new RequestError(t("error.unreachable", { address: ROOT.host }), { code: "unreachable", isOurs: true });
+    throw new PageError("unreachable", "error.unreachable", { address: ROOT.host });
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  throw errorFrom(body, response.status, response.headers.get("retry-after"), t("error.status", { status: response.status }));
+  throw errorFrom(body, response.status, response.headers.get("retry-after"));
 }
 
 function authorization(key) {

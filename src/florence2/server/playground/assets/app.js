@@ -7,7 +7,7 @@ import { CodeDialog } from "./code.js";
 import { offerDownloads } from "./downloads.js";
 import { announce, byId } from "./elements.js";
 import { clearError, showError } from "./error_box.js";
-import { RequestError } from "./errors.js";
+import { PageError } from "./errors.js";
 import { showHistory } from "./history.js";
 import { languages, messages, t, translate } from "./i18n.js";
 import { Inputs } from "./inputs.js";
@@ -124,8 +124,8 @@ async function showPicture() {
   region.setLimits(picture.width, picture.height);
   try {
     await viewer.setImage(picture);
-  } catch (error) {
-    showError(new RequestError(error.message, { code: "invalid_image", isOurs: true }), null);
+  } catch {
+    showError(new PageError("invalid_image", "viewer.unreadable"), null);
     return;
   }
   if (picture !== session.current) return; // another was chosen meanwhile

@@ -1,12 +1,17 @@
 /** How an error is shown: what happened in the server's words, what to do, a way to try again, a page with more. */
 import { byId, icon, make } from "./elements.js";
-import { helpOf } from "./errors.js";
-import { t } from "./i18n.js";
+import { helpOf, PageError } from "./errors.js";
+import { languages, t } from "./i18n.js";
 
 /** Kinds of errors that the same request meets again. */
 const HOPELESS = new Set(["prompt", "large", "image", "refused"]);
 
 let countdown = 0;
+
+/** @type {(() => HTMLElement)|null} */
+let makeBox = null;
+
+languages.addEventListener("change", () => makeBox && write());
 
 /**
  * Show an error in place of the one before.
@@ -15,25 +20,40 @@ let countdown = 0;
  */
 export function showError(error, retry) {
   clearError();
-  const { kind, code, isOurs } = error;
-  const isWrongKey = kind === "key" && byId("key").value !== "";
-  const heading = make("strong", { text: t(isWrongKey ? "error.heading.wrong_key" : `error.heading.${kind}`) });
-  const message = make("p", { class: "error-message", "data-testid": "error-message", text: error.message, lang: isOurs ? null : "en" });
-  const advice = make("p", { "data-testid": "error-advice", text: t(`error.do.${kind}`) });
-  const dismiss = make("button", { type: "button", class: "quiet icon-only", "data-testid": "error-dismiss", "aria-label": t("error.dismiss"),
-    onclick: clearError }, icon("close"));
-  const box = make("div", { class: "error", role: "alert", "data-testid": "error", "data-kind": kind, "data-code": code },
-    make("div", { class: "error-top" }, heading, dismiss), message, advice, actionsOf(error, retry));
-  byId("errors").append(box);
-  box.scrollIntoView({ block: "nearest" });
+  const isWrongKey = error.kind === "key" && byId("key").value !== "";
+  makeBox = () => boxOf(error, isWrongKey ? "wrong_key" : error.kind, retry);
+  write();
+  byId("errors").firstChild.scrollIntoView({ block: "nearest" });
   goTo(error);
+}
+
+function write() {
+  clearInterval(countdown);
+  byId("errors").replaceChildren(makeBox());
+}
+
+function boxOf(error, heading, retry) {
+  const language = error instanceof PageError ? null : "en";
+  const dismiss = make("button", { type: "button", class: "quiet icon-only", "data-testid": "error-dismiss", "aria-label": t("error.dismiss"),
+    onclick: dismissed }, icon("close"));
+  return make("div", { class: "error", role: "alert", "data-testid": "error", "data-kind": error.kind, "data-code": error.code },
+    make("div", { class: "error-top" }, make("strong", { text: t(`error.heading.${heading}`) }), dismiss),
+    make("p", { class: "error-message", "data-testid": "error-message", text: error.message, lang: language }),
+    make("p", { "data-testid": "error-advice", text: t(`error.do.${error.kind}`) }),
+    actionsOf(error, retry));
 }
 
 /** Take the error away. */
 export function clearError() {
   clearInterval(countdown);
+  makeBox = null;
   byId("errors").replaceChildren();
   byId("key").removeAttribute("aria-invalid");
+}
+
+function dismissed() {
+  clearError();
+  byId("run").focus(); // the button that had the focus is gone
 }
 
 function actionsOf(error, retry) {

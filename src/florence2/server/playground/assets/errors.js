@@ -1,5 +1,7 @@
 /** Errors as the page knows them: the server's, a connection's and the page's own, and which kind each is. */
 
+import { t } from "./i18n.js";
+
 const KINDS = {
   unauthorized: "key",
   image_too_large: "large", body_too_large: "large", too_many_items: "large",
@@ -12,16 +14,17 @@ const KINDS = {
   interrupted: "broken",
 };
 
-/** What the page tells a person. `message` is the server's own sentence where there is one. */
+/** What the page tells a person, in the server's own words. */
 export class RequestError extends Error {
+  isAboutLink = false;
+
   /**
-   * @param {string} message
-   * @param {{code?: string, status?: number, field?: string|null, helpUrl?: string|null, retryAfterS?: number|null,
-   *   isOurs?: boolean}} [details] `isOurs`: the message is the page's, in the page's language.
+   * @param {string|undefined} message
+   * @param {{code?: string, status?: number, field?: string|null, helpUrl?: string|null, retryAfterS?: number|null}} [details]
    */
-  constructor(message, { code = "", status = 0, field = null, helpUrl = null, retryAfterS = null, isOurs = false } = {}) {
+  constructor(message, { code = "", status = 0, field = null, helpUrl = null, retryAfterS = null } = {}) {
     super(message);
-    Object.assign(this, { code, status, field, helpUrl, retryAfterS, isOurs, isAboutLink: false });
+    Object.assign(this, { code, status, field, helpUrl, retryAfterS });
   }
 
   /** @returns {string} which heading and advice fit: "key", "large", "image", "prompt", "busy", "loading", "gone", … */
@@ -35,24 +38,45 @@ export class RequestError extends Error {
   }
 }
 
+/** An error that the page itself words, in its language of the moment. */
+export class PageError extends RequestError {
+  #key;
+  #values;
+
+  /**
+   * @param {string} code
+   * @param {string} key of its words
+   * @param {Record<string, string|number>} [values]
+   * @param {ConstructorParameters<typeof RequestError>[1]} [details]
+   */
+  constructor(code, key, values = {}, details = {}) {
+    super(undefined, { ...details, code });
+    this.#key = key;
+    this.#values = values;
+  }
+
+  get message() {
+    return t(this.#key, this.#values);
+  }
+}
+
 /**
  * The error that a response or an `error` event holds.
  * @param {any} body the parsed JSON, or null where it is none
  * @param {number} status
- * @param {string|null} retryAfter the header's value
- * @param {string} otherwise the message where the body has none
+ * @param {string|null} [retryAfter] the header's value
  */
-export function errorFrom(body, status, retryAfter, otherwise) {
-  const { message, code, field, help_url: helpUrl, retry_after: later } = body && typeof body === "object" ? body : {};
-  const seconds = Number.parseFloat(retryAfter ?? later ?? "");
-  return new RequestError(typeof message === "string" ? message : otherwise, {
+export function errorFrom(body, status, retryAfter = null) {
+  const { message, code, field, help_url: helpUrl } = body && typeof body === "object" ? body : {};
+  const seconds = Number.parseFloat(retryAfter ?? "");
+  const details = {
     code: typeof code === "string" ? code : "",
     status,
     field: typeof field === "string" ? field : null,
     helpUrl: typeof helpUrl === "string" ? helpUrl : null,
     retryAfterS: Number.isFinite(seconds) ? seconds : null,
-    isOurs: typeof message !== "string",
-  });
+  };
+  return typeof message === "string" ? new RequestError(message, details) : new PageError(details.code, "error.status", { status }, details);
 }
 
 /**

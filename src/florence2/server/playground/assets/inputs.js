@@ -1,7 +1,7 @@
 /** All ways by which a picture comes in: chosen, photographed, dropped, pasted, linked, or an example. */
 import { addressOf, fetchExample, fetchLink } from "./api.js";
 import { byId, make } from "./elements.js";
-import { RequestError } from "./errors.js";
+import { PageError, RequestError } from "./errors.js";
 import { languages, t } from "./i18n.js";
 import { closePicture, openPicture } from "./picture.js";
 
@@ -87,7 +87,7 @@ export class Inputs {
   }
 
   #refuse(key) {
-    this.#onError(new RequestError(t(key), { code: key === "error.no_file" ? "invalid_image" : "invalid_link", isOurs: true }), null);
+    this.#onError(new PageError(key === "error.no_file" ? "invalid_image" : "invalid_link", key), null);
     if (key === "error.bad_link") byId("link").focus();
   }
 
@@ -161,7 +161,7 @@ function aboutLink(error) {
 }
 
 function asRequestError(error) {
-  return error instanceof RequestError ? error : new RequestError(error.message, { code: "invalid_image", isOurs: true });
+  return error instanceof RequestError ? error : new RequestError(error.message, { code: "invalid_image" });
 }
 
 /** The last part of a link's path, as people write it. */

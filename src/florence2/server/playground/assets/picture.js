@@ -5,7 +5,7 @@
  * formats that only browsers read (HEIC, SVG), animations (the first frame), and EXIF orientations outside of JPEG, which not every
  * browser follows. What is shown is always what is sent.
  */
-import { RequestError } from "./errors.js";
+import { PageError } from "./errors.js";
 import { megabytes, t } from "./i18n.js";
 
 /**
@@ -48,7 +48,7 @@ export function closePicture(picture) {
  * @param {string} name
  * @param {{maxBodyBytes: number, maxPixels: number, link?: string|null, isExample?: boolean}} limits
  * @returns {Promise<Picture>}
- * @throws {RequestError} where the browser can't show it
+ * @throws {PageError} where the browser can't show it
  */
 export async function openPicture(file, name, { maxBodyBytes, maxPixels, link = null, isExample = false }) {
   const head = new Uint8Array(await file.slice(0, SEARCHED_BYTES).arrayBuffer());
@@ -80,7 +80,7 @@ async function decode(file, name, format) {
   } catch {
     URL.revokeObjectURL(image.src);
     const isPicture = format !== null || file.type.startsWith("image/");
-    throw new RequestError(t(isPicture ? "error.not_shown" : "error.not_image", { name }), { code: "invalid_image", isOurs: true });
+    throw new PageError("invalid_image", isPicture ? "error.not_shown" : "error.not_image", { name });
   }
 }
 
@@ -92,7 +92,7 @@ async function copied(image, isTooLarge, maxBytes, maxPixels) {
     const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
     const blob = await drawn(image, width, height, isTooLarge ? "image/jpeg" : "image/png");
     if (blob.size <= maxBytes) return { blob, width, height };
-    if (Math.max(width, height) < SHORTEST_SIDE_OF_COPY) throw new RequestError(t("error.no_room"), { code: "image_too_large", isOurs: true });
+    if (Math.max(width, height) < SHORTEST_SIDE_OF_COPY) throw new PageError("image_too_large", "error.no_room");
     isTooLarge = true;
     scale *= 0.7;
   }

@@ -194,7 +194,7 @@ export const WORDS = {
   "error.do.refused": ["Ask whoever runs the server; the message names what to change.", "서버 관리자에게 문의하세요. 메시지에 바꿀 설정이 나옵니다."],
   "error.do.key": ["Enter a key of this server, and run again.", "이 서버의 키를 입력하고 다시 실행하세요."],
   "error.do.large": ["Take a smaller picture, or scale it down.", "더 작은 이미지를 쓰거나 크기를 줄여 주세요."],
-  "error.do.image": ["Take another picture: JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read.", "다른 이미지를 사용하세요. JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF를 읽습니다."],
+  "error.do.image": ["Choose another picture, for example a JPEG or PNG file.", "다른 이미지를 선택하세요. 예를 들어 JPEG나 PNG 파일을 쓸 수 있습니다."],
   "error.do.prompt": ["Change what the message names.", "메시지가 가리키는 부분을 고쳐 주세요."],
   "error.do.busy": ["Wait a moment, then try again.", "잠시 뒤에 다시 시도하세요."],
   "error.do.loading": ["The first request for a model waits until it is loaded. Try again in a moment.", "처음 쓰는 모델은 불러올 때까지 기다려야 합니다. 잠시 뒤에 다시 시도하세요."],
