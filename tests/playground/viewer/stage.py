@@ -171,11 +171,16 @@ class Stage:
     def boxes(self) -> list[list[float]]:
         """Where each object's outline is on the screen: left, top, right, bottom."""
         self.frame()
+        return self.rectangles(".viewer-object:not(.is-hidden) .viewer-line")
+
+    def rectangles(self, selector: str) -> list[list[float]]:
+        """Where elements are on the screen."""
         return self.run(
-            """() => [...document.querySelectorAll(".viewer-object:not(.is-hidden) .viewer-line")].map((line) => {
-                const { left, top, right, bottom } = line.getBoundingClientRect();
+            """(selector) => [...document.querySelectorAll(selector)].map((element) => {
+                const { left, top, right, bottom } = element.getBoundingClientRect();
                 return [left, top, right, bottom];
-            })"""
+            })""",
+            selector,
         )
 
     def labels(self) -> list[str]:

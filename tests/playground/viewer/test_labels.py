@@ -59,16 +59,21 @@ def test_objects_that_are_none_are_passed_over(stage: Stage) -> None:
     assert stage.events("select")[-1] == {"layerId": "found", "index": 7}
 
 
+def test_labels_of_lines_stand_beside_them(stage: Stage) -> None:
+    lines = [[40, 20 + 18 * index, 260, 34 + 18 * index] for index in range(14)]
+    stage.show(patched(), [{"label": f"line {index}", "box": box} for index, box in enumerate(lines)])
+    boxes, plates = stage.boxes(), stage.rectangles(".viewer-label.is-placed")
+    assert len(plates) == 14
+    for left, top, right, bottom in plates:
+        covered = [min(right, box[2]) - max(left, box[0]) > 1 and min(bottom, box[3]) - max(top, box[1]) > 1 for box in boxes]
+        assert sum(covered) <= 1
+
+
 def test_labels_are_apart_and_in_view(stage: Stage) -> None:
     objects = [{"label": f"object {index}", "box": [index * 7, index * 5, index * 7 + 90, index * 5 + 60]} for index in range(40)]
     stage.show(patched(), objects)
     for _ in range(3):
-        rectangles = stage.run(
-            """() => [...document.querySelectorAll('.viewer-label.is-placed, .viewer-tools')].map((label) => {
-                const { left, top, right, bottom } = label.getBoundingClientRect();
-                return [left, top, right, bottom];
-            })"""
-        )
+        rectangles = stage.rectangles(".viewer-label.is-placed, .viewer-tools")
         assert len(rectangles) > 10
         assert all(left >= 0 and top >= 0 and right < 801 and bottom < 601 for left, top, right, bottom in rectangles)
         for index, (left, top, right, bottom) in enumerate(rectangles):

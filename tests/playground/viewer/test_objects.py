@@ -41,6 +41,9 @@ class TestObjects:
         nested.run("() => viewer.highlight('other', 7)")
         assert nested.run(lit) == []
         assert nested.events("hover") == []
+        nested.run("() => viewer.highlight('found', 2)")
+        nested.layers({"id": "found", "title": "Objects", "visible": True, "objects": [WHOLE]})
+        assert nested.page.locator(".has-highlight").count() == 0, "what is gone leaves nothing behind"
 
     def test_clicks_choose_and_reach_what_lies_below(self, nested: Stage) -> None:
         place = nested.point(200, 150)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.playground.viewer.stage import PHONE, WHOLE, Stage, patched
@@ -91,6 +93,21 @@ class TestRegion:
         drawing.page.mouse.move(*drawing.point(210, 160), steps=3)
         drawing.page.mouse.up()
         assert drawing.run("() => viewer.region") == [100, 80, 210, 160]
+
+    @pytest.mark.parametrize("button", ["middle", "left"])
+    def test_the_picture_can_be_moved(self, drawing: Stage, button: Any) -> None:
+        self.drag(drawing, (50, 40), (150, 140))
+        drawing.run("() => viewer.zoomIn()")
+        before = drawing.boxes()[0]
+        if button == "left":
+            drawing.page.keyboard.down("Space")
+        drawing.page.mouse.move(400, 300)
+        drawing.page.mouse.down(button=button)
+        drawing.page.mouse.move(420, 330, steps=3)
+        drawing.page.mouse.up(button=button)
+        drawing.page.keyboard.up("Space")
+        assert drawing.boxes()[0][:2] == pytest.approx([before[0] + 20, before[1] + 30])
+        assert drawing.run("() => viewer.region") == [50, 40, 150, 140]
 
     def test_deleted_by_key(self, drawing: Stage) -> None:
         self.drag(drawing, (50, 40), (150, 140))

@@ -10,6 +10,7 @@ import { LabelColors } from "./viewer/colors.js";
 import { drawingOf } from "./viewer/drawing.js";
 import { html, setAttributes, svg } from "./viewer/elements.js";
 import { Gestures } from "./viewer/gestures.js";
+import { Keys } from "./viewer/keys.js";
 import { Overlay } from "./viewer/overlay.js";
 import { Picture } from "./viewer/picture.js";
 import { Region } from "./viewer/region.js";
@@ -17,11 +18,8 @@ import { Tools } from "./viewer/tools.js";
 import { WORDS } from "./words.js";
 
 const ZOOM_STEP = 1.5;
-const PAN_STEP = 48; // pixels of the view per arrow key
 const TOLERANCE = { mouse: 4, pen: 6, touch: 14 }; // pixels of the view beside an outline that still count as on it
 const SAME_POINT = 6; // pixels of the view between clicks that go through the objects below each other
-const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-const TURNS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 export class Viewer extends EventTarget {
   #messages;
@@ -36,6 +34,7 @@ export class Viewer extends EventTarget {
   #surface; // the element that shows the picture and takes pointers and keys
   #element;
   #gestures;
+  #keys;
   #picture = null;
   #numLoads = 0;
   #frame = 0;
@@ -56,9 +55,9 @@ export class Viewer extends EventTarget {
     setAttributes(this.#surface, { "aria-describedby": this.#help.id });
     this.#element = html("div", { class: "viewer is-empty" }, this.#surface, this.#tools.element, this.#help);
     container.append(this.#element);
-    this.#gestures = new Gestures(this.#surface, this.#gestureTarget());
-    this.#surface.addEventListener("keydown", (event) => this.#key(event));
-    this.#surface.addEventListener("keyup", (event) => this.#region.keyEnded(event));
+    const target = this.#target();
+    this.#gestures = new Gestures(this.#surface, target);
+    this.#keys = new Keys(this.#surface, this.#overlay, this.#region, target);
     this.#surface.addEventListener("focusin", (event) => this.#focused(event));
     this.#surface.addEventListener("focusout", () => this.#hover(null));
     this.#surface.addEventListener("click", (event) => event.detail === 0 && this.#select(this.#overlay.entryOf(event.target)));
@@ -241,25 +240,32 @@ export class Viewer extends EventTarget {
     this.#invalidate();
   }
 
-  #gestureTarget() {
+  /** What gestures and keys may do. */
+  #target() {
     const changed = (change) => (...values) => {
       change(...values);
       this.#invalidate();
     };
     const pan = changed((dx, dy) => this.#camera.pan(dx, dy));
     return {
+      isEmpty: () => this.#picture === null,
       pan,
+      zoomIn: () => this.zoomIn(),
+      zoomOut: () => this.zoomOut(),
+      fit: () => this.fit(),
       zoom: changed((factor, point) => this.#camera.zoom(factor, point)),
-      doubleTap: () => this.fit(),
       beginPan: (start) => this.#panFrom(start, pan),
       beginDrag: (start, event) => this.#beginDrag(start, event, pan),
       hover: (point, event) => this.#pointed(point, event),
       tap: (point, event) => this.#tapped(point, event),
+      select: (entry) => this.#select(entry),
+      beginRegion: () => this.#beginRegion(),
+      cancelDrag: () => this.#gestures.cancelDrag(),
     };
   }
 
   #beginDrag(start, event, pan) {
-    if (!this.#picture || !this.#region.isActive) return this.#panFrom(start, pan);
+    if (!this.#picture || !this.#region.isActive || this.#keys.isSpaceHeld) return this.#panFrom(start, pan);
     const drag = this.#region.beginDrag(start, event.pointerType);
     this.#hover(null);
     const end = () => {
@@ -334,54 +340,6 @@ export class Viewer extends EventTarget {
     this.#overlay.makeReachable(entry);
     this.#camera.reveal(entry.shape.box);
     this.#hover(entry);
-  }
-
-  #key(event) {
-    if (!this.#picture || event.ctrlKey || event.metaKey || event.altKey) return;
-    const entry = this.#overlay.entryOf(event.target);
-    const isDone =
-      this.#zoomKey(event) ||
-      this.#escapeKey(event, entry) ||
-      (event.target === this.#region.frame ? this.#regionKey(event) : entry ? this.#objectKey(event, entry) : this.#surfaceKey(event));
-    if (isDone) event.preventDefault();
-  }
-
-  #regionKey(event) {
-    const isDone = this.#region.key(event);
-    if (!this.#region.box) this.#surface.focus({ preventScroll: true });
-    return isDone;
-  }
-
-  #zoomKey({ key }) {
-    const action = { "+": "zoomIn", "=": "zoomIn", "-": "zoomOut", _: "zoomOut", 0: "fit" }[key];
-    if (action) this[action]();
-    return Boolean(action);
-  }
-
-  #escapeKey({ key }, entry) {
-    if (key !== "Escape") return false;
-    if (this.#gestures.cancelDrag()) return true;
-    if (entry) this.#surface.focus({ preventScroll: true });
-    return entry !== null;
-  }
-
-  #objectKey({ key }, entry) {
-    const entries = this.#overlay.entries;
-    const ends = { Home: 0, End: entries.length - 1 };
-    const next = key in ends ? ends[key] : key in TURNS ? entries.indexOf(entry) + TURNS[key] : null;
-    if (next !== null) entries.at(next % entries.length).element.focus({ preventScroll: true });
-    else if (key === "Enter" || key === " ") this.#select(entry);
-    else return false;
-    return true;
-  }
-
-  #surfaceKey({ key }) {
-    const arrow = ARROWS[key];
-    if (arrow) this.#camera.pan(arrow[0] * PAN_STEP, arrow[1] * PAN_STEP);
-    else if (key === "Enter" && this.#region.isActive && !this.#region.box) this.#beginRegion();
-    else return false;
-    this.#invalidate();
-    return true;
   }
 }
 

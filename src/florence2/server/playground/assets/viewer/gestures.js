@@ -30,7 +30,7 @@ export class Gestures {
   /**
    * @param {HTMLElement} view
    * @param {{beginDrag: (point: number[], event: PointerEvent) => Drag, beginPan: (point: number[]) => Drag, zoom: (factor: number, point: number[]) => void,
-   *   pan: (dx: number, dy: number) => void, tap: (point: number[], event: PointerEvent) => void, doubleTap: () => void,
+   *   pan: (dx: number, dy: number) => void, tap: (point: number[], event: PointerEvent) => void, fit: () => void,
    *   hover: (point: number[]|null, event: PointerEvent) => void}} target
    */
   constructor(view, target) {
@@ -110,7 +110,7 @@ export class Gestures {
     const last = this.#lastTap;
     const isDouble = last && event.timeStamp - last.time < DOUBLE_TAP_MS && distance(point, last.point) < DOUBLE_TAP_DISTANCE;
     this.#lastTap = isDouble ? null : { point, time: event.timeStamp };
-    if (isDouble) this.#target.doubleTap();
+    if (isDouble) this.#target.fit();
     else this.#target.tap(point, event);
   }
 

@@ -8,7 +8,8 @@ import { clamped } from "./geometry.js";
 
 const MAX_CHARS = 40;
 const LARGEST_SHARE = 0.25; // of the view that labels may cover, so that the picture is seen between them
-const COVERING_COST = 6; // of covering a whole object, in steps down the list of places
+const COVERING_COST = 12; // of covering a whole object, in steps down the list of places
+const MOST_COVERED = 0.7; // of an object, or of several together: a label that hides more is left out
 // Controls, and characters that turn, hide or break what stands beside them.
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u00AD\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u2069\uFEFF\uFFF9-\uFFFB]+/gu;
 const LONE_SURROGATES = /\p{Surrogate}/gu;
@@ -71,8 +72,9 @@ function cheapest(plates, placed, items) {
   let [best, least] = [null, Infinity];
   plates.forEach((plate, rank) => {
     if (rank >= least || placed.some((other) => shared(plate, other) > 0)) return;
-    const cost = rank + COVERING_COST * items.reduce((sum, { box }) => sum + shared(plate, box) / Math.max(areaOf(box), 1), 0);
-    if (cost < least) [best, least] = [plate, cost];
+    const covered = items.reduce((sum, { box }) => sum + shared(plate, box) / Math.max(areaOf(box), 1), 0);
+    const cost = rank + COVERING_COST * covered;
+    if (cost < least && covered <= MOST_COVERED) [best, least] = [plate, cost];
   });
   return best;
 }
@@ -88,7 +90,7 @@ function areaOf([left, top, right, bottom]) {
   return (right - left) * (bottom - top);
 }
 
-/** Where a label may be, the best first: above its object, within it, below it. */
+/** Where a label may be, the best first: above its object, within it, below it, beside it. */
 function cornersAt(box, width, height, view) {
   const [left, right] = [Math.max(box[0], 0), Math.min(box[2], view.width)];
   const [top, bottom] = [Math.max(box[1], 0), Math.min(box[3], view.height)];
@@ -101,6 +103,8 @@ function cornersAt(box, width, height, view) {
     [left, bottom - height],
     [right - width, bottom],
     [right - width, bottom - height],
+    [right, (top + bottom - height) / 2],
+    [left - width, (top + bottom - height) / 2],
   ];
   return corners.map(([x, y]) => [clamped(x, 0, Math.max(0, view.width - width)), clamped(y, 0, Math.max(0, view.height - height))]);
 }

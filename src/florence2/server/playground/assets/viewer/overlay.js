@@ -9,6 +9,8 @@ import { html, setAttributes, svg } from "./elements.js";
 import { isOn, pathData, shapeOf } from "./geometry.js";
 import { percent, placeLabels, shortText } from "./labels.js";
 
+const FINE_SIDE = 22; // pixels of the view: where objects are usually smaller, such as lines of text, outlines are thinner
+
 /**
  * @typedef {object} Entry one object as it is shown
  * @property {string} layerId
@@ -141,6 +143,7 @@ export class Overlay {
   /** Move everything to where the camera shows it. */
   draw(camera, taken) {
     setAttributes(this.shapes, { transform: `translate(${camera.x} ${camera.y}) scale(${camera.scale})` });
+    this.shapes.classList.toggle("is-fine", usualSide(this.entries) * camera.scale < FINE_SIDE);
     const entries = this.entries.filter((entry) => entry.label.firstChild);
     for (const entry of entries) entry.size ??= [entry.label.offsetWidth, entry.label.offsetHeight];
     const items = entries.map((entry) => ({
@@ -211,7 +214,14 @@ function areaAround({ shape: { box } }) {
   return (box[2] - box[0]) * (box[3] - box[1]);
 }
 
+/** The median of the shorter sides of objects. */
+function usualSide(entries) {
+  const sides = entries.map(({ shape: { box } }) => Math.min(box[2] - box[0], box[3] - box[1])).sort((one, other) => one - other);
+  return sides[sides.length >> 1] ?? Infinity;
+}
+
 function removeEntry(entry) {
+  entry.isShown = false;
   entry.element.remove();
   entry.label.remove();
 }
