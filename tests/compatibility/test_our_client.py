@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from florence2.client import Answer, CallError, InferenceConfiguration, InferenceHTTPClient, InvalidInput
+from florence2.client import (
+    Answer,
+    CallError,
+    Done,
+    ImageFailed,
+    InferenceConfiguration,
+    InferenceHTTPClient,
+    InvalidInput,
+    ObjectFound,
+    TextDecided,
+)
 from tests.compatibility.session import KEY
 
 
@@ -57,6 +68,44 @@ def test_bad_images_stand_in_their_place(client: InferenceHTTPClient, folder: Pa
     assert (second.index, second.status_code, second.code) == (1, 400, "invalid_image")
     with pytest.raises(CallError, match="image 1: "):
         client.infer_lmm([scene, no_image], prompt="<CAPTION>")
+
+
+def check_stream(client: InferenceHTTPClient, image: Path, **options: Any) -> list[Any]:
+    """The events of a stream, after a look at whether they are those of the whole answer."""
+    *events, last = client.stream_lmm(image, typed=True, **options)
+    assert isinstance(last, Done)
+    whole = client.infer_lmm(image, typed=True, **options)
+    for prompt, (answer, other) in enumerate(zip(*(one if isinstance(one, list) else [one] for one in (last.answer, whole)), strict=True)):
+        assert answer.response == other.response
+        mine = [event for event in events if event.prompt_index == prompt]
+        assert tuple(event.object for event in mine if isinstance(event, ObjectFound)) == answer.objects
+        if answer.kind == "text":
+            assert "".join(event.text for event in mine if isinstance(event, TextDecided)) == answer.text
+    return events
+
+
+@pytest.mark.parametrize("limit", [None, 200])
+def test_streams_are_the_answers(client: InferenceHTTPClient, folder: Path, limit: int | None) -> None:
+    client.configure(InferenceConfiguration(client_downsizing_disabled=limit is None, default_max_input_size=limit or 1024))
+    prompts = ["<OD>", "<CAPTION>", "<OCR_WITH_REGION>", {"prompt": "<REFERRING_EXPRESSION_SEGMENTATION>", "text": "the white circle"}]
+    for options in ({}, {"scores": True, "coordinates": "float", "num_beams": 1}):
+        events = check_stream(client, folder / "scene.jpg", prompts=prompts, **options)
+        assert {type(event) for event in events} == {TextDecided, ObjectFound}
+    check_stream(client, folder / "turned.jpg", prompt="<DENSE_REGION_CAPTION>", usage=True)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bad_images_of_a_stream(client: InferenceHTTPClient, folder: Path, batch: int) -> None:
+    client.configure(InferenceConfiguration(max_batch_size=batch))
+    scene, no_image = folder / "scene.jpg", folder / "url.txt"
+    *events, last = client.stream_lmm([scene, no_image, "/nope/x.jpg", scene], prompt="<CAPTION>", on_error="item", typed=True)
+    failed = {event.image_index: event.error for event in events if isinstance(event, ImageFailed)}
+    assert isinstance(last, Done)
+    first, second, third, fourth = last.answer
+    assert (first.text, failed[1], failed[2]) == (fourth.text, second, third)
+    assert (second.index, second.status_code, second.code) == (1, 400, "invalid_image")
+    with pytest.raises(CallError, match="image 1: "):
+        list(client.stream_lmm([scene, no_image], prompt="<CAPTION>"))
 
 
 def test_urls_may_be_left_to_the_server(client: InferenceHTTPClient, folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import aclosing, closing, contextmanager, suppress
@@ -35,6 +35,8 @@ Job = Callable[[], Coroutine[Any, Any, T]]
 """Makes the coroutine that does one part of the work."""
 Part = Callable[["Connection"], AsyncGenerator[T, None]]
 """Makes the generator of one part of a stream, over the connection that it is given."""
+
+_INTERRUPTED = "the stream was closed in another thread"
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,12 @@ class Blocking:
 
     Args:
         http: the client whose connections are used.
-        sleep: what waits; another in tests.
     """
 
-    def __init__(self, http: httpx2.Client, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, http: httpx2.Client) -> None:
         self._http = http
-        self._sleep = sleep
-        self._interrupt: Callable[[], None] = lambda: None
+        self._interrupted = threading.Event()
+        self._wake: Callable[[], None] = lambda: None
 
     async def send(self, request: Request) -> Response:
         """See ``Connection``."""
@@ -154,7 +155,10 @@ class Blocking:
                     return _whole(answer, answer.read())
                 finally:
                     answer.close()
-        self._interrupt = partial(_shut_down, answer)
+        self._wake = partial(_shut_down, answer)
+        if self._interrupted.is_set():  # while the answer was waited for
+            answer.close()
+            raise InferenceError(_INTERRUPTED)
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             with _own_errors(request):
@@ -172,7 +176,8 @@ class Blocking:
 
     async def wait(self, seconds: float) -> None:
         """See ``Connection``."""
-        self._sleep(seconds)
+        if self._interrupted.wait(seconds):
+            raise InferenceError(_INTERRUPTED)
 
     async def work(self, function: Callable[[], T]) -> T:
         """See ``Connection``."""
@@ -200,13 +205,16 @@ class Blocking:
                     yield item
             return
         with closing(LoopThread(partial(_merged_apart, parts, limit))) as merged_items:
-            self._interrupt = merged_items.close
+            self._wake = merged_items.close
+            if self._interrupted.is_set():
+                return
             for item in merged_items:
                 yield item
 
     def interrupt(self) -> None:
-        """End what a stream waits for in another thread: that fails there, or ends."""
-        self._interrupt()
+        """End what a stream waits for in another thread: that fails there, or ends, and nothing is sent again."""
+        self._interrupted.set()
+        self._wake()
 
 
 class Awaiting:
