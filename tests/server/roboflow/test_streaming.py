@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fixtures.fake_engine import FakeEngine
+from florence2.engine.engine import load
 from florence2.errors import EngineFailed, OutOfMemory
 from florence2.server.http import middleware
 from tests.server.fakes import body, client_of, image_bytes, image_field
@@ -23,6 +25,7 @@ from tests.server.http.test_streaming import Caller, app_of, server_of, until
 from tests.server.scripted import ScriptedEngine, words
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[3]
 BROKEN = {"type": "base64", "value": "AAAA"}
 
 
@@ -384,3 +387,39 @@ async def test_a_server_that_ends_lets_a_stream_end_or_says_why_not() -> None:
     kind, data = events_in(caller.body)[-1]
     assert (kind, data["code"], data["status"]) == ("error", "draining", 503)
     assert caller.is_whole
+
+
+TASKS = ["<OD>", "<OCR_WITH_REGION>", "<REFERRING_EXPRESSION_SEGMENTATION>yellow star", "<OPEN_VOCABULARY_DETECTION>star", "<CAPTION>"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_beams", "coordinates"), [(1, "float"), (3, "int")])
+async def test_a_model_that_finds_something(num_beams: int, coordinates: str) -> None:
+    scene = image_field((ROOT / "examples/scene.png").read_bytes())
+    fields = {"model_id": "florence-2-demo", "prompt": None, "prompts": TASKS, "image": [scene, image_field()], "num_beams": num_beams}
+    with load("florence-2-demo") as engine:
+        async with client_of(engine) as client:  # type: ignore[arg-type]
+            plain = await client.post("/infer/lmm", json=body(**fields))
+            exact = await client.post("/infer/lmm", json=body(stream=True, scores=True, coordinates=coordinates, usage=True, **fields))
+            same = await client.post("/infer/lmm", json=body(stream=True, **fields))
+    assert without_time(events_in(same.content)[-1][1]) == without_time(plain.json())
+    *events, (_, done) = events_in(exact.content)
+    num_found = 0
+    for image_index, answer in enumerate(done):
+        for prompt_index, response in enumerate(answer["response"]):
+            place = (image_index, prompt_index)
+            mine = [(kind, data) for kind, data in events if (data["image_index"], data["prompt_index"]) == place]
+            objects = [data for kind, data in mine if kind == "object"]
+            ((_, found),) = response.items()
+            if isinstance(found, str):
+                assert "".join(data["text"] for _, data in mine) == found
+                continue
+            num_found += len(objects)
+            for name, key in (("labels", "label"), ("scores", "score")):
+                lists = (found.get(f"{kind}{name}") for kind in ("", "bboxes_", "polygons_"))
+                assert [each[key] for each in objects] == next(filter(None, lists), [])
+            for name, key in (("bboxes", "box"), ("quad_boxes", "quad"), ("polygons", "polygons")):
+                if found.get(name):
+                    assert [each[key] for each in objects] == found[name]
+        assert [usage["completion_tokens"] > 0 for usage in answer["usage"]] == [True] * len(TASKS)
+    assert num_found >= 6
