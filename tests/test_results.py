@@ -131,6 +131,15 @@ def test_objects_of_quads_and_polygons_have_the_box_around_them() -> None:
         assert found.outlines == found.polygons == tuple(map(tuple, outlines))
 
 
+def test_an_object_with_the_middles_of_its_bins() -> None:
+    (box,) = BOXES.objects[:1]
+    assert list(box.unrounded(BOXES.bins[0], SIZE).box) == BOXES.to_dict(coordinates="float")["<OD>"]["bboxes"][0]
+    quad = FoundObject("STOP", (0, 0, 9, 9), (0, 0, 9, 0, 9, 9, 0, 9), score=0.5).unrounded([1, 2, 30, 2, 30, 40, 0, 41], (1000, 500))
+    assert quad == FoundObject("STOP", (0.5, 1.25, 30.5, 20.75), (1.5, 1.25, 30.5, 1.25, 30.5, 20.25, 0.5, 20.75), score=0.5)
+    polygons = FoundObject("", (0, 0, 9, 9), polygons=((0, 0, 9, 0, 9, 9), (1, 1))).unrounded([[1, 2, 30, 2, 30, 40], [0, 41]], (1000, 500))
+    assert polygons == FoundObject("", (0.5, 1.25, 30.5, 20.75), polygons=((1.5, 1.25, 30.5, 1.25, 30.5, 20.25), (0.5, 20.75)))
+
+
 def test_a_text_has_no_objects() -> None:
     assert Result("<REGION_TO_CATEGORY>", "text", SIZE, "cat<loc_1><loc_2><loc_3><loc_4>", "").objects == ()
 
