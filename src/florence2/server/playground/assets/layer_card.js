@@ -155,12 +155,13 @@ export class LayerCard {
 function objectRow(layer, index, actions) {
   const { label, box, score } = layer.objects[index];
   const name = label || t("layer.unnamed", { number: index + 1 });
+  const place = box.map((value) => Math.round(value)).join(" ");
   const dot = make("span", { class: "dot" });
   dot.style.backgroundColor = actions.colorOf(label);
-  const select = make("button", { type: "button", class: "object", "data-testid": "object", "data-index": index, title: name },
+  const select = make("button", { type: "button", class: "object", "data-testid": "object", "data-index": index, title: `${name}\n${place}` },
     dot, make("span", { class: "object-label", text: name }),
     make("span", { class: "object-score", text: score === undefined ? "" : `${decimal(score * 100, 0)} %` }),
-    make("span", { class: "object-box", text: box.map((value) => Math.round(value)).join(" ") }));
+    make("span", { class: "object-box", text: place }));
   select.addEventListener("click", () => actions.pick(layer, index));
   const describe = make("button", { type: "button", class: "quiet icon-only object-describe", "data-testid": "object-describe",
     "aria-label": t("follow.describe_label", { label: name }), title: t(`follow.${tasksAboutObject(layer)[0].slice(1, -1)}`) }, icon("chat"));
