@@ -8,8 +8,8 @@ import { clamped } from "./geometry.js";
 
 const MAX_CHARS = 40;
 const LARGEST_SHARE = 0.25; // of the view that labels may cover, so that the picture is seen between them
-const COVERING_COST = 12; // of covering a whole object, in steps down the list of places
-const MOST_COVERED = 0.7; // of an object, or of several together: a label that hides more is left out
+const COVERING_COST = 24; // of covering a whole object, in steps down the list of places
+const MOST_COVERED = 0.6; // of an object, or of several together: a label that hides more is left out
 // Controls, and characters that turn, hide or break what stands beside them.
 const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u00AD\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u2069\uFEFF\uFFF9-\uFFFB]+/gu;
 const LONE_SURROGATES = /\p{Surrogate}/gu;
