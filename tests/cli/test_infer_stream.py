@@ -7,17 +7,24 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from fixtures.fake_engine import FakeEngine
 from florence2.cli.infer.answers import Answer
 from florence2.cli.infer.live import LiveJson, LiveLines, LivePrinter
 from florence2.cli.infer.questions import Question
+from florence2.cli.infer.streaming import stream_all
 from florence2.cli.inputs.find import Input
+from florence2.cli.inputs.pictures import Picture
 from florence2.engine.events import Event, ObjectFound, TokensDecided
+from florence2.errors import InvalidImage
 from florence2.results import FoundObject, Result
 from tests.cli.test_infer import environment, records
 
@@ -52,6 +59,41 @@ def test_events_as_json_end_with_the_whole_answer(infer, images: list[str]) -> N
         assert "".join(line["text"] for line in said if line["prompt_index"] == 0) == answer["response"]["<CAPTION>"]
     places = [(line["image_index"], line["prompt_index"]) for line in lines if "event" in line]
     assert places == sorted(places)
+
+
+def test_images_are_submitted_in_their_order_and_ahead() -> None:
+    engine: Any = FakeEngine()
+    readings: list[Future[Picture]] = [Future() for _ in range(20)]
+    options = {"allow_unknown_tag": False}
+    streamed = stream_all(engine, readings, [Question("<CAPTION>"), Question("<REGION_TO_OCR>", region=(0, 0, 5, 5))], options)
+    contents = [Image.new("RGB", (4 if index == 1 else 10 + index, 10)) for index in range(20)]
+    threading.Timer(0.2, lambda: readings[0].set_result(Picture(Input("0"), contents[0]))).start()
+    for index, reading in enumerate(readings[1:], 1):
+        reading.set_result(Picture(Input(str(index)), InvalidImage("none") if index == 2 else contents[index]))
+    first = next(streamed)
+    assert (first.image.name, len(first.answers)) == ("0", 2)
+    outcomes = [[answer.answer().outcome for answer in one.answers] for one in [first, *streamed]]
+    submitted = [picture.width for picture in engine.pictures]
+    assert list(dict.fromkeys(submitted)) == [10, 4, *range(13, 30)]
+    assert [type(outcome).__name__ for outcome in outcomes[1]] == ["Result", "InvalidRegion"]
+    assert outcomes[2] == []
+    assert [event.index for event in first.answers[1].events() if isinstance(event, TokensDecided)] == [1, 1, 1]
+
+
+def test_an_engine_that_fails_in_the_middle_is_one_line(infer, images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from florence2.model import Florence2
+
+    step, left = Florence2.decode_step, iter(range(4))
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise RuntimeError("broken")
+        return step(*given, **options)
+
+    monkeypatch.setattr(Florence2, "decode_step", failing)
+    code, out, err = infer(images[0], "-t", "caption", "--stream")
+    assert (code, len(err.splitlines()), "Traceback" in err) == (1, 1, False)
+    assert out == "" or out.endswith("\n")
 
 
 # What is written for given events

@@ -64,7 +64,7 @@ def read_event(event: ServerSentEvent, request: Request, images: Sequence[Encode
         if event.event == "error":
             return [Outcome(index, wire.error_of_item(body, call.target))]
         if event.event == "text":
-            return [TextDecided(str(body["text"]), index, int(body["prompt_index"]))]
+            return [TextDecided(str(body["text"]), index, int(body["prompt_index"]))] if body["text"] else []
         image = images[index]
         found = found_object(body, image.sent_size, image.original_size)
         return [ObjectFound(found, int(body["object_index"]), index, int(body["prompt_index"]))]

@@ -83,7 +83,7 @@ async def _begin(connection: Connection, as_error: AsError, request: Request) ->
     response = await connection.stream(request)
     if isinstance(response, Response):
         return response
-    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         try:
             return Response(response.status_code, response.headers, b"".join([piece async for piece in response.pieces]))
         finally:

@@ -6,17 +6,20 @@ answered in the meantime, and its events wait. Knows nothing of printing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from florence2.background import in_background
 from florence2.cli.infer.answers import Answer, Pending, bound, submit
 from florence2.cli.infer.questions import Question
 from florence2.cli.inputs.find import Input
 from florence2.errors import InvalidImage, InvalidRegion
-from florence2.in_flight import NUM_IN_FLIGHT, read_ahead
+from florence2.in_flight import NUM_IN_FLIGHT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,14 +88,22 @@ def stream_all(
         InvalidRequest: a mistake that is the same for every image.
     """
 
-    def submitted(reading: Future[Picture]) -> StreamedImage:
+    def submitted(reading: Future[Picture], before: Future[StreamedImage] | None) -> StreamedImage:
         image, content = reading.result()
+        if before is not None:
+            wait([before])  # so that the engine begins with the image that is printed first
         if isinstance(content, InvalidImage):
             return StreamedImage(image, content, [])
         return StreamedImage(image, content, _submitted(engine, content, questions, options))
 
-    for streamed in read_ahead(pictures, submitted, num_ahead=NUM_IN_FLIGHT):
-        yield streamed.result()
+    started: deque[Future[StreamedImage]] = deque()
+    for reading in pictures:
+        before = started[-1] if started else None
+        started.append(in_background("florence2-submit", partial(submitted, reading, before)))
+        if len(started) > NUM_IN_FLIGHT:
+            yield started.popleft().result()
+    while started:
+        yield started.popleft().result()
 
 
 def _submitted(engine: Engine, picture: Image.Image, questions: Sequence[Question], options: dict[str, Any]) -> list[StreamedAnswer]:
