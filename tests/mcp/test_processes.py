@@ -141,6 +141,10 @@ def test_over_http_on_this_machine_alone(capsys: pytest.CaptureFixture[str]) -> 
 def test_wrong_calls_of_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     for words, told in (
         (["--port", "9002"], "florence2: --port goes with --http\n"),
+        (
+            ["--api-url", "http://localhost:9001"],
+            "florence2: --api-url goes with --model, one of the server's models, and without --adapter, --device and --precision\n",
+        ),
         (["--allow", str(tmp_path / "absent")], f"florence2: --allow takes a folder that is there, got '{tmp_path}/absent'\n"),
     ):
         with pytest.raises(SystemExit) as left:

@@ -24,6 +24,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 mcp -m florence-2-base --allow ~/Pictures",
         "florence2 mcp -m florence-2-base --allow . --no-urls",
         "florence2 mcp -m florence-2-base --http --port 9002",
+        "florence2 mcp -m florence-2-base --api-url http://localhost:9001 --allow .",
     ),
     "train": (
         "florence2 train -m florence-2-base -d cats.jsonl -o runs/cats",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from florence2.mcp.folders import Folders
-    from florence2.mcp.model import BackgroundModel
+    from florence2.mcp.model import AnsweringModel
 
 DEFAULT_PORT = 9002
 
@@ -40,6 +40,10 @@ def mcp(
     port: Annotated[
         int | None, typer.Option("--port", "-P", min=0, max=65535, help=f"With --http: the port to listen on. Default: {DEFAULT_PORT}.")
     ] = None,
+    api_url: Annotated[
+        str | None,
+        typer.Option("--api-url", metavar="URL", help="Ask a running florence2 serve for --model, instead of loading it in this process."),
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
@@ -51,17 +55,22 @@ def mcp(
 
         from florence2.mcp.folders import Folders
         from florence2.mcp.http import listen
-        from florence2.mcp.model import BackgroundModel
         from florence2.mcp.stdio import leave
 
     if port is not None and not http:
         raise InvalidOption("--port goes with --http", field="port")
+    if api_url is not None and (model is None or adapter or (device, precision) != ("auto", "auto")):
+        raise InvalidOption(
+            "--api-url goes with --model, one of the server's models, and without --adapter, --device and --precision", field="api_url"
+        )
     folders = Folders(allow or ())
     listening = listen(DEFAULT_PORT if port is None else port) if http else None
-    name = chosen_model(model)
     if listening is None and is_interactive(sys.stdin):
         notify("florence2: waiting for messages of the protocol on standard input, as a host of MCP servers sends them; Ctrl-C ends")
-    answering = BackgroundModel(_shown(name), partial(_load, name, device=device, precision=precision, adapters=adapter or ()))
+    if api_url is not None and model is not None:
+        answering = _served(model, api_url)
+    else:
+        answering = _loaded(chosen_model(model), device=device, precision=precision, adapters=adapter or ())
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(answering, folders, listening, allow_urls=not no_urls))
     leave(answering)
@@ -72,7 +81,7 @@ def _shown(model: str) -> str:
     return Path(model).resolve().name if Path(model).is_dir() else model
 
 
-async def _serve(model: BackgroundModel, folders: Folders, listening: socket | None, *, allow_urls: bool) -> None:
+async def _serve(model: AnsweringModel, folders: Folders, listening: socket | None, *, allow_urls: bool) -> None:
     """Serve over HTTP where a socket listens, else over standard input and output."""
     from florence2.mcp.pictures import Pictures
     from florence2.mcp.server import make_server
@@ -91,6 +100,20 @@ async def _serve(model: BackgroundModel, folders: Folders, listening: socket | N
             await serve_http(server, listening, lambda address: notify(f"florence2: tools at {address} (Ctrl-C ends)"))
     finally:
         await pictures.close()
+
+
+def _served(name: str, api_url: str) -> AnsweringModel:
+    """A model of a running server."""
+    from florence2.mcp.served import ServedModel
+
+    return ServedModel(name, api_url)
+
+
+def _loaded(name: str, **options: Any) -> AnsweringModel:
+    """A model of this process."""
+    from florence2.mcp.model import BackgroundModel
+
+    return BackgroundModel(_shown(name), partial(_load, name, **options))
 
 
 def _load(name: str, **options: Any) -> Any:

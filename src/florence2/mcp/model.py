@@ -42,6 +42,32 @@ class AnsweringEngine(Protocol):
         ...
 
 
+class AnsweringModel(Protocol):
+    """What tools ask: a model that is loaded here, or one of a server.
+
+    Attributes:
+        name: what answers call it.
+    """
+
+    name: str
+
+    def start(self) -> object:
+        """Begin to get ready, without waiting for it."""
+        ...
+
+    async def prepare(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
+        """The prompts for ``answer``, once the model is there."""
+        ...
+
+    async def answer(self, picture: Image, prompts: Sequence[Any], options: Mapping[str, Any]) -> list[Result]:
+        """The results of prompts about one picture, in their order."""
+        ...
+
+    def close(self) -> bool:
+        """End it; False if that is not possible now."""
+        ...
+
+
 class BackgroundModel:
     """One model, loaded by ``start`` or by the first call that needs it.
 
@@ -69,6 +95,16 @@ class BackgroundModel:
             Florence2Error: it can't be loaded.
         """
         return await asyncio.wrap_future(self.start())
+
+    async def prepare(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
+        """The prompts tokenized.
+
+        Raises:
+            PromptTooLong: one has more tokens than the model takes.
+            Florence2Error: the model can't be loaded.
+        """
+        engine = await self.engine()
+        return [engine.prepare(prompt) for prompt in prompts]
 
     async def answer(self, picture: Image, prompts: Sequence[Any], options: Mapping[str, Any]) -> list[Result]:
         """The results of prompts about one picture, in their order; whoever stops waiting takes them out of the engine.

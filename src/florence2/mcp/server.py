@@ -24,7 +24,7 @@ from florence2.background import in_thread
 from florence2.errors import Florence2Error
 from florence2.mcp.answers import as_text
 from florence2.mcp.drawing import MIME_TYPE, drawn
-from florence2.mcp.model import BackgroundModel
+from florence2.mcp.model import AnsweringModel
 from florence2.mcp.pictures import Pictures
 from florence2.mcp.tools import TOOLS, Tool
 from florence2.version import __version__
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from florence2.results import Result
+    from florence2.tasks.prompt import Prompt
 
 NAME = "florence2"
 INTERNAL = "The model failed to answer. Call again; if it fails again, tell the user that the log of florence2 mcp has the cause."
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 Context = ServerRequestContext[Any]
 
 
-def make_server(model: BackgroundModel, pictures: Pictures, note: str = "") -> Server[Any]:
+def make_server(model: AnsweringModel, pictures: Pictures, note: str = "") -> Server[Any]:
     """The server of the protocol.
 
     Args:
@@ -75,7 +76,7 @@ def instructions(model: str, pictures: Pictures, note: str = "") -> str:
     no_files = "no local files (the user may allow folders with --allow)"
     folders = f"local files below {pictures.folders}" if pictures.folders.roots else no_files
     urls = "https URLs of public hosts" if pictures.policy.allow_urls else "no URLs"
-    said = f"Look at images with the vision model Florence-2 ({model}), which runs on this machine. {note}".strip()
+    said = f"Look at images with the vision model Florence-2 ({model}). {note}".strip()
     images = f"Images may be: {folders}; {urls}; data URIs."
     return f"{said} {images} All coordinates are pixels of the original image, x before y, from its upper left corner."
 
@@ -92,9 +93,7 @@ def _described(tool: type[Tool], allow_urls: bool) -> types.Tool:
     )
 
 
-async def _called(
-    model: BackgroundModel, pictures: Pictures, context: Context, params: types.CallToolRequestParams
-) -> types.CallToolResult:
+async def _called(model: AnsweringModel, pictures: Pictures, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
     """The answer to one call, or its error."""
     if params.name not in TOOLS:
         raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:80]!r}; there are {', '.join(TOOLS)}")
@@ -102,10 +101,9 @@ async def _called(
         call = TOOLS[params.name].model_validate(params.arguments or {})
         prompts = call.prompts()
         pictures.check(call.image)
-        engine = await _loaded(model, context)
-        tokenized = [engine.prepare(prompt) for prompt in prompts]
+        prepared = await _prepared(model, prompts, context)
         picture = await pictures.read(call.image)
-        results = await model.answer(picture, tokenized, call.options)
+        results = await model.answer(picture, prepared, call.options)
         return await _answered(call, picture, results, model.name)
     except ValidationError as error:
         return _refused(_wrong_arguments(TOOLS[params.name], error))
@@ -113,17 +111,17 @@ async def _called(
         return _refused(_message(error))
 
 
-async def _loaded(model: BackgroundModel, context: Context) -> Any:
-    """The engine; a host that asked for it hears meanwhile that the model is loaded."""
-    engine = asyncio.ensure_future(model.engine())
+async def _prepared(model: AnsweringModel, prompts: Sequence[Prompt], context: Context) -> Sequence[Any]:
+    """The prompts for the model; a host that asked for it hears meanwhile that the model is loaded."""
+    prepared = asyncio.ensure_future(model.prepare(prompts))
     num_waits = 0
     try:
-        while not (await asyncio.wait([engine], timeout=PROGRESS_S))[0]:
+        while not (await asyncio.wait([prepared], timeout=PROGRESS_S))[0]:
             num_waits += 1
             await context.session.report_progress(num_waits, message=f"{model.name} is being loaded")
-        return engine.result()
+        return prepared.result()
     finally:
-        engine.cancel()
+        prepared.cancel()
 
 
 async def _answered(call: Tool, picture: Image, results: Sequence[Result], model: str) -> types.CallToolResult:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mcp.server.stdio import stdio_server
 
-from florence2.mcp.model import BackgroundModel
+from florence2.mcp.model import AnsweringModel
 
 if TYPE_CHECKING:
     from anyio import AsyncFile
@@ -55,7 +55,7 @@ def end_on_signals(task: asyncio.Task[Any] | None) -> None:
             asyncio.get_running_loop().add_signal_handler(number, end)
 
 
-def leave(model: BackgroundModel) -> None:
+def leave(model: AnsweringModel) -> None:
     """End the model. A load that is under way can't be ended: then the process is, before its interpreter is taken apart."""
     if not model.close():
         leave_at_once()

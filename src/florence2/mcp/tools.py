@@ -283,7 +283,7 @@ class Ask(Tool):
     @property
     def options(self) -> dict[str, Any]:
         """With scores, and what the caller sets."""
-        return {"scores": True, "max_new_tokens": self.max_new_tokens}
+        return {"scores": True, "max_new_tokens": self.max_new_tokens, "allow_unknown_tag": self.allow_unknown_tag}
 
     def prompts(self) -> list[Prompt]:
         """The prompt, with its text or region."""
