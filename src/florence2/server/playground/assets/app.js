@@ -68,6 +68,7 @@ async function open() {
   document.body.classList.add("is-ready");
   const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError });
   if (config.examples.length) await inputs.openExample(config.examples[0]);
+  else byId("picture-name").textContent = t("picture.hint");
 }
 
 function listenToForm() {
@@ -181,9 +182,11 @@ async function start(form) {
   clearError();
   picked.close();
   const isText = chooser.find(form.tag).kind === "text";
+  const picture = session.current;
   const { layer, error } = await runner.run(form, { isText, key: keyOf() });
   const retry = () => {
     session.removeLayer(layer.id);
+    if (session.current !== picture) session.show(picture.id);
     start(form);
   };
   if (error) showError(error, retry);

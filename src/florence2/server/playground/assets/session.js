@@ -61,11 +61,12 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Remove a layer of the current picture; null removes all.
+   * Remove a layer of whichever picture; null removes all layers of the current one.
    * @param {string|null} id
    */
   removeLayer(id) {
-    this.current.layers = id === null ? [] : this.current.layers.filter((layer) => layer.id !== id);
+    if (id === null) this.current.layers = [];
+    else for (const picture of this.pictures) picture.layers = picture.layers.filter((layer) => layer.id !== id);
     this.#send("layers");
     this.#send("history");
   }

@@ -51,7 +51,7 @@ export const WORDS = {
   "group.describe": ["Describe", "설명"],
   "group.outline": ["Outline", "윤곽"],
   "group.read": ["Read", "읽기"],
-  "group.own": ["Own prompt", "직접 입력"],
+  "group.own": ["Custom", "직접"],
   "task.OD": ["Objects", "물체"],
   "task.DENSE_REGION_CAPTION": ["Objects with descriptions", "물체와 설명"],
   "task.REGION_PROPOSAL": ["Regions of interest", "후보 영역"],
