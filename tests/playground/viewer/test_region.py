@@ -109,6 +109,14 @@ class TestRegion:
         assert drawing.boxes()[0][:2] == pytest.approx([before[0] + 20, before[1] + 30])
         assert drawing.run("() => viewer.region") == [50, 40, 150, 140]
 
+    def test_labels_leave_the_handles_free(self, drawing: Stage) -> None:
+        drawing.layers({"id": "found", "objects": [{"label": "a long label of an object", "box": [100, 100, 180, 160]}]})
+        drawing.run("() => viewer.startRegion([100, 90, 250, 200])")
+        drawing.frame()
+        (plate,) = drawing.rectangles(".viewer-label.is-placed")
+        for left, top, right, bottom in drawing.rectangles(".viewer-handle"):
+            assert right <= plate[0] or left >= plate[2] or bottom <= plate[1] or top >= plate[3]
+
     def test_deleted_by_key(self, drawing: Stage) -> None:
         self.drag(drawing, (50, 40), (150, 140))
         drawing.events("region")

@@ -19,7 +19,17 @@
  * @property {boolean} [needsKey] whether the server needs a key
  */
 
-const MEDIA_TYPES = { png: "image/png", webp: "image/webp", gif: "image/gif", bmp: "image/bmp", avif: "image/avif", tif: "image/tiff", tiff: "image/tiff" };
+const MEDIA_TYPES = {
+  png: "image/png",
+  webp: "image/webp",
+  gif: "image/gif",
+  bmp: "image/bmp",
+  avif: "image/avif",
+  tif: "image/tiff",
+  tiff: "image/tiff",
+};
+// Characters that a reader of a program would not see, or that turn what stands beside them.
+const UNSEEN = /[\u007F-\u009F\u00AD\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u2069\uFEFF]/g;
 const NUM_BINS = 1000;
 // Fields of the chat completions of this server, beside OpenAI's own.
 const CHAT_FIELDS = ["num_beams", "no_repeat_ngram_size", "scores", "coordinates", "allow_unknown_tag"];
@@ -160,7 +170,7 @@ function quoted(text) {
   return `$'${text.replace(/[\\']/g, "\\$&").replace(/[\u0001-\u001F\u007F]/g, (sign) => `\\x${hex(sign, 2)}`)}'`;
 }
 
-/** A value as Python writes it. Characters that turn or hide what stands beside them are escaped. */
+/** A value as Python writes it. */
 function literal(value) {
   if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
   if (value !== null && typeof value === "object") {
@@ -168,7 +178,7 @@ function literal(value) {
   }
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value !== "string") return String(value);
-  return JSON.stringify(value).replace(/[\u007F-\u009F\u00AD\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u2069\uFEFF]/g, (sign) => `\\u${hex(sign, 4)}`);
+  return JSON.stringify(value).replace(UNSEEN, (sign) => `\\u${hex(sign, 4)}`);
 }
 
 function hex(sign, digits) {

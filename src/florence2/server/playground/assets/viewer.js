@@ -50,7 +50,7 @@ export class Viewer extends EventTarget {
   constructor(container, { messages } = {}) {
     super();
     this.#messages = messages;
-    const shapes = svg("svg", { class: "viewer-shapes" }, this.#overlay.shapes, this.#region.element);
+    const shapes = svg("svg", { class: "viewer-shapes" }, this.#region.shade, this.#overlay.shapes, this.#region.frame);
     this.#surface = html("div", { class: "viewer-surface", tabindex: 0, role: "group" }, this.#canvas, shapes, this.#overlay.labels);
     setAttributes(this.#surface, { "aria-describedby": this.#help.id });
     this.#element = html("div", { class: "viewer is-empty" }, this.#surface, this.#tools.element, this.#help);
@@ -225,7 +225,8 @@ export class Viewer extends EventTarget {
     if (!this.#picture) return;
     this.#picture.draw(context, this.#camera, this.#ratio);
     const { offsetLeft, offsetTop, offsetWidth, offsetHeight } = this.#tools.element;
-    this.#overlay.draw(this.#camera, [[offsetLeft, offsetTop, offsetLeft + offsetWidth, offsetTop + offsetHeight]]);
+    const tools = [offsetLeft, offsetTop, offsetLeft + offsetWidth, offsetTop + offsetHeight];
+    this.#overlay.draw(this.#camera, [tools, ...this.#region.occupied]);
     const [x1, y1, x2, y2] = this.#region.box ?? [];
     this.#region.draw(this.#text("viewer.region", { x1, y1, x2, y2 }));
     this.#tools.draw(this.#camera.scale);

@@ -29,9 +29,9 @@ export class Gestures {
 
   /**
    * @param {HTMLElement} view
-   * @param {{beginDrag: (point: number[], event: PointerEvent) => Drag, beginPan: (point: number[]) => Drag, zoom: (factor: number, point: number[]) => void,
-   *   pan: (dx: number, dy: number) => void, tap: (point: number[], event: PointerEvent) => void, fit: () => void,
-   *   hover: (point: number[]|null, event: PointerEvent) => void}} target
+   * @param {{beginDrag: (point: number[], event: PointerEvent) => Drag, beginPan: (point: number[]) => Drag, fit: () => void,
+   *   zoom: (factor: number, point: number[]) => void, pan: (dx: number, dy: number) => void,
+   *   tap: (point: number[], event: PointerEvent) => void, hover: (point: number[]|null, event: PointerEvent) => void}} target
    */
   constructor(view, target) {
     this.#view = view;

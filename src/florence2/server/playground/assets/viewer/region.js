@@ -34,7 +34,8 @@ export class Region {
     this.shade = svg("path", { class: "viewer-shade", "fill-rule": "evenodd" });
     this.outlines = ["viewer-region-rim", "viewer-region-line"].map((name) => svg("path", { class: name, fill: "none" }));
     this.frame = svg("g", { class: "viewer-region", role: "application", tabindex: 0 }, ...this.outlines, ...this.handles);
-    this.element = svg("g", { class: "is-hidden" }, this.shade, this.frame);
+    this.shade.classList.add("is-hidden");
+    this.frame.classList.add("is-hidden");
   }
 
   /** Let the user draw, or change ``box`` if there is one. */
@@ -99,8 +100,16 @@ export class Region {
     if (ARROWS[event.key] && this.box) this.#onChange(true);
   }
 
+  /** Boxes of the view that handles take. */
+  get occupied() {
+    const half = HANDLE_SIZE / 2 + 2;
+    const handles = this.box ? HANDLES.map((sides) => this.#handleAt(sides)) : [];
+    return handles.map(([x, y]) => [x - half, y - half, x + half, y + half]);
+  }
+
+  /** Move everything to where the camera shows it. */
   draw(label) {
-    this.element.classList.toggle("is-hidden", !this.box);
+    for (const element of [this.shade, this.frame]) element.classList.toggle("is-hidden", !this.box);
     if (!this.box) return;
     const { picture } = this.#camera;
     const hole = cornersOf(this.#camera.boxToView(this.box));
