@@ -161,6 +161,21 @@ class TestServer:
         assert holds in answered.text
 
 
+def test_tools_for_assistants() -> None:
+    import asyncio
+
+    from mcp import Client, StdioServerParameters
+
+    arguments = ["mcp", "--model", "florence-2-demo", "--allow", str(SCENE.parent)]
+
+    async def found() -> set[str]:
+        async with Client(StdioServerParameters(command=str(PROGRAM), args=arguments)) as client:
+            answer = await client.call_tool("detect", {"image": SCENE.name})
+            return {one["label"] for one in (answer.structured_content or {})["objects"]}
+
+    assert asyncio.run(asyncio.wait_for(found(), PATIENCE_S)) == SHAPES
+
+
 def test_training_and_evaluation(tmp_path: Path) -> None:
     data = "synthetic:8?tasks=OD&words=0"
     made = tmp_path / "run"
