@@ -15,6 +15,7 @@ from florence2.errors import InvalidOption
 from florence2.mcp import pictures
 from florence2.mcp.folders import Folders
 from florence2.url_policy import FetchPolicy
+from tests.docs.markdown import ROOT
 from tests.mcp.conftest import Tools, words_of
 
 ELSEWHERE = "is not below a folder whose files may be read"
@@ -99,6 +100,25 @@ def test_a_file_that_becomes_another_is_not_followed(tools: Tools, monkeypatch: 
     monkeypatch.setattr(folders, "find", lambda text: checked)
     with pytest.raises(Exception, match=r"a\.png.* can't be read"):
         folders.read("a.png", 1000)
+
+
+def test_a_relative_path_is_looked_for_in_each_folder(tools: Tools) -> None:
+    second = tools.folder.parent / "second"
+    second.mkdir()
+    (second / "b.png").write_bytes(png((9, 9)))
+    (second / "a.png").write_bytes(png((9, 9)))
+    tools.allowed = [tools.folder, second]
+    sizes = [tools.call("caption", image=name).structured_content["image"]["width"] for name in ("a.png", "b.png", str(second / "a.png"))]
+    assert sizes == [60, 9, 9]
+    assert "there is no file 'c.png'" in words_of(tools.call("caption", image="c.png"))
+
+
+def test_the_page_tells_what_to_do_about_these_messages(tools: Tools) -> None:
+    page = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
+    elsewhere = tools.refused("caption", image="/etc/passwd")
+    tools.allowed = []
+    for message in (elsewhere, tools.refused("caption", image="a.png")):
+        assert any(quoted in message for quoted in re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
 
 
 def test_a_folder_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
