@@ -36,6 +36,7 @@ const results = new Results(session, viewer, {
   titleOf,
   stop: (layer) => runner.stop(layer),
   ground: (layer) => start(question(chooser.find(GROUNDING), [layer.answerText], null)),
+  code: showCode,
   pick: (layer, index) => picked.open(layer, index, true),
   describe: (layer, index) => askAboutObject(tasksAboutObject(layer)[0], layer, index),
 });
@@ -86,7 +87,10 @@ function listenToForm() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !byId("code").open) runForm();
   });
-  byId("code-open").addEventListener("click", openCode);
+  byId("code-open").addEventListener("click", () => {
+    const form = asked();
+    if (form) showCode(form);
+  });
   byId("ask").addEventListener("input", () => (byId("ask-problem").textContent = ""));
   viewer.addEventListener("region", () => (byId("ask-problem").textContent = ""));
   chooser.addEventListener("change", taskChanged);
@@ -131,6 +135,7 @@ async function showPicture() {
   }
   if (picture !== session.current) return; // another was chosen meanwhile
   byId("picture-name").textContent = describe(picture);
+  announce(describe(picture));
   taskChanged();
   results.render();
 }
@@ -166,9 +171,9 @@ function runForm() {
   if (form) start(form);
 }
 
-function openCode() {
-  const form = asked();
-  if (form) code.open(form, chooser.task, session.current, !byId("key-row").hidden);
+/** Show a question, of the form or of a layer, as code. */
+function showCode(asked) {
+  code.open(asked, chooser.find(asked.tag), session.current, !byId("key-row").hidden);
 }
 
 function askAboutObject(tag, layer, index) {

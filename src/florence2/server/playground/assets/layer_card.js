@@ -4,7 +4,7 @@ import { icon, make } from "./elements.js";
 import { decimal, language, t } from "./i18n.js";
 
 /**
- * @typedef {{toggle: Function, remove: Function, stop: Function, copy: (text: string, button: HTMLElement) => void, ground: Function,
+ * @typedef {{toggle: Function, remove: Function, stop: Function, copy: (text: string, button: HTMLElement) => void, ground: Function, code: Function,
  *   hover: (layer: any, index: number|null) => void, pick: (layer: any, index: number) => void,
  *   describe: (layer: any, index: number) => void, colorOf: (label: string) => string, titleOf: (layer: any) => string}} Actions
  */
@@ -141,7 +141,7 @@ export class LayerCard {
       buttons.push(make("button", { type: "button", class: "follow", "data-testid": "follow-ground", onclick: ground, text: t("follow.ground") }));
     }
     if (isText && state !== "running" && answerText) buttons.push(this.#copyButton("layer.copy", "copy-text", answerText));
-    if (answer) buttons.push(this.#copyButton("layer.copy_json", "copy-json", JSON.stringify(answer, null, 2)));
+    if (answer) buttons.push(this.#copyButton("layer.copy_json", "copy-json", JSON.stringify(answer, null, 2)), this.#codeButton());
     this.#follow.replaceChildren(...buttons);
   }
 
@@ -149,6 +149,12 @@ export class LayerCard {
     const button = make("button", { type: "button", class: "quiet", "data-testid": testId }, icon("copy"), make("span", { text: t(key) }));
     button.addEventListener("click", () => this.#actions.copy(text, button));
     return button;
+  }
+
+  #codeButton() {
+    const open = () => this.#actions.code(this.#layer);
+    const words = make("span", { text: t("layer.code") });
+    return make("button", { type: "button", class: "quiet", "data-testid": "layer-code", onclick: open }, icon("code"), words);
   }
 }
 

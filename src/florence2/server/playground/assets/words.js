@@ -138,6 +138,7 @@ export const WORDS = {
   "layer.cut_off": ["Cut off at the maximum length", "최대 길이에서 잘렸습니다"],
   "layer.copy": ["Copy text", "글 복사"],
   "layer.copy_json": ["Copy JSON", "JSON 복사"],
+  "layer.code": ["Code", "코드"],
   "layer.unnamed": ["object {number}", "물체 {number}"],
   "layer.first_event": ["first after {seconds} s", "첫 응답 {seconds}초"],
   "layer.whole": ["done after {seconds} s", "전체 {seconds}초"],
