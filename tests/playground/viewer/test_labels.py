@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ def test_labels_of_lines_stand_beside_them(stage: Stage) -> None:
     for left, top, right, bottom in plates:
         covered = [min(right, box[2]) - max(left, box[0]) > 1 and min(bottom, box[3]) - max(top, box[1]) > 1 for box in boxes]
         assert sum(covered) <= 1
+
+
+def test_no_label_moves_when_one_is_pointed_at(stage: Stage) -> None:
+    objects = [{"label": f"object {index}", "box": [index * 7, index * 5, index * 7 + 90, index * 5 + 60]} for index in range(40)]
+    stage.show(patched(), objects)
+    before = stage.labels()
+    assert 5 < len(before) < 40
+    places = stage.rectangles(".viewer-label.is-placed")
+    for label in before[::3]:
+        stage.page.locator(".viewer-label.is-placed", has_text=re.compile(f"^{label}$")).hover()
+        stage.frame()
+        assert stage.rectangles(".viewer-label.is-placed") == places
+    hidden = next(index for index in range(40) if f"object {index}" not in before)
+    stage.run("(index) => viewer.highlight('found', index)", hidden)
+    assert set(stage.labels()) == {*before, f"object {hidden}"}, "one without room is shown while it is pointed at"
 
 
 def test_labels_are_apart_and_in_view(stage: Stage) -> None:

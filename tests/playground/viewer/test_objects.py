@@ -135,8 +135,12 @@ class TestObjects:
         assert colours[1] == colours[5]
         strokes = "() => [...document.querySelectorAll('.viewer-line')].map((line) => line.getAttribute('stroke'))"
         assert nested.run(strokes) == colours[:5]
+        nested.show(patched(), [NESTED[3]], "next.png")
+        assert nested.run(strokes) == [colours[4]], "a label keeps its colour from picture to picture"
         many = nested.run("() => Array.from({ length: 60 }, (_, index) => viewer.colorOf(`label ${index}`))")
         assert len(set(many)) == 60
+        nested.show(patched(), [NESTED[3]], "last.png")
+        assert nested.run(strokes) == [colours[0]], "until there are too many to be told apart"
 
 
 def test_korean(stage: Stage) -> None:

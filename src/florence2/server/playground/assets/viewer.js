@@ -94,7 +94,7 @@ export class Viewer extends EventTarget {
     this.#picture = null;
     this.#element.classList.add("is-empty");
     this.#overlay.setLayers([]);
-    this.#colors.clear();
+    this.#colors.clearIfMany();
     this.#region.box = null;
     this.#translate();
   }

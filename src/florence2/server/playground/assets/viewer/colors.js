@@ -6,6 +6,7 @@
 
 // Easy to distinguish, also with colour blindness: the palette of Okabe and Ito without black and yellow, and two more.
 const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#B00020"];
+const MANY = 24; // labels
 const GOLDEN_ANGLE = 0.381966;
 const LIGHTNESS = [0.42, 0.58, 0.3];
 
@@ -19,8 +20,9 @@ export class LabelColors {
     return colorAt(this.#indices.get(key));
   }
 
-  clear() {
-    this.#indices.clear();
+  /** Begin anew if so many labels have colours that those of further ones are hard to tell apart. */
+  clearIfMany() {
+    if (this.#indices.size > MANY) this.#indices.clear();
   }
 }
 

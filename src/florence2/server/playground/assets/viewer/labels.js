@@ -35,8 +35,9 @@ export function percent(score) {
 /**
  * Positions of labels: at their objects, inside the view, and apart from each other.
  *
- * @param {{box: number[], width: number, height: number, score?: number, isFirst?: boolean}[]} items the box of each label's object and the
- *   label's size, in pixels of the view; those that are first always get a position, and before all others; then the highest scores.
+ * @param {{box: number[], width: number, height: number, score?: number, isNeeded?: boolean}[]} items the box of each label's object and the
+ *   label's size, in pixels of the view; the highest scores come first. A label that is needed gets a position even over others, and
+ *   no label moves when it becomes needed: it may be because the pointer is on it.
  * @param {{width: number, height: number}} view
  * @param {number[][]} taken boxes that must stay free.
  * @returns {(number[]|null)[]} x and y of each label's upper left corner; null if its object is out of sight, or if there is no room.
@@ -46,21 +47,22 @@ export function placeLabels(items, view, taken = []) {
   const positions = items.map(() => null);
   let room = view.width * view.height * LARGEST_SHARE;
   for (const index of byImportance(items)) {
-    const { box, width, height, isFirst } = items[index];
-    if (!isSeen(box, view) || (room < width * height && !isFirst)) continue;
+    const { box, width, height, isNeeded } = items[index];
+    const hasRoom = room >= width * height;
+    if (!isSeen(box, view) || !(hasRoom || isNeeded)) continue;
     const plates = cornersAt(box, width, height, view).map(([x, y]) => [x, y, x + width, y + height]);
-    const plate = cheapest(plates, placed, items) ?? (isFirst ? plates[0] : null);
-    if (!plate) continue;
+    const free = hasRoom ? cheapest(plates, placed, items) : null;
+    const plate = free ?? (isNeeded ? plates[0] : null);
+    if (plate) positions[index] = plate.slice(0, 2);
+    if (!free) continue;
     room -= width * height;
-    positions[index] = plate.slice(0, 2);
-    placed.push(plate);
+    placed.push(free);
   }
   return positions;
 }
 
 function byImportance(items) {
-  const importance = ({ isFirst, score }) => (isFirst ? 2 : (score ?? 0));
-  return items.map((_, index) => index).sort((one, other) => importance(items[other]) - importance(items[one]));
+  return items.map((_, index) => index).sort((one, other) => (items[other].score ?? 0) - (items[one].score ?? 0));
 }
 
 function isSeen([left, top, right, bottom], view) {

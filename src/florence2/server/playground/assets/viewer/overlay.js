@@ -151,7 +151,7 @@ export class Overlay {
       width: entry.size[0],
       height: entry.size[1],
       score: entry.object.score,
-      isFirst: entry === this.#highlighted,
+      isNeeded: entry === this.#highlighted,
     }));
     const positions = placeLabels(items, camera.view, taken);
     entries.forEach(({ label }, index) => {
