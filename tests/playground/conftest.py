@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="the tests in a browser need Playwright")
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.playground import install
 from tests.playground.watch import Watch
@@ -34,6 +34,7 @@ def browser() -> Iterator[Browser]:
     program = install.browser()
     if program is None:
         pytest.skip(install.ADVICE)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser

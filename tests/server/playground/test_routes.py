@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from florence2.server.playground.page_files import ASSETS_PATH, NAMES
+from florence2.server.settings import Settings
 from florence2.tasks.table import TASKS
 from tests.server.fakes import client_of, image_bytes
 from tests.server.file_host import FETCHES_LOCALLY, host_of
@@ -109,6 +110,11 @@ async def test_where_it_is_off_there_is_the_plain_page_and_nothing_else() -> Non
             assert (await client.get(path)).status_code == 404
         assert (await client.post("/playground/image", json={"url": "https://example.com"})).status_code == 404
         assert (await client.head("/")).status_code == 200
+
+
+def test_the_hosted_profile_has_no_page() -> None:
+    for profile, has_page in (("local", True), ("dedicated", True), ("hosted", False)):
+        assert Settings(profile=profile, api_keys=KEY).playground is has_page
 
 
 async def test_a_page_below_a_path_finds_its_files() -> None:
