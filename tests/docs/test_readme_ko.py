@@ -21,7 +21,7 @@ ENGLISH, KOREAN = "README.md", "README.ko.md"
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"<!-- generated: ([\w-]+) -->")
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
-_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<img\b[^>]*\bsrc=\"([^\"]+)\"")
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<(?:img|source)\b[^>]*\bsrc(?:set)?=\"([^\"]+)\"")
 _LINK = re.compile(r"(?<!!)\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)|href=\"([^\"]+)\"")
 _CODE = re.compile(r"`([^`\n]+)`")
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")

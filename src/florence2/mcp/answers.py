@@ -66,7 +66,7 @@ class DetectedAnswer(FoundAnswer):
     not_found: Annotated[list[str] | None, Field(description="The classes of which no object was found; only with classes.")] = None
 
 
-class ReadText(TextAnswer):
+class ReadAnswer(TextAnswer):
     """Text that was read, with its places where these were asked for."""
 
     lines: Annotated[list[Found] | None, Field(description="Each piece of text with its place; only with places: true.")] = None
@@ -99,11 +99,11 @@ def as_text(answer: Answer) -> str:
 
 def _lines(answer: Answer) -> Iterator[str]:
     text = getattr(answer, "text", None)
-    objects = answer.lines if isinstance(answer, ReadText) else getattr(answer, "objects", None)
+    objects = answer.lines if isinstance(answer, ReadAnswer) else getattr(answer, "objects", None)
     if text is not None:
         yield text.strip() or "(no text)"
     if objects is not None:
-        one, many = ("piece of text", "pieces of text") if isinstance(answer, ReadText) else ("object", "objects")
+        one, many = ("piece of text", "pieces of text") if isinstance(answer, ReadAnswer) else ("object", "objects")
         end = "; x, y in pixels:" if objects else "."
         number = f"{len(objects)} {one if len(objects) == 1 else many}"
         yield f"{number} in the image of {answer.image.width} x {answer.image.height} pixels{end}"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from florence2.draw.marks import words_of
 from florence2.errors import InvalidRequest
-from florence2.mcp.answers import AnyAnswer, DetectedAnswer, FoundAnswer, ReadText, TextAnswer, facts, found_in
+from florence2.mcp.answers import AnyAnswer, DetectedAnswer, FoundAnswer, ReadAnswer, TextAnswer, facts, found_in
 from florence2.results import Result
 from florence2.tasks.prompt import Prompt, parse_prompt, read_pixels
 
@@ -223,7 +223,7 @@ class Segment(Tool):
         return FoundAnswer(**facts(results, model), objects=objects)
 
 
-class ReadTextTool(Tool):
+class ReadText(Tool):
     """Reads printed or written text."""
 
     name = "read_text"
@@ -233,7 +233,7 @@ class ReadTextTool(Tool):
         "score, and line breaks between the pieces. With `region` only the text in that rectangle is read. Small print of a large page is "
         "read better in parts: give an image of the part."
     )
-    answer_type = ReadText
+    answer_type = ReadAnswer
 
     places: Annotated[bool, Field(description="Also tell where each piece of text stands.")] = False
     region: Region = None
@@ -251,11 +251,11 @@ class ReadTextTool(Tool):
             return [parse_prompt("<REGION_TO_OCR>", region=self.region)]
         return [parse_prompt("<OCR_WITH_REGION>" if self.places else "<OCR>")]
 
-    def answer(self, results: Sequence[Result], model: str) -> ReadText:
+    def answer(self, results: Sequence[Result], model: str) -> ReadAnswer:
         """The text."""
         lines = found_in(results) if self.places else None
         text = words_of(results[0]) if lines is None else "\n".join(line.label for line in lines)
-        return ReadText(**facts(results, model), text=text, lines=lines)
+        return ReadAnswer(**facts(results, model), text=text, lines=lines)
 
 
 class Ask(Tool):
@@ -297,5 +297,5 @@ class Ask(Tool):
         return AnyAnswer(**facts(results, model), task=result.task, text=text, objects=objects)
 
 
-TOOLS: dict[str, type[Tool]] = {tool.name: tool for tool in (Caption, Detect, Segment, ReadTextTool, Ask)}
+TOOLS: dict[str, type[Tool]] = {tool.name: tool for tool in (Caption, Detect, Segment, ReadText, Ask)}
 """All tools by name."""
