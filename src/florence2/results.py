@@ -32,6 +32,7 @@ FinishReason = Literal["stop", "length"]
 Box = tuple[float, float, float, float]
 Quad = tuple[float, float, float, float, float, float, float, float]
 Outline = tuple[float, ...]
+Form = Literal["box", "quad", "polygons"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class FoundObject:
     location_score: float | None = None
 
     @property
-    def kind(self) -> Literal["box", "quad", "polygons"]:
+    def kind(self) -> Form:
         """Which of the three the task gave."""
         return "polygons" if self.polygons else "box" if self.quad is None else "quad"
 
@@ -299,15 +300,30 @@ class Result:
 
 
 def _objects(result: Result) -> Iterator[FoundObject]:
+    form: Form = "box" if result.boxes else "quad" if result.quads else "polygons"
     for index, shape in enumerate(result._shapes):
         lists = (result.labels, result.scores, result.label_scores, result.location_scores)
         label, *scores = (None if values is None or index >= len(values) else values[index] for values in lists)
-        polygons = () if result.boxes or result.quads else tuple(map(tuple, shape))
-        outlines = polygons or (tuple(shape),)
-        if max(map(len, outlines)) > 1:
-            box = outlines[0] if result.boxes else _box_around(outlines)
-            quad = outlines[0] if result.quads and not result.boxes else None
-            yield FoundObject(str(label or ""), box, quad, polygons, *scores)  # type: ignore[arg-type]
+        found = object_of(form, str(label or ""), shape, *scores)
+        if found is not None:
+            yield found
+
+
+def object_of(form: Form, label: str, shape: Sequence[Any], *scores: Any) -> FoundObject | None:
+    """An object by the coordinates that a result has for it; None without a point.
+
+    Args:
+        form: which of a result's lists has it.
+        label: its label.
+        shape: the box or quad, or the polygons.
+        scores: its score, label score and location score, where there are any.
+    """
+    polygons = tuple(map(tuple, shape)) if form == "polygons" else ()
+    outlines = polygons or (tuple(shape),)
+    if max(map(len, outlines)) < 2:
+        return None
+    box = outlines[0] if form == "box" else _box_around(outlines)
+    return FoundObject(label, box, outlines[0] if form == "quad" else None, polygons, *scores)  # type: ignore[arg-type]
 
 
 def _box_around(outlines: Sequence[Sequence[float]]) -> Box:

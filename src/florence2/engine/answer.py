@@ -37,8 +37,8 @@ class Interpreter:
     source: Source | None = None
     usage: Usage | None = None
 
-    def __call__(self, generated: Generated) -> Result:
-        """The result that the generated tokens mean."""
+    def __call__(self, generated: Generated, reader: AnswerReader | None = None) -> Result:
+        """The result that the generated tokens mean; ``reader`` may have read them already."""
         result = interpret(
             self.prompt,
             token_ids=generated.token_ids,
@@ -49,6 +49,7 @@ class Interpreter:
             banned_phrases=self.banned_phrases,
             scores=self.scores,
             location_probabilities=generated.locations,
+            reader=reader,
         )
         usage = self.usage and replace(self.usage, num_answer_tokens=len(generated.token_ids))
         return replace(result, usage=usage, _source=self.source)

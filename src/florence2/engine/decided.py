@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from florence2.engine.answer import Interpreter
 from florence2.engine.events import ObjectFound, OnEvent, TokensDecided
-from florence2.engine.search import BeamSearch, GreedySearch, SearchToken
+from florence2.engine.search import BeamSearch, Generated, GreedySearch, SearchToken
+from florence2.results import Result
 
 
 class Tokens(NamedTuple):
@@ -48,22 +49,28 @@ class DecidedTokens:
     def _agreed(self) -> Tokens:
         """The new tokens on which all running sequences and the best finished one agree; no other can become the answer."""
         finished = self._search.best_finished
-        agreed: list[SearchToken] = []
-        if finished is None or finished is not self._diverged:
-            token = running = _last_in_common(self._search.running)
-            if finished is not None and running is not None:
-                token = _last_in_common((running, finished))
-                # Sequences that have parted stay apart.
-                self._diverged = None if token is running else finished
-            while token is not None and token.length > self._count:
-                agreed.append(token)
-                token = token.parent
-            agreed.reverse()
-        return Tokens([t.token_id for t in agreed], [t.log_probability for t in agreed], [t.locations for t in agreed])
+        tokens = Tokens([], [], [])
+        if finished is not None and finished is self._diverged:
+            return tokens
+        token = running = _last_in_common(self._search.running)
+        if finished is not None and running is not None:
+            token = _last_in_common((running, finished))
+            # Sequences that have parted stay apart.
+            self._diverged = None if token is running else finished
+        while token is not None and token.length > self._count:
+            tokens.token_ids.append(token.token_id)
+            tokens.log_probabilities.append(token.log_probability)
+            tokens.locations.append(token.locations)
+            token = token.parent
+        for each in tokens:
+            each.reverse()
+        return tokens
 
 
 def _last_in_common(tokens: Sequence[SearchToken | None]) -> SearchToken | None:
     """The last token that all sequences share, each given by its last token; None where they differ from the first on."""
+    if len(tokens) == 1:
+        return tokens[0]
     tips = set(tokens)
     while len(tips) > 1:
         longest = max(0 if tip is None else tip.length for tip in tips)
@@ -97,6 +104,11 @@ class Reporter:
             return
         part = self._reader.add(ids, log_probabilities, locations, is_last=self._search.answer is not None)
         self._on_event(TokensDecided(tuple(ids), part.text, self._reader.raw, self._index, tuple(log_probabilities)))
-        for found, bins in self._interpreter.objects(part):
-            self._on_event(ObjectFound(found, bins, self._num_objects, self._index))
-            self._num_objects += 1
+        if part.found:
+            for found, bins in self._interpreter.objects(part):
+                self._on_event(ObjectFound(found, bins, self._num_objects, self._index))
+                self._num_objects += 1
+
+    def result(self, generated: Generated) -> Result:
+        """The result, without reading again what was reported."""
+        return self._interpreter(generated, self._reader)

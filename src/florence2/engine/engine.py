@@ -366,8 +366,11 @@ class Engine:
             answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source, usage)
             locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
             search = start_search(generation, self._special, locations)
-            on_step = Reporter(search, answer, on_event, index).report if on_event else None
-            requests.append(Request(shared, ids, search, answer, fair_key=fair_key, on_step=on_step))
+            request = Request(shared, ids, search, answer, fair_key=fair_key)
+            if on_event:
+                reporter = Reporter(search, answer, on_event, index)
+                request.on_step, request.interpret = reporter.report, reporter.result
+            requests.append(request)
         self._scheduler.submit(requests)
         return [request.future for request in requests]
 

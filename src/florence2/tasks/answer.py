@@ -13,12 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from florence2.errors import InvalidOption, InvalidPrompt
-from florence2.results import FinishReason, FoundObject, Result
+from florence2.results import FinishReason, Form, FoundObject, Result, object_of
 from florence2.tasks.coordinates import check_image_size, dequantize
 from florence2.tasks.parsing import Found, find_objects
 from florence2.tasks.prompt import Prompt
 from florence2.tasks.reader import AnswerReader, Part, grammar_of, kind_of
-from florence2.tasks.scoring import Scores
 from florence2.tasks.sentinels import TextFilter
 from florence2.tasks.table import TASKS
 from florence2.tasks.tokenizer import Tokenizer
@@ -57,7 +56,7 @@ def parse(
         if tag in TASKS and TASKS[tag].kind != "text":
             raise InvalidOption(f"{tag} finds places: give image_size=(width, height) of the original image in pixels", field="image_size")
         image_size = (1, 1)  # a text has no locations
-    return _result(tag, tag, text, found, check_image_size(image_size)).to_dict(coordinates=coordinates)
+    return _result(tag, tag, text, _plain(tag, text), found, check_image_size(image_size)).to_dict(coordinates=coordinates)
 
 
 def read_answer(prompt: Prompt, text: str, image_size: Sequence[int]) -> Result:
@@ -72,7 +71,7 @@ def read_answer(prompt: Prompt, text: str, image_size: Sequence[int]) -> Result:
         InvalidOption: ``image_size`` is not two whole numbers of at least 1.
     """
     found = find_objects(grammar_of(prompt.tag), text)
-    return _result(prompt.task_key, prompt.tag, text, found, check_image_size(image_size))
+    return _result(prompt.task_key, prompt.tag, text, _plain(prompt.tag, text), found, check_image_size(image_size))
 
 
 def interpret(
@@ -86,6 +85,7 @@ def interpret(
     banned_phrases: frozenset[str] = frozenset(),
     scores: bool = False,
     location_probabilities: Sequence[NDArray[np.float32] | None] = (),
+    reader: AnswerReader | None = None,
 ) -> Result:
     """The result of one generated sequence.
 
@@ -100,6 +100,7 @@ def interpret(
         scores: Whether the result gets a score per object; needs ``log_probabilities``.
         location_probabilities: For each id that is a location the probabilities of all locations at its position; None for other ids.
             Without them, a location only has the probability of exactly these bins, which is small even if the model is certain.
+        reader: What has read these tokens while they were generated, with the same prompt and options; None where nothing has.
 
     Raises:
         ValueError: Scores without log-probabilities, or not one entry per id.
@@ -109,19 +110,22 @@ def interpret(
         raise ValueError(f"expected one log-probability per token, got {len(log_probabilities)} for {len(token_ids)} tokens")
     if location_probabilities and len(location_probabilities) != len(token_ids):
         raise ValueError(f"expected one entry per token, got {len(location_probabilities)} for {len(token_ids)} tokens")
-    scores = scores and kind_of(prompt.tag) != "text"
-    if scores and log_probabilities is None:
-        raise ValueError("scores need the log-probabilities of the generated tokens")
-    reader = AnswerReader(prompt, tokenizer, banned_phrases, scores=scores)
-    part = reader.add(token_ids, log_probabilities or (), location_probabilities, is_last=True)
+    if reader is None or not reader.has_whole_answer:
+        if scores and log_probabilities is None and kind_of(prompt.tag) != "text":
+            raise ValueError("scores need the log-probabilities of the generated tokens")
+        reader = AnswerReader(prompt, tokenizer, banned_phrases, scores=scores)
+        reader.add(token_ids, log_probabilities or (), location_probabilities, is_last=True)
     result = replace(
-        _result(prompt.task_key, prompt.tag, reader.raw, part.found, check_image_size(image_size)),
+        _result(prompt.task_key, prompt.tag, reader.raw, reader.text, reader.found, check_image_size(image_size)),
         token_ids=[int(index) for index in token_ids],
         finish_reason=finish_reason,
         log_probability=None if log_probabilities is None else math.fsum(log_probabilities),
         log_probabilities=None if log_probabilities is None else [float(value) for value in log_probabilities],
     )
-    return _scored(result, part.scores)
+    if reader.scores is None:
+        return result
+    scored = reader.scores
+    return replace(result, scores=scored.objects, label_scores=scored.labels, location_scores=scored.locations)
 
 
 def found_objects(prompt: Prompt, part: Part, image_size: tuple[int, int]) -> Iterator[tuple[FoundObject, list[Any]]]:
@@ -132,26 +136,24 @@ def found_objects(prompt: Prompt, part: Part, image_size: tuple[int, int]) -> It
         part: What an ``AnswerReader`` has read.
         image_size: Width and height of the original image in pixels.
     """
+    kind = kind_of(prompt.tag)
     for index, item in enumerate(part.found):
-        alone = _result(prompt.task_key, prompt.tag, "", [item], image_size)
-        scores = part.scores
-        if scores is not None:
-            alone = _scored(alone, Scores([scores.objects[index]], [scores.labels[index]], [scores.locations[index]]))
-        for found in alone.objects:
+        scored = part.scores
+        scores = () if scored is None else (scored.objects[index], scored.labels[index], scored.locations[index])
+        form: Form = "polygons" if isinstance(item.bins[0], list) else "quad" if kind == "quads" else "box"
+        found = object_of(form, item.label, _pixels(item.bins, image_size), *scores)
+        if found is not None:
             yield found, item.bins
 
 
-def _scored(result: Result, scores: Scores | None) -> Result:
-    if scores is None:
-        return result
-    return replace(result, scores=scores.objects, label_scores=scores.labels, location_scores=scores.locations)
+def _plain(tag: str | None, text: str) -> str:
+    return TextFilter(kind_of(tag)).add(text, is_last=True)
 
 
-def _result(key: str, tag: str | None, text: str, found: list[Found], image_size: tuple[int, int]) -> Result:
+def _result(key: str, tag: str | None, raw: str, text: str, found: list[Found], image_size: tuple[int, int]) -> Result:
     kind = kind_of(tag)
-    plain = TextFilter(kind).add(text, is_last=True)
     if kind == "text":
-        return Result(task=key, kind=kind, image_size=image_size, text=plain, raw=text)
+        return Result(task=key, kind=kind, image_size=image_size, text=text, raw=raw)
     bins = [item.bins for item in found]
     shapes = [_pixels(item.bins, image_size) for item in found]
     are_polygons = bool(bins) and isinstance(bins[0][0], list)
@@ -159,8 +161,8 @@ def _result(key: str, tag: str | None, text: str, found: list[Found], image_size
         task=key,
         kind=kind,
         image_size=image_size,
-        text=plain,
-        raw=text,
+        text=text,
+        raw=raw,
         boxes=[] if are_polygons or kind == "quads" else shapes,
         quads=shapes if kind == "quads" else [],
         polygons=shapes if are_polygons else [],

@@ -95,9 +95,13 @@ class ObjectReader:
     Args:
         grammar: the form of the task's answers.
         banned_phrases: labels that grounding leaves out, compared exactly.
+
+    Attributes:
+        was_contradicted: boxes were given of an answer that is one of polygons.
     """
 
     def __init__(self, grammar: Grammar, banned_phrases: frozenset[str] = frozenset()) -> None:
+        self.was_contradicted = False
         self._text = _Text()
         self._may_turn = grammar == "boxes_or_polygons"
         self._has_given = False
@@ -129,6 +133,7 @@ class ObjectReader:
         self._tail = seen[1 - len(_POLY) :]
         if _POLY in seen:
             self._may_turn = False
+            self.was_contradicted = self._has_given
             self._objects = iter(()) if self._has_given else _polygons(self._text, _labelled)
 
 

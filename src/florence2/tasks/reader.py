@@ -59,15 +59,22 @@ class AnswerReader:
 
     Attributes:
         raw: the text so far, special tokens kept.
+        found: the objects so far.
+        scores: their scores; None where they were not asked for, or the answer has no objects.
     """
 
     def __init__(self, prompt: Prompt, tokenizer: Tokenizer, banned_phrases: frozenset[str] = frozenset(), *, scores: bool = False) -> None:
+        has_scores = scores and kind_of(prompt.tag) != "text"
         self.raw = ""
+        self.found: list[Found] = []
+        self.scores = Scores([], [], []) if has_scores else None
+        self._texts: list[str] = []
+        self._is_complete = False
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer()
         self._text = TextFilter(kind_of(prompt.tag))
         self._objects = ObjectReader(grammar_of(prompt.tag), banned_phrases)
-        self._token_spans = TokenSpans(self._text.sentinels) if scores and kind_of(prompt.tag) != "text" else None
+        self._token_spans = TokenSpans(self._text.sentinels) if has_scores else None
         self._own: list[float] = []
         self._locations: list[NDArray[np.float32] | None] = []
 
@@ -87,19 +94,36 @@ class AnswerReader:
             location_probabilities: for each id that is a location the probabilities of all locations there; may be left out.
             is_last: whether the answer ends with them.
         """
-        raw = "".join(map(self._detokenizer.add, map(self._tokenizer.token_bytes, token_ids)))
+        raw = "".join([self._detokenizer.add(self._tokenizer.token_bytes(token_id)) for token_id in token_ids])
         if is_last:
             raw += self._detokenizer.end()
         self.raw += raw
         text = self._text.add(raw, is_last=is_last)
         found = self._objects.add(raw, text, is_last=is_last)
-        return Part(text, found, self._scores(found, log_probabilities, location_probabilities))
+        self._texts.append(text)
+        self.found += found
+        self._is_complete = is_last
+        if self.scores is None:
+            return Part(text, found, None)
+        self._own += log_probabilities
+        self._locations += location_probabilities
+        return Part(text, found, self._scores(found) if found else Scores([], [], []))
 
-    def _scores(self, found: list[Found], own: Sequence[float], locations: Sequence[NDArray[Any] | None]) -> Scores | None:
-        if self._token_spans is None:
+    @property
+    def text(self) -> str:
+        """What is certain so far of the result's ``text``."""
+        return "".join(self._texts)
+
+    @property
+    def has_whole_answer(self) -> bool:
+        """Whether what was read is the result: the answer has ended, and its objects are not others than those that were given."""
+        return self._is_complete and not self._objects.was_contradicted
+
+    def _scores(self, found: list[Found]) -> Scores | None:
+        if self.scores is None or self._token_spans is None:
             return None
-        self._own += own
-        self._locations += locations
-        if found:
-            self._token_spans.update(self._detokenizer.offsets)
-        return score_objects(found, self._token_spans, TokenProbabilities(self._own, self._locations))
+        self._token_spans.update(self._detokenizer.offsets)
+        scores = score_objects(found, self._token_spans, TokenProbabilities(self._own, self._locations))
+        for known, new in zip(self.scores.lists, scores.lists, strict=True):
+            known += new
+        return scores

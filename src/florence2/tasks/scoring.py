@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ class Scores:
     objects: list[float]
     labels: list[float | None]
     locations: list[float | None]
+
+    @property
+    def lists(self) -> tuple[list[Any], ...]:
+        """The three of them."""
+        return self.objects, self.labels, self.locations
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ in the length of the text. Knows neither tokens nor tasks.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from florence2.results import Kind
 from florence2.tasks.vocabulary import SENTINELS
 
 _FRAME = ("<s>", "</s>")
+_MAYBE = re.compile(r"<s>|</s>|<pad>|<(?:/?s?|p(?:ad?)?)\Z")
+"""A sentinel, or the beginning of one at the end of the text."""
 
 
 class _Removal:
@@ -27,9 +30,6 @@ class _Removal:
 
     def add(self, text: str, is_last: bool) -> str:
         """What is certain since the last call."""
-        if not self._held and "<" not in text:
-            self._length += len(text)
-            return text
         text = self._held + text
         kept: list[str] = []
         start = 0
@@ -44,6 +44,15 @@ class _Removal:
         self._held = text[end:]
         self._length += end
         return "".join(kept)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the end of the text may become a sentinel."""
+        return bool(self._held)
+
+    def skip(self, length: int) -> None:
+        """Let so many characters pass in which there is no sentinel and no beginning of one."""
+        self._length += length
 
     def position(self, offset: int) -> int:
         """The offset in the text without the sentinel; inside of one, that of its place."""
@@ -63,12 +72,18 @@ class SentinelFilter:
 
     def __init__(self, sentinels: Sequence[str] = SENTINELS) -> None:
         self.length = 0
+        self._is_holding = False
         self._removals = [_Removal(sentinel) for sentinel in sentinels]
 
     def add(self, text: str, *, is_last: bool = False) -> str:
         """What is certain since the last call, now that ``text`` follows; after the last piece that is all."""
-        for removal in self._removals:
-            text = removal.add(text, is_last)
+        if not self._is_holding and not _MAYBE.search(text):
+            for removal in self._removals:
+                removal.skip(len(text))
+        else:
+            for removal in self._removals:
+                text = removal.add(text, is_last)
+            self._is_holding = any(removal.is_holding for removal in self._removals)
         self.length += len(text)
         return text
 
