@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mimetypes
 import re
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -114,7 +115,8 @@ async def test_where_it_is_off_there_is_the_plain_page_and_nothing_else() -> Non
 
 def test_the_hosted_profile_has_no_page() -> None:
     for profile, has_page in (("local", True), ("dedicated", True), ("hosted", False)):
-        assert Settings(profile=profile, api_keys=KEY).playground is has_page
+        given: dict[str, Any] = {"profile": profile, "api_keys": KEY}
+        assert Settings(**given).playground is has_page
 
 
 async def test_a_page_below_a_path_finds_its_files() -> None:

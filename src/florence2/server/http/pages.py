@@ -109,4 +109,5 @@ def _swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
 
 
 def _page(title: str, body: str) -> str:
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>{body}</html>'
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}{body}</html>'
