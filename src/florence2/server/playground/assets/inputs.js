@@ -5,8 +5,6 @@ import { PageError, RequestError } from "./errors.js";
 import { languages, t } from "./i18n.js";
 import { closePicture, openPicture } from "./picture.js";
 
-const LINK = /^https?:\/\/\S+$/i;
-
 /** Opens pictures and gives them to `onPicture`; what goes wrong is given to `onError`, with a way to try again where that makes sense. */
 export class Inputs {
   #config;
@@ -52,7 +50,7 @@ export class Inputs {
    */
   openLink(link) {
     if (!this.#config.allow_urls) return this.#refuse("error.no_links");
-    if (!LINK.test(link)) return this.#refuse("error.bad_link");
+    if (!isLink(link)) return this.#refuse("error.bad_link");
     return this.#open(t("picture.fetching"), () => this.openLink(link), async () => {
       const name = decodedName(link) || t("picture.linked");
       return [await fetchLink(link, this.#key()).catch(aboutLink), { name, link }];
@@ -105,6 +103,7 @@ export class Inputs {
   #listenToDrops() {
     const hint = byId("drop-hint");
     document.addEventListener("dragover", (event) => {
+      if (isForField(event)) return;
       event.preventDefault();
       hint.hidden = false;
     });
@@ -112,8 +111,9 @@ export class Inputs {
       if (event.relatedTarget === null) hint.hidden = true;
     });
     document.addEventListener("drop", (event) => {
-      event.preventDefault();
       hint.hidden = true;
+      if (isForField(event)) return;
+      event.preventDefault();
       this.#take(event.dataTransfer, () => this.#refuse("error.no_file"));
     });
   }
@@ -128,7 +128,7 @@ export class Inputs {
   #take(data, otherwise) {
     const link = (data.getData("text/uri-list") || data.getData("text/plain")).split("\n")[0].trim();
     if (data.files.length) this.openFiles([...data.files]);
-    else if (LINK.test(link)) this.openLink(link);
+    else if (isLink(link)) this.openLink(link);
     else otherwise();
   }
 
@@ -143,6 +143,19 @@ export class Inputs {
     const image = make("img", { src: addressOf(example.url).href, alt: "", loading: "lazy", decoding: "async", draggable: "false" });
     return make("button", { type: "button", class: "thumbnail", "data-testid": `example-${example.name}`, title: example.name,
       onclick: () => this.openExample(example) }, image);
+  }
+}
+
+/** Whether what is dragged is text over a field, where it belongs to the field. */
+function isForField({ target, dataTransfer }) {
+  return Boolean(target.closest?.("input, textarea")) && !dataTransfer.types.includes("Files");
+}
+
+function isLink(text) {
+  try {
+    return /^https?:\/\/\S+$/i.test(text) && new URL(text).hostname !== "";
+  } catch {
+    return false;
   }
 }
 

@@ -4,8 +4,8 @@ import { icon, make } from "./elements.js";
 import { decimal, language, t } from "./i18n.js";
 
 /**
- * @typedef {{toggle: Function, remove: Function, stop: Function, copy: (text: string, button: HTMLElement) => void, ground: Function, code: Function,
- *   hover: (layer: any, index: number|null) => void, pick: (layer: any, index: number) => void,
+ * @typedef {{toggle: Function, remove: Function, stop: Function, ground: Function, code: Function,
+ *   copy: (text: string, button: HTMLElement) => void, hover: (layer: any, index: number|null) => void, pick: (layer: any, index: number) => void,
  *   describe: (layer: any, index: number) => void, colorOf: (label: string) => string, titleOf: (layer: any) => string}} Actions
  */
 
@@ -92,11 +92,6 @@ export class LayerCard {
     this.#rows.forEach((row, number) => row.classList.toggle("is-highlighted", number === index));
   }
 
-  /** @param {number} index whose button takes the focus */
-  focusObject(index) {
-    this.#rows[index]?.querySelector("button").focus();
-  }
-
   #showToggle(title) {
     const { isVisible, objects } = this.#layer;
     this.#toggle.hidden = objects.length === 0;
@@ -169,8 +164,9 @@ function objectRow(layer, index, actions) {
     make("span", { class: "object-score", text: score === undefined ? "" : `${decimal(score * 100, 0)} %` }),
     make("span", { class: "object-box", text: place }));
   select.addEventListener("click", () => actions.pick(layer, index));
+  const task = t(`follow.${tasksAboutObject(layer)[0].slice(1, -1)}`);
   const describe = make("button", { type: "button", class: "quiet icon-only object-describe", "data-testid": "object-describe",
-    "aria-label": t("follow.describe_label", { label: name }), title: t(`follow.${tasksAboutObject(layer)[0].slice(1, -1)}`) }, icon("chat"));
+    "aria-label": `${task}: ${name}`, title: task }, icon("chat"));
   describe.addEventListener("click", () => actions.describe(layer, index));
   const row = make("li", { class: "object-row", "data-testid": "object-row" }, select, describe);
   for (const event of ["pointerenter", "focusin"]) row.addEventListener(event, () => actions.hover(layer, index));

@@ -154,7 +154,6 @@ export const WORDS = {
   "follow.REGION_TO_CATEGORY": ["Name", "이름"],
   "follow.REGION_TO_SEGMENTATION": ["Outline", "윤곽"],
   "follow.REGION_TO_OCR": ["Read", "글자 읽기"],
-  "follow.describe_label": ["Describe {label}", "{label} 설명"],
 
   "code.heading": ["The same request in code", "같은 요청을 코드로"],
   "code.note": ["These lines run as they stand, beside a file named {name}.", "{name} 파일이 있는 곳에서 그대로 실행됩니다."],
