@@ -20,12 +20,9 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
 import florence2
+from florence2.server.playground.page_files import POLICY
 
 ASSETS = Path(florence2.__file__).parent / "server" / "playground" / "assets"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; font-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The viewer</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/viewer.css"><link rel="stylesheet" href="/page.css">
 <script type="module" src="/page.js"></script></head><body><div id="viewer"></div></body></html>"""
