@@ -178,7 +178,7 @@ def test_events_of_kinds_to_come_are_passed_over(stream: Stream, client: Inferen
 
 
 def test_mistakes_are_told_before_anything_is_sent(stream: Stream, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
-    with pytest.raises(InvalidParameter, match="did you mean num_beams"):
+    with pytest.raises(InvalidParameter, match="stream_lmm has no option num_beam; did you mean num_beams"):
         client.stream_lmm(jpeg, "m", "<OD>", num_beam=3)  # type: ignore[call-overload]
     with pytest.raises(InvalidInput, match="no file"):
         stream(client, "/nope/x.jpg", "m", "<OD>")

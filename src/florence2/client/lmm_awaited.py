@@ -241,5 +241,5 @@ class AwaitedLmm(LmmCaller):
     ) -> Any:
         """As ``infer_lmm``, awaited."""
         fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        call = self._lmm_call("infer_lmm", model_id, fields, model_id_in_path, on_error, typed, progress)
         return await self._answered(call, inference_input)

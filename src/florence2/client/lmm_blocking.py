@@ -268,5 +268,5 @@ class BlockingLmm(LmmCaller):
             UnexpectedAnswer: it was no answer of such a server.
         """
         fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        call = self._lmm_call("infer_lmm", model_id, fields, model_id_in_path, on_error, typed, progress)
         return self._answer(call, inference_input)

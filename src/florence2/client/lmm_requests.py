@@ -59,6 +59,7 @@ class LmmCaller(ABC):
     @abstractmethod
     def _lmm_call(
         self,
+        method: str,
         model_id: str | None,
         fields: dict[str, Any],
         model_id_in_path: bool,
@@ -66,7 +67,7 @@ class LmmCaller(ABC):
         typed: bool,
         progress: Progress,
     ) -> LmmCall:
-        """The call, its options checked."""
+        """The call of the method of this name, its options checked."""
 
 
 def identified(items: Sequence[Any], call: LmmCall) -> list[Source | InferenceError]:

@@ -154,7 +154,7 @@ class StreamedLmm(LmmCaller):
             InferenceError: from the iterator: all else that ``infer_lmm`` raises; ``ConnectionFailed`` too where the answer breaks off.
         """
         fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        call = self._lmm_call("stream_lmm", model_id, fields, model_id_in_path, on_error, typed, progress)
         return self._streamed(call, inference_input)
 
     @overload
@@ -255,5 +255,5 @@ class StreamedLmm(LmmCaller):
     ) -> AwaitedLmmStream[Any]:
         """As ``stream_lmm``, to be iterated with ``async for``."""
         fields = {"prompt": prompt, "max_new_tokens": max_new_tokens, "enable_thinking": enable_thinking, **options}
-        call = self._lmm_call(model_id, fields, model_id_in_path, on_error, typed, progress)
+        call = self._lmm_call("stream_lmm", model_id, fields, model_id_in_path, on_error, typed, progress)
         return self._streamed_awaited(call, inference_input)

@@ -260,6 +260,7 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm, StreamedLmm):
 
     def _lmm_call(
         self,
+        method: str,
         model_id: str | None,
         fields: dict[str, Any],
         model_id_in_path: bool,
@@ -271,7 +272,7 @@ class InferenceHTTPClient(BlockingLmm, AwaitedLmm, StreamedLmm):
         for name in fields.keys() - known:
             closest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {closest[0]}?" if closest else f"; there are {', '.join(sorted(known))}"
-            raise InvalidParameter(f"there is no option {name}{hint}", field=name)
+            raise InvalidParameter(f"{method} has no option {name}{hint}", field=name)
         if on_error not in ("fail", "item"):
             raise InvalidParameter(f"on_error must be 'fail' or 'item', got {on_error!r}", field="on_error")
         model_id = model_id if model_id is not None else self._selected_model
