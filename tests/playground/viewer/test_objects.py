@@ -92,6 +92,18 @@ class TestObjects:
         assert len(nested.boxes()) == 5
         assert nested.page.locator(".viewer-label").count() == 5
 
+    def test_an_object_that_got_its_score_later(self, nested: Stage) -> None:
+        nested.run(
+            """() => {
+                const objects = [{ label: "late", box: [10, 10, 90, 90] }];
+                const layers = [{ id: "found", title: "", visible: true, objects }];
+                viewer.setLayers(layers);
+                objects[0].score = 0.25;
+                viewer.setLayers(layers);
+            }"""
+        )
+        assert [label.replace("\n", " ") for label in nested.labels()] == ["late 25 %"]
+
     def test_the_focus_stays_while_objects_come(self, nested: Stage) -> None:
         nested.page.locator(".viewer-object").nth(1).focus()
         nested.layers({"id": "found", "title": "Objects", "visible": True, "objects": [WHOLE, *NESTED, WHOLE]})

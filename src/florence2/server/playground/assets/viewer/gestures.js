@@ -29,8 +29,8 @@ export class Gestures {
 
   /**
    * @param {HTMLElement} view
-   * @param {{beginDrag: (point: number[], event: PointerEvent) => Drag, beginPan: (point: number[]) => Drag, fit: () => void,
-   *   zoom: (factor: number, point: number[]) => void, pan: (dx: number, dy: number) => void,
+   * @param {{isEmpty: () => boolean, beginDrag: (point: number[], event: PointerEvent) => Drag, beginPan: (point: number[]) => Drag,
+   *   fit: () => void, zoom: (factor: number, point: number[]) => void, pan: (dx: number, dy: number) => void,
    *   tap: (point: number[], event: PointerEvent) => void, hover: (point: number[]|null, event: PointerEvent) => void}} target
    */
   constructor(view, target) {
@@ -119,6 +119,7 @@ export class Gestures {
   }
 
   #wheel(event) {
+    if (this.#target.isEmpty()) return;
     event.preventDefault();
     const unit = [1, LINE_HEIGHT, this.#view.clientHeight][event.deltaMode];
     const delta = Math.max(-MAX_WHEEL_STEP, Math.min(MAX_WHEEL_STEP, event.deltaY * unit));

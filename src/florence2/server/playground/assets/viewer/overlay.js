@@ -16,6 +16,7 @@ const FINE_SIDE = 22; // pixels of the view: where objects are usually smaller, 
  * @property {string} layerId
  * @property {number} index its index in the layer
  * @property {object} object as the API gave it
+ * @property {string} written the same as JSON, as it was then: a change within it is seen
  * @property {string} text its label as it is shown
  * @property {object|null} shape null if there is nothing to draw
  * @property {string} color
@@ -165,7 +166,7 @@ export class Overlay {
   }
 
   #update(layer, objects) {
-    const isSame = (entry, index) => JSON.stringify(entry.object) === JSON.stringify(objects[index]);
+    const isSame = (entry, index) => entry.written === JSON.stringify(objects[index]);
     const changed = layer.entries.findIndex((entry, index) => !isSame(entry, index));
     for (const entry of changed < 0 ? [] : layer.entries.splice(changed)) removeEntry(entry);
     for (const object of objects.slice(layer.entries.length)) this.#append(layer, object);
@@ -190,7 +191,8 @@ export class Overlay {
     }
     const text = shortText(object.label);
     const label = plateOf(object, text, color);
-    const entry = { layerId: layer.id, index: layer.entries.length, object, text, shape, color, element, label, size: null };
+    const written = JSON.stringify(object);
+    const entry = { layerId: layer.id, index: layer.entries.length, object, written, text, shape, color, element, label, size: null };
     if (shape) this.labels.append(entry.label);
     layer.entries.push(entry);
   }
