@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from florence2.client import (
     Answer,
@@ -185,6 +186,48 @@ def test_mistakes_are_told_before_anything_is_sent(stream: Stream, client: Infer
     with pytest.raises(InvalidInput, match="image 1: there is no file"):
         stream(client, [jpeg, "/nope/x.jpg"], "m", "<OD>")
     assert stub.received == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({}, {"model_id_in_path": True, "region": (1, 2, 30, 40), "raw": True}),
+        (
+            {"api_key_transport": "both", "source": "word", "service_secret": "s"},
+            {"prompts": ["<OD>", {"prompt": "p", "region": (1, 2, 3, 4)}]},
+        ),
+        ({"client_downsizing_disabled": False, "default_max_input_size": 32}, {"region": (1, 2, 30, 40)}),
+        ({"send_urls": True}, {"max_new_tokens": 5, "enable_thinking": False}),
+    ],
+)
+@pytest.mark.parametrize("is_hosted", [False, True])
+def test_the_request_is_that_of_the_whole_answer(
+    stream: Stream,
+    client: InferenceHTTPClient,
+    stub: Stub,
+    jpeg: Path,
+    picture: Image.Image,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    is_hosted: bool,
+) -> None:
+    client.configure(InferenceConfiguration(**settings))
+    if is_hosted:
+        client.select_api_v0()
+    url = stub.url + "/dog.jpg"
+    stub.respond = lambda received: Reply(200, jpeg.read_bytes()) if received.method == "GET" else Reply(body=caption("a dog"))
+
+    def sent() -> list[Any]:
+        received, stub.received = stub.received, []
+        return sorted((one.path, one.body.replace(b'"stream": true, ', b""), one.headers.get("authorization")) for one in received)
+
+    for given in (jpeg, str(jpeg), jpeg.read_bytes(), picture, np.asarray(picture), url, [[jpeg], picture]):
+        client.infer_lmm(given, "m", "<OD>", **options)
+        assert b'"stream"' not in stub.last.body
+        whole = sent()
+        stream(client, given, "m", "<OD>", **options)
+        assert stub.last.json["stream"] is True
+        assert sent() == whole
 
 
 # Objects
