@@ -101,7 +101,6 @@ def _show_desktop(page: Page) -> None:
     expect(page.locator("#picture-name")).to_contain_text("shapes.webp")
     _run(page, "read", "OCR_WITH_REGION", 1)
     _run(page, "find", "OD", 2)
-    page.mouse.move(2, 2)
     page.locator("#language").focus()
     page.evaluate("document.querySelector('.side').scrollTop = 0")
 
@@ -121,6 +120,7 @@ def _run(page: Page, group: str, task: str, num_layers: int) -> None:
 
 
 def _write(page: Page, name: str) -> None:
+    page.mouse.move(2, 2)  # nothing is pointed at
     time.sleep(0.5)  # labels find their places in the next frames
     with Image.open(io.BytesIO(page.screenshot())) as picture:
         picture.convert("RGB").save(FOLDER / f"{name}.webp", quality=88, method=6)
