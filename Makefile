@@ -72,6 +72,7 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.demo_accuracy
 	$(BIN)/python -m benchmarks.fine_tune
 	$(BIN)/python -m benchmarks.http
+	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.neighbours
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.

@@ -43,6 +43,7 @@ from docs.figures import (
     table,
 )
 from docs.korean import korean
+from docs.streaming_figures import streaming
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
@@ -348,6 +349,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "roofline": roofline,
     "environments": environments,
     "http": http,
+    "streaming": streaming,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,

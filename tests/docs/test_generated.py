@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from docs import curves, figures, generate
+from docs.streaming_figures import streaming
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
 
@@ -97,6 +98,7 @@ def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pyt
         figures.precisions,
         figures.neighbours,
         figures.http,
+        streaming,
         figures.parity_full,
         figures.demo_accuracy,
         figures.demo_accuracy_short,
@@ -127,6 +129,12 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             '"prompt": "<OD>"',
             '"fp32": {"1 loop": {"before": {"median": 384.4, "min": 200, "max": 900}, "after": {"median": 146.2, "min": 120, "max": 180}}}',
         ),
+        "streaming": (
+            '"model": "demo", "scenes": 7',
+            '"in_process": {"<OD>, greedy": {"first_text": {"median": 50}, "first_object": {"median": 61.2}, "whole": {"median": 122}, '
+            '"first_object_share": 0.5}}, "http": {}, "steps": {"<OD>, one request, greedy": {"without_ms": 2, "with_ms": 2.04, '
+            '"ratio": 1.02, "ratio_by_the_clock": 1.025}}',
+        ),
         "precisions": (
             '"scenes": 9',
             '"measures": {"fp32": {"<OD>": {"ap": {"value": 0.9, "count": 30}}}, "bf16": {"<OD>": {"ap": {"value": 0.8, "count": 30}}}}, '
@@ -151,6 +159,8 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "| ours auto | 2.0 s | 3.0 s | 500 MiB | 25% |" in figures.processes()
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
     assert "| fp32 | 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
+    assert "| `<OD>`, greedy | the engine | 50 ms | 61 ms | 122 ms | 50% of the time |" in streaming()
+    assert "| `<OD>`, one request, greedy | 2.00 ms | 2.04 ms | +2.0% | +2.5% |" in streaming()
     assert "| `<OD>` | `ap` | 30 | 0.900 | 0.800 |" in figures.precisions()
     assert "| `<OD>` | 12 | 75% |" in figures.precisions()
     assert "| base, native | 1.0e-06 | 2.0e-06 | 3.0e-05 | 1 of 2 |" in figures.parity_full()
