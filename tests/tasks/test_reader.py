@@ -143,6 +143,8 @@ def test_tokens_give_the_text_the_objects_and_the_scores_of_the_result(tokenizer
         if is_last:
             break
     assert (text, reader.raw) == (result.text, result.raw)
+    given = {"token_ids": ids, "log_probabilities": own, "location_probabilities": rows, **known}
+    assert interpret(prompt, reader=reader, **given) == result  # without reading again, but where boxes came before polygons
     if tag != "<OPEN_VOCABULARY_DETECTION>" or "<poly>" not in result.raw:
         assert [found for found, _ in objects] == list(result.objects)
         if len(result.objects) == len(result.bins):

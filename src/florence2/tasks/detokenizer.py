@@ -22,6 +22,7 @@ class Detokenizer:
         self.offsets: list[tuple[int, int]] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._length = 0
+        self._is_inside = False  # a character has begun and is not complete
         self._num_unplaced = 0  # tokens without text inside of a character that may break off
 
     def add(self, piece: bytes) -> str:
@@ -54,17 +55,14 @@ class Detokenizer:
         self._place((self._length, self._length))
         return text
 
-    @property
-    def _is_inside(self) -> bool:
-        """Whether a character has begun and is not complete."""
-        return bool(self._decoder.getstate()[0])
-
     def _decoded(self, data: bytes) -> str:
         text = self._decoder.decode(data)
         held = self._decoder.getstate()[0]
         if held[:1] == b"\xed" and held[1:] >= b"\xa0":
             # The beginning of half a surrogate pair: Python waits for the rest of it, but no byte makes it a character.
             text += self._decoder.decode(b"", final=True)
+            held = b""
+        self._is_inside = bool(held)
         return text
 
     def _place(self, span: tuple[int, int]) -> None:
