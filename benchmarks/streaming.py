@@ -4,7 +4,8 @@ How soon a listener has the first text, the first object and the whole answer: i
 process of its own. No image is kept, so that each request encodes its own. What events cost a decoder step: the same requests with and
 without a listener, in turn, in one process, on one thread; the listener reads them in a thread of its own, as ``Engine.stream`` does. Of
 each step counts the least of all turns, by the processor time of the engine's thread and by the clock: a machine with other work tells
-little by the clock, and processor time leaves out what waiting for the listener's thread takes.
+little by the clock, and processor time leaves out what waiting for the listener's thread takes. Steps of the demo are much shorter than
+those of any published model, so a model of base size with random weights is measured too, with 20 tokens an answer, whatever they are.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from queue import SimpleQueue
 from statistics import mean, median
 from typing import Any
@@ -32,6 +35,7 @@ from PIL import Image
 import florence2
 from benchmarks import report
 from benchmarks.http import wait_for_port
+from fixtures.checkpoints import write_checkpoint
 from florence2.data_sources import read_source
 from florence2.engine.answer import Interpreter
 from florence2.engine.decided import Reporter
@@ -49,6 +53,7 @@ from florence2.results import Result
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 from florence2.tasks import Tokenizer, build_prompt
 from florence2.weights import load_model, read_checkpoint, resolve
+from florence2.weights.checkpoint import Checkpoint
 
 MODEL = "florence-2-demo"
 TAGS = ("<OD>", "<DENSE_REGION_CAPTION>")
@@ -75,7 +80,7 @@ def main() -> None:
     name = f"synthetic:{arguments.scenes}?seed={SEED}"
     pictures = [record.picture.open() for record in read_source(name, for_training=False).sound()][: arguments.scenes]
     figures = {
-        "steps": of_steps(pictures[: max(load[0] for load in LOADS.values())], arguments.turns),
+        "steps": of_demo(pictures, arguments.turns) | of_base(pictures[0], arguments.turns // 8 or 1),
         "in_process": in_process(pictures),
         "http": over_http(pictures),
     }
@@ -180,13 +185,17 @@ class Steps:
 
     Args:
         model: the model.
-        tokenizer: its tokenizer.
-        pictures: as many images as requests run at once.
+        checkpoint: what it was loaded from.
+        pictures: the requests are about them in turn.
+        max_new_tokens: of an answer that has no other end; None for answers as long as the model makes them.
     """
 
-    def __init__(self, model: Florence2, tokenizer: Tokenizer, pictures: Sequence[Image.Image]) -> None:
-        self._tokenizer = tokenizer
-        self._features = [model.encode_image(pixels_of(picture, model))[0] for picture in pictures]
+    def __init__(
+        self, model: Florence2, checkpoint: Checkpoint, pictures: Sequence[Image.Image], max_new_tokens: int | None = None
+    ) -> None:
+        self._tokenizer = Tokenizer.load(checkpoint.folder)
+        self._max_new_tokens = max_new_tokens
+        self._features = [model.encode_image(pixels_of(picture, checkpoint))[0] for picture in pictures]
         self._began: list[Stamp] = []
         self._ended: list[Stamp] = []
         self._events: SimpleQueue[Event | Future[Result]] = SimpleQueue()
@@ -218,7 +227,9 @@ class Steps:
 
     def _request(self, tag: str, number: int, num_beams: int, listens: bool) -> Request[Result]:
         prompt = build_prompt(tag)
-        search = start_search(GenerationOptions(num_beams=num_beams, no_repeat_ngram_size=3), SpecialTokens())
+        special = SpecialTokens() if self._max_new_tokens is None else SpecialTokens(eos=-1, forced_eos=None)
+        options = GenerationOptions(num_beams=num_beams, max_new_tokens=self._max_new_tokens or 1024, no_repeat_ngram_size=3)
+        search = start_search(options, special)
         interpreter = Interpreter(prompt, self._tokenizer, SIZE, frozenset())
         image = SharedImage(None, self._features[number % len(self._features)])
         request = Request(image, self._tokenizer.encode(prompt.sentence), search, interpreter)
@@ -228,26 +239,39 @@ class Steps:
         return request
 
 
-def pixels_of(picture: Image.Image, model: Florence2) -> torch.Tensor:
+def pixels_of(picture: Image.Image, checkpoint: Checkpoint) -> torch.Tensor:
     """The model's input."""
-    image = read_checkpoint(resolve(MODEL)).image
-    return normalise(resize(picture, image), image)[None].to(model.dtype)
+    return normalise(resize(picture, checkpoint.image), checkpoint.image)[None]
+
+
+def of_demo(pictures: Sequence[Image.Image], turns: int) -> dict[str, Any]:
+    """Milliseconds of a step without and with a listener, by task and load."""
+    return of_steps(resolve(MODEL), pictures, turns, TAGS, "", None)
+
+
+def of_base(picture: Image.Image, turns: int) -> dict[str, Any]:
+    """The same of a model of base size; its answers have no objects."""
+    with tempfile.TemporaryDirectory() as folder:
+        return of_steps(write_checkpoint(Path(folder), size="base"), [picture], turns, TAGS[:1], "base size, ", 20)
 
 
 @torch.inference_mode()
-def of_steps(pictures: Sequence[Image.Image], turns: int) -> dict[str, Any]:
-    """Milliseconds of a step without and with a listener, by task and load."""
+def of_steps(
+    folder: Path, pictures: Sequence[Image.Image], turns: int, tags: Sequence[str], what: str, max_new_tokens: int | None
+) -> dict[str, Any]:
+    """Milliseconds of a step of one model, by task and load."""
     torch.set_num_threads(1)
     kernels.prepare()
-    checkpoint, chosen = read_checkpoint(resolve(MODEL)), choose_precision("fp32", torch.device("cpu"))
+    checkpoint, chosen = read_checkpoint(folder), choose_precision("fp32", torch.device("cpu"))
     model = load_model(checkpoint, dtype=chosen.tower, packing=choose_packing(chosen, torch.device("cpu")))
-    steps = Steps(model, Tokenizer.load(checkpoint.folder), pictures)
+    steps = Steps(model, checkpoint, pictures, max_new_tokens)
     figures: dict[str, Any] = {}
     try:
-        for tag in TAGS:
+        for tag in tags:
             for name, load in LOADS.items():
-                figures[f"{tag}, {name}"] = with_and_without(partial(steps.seconds, tag, load), turns)
-                print(tag, name, figures[f"{tag}, {name}"], file=sys.stderr, flush=True)
+                case = f"{tag}, {what}{name}"
+                figures[case] = with_and_without(partial(steps.seconds, tag, load), turns)
+                print(case, figures[case], file=sys.stderr, flush=True)
     finally:
         steps.close()
     return figures
