@@ -50,6 +50,7 @@ NOT_ON_THE_PAGE = {
     "unsupported_media_type": "its message says what to send; errors.md",
     "not_found": "its message names the path; errors.md",
     "method_not_allowed": "its message names the method; errors.md",
+    "unsupported_argument": "its message names the argument; openai.md",
     "client_left": "nobody reads it",
 }
 NOWHERE = "http://127.0.0.1:9"

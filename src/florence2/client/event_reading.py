@@ -44,8 +44,9 @@ def as_error(event: ServerSentEvent, head: ResponseHead) -> Response | None:
     fields = body if isinstance(body, Mapping) else {}
     if "image_index" in fields:
         return None
-    status = fields.get("status")
-    return Response(status if isinstance(status, int) and 400 <= status < 600 else 500, head.headers, event.data.encode())
+    status, seconds = fields.get("status"), fields.get("retry_after")
+    headers = head.headers if seconds is None else {**head.headers, "retry-after": str(seconds)}
+    return Response(status if isinstance(status, int) and 400 <= status < 600 else 500, headers, event.data.encode())
 
 
 def read_event(event: ServerSentEvent, request: Request, images: Sequence[Encoded], call: LmmCall) -> list[Reading]:

@@ -247,6 +247,11 @@ def as_json(error: Florence2Error, help_root: str) -> dict[str, Any]:
     return body
 
 
+def retry_after_s(error: Florence2Error) -> int | None:
+    """After how many seconds the request may be sent again; None where that would not help."""
+    return getattr(error, "retry_after_s", 1) if isinstance(error, TryAgain) or error.status == 503 else None
+
+
 def shortened(text: str, max_chars: int) -> str:
     """The text, or its beginning with an ellipsis if it is longer than ``max_chars``."""
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

@@ -51,10 +51,16 @@ async def test_no_events_are_no_parts() -> None:
 
 
 async def test_comments_come_only_while_nothing_else_does() -> None:
-    parts = [part async for part in with_comments(Script(0.1, b"a", *[0.01, b"b"] * 9).events(), 0.03)]
+    parts = [part async for part in with_comments(Script(b"", 0.1, b"a", *[0.01, b"b"] * 9).events(), 0.03)]
     assert parts[0] == parts[1] == KEEP_ALIVE
     events = parts[parts.index(b"a") :]
     assert b"".join(part for part in events if part != KEEP_ALIVE) == b"a" + b"b" * 9
+
+
+async def test_no_comment_comes_before_the_first_event() -> None:
+    assert [part async for part in with_comments(Script(0.1, b"a").events(), 0.02)] == [b"a"]
+    with pytest.raises(OutOfMemory):
+        await anext(with_comments(Script(0.1, OutOfMemory("none is left")).events(), 0.02))
 
 
 async def test_an_error_comes_behind_the_events_before_it() -> None:

@@ -272,8 +272,20 @@ async def test_an_error_behind_a_comment_is_an_event() -> None:
         await until(lambda: len(caller.messages) > 1)
         engine.futures[0].set_exception(OutOfMemory("no memory is left"))
     kind, data = events_in(caller.body)[-1]
-    assert (kind, data["status"]) == ("error", 503)
+    assert (kind, data["status"], data["retry_after"]) == ("error", 503, 1)
     assert caller.is_whole
+
+
+async def test_what_is_wrong_with_a_request_is_an_ordinary_error_however_late_it_is_known() -> None:
+    """A model that is still loaded when a comment would be due must not turn refusals into events."""
+
+    def load(source: str, adapters: Any = ()) -> Any:
+        time.sleep(0.1)
+        return FakeEngine()
+
+    async with client_of(loader=load, stream_keep_alive_s=0.02) as client:
+        response = await client.post("/infer/lmm", json=body(stream=True, image={"type": "base64", "value": "bm8gaW1hZ2U="}))
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_image")
 
 
 async def test_time_that_is_up_before_the_first_event_is_an_ordinary_error() -> None:
@@ -343,8 +355,9 @@ async def test_a_client_that_leaves_while_the_model_loads() -> None:
     engine = FakeEngine()
     async with client_of(loader=load, stream_keep_alive_s=0.02) as client:
         async with calling(client) as caller:
-            await until(lambda: len(caller.messages) > 2)
-            assert server_of(client).admission.num_slots == 1
+            await until(lambda: server_of(client).admission.num_slots == 1)
+            await asyncio.sleep(0.05)
+            assert not caller.messages
             caller.has_left.set()
         is_over.set()
         await asyncio.sleep(0.05)

@@ -27,10 +27,10 @@ from florence2.server.errors import (
     Draining,
     HeadersTooLarge,
     MethodNotAllowed,
-    TryAgain,
     Unauthorized,
     as_json,
     for_client,
+    retry_after_s,
     shortened,
 )
 from florence2.server.http.api import Api, api_at
@@ -245,8 +245,8 @@ async def _discard(receive: Receive) -> None:
 def _headers_of(error: Florence2Error) -> dict[str, str]:
     """The headers that go with an error."""
     headers: dict[str, str] = {}
-    if isinstance(error, TryAgain) or error.status == 503:
-        headers["retry-after"] = str(getattr(error, "retry_after_s", 1))
+    if (seconds := retry_after_s(error)) is not None:
+        headers["retry-after"] = str(seconds)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allowed
     if isinstance(error, Unauthorized):

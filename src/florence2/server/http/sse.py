@@ -42,8 +42,8 @@ def event_stream(
 ) -> StreamedResponse:
     """The response to a request whose answer is streamed.
 
-    Its head goes out with the first event, or with the first comment where that takes long. An error before that is an ordinary response;
-    one after it is the last event. The longest time for a request holds for all of it.
+    Its head goes out with the first event, or with the first comment where that takes long (see ``with_comments``). An error before that is
+    an ordinary response; one after it is the last event. The longest time for a request holds for all of it.
 
     Args:
         request: the request.
@@ -62,7 +62,12 @@ def event_stream(
 
 
 async def with_comments(events: AsyncGenerator[bytes, None], every_s: float) -> AsyncGenerator[bytes, None]:
-    """The events, those that are there at the same time in one part, and a comment each time that none has come for ``every_s`` seconds."""
+    """The events, those that are there at the same time in one part, and a comment each time that none has come for ``every_s`` seconds.
+
+    Comments begin behind the first event. An empty one is not sent: it says that from here on the answer is waited for, and nothing is
+    left to be refused.
+    """
+    has_begun = False
     ready: list[bytes] = []
     has_news = asyncio.Event()
     taking = asyncio.ensure_future(_take_all(events, ready, has_news))
@@ -70,12 +75,13 @@ async def with_comments(events: AsyncGenerator[bytes, None], every_s: float) -> 
     try:
         while True:
             try:
-                async with asyncio.timeout(every_s):
+                async with asyncio.timeout(every_s if has_begun else None):
                     await has_news.wait()
             except TimeoutError:
                 yield KEEP_ALIVE
                 continue
             has_news.clear()
+            has_begun = has_begun or bool(ready)
             is_whole, part = taking.done(), b"".join(ready)
             ready.clear()
             if part:

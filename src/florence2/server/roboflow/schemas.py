@@ -191,6 +191,7 @@ class ErrorEvent(ItemError):
     """The data of an event ``error``, which is the last one unless it names an image."""
 
     image_index: int | None = Field(default=None, description='The image that has no answer, with ``on_error: "item"``.')
+    retry_after: int | None = Field(default=None, description="After how many seconds the request may be sent again.")
 
 
 class ModelRequest(_Message):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from florence2.errors import Florence2Error
-from florence2.server.errors import as_json
+from florence2.server.errors import as_json, retry_after_s
 from florence2.server.http.sse import encode_event, event_stream
 from florence2.server.http.streaming import StreamedResponse
 from florence2.server.inference.events import Happening, ImageEvent, ImageFailed, Queued
@@ -54,6 +54,7 @@ async def _events(
         async for one in happenings:
             if isinstance(one, Queued):
                 headers.update(model_headers(one.model_id, one.load_s, one.is_cold_start))
+                yield b""  # from here on it is the engine that is waited for
             elif isinstance(one, Outcome):
                 yield encode_event(answers_json(message, one, started, help_root), "done")
             elif isinstance(one, ImageFailed):
@@ -86,7 +87,10 @@ def _object_fields(message: InferRequest, event: ObjectFound, image_size: tuple[
 
 
 def _error_event(error: Florence2Error, help_root: str, **place: Any) -> bytes:
-    return _encode("error", ErrorEvent(**{**as_json(error, help_root), "status": error.status, **place}))
+    fields = {**as_json(error, help_root), "status": error.status, **place}
+    if (seconds := retry_after_s(error)) is not None:
+        fields["retry_after"] = seconds
+    return _encode("error", ErrorEvent(**fields))
 
 
 def _encode(kind: str, data: BaseModel) -> bytes:
