@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import florence2
+from florence2.engine import decided
 from florence2.engine.engine import Engine
 from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.engine.options import GenerationOptions
@@ -59,12 +60,26 @@ def check_objects(events: Sequence[Event | Result], result: Result) -> None:
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 @pytest.mark.parametrize(("prompt", "options"), [("<OD>", {"scores": True}), ("<CAPTION>", {}), ("a > b", {"no_repeat_ngram_size": 3})])
-def test_a_stream_ends_with_the_result_of_run(engine: Engine, image: Image.Image, prompt: str, num_beams: int, options: Any) -> None:
+def test_a_stream_ends_with_the_result_of_run(
+    engine: Engine, image: Image.Image, prompt: str, num_beams: int, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decided, "MIN_INTERVAL_S", 0.0)
     expected = engine.run(image, prompt, num_beams=num_beams, max_new_tokens=40, **options)
     events = list(engine.stream(image, prompt, num_beams=num_beams, max_new_tokens=40, **options))
     check_events(events, expected)
     if num_beams == 1:
         assert sum(isinstance(event, TokensDecided) for event in events) == len(expected.token_ids)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_reports_are_no_closer_than_the_interval_and_say_the_same(
+    engine: Engine, image: Image.Image, num_beams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decided, "MIN_INTERVAL_S", 60.0)
+    expected = engine.run(image, "<OD>", num_beams=num_beams, max_new_tokens=40, scores=True)
+    events = list(engine.stream(image, "<OD>", num_beams=num_beams, max_new_tokens=40, scores=True))
+    check_events(events, expected)
+    assert sum(isinstance(event, TokensDecided) for event in events) == 2  # the first tokens at once, and the rest with the end
 
 
 def test_the_demo_streams_its_objects() -> None:

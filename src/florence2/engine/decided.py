@@ -7,6 +7,7 @@ batches.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,12 @@ from florence2.engine.answer import Interpreter
 from florence2.engine.events import ObjectFound, OnEvent, TokensDecided
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SearchToken
 from florence2.results import Result
+
+MIN_INTERVAL_S = 0.01
+"""Shortest time between two reports about one answer.
+
+Small models take steps of a millisecond or two, of which a report would be a tenth. Steps of base and large take longer than this.
+"""
 
 
 class Tokens(NamedTuple):
@@ -79,7 +86,7 @@ def _last_in_common(tokens: Sequence[SearchToken | None]) -> SearchToken | None:
 
 
 class Reporter:
-    """Calls a callback with what each step of a search has decided.
+    """Calls a callback with what the steps of a search have decided.
 
     Args:
         search: the search.
@@ -96,13 +103,18 @@ class Reporter:
         self._on_event = on_event
         self._index = index
         self._num_objects = 0
+        self._due_at = 0.0
 
     def report(self) -> None:
-        """Call the callback if tokens were decided since the last time."""
+        """Call the callback if tokens were decided since the last time, and that is long enough ago or the answer has ended."""
+        is_last, now = self._search.answer is not None, time.monotonic()
+        if now < self._due_at and not is_last:
+            return
         ids, log_probabilities, locations = self._decided.new()
         if not ids:
             return
-        part = self._reader.add(ids, log_probabilities, locations, is_last=self._search.answer is not None)
+        self._due_at = now + MIN_INTERVAL_S
+        part = self._reader.add(ids, log_probabilities, locations, is_last=is_last)
         self._on_event(TokensDecided(tuple(ids), part.text, self._reader.raw, self._index, tuple(log_probabilities)))
         if part.found:
             for found, bins in self._interpreter.objects(part):

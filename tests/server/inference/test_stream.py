@@ -163,6 +163,25 @@ async def test_another_engine_goes_on_where_the_closed_one_stopped(num_reported:
     assert [one.event.object.label for one in happened[1:-1] if isinstance(one.event, ObjectFound)] == ["고양이 🐈", "b"]
 
 
+WHOLE: list[Event] = [
+    TokensDecided((0, 7, 8), "a 고양이 b", "<s>a 고양이 b", 0, (-0.1, -0.5, -0.2)),
+    box("고양이 🐈", 0),
+    TokensDecided((9, 2), " c", "<s>a 고양이 b c</s>", 0, (-0.3, -0.4)),
+    box("c", 1),
+]
+
+
+@pytest.mark.parametrize("num_reported", range(len(SCRIPT) + 1))
+async def test_another_engine_may_report_several_tokens_at_once(num_reported: int) -> None:
+    """How many tokens an event has depends on how long the steps took."""
+    service, _ = service_of(ScriptedEngine(SCRIPT[:num_reported], EngineClosed("closed")), ScriptedEngine(WHOLE))
+    events = [one.event for one in (await all_of(service, asking()))[1:-1]]
+    tokens = [event for event in events if isinstance(event, TokensDecided)]
+    assert [token_id for event in tokens for token_id in event.token_ids] == [0, 7, 8, 9, 2]
+    assert "".join(event.text for event in tokens) == "a 고양이 b c"
+    assert [event.object.label for event in events if isinstance(event, ObjectFound)] == ["고양이 🐈", "c"]
+
+
 async def test_an_answer_that_another_engine_would_take_back_fails() -> None:
     service, _ = service_of(ScriptedEngine(SCRIPT, EngineClosed("closed")), ScriptedEngine([TokensDecided((9,), "other", "<s>other")]))
     happened, error = await until_error(service, asking())

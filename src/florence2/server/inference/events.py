@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from florence2.errors import EngineClosed, InvalidRequest
 
 if TYPE_CHECKING:  # the engine brings torch, which the server's start need not wait for
     from florence2.engine.events import Event
+    from florence2.results import FoundObject
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,56 @@ class EventRelay(AsyncIterator[Happening]):
             self._passed.put_nowait(happening)
 
 
+@dataclass
+class _Reported:
+    """How much of the answer to one prompt was reported."""
+
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    objects: tuple[FoundObject, ...] = ()
+
+    def add(self, event: Event) -> None:
+        from florence2.engine.events import TokensDecided
+
+        if isinstance(event, TokensDecided):
+            self.token_ids += event.token_ids
+            self.text += event.text
+        else:
+            self.objects += (event.object,)
+
+    def rest(self, event: Event, sent: _Reported) -> Event | None:
+        """What was not sent yet of an event that follows this; None: nothing.
+
+        Raises:
+            EngineClosed: something else was sent.
+        """
+        from florence2.engine.events import TokensDecided
+
+        after = replace(self)
+        after.add(event)
+        if not after._agrees(sent):
+            raise EngineClosed("the model was closed in the middle of the answer; send the request again")
+        if not isinstance(event, TokensDecided):
+            return event if len(after.objects) > len(sent.objects) else None
+        known = max(0, len(sent.token_ids) - len(self.token_ids))
+        if known >= len(event.token_ids):
+            return None
+        new_text = after.text[max(len(sent.text), len(self.text)) :]
+        return replace(event, token_ids=event.token_ids[known:], text=new_text, log_probabilities=event.log_probabilities[known:])
+
+    def _agrees(self, other: _Reported) -> bool:
+        """Whether one is the beginning of the other.
+
+        Scores are not compared: they differ in their last digits from one batch to the next.
+        """
+        pairs = zip(self.objects, other.objects, strict=False)
+        return (
+            all(mine == theirs for mine, theirs in zip(self.token_ids, other.token_ids, strict=False))
+            and (self.text.startswith(other.text) or other.text.startswith(self.text))
+            and all((mine.label, mine.outlines) == (theirs.label, theirs.outlines) for mine, theirs in pairs)
+        )
+
+
 class ImageEvents:
     """The events about one image.
 
@@ -161,7 +212,7 @@ class ImageEvents:
         self.first_at: float | None = None
         self._relay = relay
         self._index = index
-        self._reported: dict[int, list[Event]] = defaultdict(list)
+        self._sent: dict[int, _Reported] = defaultdict(_Reported)
         self._num_engines = 0
 
     def callback(self) -> Report:
@@ -170,21 +221,21 @@ class ImageEvents:
         It raises ``EngineClosed`` if this engine's answer begins otherwise than that of the one before: what was sent can't be taken back.
         """
         self._num_engines += 1
-        number, counts = self._num_engines, Counter[int]()
+        number, own = self._num_engines, defaultdict[int, _Reported](_Reported)
 
         def report(image_size: tuple[int, int], event: Event) -> None:
-            reported, place = self._reported[event.index], counts[event.index]
             if number != self._num_engines:
                 return  # a step of the closed engine that was still running
-            counts[event.index] += 1
-            if place < len(reported):
-                if _content(reported[place]) != _content(event):
-                    raise EngineClosed("the model was closed in the middle of the answer; send the request again")
+            sent, new = self._sent[event.index], event
+            if number > 1:
+                new = own[event.index].rest(event, sent)
+                own[event.index].add(event)
+            if new is None:
                 return
-            reported.append(event)
-            if self.first_at is None and getattr(event, "text", True):
+            sent.add(new)
+            if self.first_at is None and getattr(new, "text", True):
                 self.first_at = time.perf_counter()
-            self._relay.send(ImageEvent(self._index, event, image_size))
+            self._relay.send(ImageEvent(self._index, new, image_size))
 
         return report
 
@@ -195,10 +246,3 @@ class ImageEvents:
     def note_failure(self, error: InvalidRequest) -> None:
         """Report the error that stands in the place of the image's answer."""
         self._relay.settle(self._index, ImageFailed(self._index, error))
-
-
-def _content(event: Event) -> object:
-    """What a reader has seen of an event; probabilities differ in their last digits from one batch to the next."""
-    from florence2.engine.events import TokensDecided
-
-    return (event.token_ids, event.text) if isinstance(event, TokensDecided) else (event.object.label, event.object.outlines)
