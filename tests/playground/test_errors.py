@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 import fixtures.fake_engine
 from fixtures.fake_engine import FakeEngine
-from florence2.errors import OutOfMemory
-from florence2.results import Result
+from florence2.engine.events import ObjectFound
+from florence2.errors import EngineFailed, OutOfMemory
+from florence2.results import FoundObject, Result
 from florence2.tasks.prompt import Prompt
 from tests.playground.conftest import OpenPage
 from tests.playground.serving import ServerThread, serving
 from tests.playground.tab import choose_task, finished, labels, layers, run, wait_for_picture
+from tests.server.scripted import ScriptedEngine
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,38 @@ def test_a_server_that_takes_less_than_the_page_thinks(open_page: OpenPage) -> N
         assert "smaller picture" in error(page, "large")
 
 
+def test_a_file_that_is_changed_or_moved_after_it_was_chosen(open_page: OpenPage, tmp_path: Path) -> None:
+    file, engine = tmp_path / "mine.png", FakeEngine()
+    Image.new("RGB", (40, 30)).save(file)
+    with serving(engine) as server, open_page(server.url) as page:
+        wait_for_picture(page, "scene.png")
+        page.set_input_files("#file", file)
+        wait_for_picture(page, "mine.png, 40")
+        file.unlink()
+        run(page, "OD")
+        assert engine.pictures[-1].size == (40, 30)
+
+
+def test_a_picture_that_comes_too_late(open_page: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    with serving(FakeEngine()) as server, open_page(server.url, errors_are_expected=True) as page:
+        wait_for_picture(page, "scene.png")
+        fetches: list[Route] = []
+        page.route("**/playground/image", lambda route: fetches.append(route))
+        for give_up in (
+            lambda: page.set_input_files("#file", tmp_path / "notes.txt"),
+            lambda: page.get_by_test_id("example-scene.png").click(),
+        ):
+            page.fill("#link", "https://example.com/a.png")
+            page.click("#fetch-link")
+            expect(page.locator("#picture-name")).to_contain_text("Fetching")
+            give_up()
+            wait_for_picture(page, "scene.png")
+            fetches.pop().abort()
+            page.wait_for_timeout(50)
+            wait_for_picture(page, "scene.png")
+
+
 def test_text_where_none_belongs(open_page: OpenPage) -> None:
     with serving(FakeEngine()) as server, open_page(server.url, errors_are_expected=True) as page:
         wait_for_picture(page, "scene.png")
@@ -91,9 +125,10 @@ def test_a_wrong_key_and_a_right_one(open_page: OpenPage) -> None:
     with serving(FakeEngine(), api_keys=[KEY]) as server, open_page(server.url, errors_are_expected=True) as page:
         wait_for_picture(page, "scene.png")
         expect(page.locator("#key")).to_be_visible()
-        for key in ("", "wrong-key-123"):
+        for key, words in (("", "asks for a key"), ("wrong-key-123", "does not know"), ("\ud55c\uae00", "\ud55c")):
             page.fill("#key", key)
             page.click("#run")
+            expect(page.get_by_test_id("error")).to_contain_text(words)
             assert "key" in error(page, "key")
             expect(page.locator("#key")).to_be_focused()
         page.fill("#key", KEY)
@@ -143,11 +178,18 @@ def test_a_closed_tab_and_a_stopped_run_free_their_places(open_page: OpenPage) -
             page.click("#stop")
             wait_until(lambda: server.num_slots == 0)
             expect(page.locator("#live")).to_have_text("Stopped.")
+            engine.hold = False
+            run(page, "CAPTION")
+            engine.hold = True
+            page.click("#run")
+            wait_until(lambda: server.num_slots == 1)
+            page.click("#remove-all")
+            wait_until(lambda: server.num_slots == 0)
             page.click("#run")
             wait_until(lambda: server.num_slots == 1)
             page.close()
             wait_until(lambda: server.num_slots == 0)
-        assert all(future.cancelled() for future in engine.futures)
+        assert [future.cancelled() for future in engine.futures] == [True, False, True, True]
 
 
 def test_a_server_that_is_gone_and_comes_back(open_page: OpenPage) -> None:
@@ -226,3 +268,37 @@ def test_a_file_whose_name_is_markup(open_page: OpenPage, tmp_path: Path) -> Non
         wait_for_picture(page, name)
         run(page, "OD")
         assert page.evaluate("window.isHurt") is None
+
+
+def test_labels_that_turn_or_hide_what_stands_beside_them(open_page: OpenPage) -> None:
+    names = ["\u202etxt.exe\u202c", "\n \u200b", "a\0b", "x" * 10_000, "\u0645\u0631\u062d\u0628\u0627"]
+    objects = [ObjectFound(FoundObject(name, (20 * place, 40, 20 * place + 30, 90)), [], place) for place, name in enumerate(names)]
+    with serving(ScriptedEngine(objects, EngineFailed("no more"))) as server, open_page(server.url, errors_are_expected=True) as page:
+        wait_for_picture(page, "scene.png")
+        page.click("#run")
+        assert "Request id: " in error(page, "server")
+        layer = layers(page).first
+        assert [label[:20] for label in labels(layer)] == ["txt.exe", "object 2", "a b", "x" * 20, names[4]]
+        layer.get_by_test_id("object").nth(3).click()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_many_objects_at_once_do_not_freeze_the_page(open_page: OpenPage) -> None:
+    """Each object costs as much as the one before: ten times as many may take some twenty times as long, not a hundred."""
+    with serving(FakeEngine()) as server, open_page(server.url) as page:
+        wait_for_picture(page, "scene.png")
+        took = page.evaluate(
+            """async () => {
+                const { Overlay } = await import("/playground/assets/viewer/overlay.js");
+                const { LabelColors } = await import("/playground/assets/viewer/colors.js");
+                const timeOf = (count) => {
+                    const overlay = new Overlay(new LabelColors(), (key) => key);
+                    const start = performance.now();
+                    for (let index = 0; index < count; index++) overlay.add("l", { label: "cat", box: [index, 0, index + 9, 9] });
+                    return performance.now() - start;
+                };
+                timeOf(300);
+                return [timeOf(300), timeOf(3000)];
+            }"""
+        )
+        assert took[1] < 40 * took[0]

@@ -38,12 +38,20 @@ def test_from_opening_to_a_drawn_answer_on_a_phone(demo: str, open_page: OpenPag
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1920])
-def test_no_width_scrolls_sideways(demo: str, open_page: OpenPage, width: int) -> None:
-    with open_page(demo, viewport={"width": width, "height": 700}) as page:
+@pytest.mark.parametrize(("width", "height"), [(320, 700), (360, 700), (768, 700), (1920, 700), (844, 390), (560, 320), (320, 256)])
+def test_no_window_scrolls_sideways_or_hides_the_form(demo: str, open_page: OpenPage, width: int, height: int) -> None:
+    with open_page(demo, viewport={"width": width, "height": height}) as page:
         wait_for_picture(page, "scene.png")
-        run(page, "OD")
+        page.click("#run")
+        finished(page, 1)
+        run(page, "DENSE_REGION_CAPTION")  # of low windows the picture and the bar take no more than half
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        buttons = page.locator(".picture-bar > *, .link-form > *").evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect().right)"
+        )
+        stage = page.locator(".stage").bounding_box()
+        assert stage is not None
+        assert max(buttons) <= stage["x"] + stage["width"] + 1
 
 
 def put_in(page: Page, way: str, data: bytes, text: str) -> None:
@@ -213,6 +221,10 @@ def test_one_click_leads_on(demo: str, open_page: OpenPage) -> None:
         assert "purple circle" in finished(page, 2).inner_text()
         layers(page).last.get_by_test_id("object-describe").first.click()
         assert "white circle" in finished(page, 3).inner_text()
+        layers(page).last.get_by_test_id("object").first.click()
+        expect(page.locator("#picked")).to_be_visible()
+        layers(page).last.get_by_test_id("layer-remove").click()  # nothing is asked about what is gone
+        expect(page.locator("#picked")).to_be_hidden()
 
 
 def test_layers_scores_and_what_an_answer_took(demo: str, open_page: OpenPage) -> None:

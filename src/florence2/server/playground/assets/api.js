@@ -55,7 +55,7 @@ export async function* streamAnswer(request, image, { key, signal }) {
   const response = await ask("infer/lmm", { method: "POST", headers, body, signal });
   try {
     for await (const event of readEvents(response.body)) {
-      if (event.kind === "error") throw errorFrom(event.data, event.data.status ?? 500);
+      if (event.kind === "error") throw withId(errorFrom(event.data, event.data.status ?? 500), response);
       yield event;
       if (event.kind === "done") return;
     }
@@ -75,10 +75,17 @@ async function ask(path, options) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  throw errorFrom(body, response.status, response.headers.get("retry-after"));
+  throw withId(errorFrom(body, response.status, response.headers.get("retry-after")), response);
+}
+
+/** The error with the id by which the server's log knows the request. */
+function withId(error, response) {
+  return Object.assign(error, { requestId: response.headers.get("x-request-id") });
 }
 
 function authorization(key) {
+  const [sign] = key.match(/[^\x20-\x7e]/u) ?? []; // no header can hold it
+  if (sign) throw new PageError("unauthorized", "error.key_sign", { sign });
   return key ? { authorization: `Bearer ${key}` } : {};
 }
 

@@ -67,9 +67,14 @@ async function open() {
   keyOf = offerKey(config.needs_key);
   chooser.setTasks(config.tasks, FIRST_TASK);
   document.body.classList.add("is-ready");
-  const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError });
+  const inputs = new Inputs({ config, key: keyOf, onPicture, onError: showError, shownName });
+  session.addEventListener("picture", () => inputs.drop());
   if (config.examples.length) await inputs.openExample(config.examples[0]);
-  else byId("picture-name").textContent = t("picture.hint");
+  else byId("picture-name").textContent = shownName();
+}
+
+function shownName() {
+  return session.current ? describe(session.current) : t("picture.hint");
 }
 
 function listenToForm() {
@@ -95,6 +100,7 @@ function listenToForm() {
   viewer.addEventListener("region", () => (byId("ask-problem").textContent = ""));
   chooser.addEventListener("change", taskChanged);
   session.addEventListener("picture", showPicture);
+  session.addEventListener("layers", () => picked.keepIfSeen(session.current.layers));
   languages.addEventListener("change", () => {
     chooser.render();
     picked.close();
@@ -192,7 +198,8 @@ async function start(form) {
   const retry = () => {
     session.removeLayer(layer.id);
     if (session.current !== picture) session.show(picture.id);
-    start(form);
+    const chosen = error.kind === "model" ? { model_id: byId("model").value } : {}; // another, if the advice was followed
+    start({ ...form, request: { ...form.request, ...chosen } });
   };
   if (error) showError(error, retry);
 }

@@ -53,13 +53,14 @@ export class CodeDialog {
   }
 
   #render() {
-    const { imageName, needsKey, numTexts, isScaled, width, height } = this.#request;
+    const { address, imageName, needsKey, numTexts, isScaled, width, height } = this.#request;
     fill(byId("code-kinds"), "code", KINDS.map((kind) => [kind, t(`code.${kind}`)]), this.#kind);
     byId("code-text").textContent = snippets[this.#kind](this.#request);
+    const isBody = this.#kind === "json";
     byId("code-note").textContent = [
-      imageName ? t("code.note", { name: imageName }) : t("code.note_link"),
+      isBody ? t("code.note_json", { address: `${address}/infer/lmm` }) : imageName ? t("code.note", { name: imageName }) : t("code.note_link"),
       isScaled && t("code.scaled", { width, height }),
-      needsKey && t("code.key"),
+      needsKey && !isBody && t("code.key"),
       numTexts > 1 && t("code.first"),
     ].filter(Boolean).join(" ");
   }

@@ -40,6 +40,7 @@ function boxOf(error, heading, retry) {
     make("div", { class: "error-top" }, make("strong", { text: t(`error.heading.${heading}`) }), dismiss),
     make("p", { class: "error-message", "data-testid": "error-message", text: error.message, lang: language }),
     make("p", { "data-testid": "error-advice", text: t(`error.do.${error.kind}`) }),
+    error.kind === "server" && error.requestId ? make("p", { class: "hint", text: t("error.request_id", { id: error.requestId }) }) : null,
     actionsOf(error, retry));
 }
 

@@ -17,6 +17,8 @@ const KINDS = {
 /** What the page tells a person, in the server's own words. */
 export class RequestError extends Error {
   isAboutLink = false;
+  /** @type {string|null} */
+  requestId = null;
 
   /**
    * @param {string|undefined} message

@@ -11,17 +11,20 @@ export class Inputs {
   #key;
   #onPicture;
   #onError;
+  #shownName;
   #numOpened = 0;
 
   /**
    * @param {{config: any, key: () => string, onPicture: (picture: import("./picture.js").Picture) => void,
-   *   onError: (error: RequestError, retry: (() => void)|null) => void}} how
+   *   onError: (error: RequestError, retry: (() => void)|null) => void, shownName: () => string}} how `shownName`: what is said of the picture
+   *   that is shown
    */
-  constructor({ config, key, onPicture, onError }) {
+  constructor({ config, key, onPicture, onError, shownName }) {
     this.#config = config;
     this.#key = key;
     this.#onPicture = onPicture;
     this.#onError = onError;
+    this.#shownName = shownName;
     this.#listenToFiles();
     this.#listenToDrops();
     document.addEventListener("paste", (event) => this.#paste(event));
@@ -66,10 +69,14 @@ export class Inputs {
     return this.#open(t("picture.reading"), null, async () => [file, { name: file.name || t("picture.pasted") }], files.length);
   }
 
+  /** Forget what is being opened: something else was chosen. */
+  drop() {
+    this.#numOpened++;
+  }
+
   /** Open a picture; of several that are being opened at once, the last one counts. */
   async #open(status, retry, fetchFile, numFiles = 1) {
     const number = ++this.#numOpened;
-    const before = byId("picture-name").textContent;
     say(status);
     try {
       const [file, about] = await fetchFile();
@@ -79,7 +86,7 @@ export class Inputs {
       this.#onPicture({ ...picture, numFiles });
     } catch (error) {
       if (number !== this.#numOpened) return;
-      say(before);
+      say(this.#shownName());
       this.#onError(asRequestError(error), retry);
     }
   }

@@ -2,6 +2,7 @@
 import { canGround, tasksAboutObject } from "./cascades.js";
 import { icon, make } from "./elements.js";
 import { decimal, language, t } from "./i18n.js";
+import { plainText } from "./viewer/labels.js";
 
 /**
  * @typedef {{toggle: Function, remove: Function, stop: Function, ground: Function, code: Function,
@@ -153,14 +154,23 @@ export class LayerCard {
   }
 }
 
+/**
+ * What an object is called in lists: its label on one line, or its number.
+ * @param {string} label
+ * @param {number} index
+ */
+export function nameOf(label, index) {
+  return plainText(label) || t("layer.unnamed", { number: index + 1 });
+}
+
 function objectRow(layer, index, actions) {
   const { label, box, score } = layer.objects[index];
-  const name = label || t("layer.unnamed", { number: index + 1 });
+  const name = nameOf(label, index);
   const place = box.map((value) => Math.round(value)).join(" ");
   const dot = make("span", { class: "dot" });
   dot.style.backgroundColor = actions.colorOf(label);
   const select = make("button", { type: "button", class: "object", "data-testid": "object", "data-index": index, title: `${name}\n${place}` },
-    dot, make("span", { class: "object-label", text: name }),
+    dot, make("span", { class: "object-label", dir: "auto", text: name }),
     make("span", { class: "object-score", text: score === undefined ? "" : `${decimal(score * 100, 0)} %` }),
     make("span", { class: "object-box", text: place }));
   select.addEventListener("click", () => actions.pick(layer, index));

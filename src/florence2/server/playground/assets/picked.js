@@ -2,10 +2,12 @@
 import { tasksAboutObject } from "./cascades.js";
 import { byId, icon, make } from "./elements.js";
 import { t } from "./i18n.js";
+import { nameOf } from "./layer_card.js";
 
 export class Picked {
   #element = byId("picked");
   #ask;
+  #about = { layer: null, index: 0 };
   /** @type {HTMLElement|null} what had the focus before */
   #from = null;
 
@@ -24,7 +26,8 @@ export class Picked {
    * @param {boolean} isByKeyboard then the focus goes to the first task
    */
   open(layer, index, isByKeyboard) {
-    const label = layer.objects[index].label || t("layer.unnamed", { number: index + 1 });
+    const label = nameOf(layer.objects[index].label, index);
+    this.#about = { layer, index };
     this.#from = document.activeElement;
     this.#element.setAttribute("aria-label", t("object.picked", { label }));
     const buttons = tasksAboutObject(layer).map((tag) => this.#button(tag, layer, index));
@@ -32,6 +35,15 @@ export class Picked {
     this.#element.replaceChildren(make("span", { class: "picked-label", text: label, title: label }), ...buttons, close);
     this.#element.hidden = false;
     if (isByKeyboard) buttons[0].focus();
+  }
+
+  /**
+   * Take the bar away if its object is not seen any more.
+   * @param {any[]} layers those that there are
+   */
+  keepIfSeen(layers) {
+    const { layer, index } = this.#about;
+    if (!layer?.isVisible || !layers.includes(layer) || !layer.objects[index]) this.close();
   }
 
   /** Take the bar away; a focus in it goes back to where it came from. */

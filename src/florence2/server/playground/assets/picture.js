@@ -10,7 +10,8 @@ import { megabytes, t } from "./i18n.js";
 
 /**
  * @typedef {{name: string, blob: Blob, url: string, thumbnailUrl: string, width: number, height: number, link: string|null, isExample: boolean,
- *   change: null|"scaled"|"converted", originalBytes: number, numFiles?: number}} Picture `numFiles`: of how many files it is the first.
+ *   change: null|"scaled"|"converted", originalBytes: number, originalPixels: number[]|null, numFiles?: number}} Picture `originalPixels`: where
+ *   these are too many; `numFiles`: of how many files it is the first.
  */
 
 const SPACE_FOR_FIELDS = 64 * 1024; // of a body, for everything in it but the picture
@@ -23,8 +24,8 @@ const SEARCHED_BYTES = 256 * 1024;
  * What a person should know of a picture: its size, and whether it is a copy.
  * @param {Picture} picture
  */
-export function describe({ name, width, height, change, originalBytes, numFiles = 1 }) {
-  const size = megabytes(originalBytes);
+export function describe({ name, width, height, change, originalBytes, originalPixels, numFiles = 1 }) {
+  const size = originalPixels ? `${originalPixels[0]} × ${originalPixels[1]}` : megabytes(originalBytes);
   const opened = change === "scaled" ? t("picture.scaled", { name, width, height, size }) : t("picture.opened", { name, width, height });
   return [
     opened,
@@ -51,18 +52,25 @@ export function closePicture(picture) {
  * @throws {PageError} where the browser can't show it
  */
 export async function openPicture(file, name, { maxBodyBytes, maxPixels, link = null, isExample = false }) {
+  if (file instanceof File && file.size <= maxImageBytes(maxBodyBytes)) file = await inMemory(file);
   const head = new Uint8Array(await file.slice(0, SEARCHED_BYTES).arrayBuffer());
   const format = formatOf(head);
   const image = await decode(file, name, format);
   const { naturalWidth: width, naturalHeight: height } = image;
-  const isTooLarge = file.size > maxImageBytes(maxBodyBytes) || width * height > maxPixels;
-  const given = { name, link, isExample, originalBytes: file.size, thumbnailUrl: await thumbnailOf(image) };
+  const originalPixels = width * height > maxPixels ? [width, height] : null;
+  const isTooLarge = file.size > maxImageBytes(maxBodyBytes) || originalPixels !== null;
+  const given = { name, link, isExample, originalBytes: file.size, originalPixels, thumbnailUrl: await thumbnailOf(image) };
   if (!isTooLarge && format !== null && !mayDiffer(head, format)) {
     return { ...given, blob: file, url: image.src, width, height, change: null };
   }
   const copy = await copied(image, isTooLarge, maxImageBytes(maxBodyBytes), maxPixels);
   URL.revokeObjectURL(image.src);
   return { ...given, ...copy, link: null, isExample: false, url: URL.createObjectURL(copy.blob), change: isTooLarge ? "scaled" : "converted" };
+}
+
+/** A file as it is now: browsers refuse to read one again that was changed or moved since. */
+async function inMemory(file) {
+  return new Blob([await file.arrayBuffer()], { type: file.type });
 }
 
 /** Bytes of a picture that still fit into a body as base64. */

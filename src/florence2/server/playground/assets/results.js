@@ -98,6 +98,7 @@ export class Results {
   }
 
   #removeAll() {
+    for (const layer of this.#session.current.layers) if (layer.state === "running") this.#actions.stop(layer);
     this.#session.removeLayer(null);
     byId("code-open").focus();
   }

@@ -157,6 +157,7 @@ export const WORDS = {
 
   "code.heading": ["The same request in code", "같은 요청을 코드로"],
   "code.note": ["These lines run as they stand, beside a file named {name}.", "{name} 파일이 있는 곳에서 그대로 실행됩니다."],
+  "code.note_json": ["The body of a POST request to {address}.", "{address} 주소에 POST로 보내는 본문입니다."],
   "code.note_link": ["These lines run as they stand.", "그대로 실행됩니다."],
   "code.key": ["They read the key from the environment variable API_KEY.", "키는 환경 변수 API_KEY에서 읽습니다."],
   "code.first": ["Only the first name is asked for in these lines.", "이 코드는 첫 번째 이름만 묻습니다."],
@@ -204,6 +205,8 @@ export const WORDS = {
   "error.not_image": ["{name} is not a picture.", "{name}은(는) 이미지가 아닙니다."],
   "error.no_file": ["There is no picture in what was dropped.", "놓은 것에 이미지가 없습니다."],
   "error.bad_link": ["A link begins with https:// or http://.", "링크는 https:// 또는 http://로 시작해야 합니다."],
+  "error.key_sign": ["Keys have no “{sign}” in them.", "키에는 “{sign}” 같은 문자가 들어갈 수 없습니다."],
+  "error.request_id": ["Request id: {id}", "요청 ID: {id}"],
   "error.no_links": ["This server does not fetch pictures by link. Choose a file instead.", "이 서버는 링크로 이미지를 가져오지 않습니다. 파일을 선택하세요."],
   "error.no_room": ["This server takes requests that are too small for any picture.", "이 서버가 받는 요청 크기는 어떤 이미지에도 부족합니다."],
   "error.status": ["The server answered with status {status}.", "서버가 상태 {status}로 응답했습니다."],

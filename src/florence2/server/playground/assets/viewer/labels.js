@@ -16,9 +16,14 @@ const LONE_SURROGATES = /\p{Surrogate}/gu;
 
 const characters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
-/** A label on one line, without characters that have no appearance, and cut after 40 of those that do. */
+/** A label on one line, without characters that have no appearance. */
+export function plainText(label) {
+  return String(label ?? "").replace(LONE_SURROGATES, "\uFFFD").replace(UNSEEN, " ").replace(/\s+/g, " ").trim();
+}
+
+/** The same, cut after 40 characters. */
 export function shortText(label) {
-  const text = String(label ?? "").replace(LONE_SURROGATES, "\uFFFD").replace(UNSEEN, " ").replace(/\s+/g, " ").trim();
+  const text = plainText(label);
   const shown = [];
   for (const { segment } of characters.segment(text.slice(0, MAX_CHARS * 12))) {
     if (shown.length === MAX_CHARS) return `${shown.slice(0, -1).join("").trimEnd()}…`;

@@ -31,6 +31,7 @@ export class Overlay {
   #threshold = 0;
   #isSelectable = false;
   #highlighted = null;
+  #reachable = null; // the entry that Tab goes to
   #colors;
   #text;
 
@@ -80,7 +81,10 @@ export class Overlay {
       this.shapes.append(layer.group);
     }
     this.#append(layer, object);
-    this.refresh();
+    const entry = layer.entries.at(-1); // the others are as they were: a stream of many objects would not get through otherwise
+    this.#refreshEntry(layer, entry);
+    this.#refreshGroup(layer);
+    if (entry.isShown && !this.#reachable?.isShown) this.makeReachable(entry);
   }
 
   setThreshold(score) {
@@ -126,19 +130,18 @@ export class Overlay {
   /** Bring what is shown, and what is read out, up to date. */
   refresh() {
     for (const layer of this.#layers) {
-      setAttributes(layer.group, { "aria-label": layer.title || this.#text("viewer.objects") });
       for (const entry of layer.entries) this.#refreshEntry(layer, entry);
-      layer.group.classList.toggle("is-hidden", !layer.entries.some((entry) => entry.isShown));
+      this.#refreshGroup(layer);
     }
     if (this.#highlighted && !this.#highlighted.isShown) this.highlight(null);
-    this.makeReachable(this.entries.find(({ element }) => element.tabIndex === 0) ?? this.entries[0]);
+    this.makeReachable(this.#reachable?.isShown ? this.#reachable : (this.entries[0] ?? null));
   }
 
   /** Make one entry the one that Tab goes to; arrow keys lead to the others. */
-  makeReachable(reachable) {
-    for (const layer of this.#layers) {
-      for (const entry of layer.entries) setAttributes(entry.element, { tabindex: entry === reachable ? 0 : -1 });
-    }
+  makeReachable(entry) {
+    if (this.#reachable) setAttributes(this.#reachable.element, { tabindex: -1 });
+    if (entry) setAttributes(entry.element, { tabindex: 0 });
+    this.#reachable = entry;
   }
 
   /** Move everything to where the camera shows it. */
@@ -195,6 +198,11 @@ export class Overlay {
     const entry = { layerId: layer.id, index: layer.entries.length, object, written, text, shape, color, element, label, size: null };
     if (shape) this.labels.append(entry.label);
     layer.entries.push(entry);
+  }
+
+  #refreshGroup(layer) {
+    setAttributes(layer.group, { "aria-label": layer.title || this.#text("viewer.objects") });
+    layer.group.classList.toggle("is-hidden", !layer.entries.some((entry) => entry.isShown));
   }
 
   #refreshEntry(layer, entry) {
