@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -16,6 +17,12 @@ pytestmark = pytest.mark.anyio
 def test_an_event_has_a_kind_data_and_an_end() -> None:
     assert encode_event('{"a":"고양이"}', "text") == 'event: text\ndata: {"a":"고양이"}\n\n'.encode()
     assert encode_event("[DONE]") == b"data: [DONE]\n\n"
+
+
+def test_data_is_one_line_for_readers_of_decoded_text_as_well() -> None:
+    said = {"text": "a\x85b\u2028c\u2029d\x1ce\x0b\r\n"}
+    _, line, *_ = encode_event(json.dumps(said, ensure_ascii=False), "text").decode().splitlines()
+    assert json.loads(line.removeprefix("data: ")) == said
 
 
 class Script:

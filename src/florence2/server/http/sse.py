@@ -21,15 +21,18 @@ MEDIA_TYPE = "text/event-stream"
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """No copy for others, and no proxy that collects events before it passes them on (nginx reads the second one)."""
 KEEP_ALIVE = b": keep-alive\n\n"
+_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+"""Characters that JSON may hold as they are, and at which many readers of decoded text end a line (``str.splitlines``); escaped."""
 
 
 def encode_event(data: str, kind: str | None = None) -> bytes:
     """One event.
 
     Args:
-        data: one line, such as JSON.
+        data: JSON on one line, or a word.
         kind: its kind; None: the default of readers, which is "message".
     """
+    data = data.translate(_LINE_ENDS)
     return f"event: {kind}\ndata: {data}\n\n".encode() if kind else f"data: {data}\n\n".encode()
 
 
