@@ -118,6 +118,12 @@ def test_text_where_none_belongs(open_page: OpenPage) -> None:
         page.press("#text", "Enter")
         assert "<OD>" in error(page, "prompt")
         expect(page.locator("#text")).to_be_focused()
+        choose_task(page, "OPEN_VOCABULARY_DETECTION")
+        page.fill("#text", ",".join(f"thing {number}" for number in range(40)))
+        page.press("#text", "Enter")
+        expect(page.get_by_test_id("error-message")).to_contain_text("got 40")
+        assert "picture" not in error(page, "prompt")
+        expect(page.locator("#text")).to_be_focused()
         expect(layers(page)).to_have_count(0)
 
 

@@ -35,6 +35,10 @@ def test_from_opening_to_a_drawn_answer_on_a_phone(demo: str, open_page: OpenPag
         assert sorted(labels(layer)) == ["pink heart", "red cross"]
         for index in range(2):
             expect(drawn(page).nth(index)).to_be_in_viewport()
+        layer.get_by_test_id("object").first.tap()
+        bar = page.locator("#picked").bounding_box()
+        assert bar is not None
+        assert bar["height"] < 60  # one row, or it would hide the object
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

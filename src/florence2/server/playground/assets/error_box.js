@@ -97,7 +97,7 @@ function goTo(error) {
 
 function fieldOf(field) {
   const name = (field ?? "").split(".").pop();
-  const id = { text: "text", prompt: "text", region: "x1", num_beams: "num-beams", max_new_tokens: "max-new-tokens" }[name];
+  const id = { text: "text", prompt: "text", prompts: "text", region: "x1", num_beams: "num-beams", max_new_tokens: "max-new-tokens" }[name];
   const element = id && byId(id);
   if (element?.closest("details")) element.closest("details").open = true;
   return element && element.closest("[hidden]") === null ? element : null;

@@ -4,7 +4,7 @@ import { t } from "./i18n.js";
 
 const KINDS = {
   unauthorized: "key",
-  image_too_large: "large", body_too_large: "large", too_many_items: "large",
+  image_too_large: "large", body_too_large: "large", too_many_items: "prompt",
   invalid_image: "image", unsupported_media_type: "image", invalid_link: "link",
   overloaded: "busy", out_of_memory: "busy", timed_out: "busy", body_timed_out: "busy",
   model_loading: "loading",
