@@ -11,7 +11,7 @@ const OPTIONS = ["num_beams", "max_new_tokens", "scores", "allow_unknown_tag"];
 
 export class CodeDialog {
   #dialog = byId("code");
-  #kind = recall("tab", "code") ?? "curl";
+  #kind = KINDS.find((kind) => kind === recall("tab", "code")) ?? "curl";
   /** @type {any} what the snippets are made of */
   #request = null;
 

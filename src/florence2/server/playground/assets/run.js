@@ -3,6 +3,8 @@ import { isCutOff, objectsOf, readable, totalUsage, valuesOf } from "./answer.js
 import { streamAnswer } from "./api.js";
 import { RequestError } from "./errors.js";
 
+const LONGEST_WORK_MS = 16; // with what came in at once
+
 /**
  * Sends "start" and "end" (for both, `detail.layer`; at the end also `detail.error`, null where there is none), and while it runs
  * "text" (`detail.layer`) and "object" (`detail.layer`, `detail.object`).
@@ -70,8 +72,14 @@ export class Runner extends EventTarget {
   /** Take an answer's events; the error that ended them, or null. */
   async #follow(layer, events) {
     const run = { layer, written: [] };
+    let pauseAt = performance.now() + LONGEST_WORK_MS;
     try {
-      for await (const event of events) this.#take(run, event);
+      for await (const event of events) {
+        this.#take(run, event);
+        if (performance.now() < pauseAt) continue;
+        await nextTask();
+        pauseAt = performance.now() + LONGEST_WORK_MS;
+      }
       return null;
     } catch (error) {
       return error.name === "AbortError" ? null : error;
@@ -114,6 +122,15 @@ export class Runner extends EventTarget {
   #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** Let the page draw and listen in between; timers would be slow in a tab that is not seen. */
+function nextTask() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = resolve;
+    port2.postMessage(null);
+  });
 }
 
 /** What an object is called that the answer gives no label: what was looked for, or what the region held. */

@@ -41,6 +41,15 @@ function groupOf(task) {
   return { text: "describe", polygons: "outline" }[task.kind] ?? "find";
 }
 
+/** The drafts from before a reload; none where what is stored is of another page's making. */
+function storedDrafts() {
+  try {
+    return JSON.parse(recall("tab", "drafts") ?? "{}");
+  } catch {
+    return {};
+  }
+}
+
 /** What a task's text is: names to look for, a sentence, or a prompt. Each keeps its own draft. */
 function textKindOf(task) {
   if (task.tag === null) return "own";
@@ -52,7 +61,7 @@ export class TaskChooser extends EventTarget {
   /** @type {Task} */
   task = FREE_PROMPT;
   #tasks = [FREE_PROMPT];
-  #drafts = { names: "", sentence: "", own: "", ...JSON.parse(recall("tab", "drafts") ?? "{}") };
+  #drafts = { names: "", sentence: "", own: "", ...storedDrafts() };
 
   constructor() {
     super();
