@@ -6,9 +6,11 @@ import base64
 import io
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from mcp import Client
 from PIL import Image
 
 from florence2.errors import InvalidOption
@@ -119,6 +121,20 @@ def test_the_page_tells_what_to_do_about_these_messages(tools: Tools) -> None:
     tools.allowed = []
     for message in (elsewhere, tools.refused("caption", image="a.png")):
         assert any(quoted in message for quoted in re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_a_folder_whose_name_is_no_unicode_is_named_with_escapes(tools: Tools) -> None:
+    """The protocol is JSON in UTF-8: its texts hold nothing else, or the process ends."""
+    folder = Path(os.fsdecode(os.fsencode(tools.folder) + b"\xff"))
+    folder.mkdir()
+    tools.allowed = [folder]
+
+    async def refused(client: Client) -> str:
+        return f"{client.instructions}{words_of(await client.call_tool('caption', {'image': '/elsewhere.png'}))}"
+
+    said = tools.talk(refused)
+    assert said.encode().count(rb"allowed\udcff") == 2
 
 
 def test_a_folder_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:

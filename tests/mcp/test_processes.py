@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from florence2.cli import main
+from florence2.mcp import stdio
 from tests.docs.markdown import ROOT
 from tests.mcp.conftest import words_of
 
@@ -110,6 +112,22 @@ def test_standard_output_belongs_to_the_protocol() -> None:
         assert lines[-1]["result"]["structuredContent"]["text"]
         assert server.stderr is not None
         assert b"florence-2-demo" in server.stderr.read()
+
+
+@pytest.mark.parametrize("is_id_first", [True, False])
+def test_a_line_that_is_too_long_is_answered(is_id_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts write the id before the image or behind it."""
+    monkeypatch.setattr(stdio, "MAX_LINE_BYTES", 2**12)
+    monkeypatch.setattr(stdio, "MAX_END_BYTES", 2**8)
+    call = {"id": 2, "image": "A" * 2**14} if is_id_first else {"image": "A" * 2**14, "id": 2}
+
+    async def read() -> list[str]:
+        return [line async for line in stdio.Lines(io.BytesIO(json.dumps(call).encode() + b"\nnext\n"))]
+
+    cut, following = asyncio.run(read())
+    assert following == "next\n"
+    assert json.loads(cut)["id"] == 2
+    assert 2**12 < len(cut) < 2**13
 
 
 def test_over_http_on_this_machine_alone(capsys: pytest.CaptureFixture[str]) -> None:

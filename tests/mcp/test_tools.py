@@ -13,7 +13,7 @@ import pytest
 from mcp import MCPError
 from PIL import Image
 
-from florence2.errors import DownloadError, EngineClosed, EngineFailed
+from florence2.errors import CheckpointError, DownloadError, EngineClosed, EngineFailed, MissingExtra
 from florence2.mcp import drawing
 from florence2.mcp.answers import as_text
 from florence2.mcp.tools import TOOLS, Detect
@@ -113,7 +113,7 @@ def test_an_outline_is_called_what_was_asked_for_and_absent_classes_are_named() 
 @pytest.mark.parametrize(
     ("tool", "arguments", "told"),
     [
-        ("detect", {"image": None}, "image: input should be a valid string"),
+        ("detect", {"image": 5}, "image: input should be a valid string"),
         ("detect", {"image": "a.png", "classes": ["a"], "sentence": "b"}, "give one of them"),
         ("detect", {"image": "a.png", "classes": []}, "classes: list should have at least 1 item"),
         ("detect", {"image": "a.png", "classes": ["  "]}, "classes.0: string should have at least 1 character"),
@@ -233,6 +233,20 @@ def test_a_failed_load_is_told_and_tried_again(tools: Tools, caplog: pytest.LogC
     assert "secret" not in words_of(broken)
     assert "/secret/place" in caplog.text
     assert not answer.is_error
+
+
+@pytest.mark.parametrize("error", [CheckpointError("base is no checkpoint"), MissingExtra("florence2 mcp needs the extra 'engine'")])
+def test_why_a_model_can_not_be_loaded_is_told(tools: Tools, error: Exception) -> None:
+    def load() -> Any:
+        raise error
+
+    tools.load = load
+    assert tools.refused("caption", image="a.png") == str(error)
+
+
+def test_an_argument_that_is_null_is_left_out(tools: Tools) -> None:
+    assert tools.refused("caption", image=None).startswith("image is missing: ")
+    assert not tools.call("caption", image="a.png", detail=None, draw=None, region=None).is_error
 
 
 def test_an_error_of_the_engine_stays_in_the_log(tools: Tools, caplog: pytest.LogCaptureFixture) -> None:

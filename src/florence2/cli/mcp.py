@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from florence2.cli.options import Adapter, Device, Model, Precision, chosen_model
-from florence2.console import is_interactive, notify
+from florence2.console import is_interactive, notify, shown
 from florence2.errors import InvalidOption
 from florence2.extras import requires
 from florence2.weights.aliases import DEMO, DEMO_IS
@@ -77,8 +77,8 @@ def mcp(
 
 
 def _shown(model: str) -> str:
-    """A model as answers name it: of a folder its name alone."""
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    """A model as answers name it: of a folder its name alone, on one line and as Unicode."""
+    return shown(Path(model).resolve().name if Path(model).is_dir() else model)
 
 
 async def _serve(model: AnsweringModel, folders: Folders, listening: socket | None, *, allow_urls: bool) -> None:

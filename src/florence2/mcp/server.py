@@ -21,7 +21,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from florence2.background import in_thread
-from florence2.errors import Florence2Error
+from florence2.errors import CheckpointError, Florence2Error, MissingExtra
 from florence2.mcp.answers import as_text
 from florence2.mcp.drawing import MIME_TYPE, drawn
 from florence2.mcp.model import AnsweringModel
@@ -40,6 +40,9 @@ INTERNAL = "The model failed to answer. Call again; if it fails again, tell the 
 PROGRESS_S = 5.0
 # What the library's messages call a thing in Python, and what a call of a tool does.
 _WORDS = ((r"\b(\w+)=True\b", r"\1: true"), (r"\bregion=\(x1, y1, x2, y2\)", "region [x1, y1, x2, y2]"), (r"\b(text|region)=", r"\1"))
+
+# Why a model can't be loaded, which whoever calls can pass on to the user.
+_NOT_LOADED = (CheckpointError, MissingExtra)
 
 logger = logging.getLogger(__name__)
 Context = ServerRequestContext[Any]
@@ -78,7 +81,12 @@ def instructions(model: str, pictures: Pictures, note: str = "") -> str:
     urls = "https URLs of public hosts" if pictures.policy.allow_urls else "no URLs"
     said = f"Look at images with the vision model Florence-2 ({model}). {note}".strip()
     images = f"Images may be: {folders}; {urls}; data URIs."
-    return f"{said} {images} All coordinates are pixels of the original image, x before y, from its upper left corner."
+    return _as_unicode(f"{said} {images} All coordinates are pixels of the original image, x before y, from its upper left corner.")
+
+
+def _as_unicode(text: str) -> str:
+    """A text as the protocol can carry it: bytes of a folder's name that are no UTF-8 are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _described(tool: type[Tool], allow_urls: bool) -> types.Tool:
@@ -98,7 +106,8 @@ async def _called(model: AnsweringModel, pictures: Pictures, context: Context, p
     if params.name not in TOOLS:
         raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name[:80]!r}; there are {', '.join(TOOLS)}")
     try:
-        call = TOOLS[params.name].model_validate(params.arguments or {})
+        given = {name: value for name, value in (params.arguments or {}).items() if value is not None}  # as some hosts leave out
+        call = TOOLS[params.name].model_validate(given)
         prompts = call.prompts()
         pictures.check(call.image)
         prepared = await _prepared(model, prompts, context)
@@ -135,12 +144,12 @@ async def _answered(call: Tool, picture: Image, results: Sequence[Result], model
 
 
 def _refused(message: str) -> types.CallToolResult:
-    return types.CallToolResult(content=[types.TextContent(type="text", text=message)], is_error=True)
+    return types.CallToolResult(content=[types.TextContent(type="text", text=_as_unicode(message))], is_error=True)
 
 
 def _message(error: Exception) -> str:
     """What a caller may read of an error; that of one of this program's own goes to the log."""
-    if isinstance(error, Florence2Error) and error.status != 500:
+    if isinstance(error, Florence2Error) and (error.status != 500 or isinstance(error, _NOT_LOADED)):
         message = error.message
         for pattern, words in _WORDS:
             message = re.sub(pattern, words, message)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 MAX_LINE_BYTES = 64 * 2**20
+MAX_END_BYTES = 2**16
 END_S = 3.0
 
 
@@ -87,7 +88,8 @@ class Lines:
     """Lines of a stream, read in a daemon thread, so that nobody has to wait for the next one when the process is to end.
 
     Args:
-        stream: what is read, as UTF-8. A line of more than ``MAX_LINE_BYTES`` is cut, so that it is no message.
+        stream: what is read, as UTF-8. A line of more than ``MAX_LINE_BYTES`` loses its middle: that is of the image which makes it so
+            long, and for whose size the call is then refused. The call's id is at one of the ends.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -109,9 +111,10 @@ class Lines:
     def _read(self, stream: BinaryIO) -> None:
         with suppress(OSError, ValueError, RuntimeError):  # the stream or the loop was closed
             while line := stream.readline(MAX_LINE_BYTES):
-                while not line.endswith(b"\n") and (rest := stream.readline(MAX_LINE_BYTES)):
-                    line = b"(too long)\n" if rest.endswith(b"\n") else b"(too long)"
-                self._put(line.decode("utf-8", "replace"))
+                end = b""
+                while not (end or line).endswith(b"\n") and (rest := stream.readline(MAX_END_BYTES)):
+                    end = (end + rest)[-MAX_END_BYTES:]
+                self._put((line + end).decode("utf-8", "replace"))
         with suppress(RuntimeError):
             self._put(None)
 
