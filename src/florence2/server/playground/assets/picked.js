@@ -14,7 +14,7 @@ export class Picked {
   /** @param {(tag: string, layer: any, index: number) => void} ask */
   constructor(ask) {
     this.#ask = ask;
-    this.#element.addEventListener("keydown", (event) => {
+    document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
     });
   }
