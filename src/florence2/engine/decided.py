@@ -20,7 +20,7 @@ from florence2.engine.search import BeamSearch, Generated, GreedySearch, SearchT
 from florence2.results import Result
 
 MIN_INTERVAL_S = 0.01
-"""Shortest time between two reports about one answer.
+"""Shortest time from a report with text to the next one about the same answer.
 
 Small models take steps of a millisecond or two, of which a report would be a tenth. Steps of base and large take longer than this.
 """
@@ -113,8 +113,9 @@ class Reporter:
         ids, log_probabilities, locations = self._decided.new()
         if not ids:
             return
-        self._due_at = now + MIN_INTERVAL_S
         part = self._reader.add(ids, log_probabilities, locations, is_last=is_last)
+        if part.text:  # what nobody sees, such as the token that begins every answer, delays nothing
+            self._due_at = now + MIN_INTERVAL_S
         self._on_event(TokensDecided(tuple(ids), part.text, self._reader.raw, self._index, tuple(log_probabilities)))
         if part.found:
             for found, bins in self._interpreter.objects(part):
