@@ -224,8 +224,7 @@ def test_one_click_leads_on(demo: str, open_page: OpenPage) -> None:
         expect(page.locator("#picked")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.locator("#picked")).to_be_hidden()
-        page.wait_for_timeout(400)  # sooner it would be a double click, which zooms
-        page.mouse.click(*box_of(page, [298, 165, 298, 165], SIZE)[:2])
+        page.mouse.click(*box_of(page, [310, 190, 310, 190], SIZE)[:2])
         page.locator("#picked").get_by_test_id("follow-REGION_TO_DESCRIPTION").click()
         assert "purple circle" in finished(page, 2).inner_text()
         layers(page).last.get_by_test_id("object-describe").first.click()
