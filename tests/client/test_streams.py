@@ -416,14 +416,15 @@ def test_the_server_sees_a_task_that_is_cancelled(client: InferenceHTTPClient, s
         asyncio.run(run(given))
 
 
+def silent() -> Iterator[bytes | float]:
+    yield text("a dog")
+    while True:
+        yield 0.05
+        yield b": keep-alive\n\n"
+
+
 @pytest.mark.parametrize("num_images", [0, 3])
 def test_closing_in_another_thread_ends_the_iteration(client: InferenceHTTPClient, stub: Stub, jpeg: Path, num_images: int) -> None:
-    def silent() -> Iterator[bytes | float]:
-        yield text("a dog")
-        while True:
-            yield 0.05
-            yield b": keep-alive\n\n"
-
     stub.respond = lambda _: Reply(pieces=silent())
     stream = client.stream_lmm([jpeg] * num_images if num_images else jpeg, "m", "<CAPTION>")
     next(stream)
@@ -437,6 +438,29 @@ def test_closing_in_another_thread_ends_the_iteration(client: InferenceHTTPClien
     assert [event for event in seen if not isinstance(event, TextDecided)] == []
     assert list(stream) == []
     assert stub.left.wait(10)
+
+
+@pytest.mark.parametrize("num_images", [0, 3])
+def test_closing_in_another_task_ends_the_iteration(client: InferenceHTTPClient, stub: Stub, jpeg: Path, num_images: int) -> None:
+    stub.respond = lambda _: Reply(pieces=silent())
+
+    async def run() -> None:
+        stream = client.stream_lmm_async([jpeg] * num_images if num_images else jpeg, "m", "<CAPTION>")
+        await anext(stream)
+
+        async def read() -> list[Any]:
+            return [event async for event in stream]
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0.1)
+        await stream.aclose()
+        await stream.aclose()
+        seen = await asyncio.wait_for(reading, 5)
+        assert [event for event in seen if not isinstance(event, TextDecided)] == []
+        assert [event async for event in stream] == []
+        assert await asyncio.to_thread(stub.left.wait, 10)
+
+    asyncio.run(run())
 
 
 def test_connections_are_used_again(stub: Stub, jpeg: Path) -> None:

@@ -6,6 +6,7 @@ events are.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
@@ -83,14 +84,30 @@ class AwaitedLmmStream(AsyncIterator[LmmEvent[T_co]], Generic[T_co]):
 
     def __init__(self, events: AsyncGenerator[LmmEvent[T_co], None]) -> None:
         self._events = events
+        self._reader: asyncio.Task[object] | None = None
+        self._is_closed = False
 
     async def __anext__(self) -> LmmEvent[T_co]:
         """The next event; errors are those of ``LmmStream``."""
-        return await anext(self._events)
+        if self._is_closed:
+            raise StopAsyncIteration
+        reader = self._reader = asyncio.current_task()
+        try:
+            return await anext(self._events)
+        except asyncio.CancelledError:
+            if self._is_closed and reader is not None and not reader.uncancel():  # by aclose, and by nobody else
+                raise StopAsyncIteration from None
+            raise
+        finally:
+            self._reader = None
 
     async def aclose(self) -> None:
-        """End the request, so that the server stops with it."""
-        await self._events.aclose()
+        """End the request, so that the server stops with it; called in any task, whether another one waits for an event or not."""
+        is_closed, self._is_closed = self._is_closed, True
+        if self._reader is None:
+            await self._events.aclose()
+        elif not is_closed:
+            self._reader.cancel()
 
     async def __aenter__(self) -> Self:
         """The stream itself."""
