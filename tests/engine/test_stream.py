@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import florence2
 from florence2.engine import decided
+from florence2.engine.answer import Interpreter
 from florence2.engine.engine import Engine
 from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.engine.options import GenerationOptions
+from florence2.engine.request import start_search
 from florence2.engine.scheduler import Scheduler
+from florence2.engine.search import SpecialTokens, best_tokens
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.errors import EngineClosed, EngineFailed, InvalidOption, UnknownTask
 from florence2.results import Result
+from florence2.tasks import build_prompt
 from tests.engine.fakes import ScriptedModel, request
 
 SHORT = 12
@@ -76,12 +81,40 @@ def test_reports_are_no_closer_than_the_interval_and_say_the_same(
     engine: Engine, image: Image.Image, num_beams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decided, "MIN_INTERVAL_S", 60.0)
+    monkeypatch.setattr(decided, "MAX_INTERVAL_S", 60.0)
     expected = engine.run(image, "<OD>", num_beams=num_beams, max_new_tokens=40, scores=True)
     events = list(engine.stream(image, "<OD>", num_beams=num_beams, max_new_tokens=40, scores=True))
     check_events(events, expected)
     texts = [event.text for event in events if isinstance(event, TokensDecided)]
     assert sum(map(bool, texts)) == 2  # the first text at once, and the rest with the end
     assert texts[-1]
+
+
+@pytest.mark.parametrize(("num_requests", "least_ms"), [(1, 20), (4, 40), (48, 100)])
+def test_many_listeners_are_reported_to_less_often(
+    engine: Engine, num_requests: int, least_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener that takes 0.1 ms: 4 of them in a hundredth of the time are one each in 40 ms. 100 ms are the most."""
+    now_ms, reported_at = [0.0], list[float]()
+    monkeypatch.setattr(decided.time, "monotonic", lambda: now_ms[0] / 1000)
+
+    def listen(_: Event) -> None:
+        reported_at.append(round(now_ms[0], 3))
+        now_ms[0] += 0.1
+
+    search = start_search(GenerationOptions(num_beams=1, max_new_tokens=300, no_repeat_ngram_size=0), SpecialTokens())
+    interpreter = Interpreter(build_prompt("<CAPTION>"), engine.tokenizer, (8, 8), frozenset())
+    reporter = decided.Reporter(search, interpreter, listen, 0)
+    word = engine.tokenizer.encode("a")[1]
+    logits = torch.full((1, engine.tokenizer.vocab_size), -9.0)
+    logits[0, word] = 9.0
+    for step in range(299):
+        now_ms[0] = max(now_ms[0], step)
+        search.advance(best_tokens(logits, search.num_candidates, search.banned(), search.forced))
+        reporter.report(num_requests)
+    gaps = [after - before for before, after in pairwise(reported_at[1:])]  # the first is of the token that begins every answer
+    assert least_ms <= min(gaps)
+    assert max(gaps) <= least_ms + 1.5
 
 
 def test_the_demo_streams_its_objects() -> None:
@@ -208,7 +241,7 @@ def test_a_request_whose_caller_left_frees_its_rows_and_is_not_reported_any_more
     steps: list[int] = []
     model.hold.clear()
     leaving = request(GenerationOptions(num_beams=4, max_new_tokens=60))
-    leaving.on_step = lambda: steps.append(1)
+    leaving.on_step = steps.append
     staying = request(GenerationOptions(num_beams=1, max_new_tokens=60), number=2)
     scheduler.submit([leaving, staying])
     assert model.in_step.wait(LONG_S)
@@ -226,7 +259,7 @@ def test_a_step_that_breaks_is_the_end_of_a_stream() -> None:
     steps: list[int] = []
     broken = request(GenerationOptions(num_beams=1, max_new_tokens=60))
 
-    def break_third_step() -> None:
+    def break_third_step(_: int) -> None:
         steps.append(1)
         if len(steps) == 2:
             model.failure["decode_step"] = RuntimeError("gone")

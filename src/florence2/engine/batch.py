@@ -109,7 +109,7 @@ class Batch:
             except EngineFailed as error:  # one request's numbers; the others' are valid
                 request.fail(error)
             else:
-                request.report_step()
+                request.report_step(len(self.requests))
             is_over = search.answer is not None or request.is_settled
             parents += range(first_row, first_row + search.num_rows) if is_over else [first_row + parent for parent in search.parents]
         self._cache.reorder(parents)

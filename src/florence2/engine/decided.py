@@ -19,11 +19,14 @@ from florence2.engine.events import ObjectFound, OnEvent, TokensDecided
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SearchToken
 from florence2.results import Result
 
-MIN_INTERVAL_S = 0.01
-"""Shortest time from a report with text to the next one about the same answer.
+MIN_INTERVAL_S = 0.02
+"""Shortest time between two reports about one answer.
 
 Small models take steps of a millisecond or two, of which a report would be a tenth. Steps of base and large take longer than this.
 """
+MAX_INTERVAL_S = 0.1
+MAX_SHARE = 0.01
+"""Which part of the engine's time reports may take: with many listeners each is reported to less often, up to the longest interval."""
 
 
 class Tokens(NamedTuple):
@@ -105,8 +108,12 @@ class Reporter:
         self._num_objects = 0
         self._due_at = 0.0
 
-    def report(self) -> None:
-        """Call the callback if tokens were decided since the last time, and that is long enough ago or the answer has ended."""
+    def report(self, num_requests: int) -> None:
+        """Call the callback if tokens were decided since the last time, and that is long enough ago or the answer has ended.
+
+        Args:
+            num_requests: how many requests take the engine's steps together.
+        """
         is_last, now = self._search.answer is not None, time.monotonic()
         if now < self._due_at and not is_last:
             return
@@ -114,13 +121,14 @@ class Reporter:
         if not ids:
             return
         part = self._reader.add(ids, log_probabilities, locations, is_last=is_last)
-        if part.text:  # what nobody sees, such as the token that begins every answer, delays nothing
-            self._due_at = now + MIN_INTERVAL_S
         self._on_event(TokensDecided(tuple(ids), part.text, self._reader.raw, self._index, tuple(log_probabilities)))
         if part.found:
             for found, bins in self._interpreter.objects(part):
                 self._on_event(ObjectFound(found, bins, self._num_objects, self._index))
                 self._num_objects += 1
+        if part.text:  # what nobody sees, such as the token that begins every answer, delays nothing
+            wanted_s = num_requests * (time.monotonic() - now) / MAX_SHARE
+            self._due_at = now + min(max(wanted_s, MIN_INTERVAL_S), MAX_INTERVAL_S)
 
     def result(self, generated: Generated) -> Result:
         """The result, without reading again what was reported."""

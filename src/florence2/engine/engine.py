@@ -260,7 +260,7 @@ class Engine:
                 (``prepare``) already, which then holds its text or region.
             text: what a task with a text is about.
             region: what a task with a region is about: x1, y1, x2, y2 in pixels of the image, or four ``<loc_…>`` tokens.
-            on_event: called with a ``TokensDecided`` when steps have decided tokens, with text at most every 10 ms, and an ``ObjectFound``
+            on_event: called with a ``TokensDecided`` when steps have decided tokens, with text at most every 20 ms, and an ``ObjectFound``
                 for each object that these complete, before the future is done. It runs in the engine's thread, as callbacks of the future
                 do; from asyncio, give one that calls ``loop.call_soon_threadsafe``. What it raises fails its own request.
             options: those of ``RequestOptions``.

@@ -72,7 +72,7 @@ class Request(Generic[Answer]):
         fair_key: the account of the request; accounts take turns in the queue.
         interpret: makes the caller's answer of what was generated; runs in the engine's thread.
         future: the caller's future. It stays cancellable until the answer is there.
-        on_step: called in the engine's thread when a step has advanced the search; None without a listener.
+        on_step: called in the engine's thread with the number of requests when a step has advanced the search; None without a listener.
         is_settled: the future has its outcome, and the request is done.
     """
 
@@ -82,7 +82,7 @@ class Request(Generic[Answer]):
     interpret: Callable[[Generated], Answer]
     future: PendingAnswer[Answer] = field(default_factory=PendingAnswer)
     fair_key: str = ""
-    on_step: Callable[[], None] | None = None
+    on_step: Callable[[int], object] | None = None
     is_settled: bool = False
 
     @property
@@ -90,12 +90,12 @@ class Request(Generic[Answer]):
         """The caller no longer wants the answer."""
         return self.future.cancelled()
 
-    def report_step(self) -> None:
-        """Report the tokens that a step has decided, if there is a listener; an error there fails this request alone."""
+    def report_step(self, num_requests: int) -> None:
+        """Report the tokens that a step of so many requests has decided, if there is a listener; an error there fails this one alone."""
         if self.on_step is None or self.is_cancelled:
             return
         try:
-            self.on_step()
+            self.on_step(num_requests)
         except BaseException as error:
             failure = EngineFailed(f"the callback on_event raised {type(error).__name__}: {error}")
             failure.__cause__ = error
