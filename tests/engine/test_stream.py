@@ -69,6 +69,7 @@ def test_a_stream_ends_with_the_result_of_run(
     engine: Engine, image: Image.Image, prompt: str, num_beams: int, options: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decided, "MIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(decided, "MAX_INTERVAL_S", 0.0)
     expected = engine.run(image, prompt, num_beams=num_beams, max_new_tokens=40, **options)
     events = list(engine.stream(image, prompt, num_beams=num_beams, max_new_tokens=40, **options))
     check_events(events, expected)
