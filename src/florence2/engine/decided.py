@@ -26,7 +26,7 @@ Small models take steps of a millisecond or two, of which a report would be a te
 """
 MAX_INTERVAL_S = 0.1
 MAX_SHARE = 0.01
-"""Which part of the engine's time is aimed at for reports: with many listeners each is reported to less often, up to the longest interval."""
+"""Which part of the engine's time reports should take: with many listeners each is reported to less often, up to the longest interval."""
 
 
 class Tokens(NamedTuple):
