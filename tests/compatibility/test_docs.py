@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import shutil
@@ -31,8 +32,10 @@ def test_code_of_the_page(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_code_of_the_readme(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (printed,) = run_page(ROOT / "README.md", server, monkeypatch)
-    assert printed.startswith("{'<CAPTION>': ")
+    answer, streamed, said = run_page(ROOT / "README.md", server, monkeypatch)
+    assert answer.startswith("{'<CAPTION>': ")
+    assert len(streamed.splitlines()) >= 1
+    assert ast.literal_eval(answer) == {"<CAPTION>": said.removesuffix("\n")}
 
 
 def run_page(page: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -139,6 +139,7 @@ def _lifespan(
         finally:
             server.admission.is_draining = True
             loading.cancel()
+            await server.wait_until_sent()
             await server.close()
 
     return lifespan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from florence2.url_fetch import Fetcher
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 
 SERVER_NAME = "florence2 server"
+LAST_PARTS_S = 2.0  # longest wait at the end for responses that are cut off
 
 Held = TypeVar("Held")
 
@@ -58,6 +60,13 @@ class ServerState:
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
         return self.models.is_preloaded and not self.admission.is_draining and self.failure is None
+
+    async def wait_until_sent(self) -> None:
+        """Let responses that were cut off send their last part, which says why: the process ends as soon as the application has."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_PARTS_S):
+                while self.admission.num_slots:
+                    await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         """Close models, threads and connections; requests have been answered by now, or are cancelled."""
