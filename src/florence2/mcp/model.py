@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from florence2.awaited_answers import cancelling_queued, results_of
 from florence2.background import in_background
 from florence2.errors import EngineClosed
 
@@ -116,7 +117,8 @@ class BackgroundModel:
         engine = await self.engine()
         job = in_background("florence2-mcp-ask", partial(engine.submit_many, picture, prompts, keep_image=False, **options))
         try:
-            return await _results(await asyncio.wrap_future(job))
+            with cancelling_queued(job):
+                return await results_of(await asyncio.wrap_future(job), "call again")
         except EngineClosed:
             if (
                 self._loading is not None
@@ -125,9 +127,6 @@ class BackgroundModel:
                 and self._loading.result() is engine
             ):
                 self._loading = None
-            raise
-        except asyncio.CancelledError:
-            job.add_done_callback(_cancel_queued)
             raise
 
     def close(self) -> bool:
@@ -140,30 +139,6 @@ class BackgroundModel:
         with suppress(Exception):  # the load has failed, and was reported
             loading.result().close(cancel=True)
         return True
-
-
-async def _results(queued: Sequence[Future[Result]]) -> list[Result]:
-    """The results of all futures; if one fails or the caller stops waiting, the others are cancelled."""
-    futures = [asyncio.wrap_future(future) for future in queued]
-    try:
-        await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for future in futures:
-            future.cancel()
-    failed = [future for future in futures if future.cancelled() or future.exception() is not None]
-    for future in failed:
-        if not future.cancelled():
-            future.result()
-    if failed:
-        raise EngineClosed("the model was closed before it had answered; call again")
-    return [future.result() for future in futures]
-
-
-def _cancel_queued(job: Future[list[Future[Result]]]) -> None:
-    """Cancel what a thread has queued for a caller who is gone."""
-    if job.exception() is None:
-        for future in job.result():
-            future.cancel()
 
 
 def _report_failure(loading: Future[AnsweringEngine]) -> None:

@@ -17,11 +17,12 @@ import pytest
 
 import florence2
 from fixtures.fake_engine import FakeEngine
+from florence2.awaited_answers import cancelling_queued
 from florence2.engine.engine import Engine, load
 from florence2.results import Result
 from florence2.server import http, inference
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
-from florence2.server.inference.service import InferenceService, cancelling_queued
+from florence2.server.inference.service import InferenceService
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.tokenizer import Tokenizer
 from tests.server.fakes import body, client_of, image_field

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from florence2.awaited_answers import cancelling_queued, results_of
 from florence2.errors import EngineClosed, InvalidImage, InvalidRegion, InvalidRequest
 from florence2.image_files import Structure
 from florence2.images import decode
@@ -128,7 +128,7 @@ class InferenceService:
                     queued = time.perf_counter()
                     if events is not None:
                         events.note_queued()
-                    results = await _results(futures)
+                    results = await results_of(futures, "send the request again")
                     break
                 except EngineClosed:
                     if prepared.is_retry:
@@ -209,22 +209,6 @@ def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], report: 
     return prepared.engine.submit_many(picture, prepared.prompts, **options)
 
 
-async def _results(queued: Sequence[Future[Result]]) -> list[Result]:
-    """The results of all prompts on one image; if one fails or the caller stops waiting, the others leave the engine."""
-    futures = [asyncio.wrap_future(future) for future in queued]
-    try:
-        await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for future in futures:
-            future.cancel()
-    for future in futures:
-        if future.done() and not future.cancelled() and (error := future.exception()) is not None:
-            raise error
-    if any(future.cancelled() for future in futures):
-        raise EngineClosed("the model was closed before it had answered; send the request again")
-    return [future.result() for future in futures]
-
-
 def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) -> list[ImageAnswer | InvalidRequest]:
     """The answers about all images; the error of the first image that has one is raised, unless the request keeps going."""
     errors = [job.exception() if job.done() and not job.cancelled() else None for job in jobs]
@@ -237,23 +221,3 @@ def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) 
 def _is_of_image(error: BaseException) -> bool:
     """Whether an error is the mistake of one image, which the others need not share."""
     return isinstance(error, (InvalidImage, InvalidRegion)) and error.status < 500
-
-
-@contextmanager
-def cancelling_queued(job: Future[Any]) -> Iterator[None]:
-    """If the caller stops waiting for a thread's job, the prompts that it queues are cancelled.
-
-    That holds as well if the job has ended in the same turn of the event loop, so that its result is there and nobody takes it.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        job.add_done_callback(_cancel_queued)
-        raise
-
-
-def _cancel_queued(job: Future[Any]) -> None:
-    """Cancel the futures of prompts that a thread has queued for a caller who is gone."""
-    if not job.cancelled() and job.exception() is None and isinstance(job.result(), list):
-        for future in job.result():
-            future.cancel()
