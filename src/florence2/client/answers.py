@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from florence2.answer_fields import answer_fields, generated_fields
 from florence2.client.errors import InvalidParameter, UnexpectedAnswer
 from florence2.client.pictures import Size
-from florence2.results import FoundObject, Result, Usage, answer_fields, are_whole, generated_fields
+from florence2.results import FoundObject, Result, Usage, are_whole
 
 if TYPE_CHECKING:
     from typing import Self
