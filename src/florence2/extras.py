@@ -13,6 +13,7 @@ from typing import Any
 from florence2.errors import MissingExtra
 
 _ENGINE = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
+_HEIF, _PDF, _VIDEO, _PARQUET = (frozenset({name}) for name in ("pillow_heif", "pypdfium2", "av", "pyarrow"))
 # By the names that are imported; an extra's own packages and those of the extras that it includes.
 PACKAGES: dict[str, frozenset[str]] = {
     "engine": _ENGINE,
@@ -20,6 +21,11 @@ PACKAGES: dict[str, frozenset[str]] = {
     | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
     | {"python_multipart", "starlette", "uvicorn", "uvloop"},
     "mcp": _ENGINE | {"mcp", "mcp_types", "pydantic", "pydantic_core", "uvicorn"},
+    "heif": _HEIF,
+    "pdf": _PDF,
+    "video": _VIDEO,
+    "parquet": _PARQUET,
+    "label": _ENGINE | _HEIF | _PDF | _VIDEO | _PARQUET,
     "train": _ENGINE,
     "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz"},
     "synthetic": frozenset({"matplotlib"}),

@@ -15,16 +15,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from florence2.cli.infer.questions import Question
-from florence2.cli.inputs.find import Input
 from florence2.errors import Florence2Error, InvalidImage, InvalidRegion
 from florence2.in_flight import in_flight
+from florence2.inputs.find import Input
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from florence2.cli.inputs.pictures import Picture
     from florence2.engine.engine import Engine
     from florence2.engine.events import OnEvent
+    from florence2.inputs.pictures import Picture
     from florence2.results import Result
     from florence2.tasks.prompt import Prompt
 

@@ -27,9 +27,9 @@ from florence2.weights.aliases import DEMO
 if TYPE_CHECKING:
     from florence2.cli.infer.questions import Question
     from florence2.cli.infer.report import Report
-    from florence2.cli.inputs.find import Input
-    from florence2.cli.inputs.pictures import Picture
     from florence2.engine.engine import Engine
+    from florence2.inputs.find import Input
+    from florence2.inputs.pictures import Picture
 
 _ORDER = "florence2.order"
 
@@ -104,7 +104,7 @@ def infer(
     from florence2.cli.infer.questions import hints, read_questions
     from florence2.cli.infer.report import Report
     from florence2.cli.infer.streaming import stream_all
-    from florence2.cli.inputs.find import find_inputs
+    from florence2.inputs.find import find_inputs
 
     ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(ordered, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
@@ -136,7 +136,7 @@ def _in_order(order: Sequence[str], tasks: Sequence[str], prompts: Sequence[str]
 def _from_first_picture(inputs: Sequence[Input], questions: Sequence[Question], report: Report) -> Iterator[Future[Picture]] | None:
     """The pictures, read ahead, from the first readable one on; those before it are reported. None if there is none."""
     from florence2.cli.infer.answers import without_picture
-    from florence2.cli.inputs.pictures import picture_of
+    from florence2.inputs.pictures import picture_of
 
     readings = read_ahead(inputs, picture_of)
     for reading in readings:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from florence2.cli.infer.answers import Answer
 from florence2.cli.infer.printing import CUT, NOTHING, object_line, record_of, title_of
 from florence2.cli.infer.streaming import StreamedAnswer
-from florence2.cli.inputs.find import Input
 from florence2.console import json_line, name_of, shown
+from florence2.inputs.find import Input
 from florence2.results import FoundObject, Result
 
 if TYPE_CHECKING:

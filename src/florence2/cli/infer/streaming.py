@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from florence2.background import in_background
 from florence2.cli.infer.answers import Answer, Pending, bound, submit
 from florence2.cli.infer.questions import Question
-from florence2.cli.inputs.find import Input
 from florence2.errors import InvalidImage, InvalidRegion
 from florence2.in_flight import NUM_IN_FLIGHT
+from florence2.inputs.find import Input
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from florence2.cli.inputs.pictures import Picture
     from florence2.engine.engine import Engine
     from florence2.engine.events import Event
+    from florence2.inputs.pictures import Picture
     from florence2.results import Result
     from florence2.tasks.prompt import Prompt
 

@@ -1,4 +1,4 @@
-"""Lists of images for ``florence2 infer``: names in a file or on standard input, one a line, or parted by NUL bytes.
+"""Lists of images: names in a file or on standard input, one a line, or parted by NUL bytes.
 
 In: the list's name. Out: the names in it, as they stand there. Lists of Windows (UTF-16 or UTF-8 with a byte order mark, CRLF) are read
 as others; names that are no UTF-8 keep their bytes. Knows nothing of images.

@@ -1,4 +1,4 @@
-"""The images that ``florence2 infer`` is given: files, folders, patterns, lists, URLs, data URIs and standard input.
+"""The images that a command is given: files, folders, patterns, lists, URLs, data URIs and standard input.
 
 In: words as the user wrote them. Out: one ``Input`` for each image, in order, under the name that the user gave it; one that can't be
 used carries the reason, found without decoding anything and without the network. ``pictures.read`` then gives its picture. Knows
@@ -19,12 +19,12 @@ from typing import Literal
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from florence2.cli.inputs import urls
-from florence2.cli.inputs.lists import STDIN, is_list, read_list
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import PICTURE_NAME, READ_FORMATS, describe, is_read
 from florence2.image_files.base64_text import decode_base64
+from florence2.inputs import urls
+from florence2.inputs.lists import STDIN, is_list, read_list
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
 from florence2.url_text import host_and_path, without_keys

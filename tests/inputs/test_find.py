@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from florence2.cli.inputs.find import Input, find_inputs
-from florence2.cli.inputs.pictures import read
 from florence2.errors import InvalidRequest
+from florence2.inputs.find import Input, find_inputs
+from florence2.inputs.pictures import read
 
 
 def png(size: tuple[int, int] = (6, 4)) -> bytes:

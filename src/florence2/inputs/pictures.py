@@ -1,4 +1,4 @@
-"""From an input of ``florence2 infer`` to its picture: files are read, URLs fetched by the same fetcher as the client's.
+"""From an input to its picture: files are read, URLs fetched by the same fetcher as the client's.
 
 In: an ``Input``. Out: a Pillow image in RGB, upright, or ``InvalidImage`` with the reason, under the name that may be
 shown. Knows nothing of prompts and engines.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from florence2.cli.inputs import urls
-from florence2.cli.inputs.find import Input
 from florence2.console import shown
 from florence2.errors import InvalidImage, OutOfMemory
+from florence2.inputs import urls
+from florence2.inputs.find import Input
 
 if TYPE_CHECKING:
     from PIL import Image
