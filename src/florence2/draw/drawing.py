@@ -74,19 +74,37 @@ def draw_on(picture: Image.Image, result: Result, fonts: Fonts, *, with_strip: b
     """A copy of a picture, in its own or another size, with a result drawn on it; ``with_strip`` adds texts without location below."""
     canvas = picture.copy()
     marks = list(marks_of(result, picture.width / result.image_size[0]))
+    paint(canvas, marks, arrange(named(marks), canvas.size, fonts))
+    if with_strip and (result.kind == "text" or not marks):
+        return _with_strip(canvas, result.task, words_of(result) if result.kind == "text" else "nothing found", fonts)
+    return canvas
+
+
+def named(marks: Sequence[Mark]) -> list[Mark]:
+    """Those of some marks that have a label with something to see in it."""
+    return [mark for mark in marks if printable(mark.label).strip()]
+
+
+def paint(canvas: Image.Image, marks: Sequence[Mark], labels: Labels) -> None:
+    """Draw marks and labels on a picture in RGB, which is changed: tints below, then lines, labels over all of them."""
     pens = painting.pens_for(canvas.size, [mark.box for mark in marks])
     for mark in marks:
         if mark.is_filled:
             painting.tint(canvas, mark)
     for mark in marks:
         painting.outline(canvas, mark, pens)
-    _write(canvas, arrange([mark for mark in marks if printable(mark.label).strip()], canvas.size, fonts), pens)
-    if with_strip and (result.kind == "text" or not marks):
-        return _with_strip(canvas, result.task, words_of(result) if result.kind == "text" else "nothing found", fonts)
-    return canvas
+    _write(canvas, labels, pens)
 
 
 def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Labels:
+    """The labels of ``place_labels``, with a warning where some have no room."""
+    labels = place_labels(marks, size, fonts)
+    if labels.num_left_out:
+        _log.warning("%d of %d labels have no room in %d x %d pixels; enlarge the picture", labels.num_left_out, len(marks), *size)
+    return labels
+
+
+def place_labels(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Labels:
     """The labels of some marks with their positions, in smaller letters if there is too little room.
 
     Args:
@@ -101,8 +119,6 @@ def arrange(marks: Sequence[Mark], size: tuple[int, int], fonts: Fonts) -> Label
             return labels
     labels = _arranged(marks, size, Lettering(fonts, sizes[-1]), is_last=True)
     assert labels is not None
-    if labels.num_left_out:
-        _log.warning("%d of %d labels have no room in %d x %d pixels; enlarge the picture", labels.num_left_out, len(marks), *size)
     return labels
 
 
