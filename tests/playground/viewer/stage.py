@@ -12,17 +12,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
-import florence2
-from florence2.server.playground.page_files import POLICY
+from florence2.server.playground.page_files import FILES as ASSETS
+from florence2.server.web.page_files import POLICY
 
-ASSETS = Path(florence2.__file__).parent / "server" / "playground" / "assets"
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The viewer</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/viewer.css"><link rel="stylesheet" href="/page.css">
 <script type="module" src="/page.js"></script></head><body><div id="viewer"></div></body></html>"""
@@ -74,12 +72,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _found(self) -> tuple[bytes, str]:
-        file = ASSETS / self.path.lstrip("/")
+        name = self.path.lstrip("/")
         if self.path in self.server.pictures:
             return self.server.pictures[self.path], "image/png"
-        if self.path in FILES or not file.is_file():
+        if self.path in FILES or name not in ASSETS.names:
             return FILES.get(self.path, (b"", "text/plain"))
-        return file.read_bytes(), mimetypes.guess_type(file.name)[0] or "text/plain"
+        return ASSETS.read_bytes(name), mimetypes.guess_type(name)[0] or "text/plain"
 
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from florence2.server.playground.page_files import ASSETS_PATH, NAMES
+from florence2.server.playground.page_files import ASSETS_PATH, FILES
 from florence2.server.settings import Settings
 from florence2.tasks.table import TASKS
 from tests.server.fakes import client_of, image_bytes
@@ -51,12 +51,12 @@ async def test_every_file_has_its_type_even_where_the_machine_says_otherwise(mon
     monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: ("text/plain", None))
     types = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".png": "image/png", ".svg": "image/svg+xml"}
     async with client_of(api_keys=KEY) as client:
-        for name in NAMES:
+        for name in FILES.names:
             file = await client.get(f"{ASSETS_PATH}/{name}")
             assert file.status_code == 200, name
             assert file.headers["x-content-type-options"] == "nosniff"
             assert file.headers["content-type"] == types.get("." + name.rpartition(".")[2], file.headers["content-type"])
-        assert (await client.head(f"{ASSETS_PATH}/{NAMES[0]}")).status_code == 200
+        assert (await client.head(f"{ASSETS_PATH}/{FILES.names[0]}")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import florence2.server.playground
+from florence2.server.playground.page_files import FILES
 from florence2.tasks import TASKS
 
-ASSETS = Path(florence2.server.playground.__file__).parent / "assets"
 ROW = re.compile(r'^  "(?P<key>[\w.]+)": \[\s*"(?P<en>(?:[^"\\]|\\.)*)",\s*"(?P<ko>(?:[^"\\]|\\.)*)",?\s*\],$', re.MULTILINE)
-TABLE = (ASSETS / "words.js").read_text(encoding="utf-8")
-SOURCES = [path.read_text(encoding="utf-8") for path in (*ASSETS.rglob("*.js"), ASSETS / "index.html") if path.name != "words.js"]
+TABLES = ("words.js", "page_words.js")
+TABLE = "".join(FILES.read_text(name) for name in TABLES)
+SOURCES = [FILES.read_text(name) for name in FILES.names if name.endswith((".js", ".html")) and name not in TABLES]
 WORDS = {row["key"]: (row["en"], row["ko"]) for row in ROW.finditer(TABLE)}
 SAME_IN_BOTH = {"page.docs", "run.shortcut", "code.curl", "code.python", "code.inferenceSdk", "code.openai", "code.json"}
 

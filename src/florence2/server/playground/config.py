@@ -7,7 +7,7 @@ from typing import Any
 
 from florence2.images import size_of
 from florence2.server.http.state import ServerState
-from florence2.server.playground.page_files import ASSETS_PATH, NAMES, read_bytes
+from florence2.server.playground.page_files import ASSETS_PATH, FILES
 from florence2.tasks.table import TASKS
 from florence2.version import __version__
 
@@ -37,8 +37,8 @@ def page_config(server: ServerState) -> dict[str, Any]:
 def _examples() -> tuple[dict[str, Any], ...]:
     """The pictures that the page offers, each with its size in pixels."""
     found = []
-    for name in NAMES:
+    for name in FILES.names:
         if name.startswith(EXAMPLES):
-            width, height = size_of(read_bytes(name)) or (0, 0)
+            width, height = size_of(FILES.read_bytes(name)) or (0, 0)
             found.append({"name": name.removeprefix(EXAMPLES), "url": f"{ASSETS_PATH}/{name}", "width": width, "height": height})
     return tuple(found)

@@ -16,7 +16,8 @@ from florence2.server.http.streaming import unless_client_leaves
 from florence2.server.http.validation import validate
 from florence2.server.playground.config import page_config
 from florence2.server.playground.linked_image import linked_image
-from florence2.server.playground.page_files import ASSETS_PATH, SAFETY, asset, file_response, read_text
+from florence2.server.playground.page_files import ASSETS_PATH, FILES
+from florence2.server.web.page_files import SAFETY, file_response
 
 PREFIX = "/playground"
 CONFIG_PATH = "/playground/config"
@@ -36,7 +37,7 @@ class ImageAddress(BaseModel):
 
 def front_page(request: Request) -> Response:
     """The page itself."""
-    root, page = state_of(request).settings.root_path, read_text("index.html")
+    root, page = state_of(request).settings.root_path, FILES.read_text("index.html")
     if root:  # the page may have been opened without the slash at the end, where relative addresses mean something else
         page = page.replace(f'"{ASSETS_PATH[1:]}/', f'"{root}{ASSETS_PATH}/')
     return file_response(request, page.encode("utf-8"), "text/html; charset=utf-8", vary="Accept")
@@ -46,7 +47,7 @@ def front_page(request: Request) -> Response:
 @router.get(ASSETS_PATH + "/{name:path}")
 async def page_file(request: Request, name: str) -> Response:
     """One of the page's files."""
-    return asset(request, name)
+    return FILES.response(request, name)
 
 
 @router.get(CONFIG_PATH)

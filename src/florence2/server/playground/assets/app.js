@@ -1,5 +1,6 @@
 /** The page: puts its parts together and says what follows from what. */
 import { fetchConfig, ROOT } from "./api.js";
+import { offerThemeAndLanguage } from "./appearance.js";
 import { Incomplete, question, questionOf } from "./ask.js";
 import { GROUNDING, regionOf, tasksAboutObject } from "./cascades.js";
 import { copyText } from "./clipboard.js";
@@ -18,7 +19,7 @@ import { RegionFields } from "./region_fields.js";
 import { Results } from "./results.js";
 import { Runner } from "./run.js";
 import { Session } from "./session.js";
-import { offerKey, offerModels, offerThemeAndLanguage, showNotice } from "./settings.js";
+import { offerKey, offerModels, showNotice } from "./settings.js";
 import { nameOf, TaskChooser } from "./tasks.js";
 import { Viewer } from "./viewer.js";
 

@@ -1,31 +1,10 @@
-/** Theme, language, model and key: what belongs to the page and not to one question. */
-import { byId, icon, make } from "./elements.js";
-import { language, languages, setLanguage, t } from "./i18n.js";
+/** Model, key and what is to be known of both: what belongs to the page and not to one question. */
+import { byId, make } from "./elements.js";
+import { languages, t } from "./i18n.js";
 import { recall, remember } from "./stored.js";
 
 const DEMO = "florence-2-demo";
 const FOR_PHOTOS = "florence-2-base";
-
-/** Make the buttons for theme and language work. */
-export function offerThemeAndLanguage() {
-  const isDark = () => (document.documentElement.dataset.theme ?? systemTheme()) === "dark";
-  const render = () => {
-    byId("theme").replaceChildren(icon(isDark() ? "sun" : "moon"));
-    byId("theme").setAttribute("aria-label", t(isDark() ? "page.light" : "page.dark"));
-    byId("theme").title = t(isDark() ? "page.light" : "page.dark");
-    byId("language").lang = language() === "ko" ? "en" : "ko";
-    byId("language").textContent = t("page.language");
-  };
-  byId("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    remember("browser", "theme", document.documentElement.dataset.theme);
-    render();
-  });
-  byId("language").addEventListener("click", () => setLanguage(language() === "ko" ? "en" : "ko"));
-  languages.addEventListener("change", render);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
-  render();
-}
 
 /**
  * Say what is to be known of the model that is chosen.
@@ -77,8 +56,4 @@ export function offerKey(needsKey) {
   field.addEventListener("input", store);
   isKept.addEventListener("change", store);
   return () => field.value.trim();
-}
-
-function systemTheme() {
-  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }

@@ -5,6 +5,7 @@
  * coordinates of all of them are pixels of the picture. Knows nothing of requests and of the rest of the page.
  */
 
+import { PAGE_WORDS } from "./page_words.js";
 import { Camera } from "./viewer/camera.js";
 import { LabelColors } from "./viewer/colors.js";
 import { drawingOf } from "./viewer/drawing.js";
@@ -15,7 +16,6 @@ import { Overlay } from "./viewer/overlay.js";
 import { Picture } from "./viewer/picture.js";
 import { Region } from "./viewer/region.js";
 import { Tools } from "./viewer/tools.js";
-import { WORDS } from "./words.js";
 
 const ZOOM_STEP = 1.5;
 const TOLERANCE = { mouse: 4, pen: 6, touch: 14 }; // pixels of the view beside an outline that still count as on it
@@ -346,6 +346,6 @@ export class Viewer extends EventTarget {
 
 /** A message with its names in braces filled in; English where the table lacks it. */
 function filled(messages, key, values = {}) {
-  const text = messages?.[key] ?? WORDS[key][0];
+  const text = messages?.[key] ?? PAGE_WORDS[key][0];
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }

@@ -1,5 +1,5 @@
 /**
- * The language of the page: which one it is, and its words from the table in `words.js`.
+ * The language of the page: which one it is, and its words from the table in the page's `words.js`.
  *
  * Text in `index.html` carries `data-i18n="key"` (its text), `data-i18n-label` (aria-label), `data-i18n-placeholder` or
  * `data-i18n-title`; `translate` fills it in. Whatever a module writes itself it asks for with `t`, and writes again when

@@ -1,0 +1,27 @@
+/** The words of what several pages have: theme and language, and the picture with its objects. Rows as in each page's `words.js`. */
+export const PAGE_WORDS = {
+  "page.language": ["한국어", "EN"],
+  "page.language_label": ["한국어로 보기", "View in English"],
+  "page.dark": ["Dark theme", "어두운 테마"],
+  "page.light": ["Light theme", "밝은 테마"],
+
+  "viewer.tools": ["Zoom", "확대/축소"],
+  "viewer.zoom_in": ["Zoom in", "확대"],
+  "viewer.zoom_out": ["Zoom out", "축소"],
+  "viewer.fit": ["Show the whole picture", "이미지 전체 보기"],
+  "viewer.empty": ["No picture", "이미지 없음"],
+  "viewer.picture": ["Picture {name}, {width} × {height} pixels", "이미지 {name}, {width} × {height} 픽셀"],
+  "viewer.help": ["Plus and minus zoom, 0 shows the whole picture, arrow keys move it. Tab goes on to what was found.",
+    "더하기와 빼기 키로 확대·축소하고, 0 키로 전체를 보고, 화살표 키로 이동합니다. Tab 키를 누르면 찾은 객체로 넘어갑니다."],
+  "viewer.help_objects": ["Arrow keys go through the objects. Enter chooses one.", "화살표 키로 객체 사이를 이동하고 Enter 키로 선택합니다."],
+  "viewer.help_region": ["Enter begins a region. Arrow keys move it, with Shift they change its size, Delete removes it.",
+    "Enter 키로 영역을 만듭니다. 화살표 키로 옮기고, Shift와 함께 누르면 크기가 바뀌고, Delete 키로 지웁니다."],
+  "viewer.objects": ["Objects", "객체"],
+  "viewer.unnamed": ["object", "객체"],
+  "viewer.box": ["box {x1} {y1} {x2} {y2}", "상자 {x1} {y1} {x2} {y2}"],
+  "viewer.quad": ["text box {x1} {y1} {x2} {y2}", "글자 상자 {x1} {y1} {x2} {y2}"],
+  "viewer.polygons": ["outline within {x1} {y1} {x2} {y2}", "윤곽, 범위 {x1} {y1} {x2} {y2}"],
+  "viewer.region": ["Region {x1} {y1} {x2} {y2}", "영역 {x1} {y1} {x2} {y2}"],
+  "viewer.unreadable": ["The browser can't show this picture. Choose a JPEG, PNG, WebP, GIF, BMP or AVIF file.",
+    "브라우저가 이 이미지를 표시할 수 없습니다. JPEG, PNG, WebP, GIF, BMP 또는 AVIF 파일을 선택하세요."],
+};
