@@ -13,13 +13,20 @@ from pathlib import Path
 from florence2.errors import DatasetError, InvalidOption
 
 LONGEST_CLASS = 200
+# What XML can't hold, or no UTF-8; tabs and line ends may stay in texts.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _ARTICLE = re.compile(r"(?:an?|the|some)\s+", re.IGNORECASE)
 _AROUND = " \t\r\n.,;:!?\"'()[]{}\u00ab\u00bb\u201c\u201d\u2018\u2019\u2026"
 
 
+def writable(text: str) -> str:
+    """The text with a space for each control character and half of a surrogate pair, which files of some formats can't hold."""
+    return _UNWRITABLE.sub(" ", text)
+
+
 def plain(name: str) -> str:
     """A name on one line, without what would end a label in an answer: runs of spaces are one, and there is no ``<``."""
-    return " ".join(name.replace("<", " ").split())
+    return " ".join(writable(name).replace("<", " ").split())
 
 
 def key_of(name: str) -> str:
@@ -114,7 +121,7 @@ def _checked(field: str, given: str) -> str:
     if not isinstance(given, str):
         raise InvalidOption(f"{field} must be names, got {given!r}", field=field)
     name = " ".join(given.split())
-    if "<" in name or len(name) > LONGEST_CLASS or any(not char.isprintable() for char in name):
+    if "<" in name or len(name) > LONGEST_CLASS or _UNWRITABLE.search(name):
         wanted = f"a name of a class is at most {LONGEST_CLASS} characters without '<' and without control characters"
         raise InvalidOption(f"{field}: {wanted}; got {name[:80]!r}", field=field)
     return name

@@ -47,6 +47,7 @@ class LabelOptions:
         tile_overlap: how much neighbouring tiles share, as a part of a tile's side; None for the default.
         formats: what is written.
         images: where written formats have their pictures: "link", "copy", or "leave" where they are.
+        segments: whether outlines are written where a format has a place for them; None leaves it to the format.
         scores: whether objects have their scores in the formats that can hold them.
         min_score: objects below it are left out, 0 to 1; None for all.
         class_map: other names for classes, "" to leave a class out; several classes may become one.
@@ -70,6 +71,7 @@ class LabelOptions:
     tile_overlap: float | None = field(default=None, metadata=_ASKED)
     formats: Sequence[str] = field(default=("jsonl",), metadata=_WRITTEN)
     images: str = field(default="link", metadata=_WRITTEN)
+    segments: bool | None = field(default=None, metadata=_WRITTEN)
     scores: bool = field(default=False, metadata=_WRITTEN)
     min_score: float | None = field(default=None, metadata=_WRITTEN)
     class_map: Mapping[str, str] = field(default_factory=dict, metadata=_WRITTEN)

@@ -15,10 +15,11 @@ from florence2.results import Result
 from florence2.tasks.naming import task_named
 from florence2.tasks.prompt import parse_prompt
 from florence2.tasks.table import TASKS
+from florence2.tasks.vocabulary import STRUCTURAL
 
 CLASS_TAG = "<OPEN_VOCABULARY_DETECTION>"
 PHRASES_TAG = "<CAPTION_TO_PHRASE_GROUNDING>"
-_TOKEN = re.compile(r"<[^<>]*>|<")
+_TOKEN = re.compile("|".join(map(re.escape, (*STRUCTURAL, *TASKS))) + r"|<loc_[^<>]*>")
 
 
 class Plan:
@@ -35,11 +36,9 @@ class Plan:
         self._caption = None if options.phrases_from is None else task_named(options.phrases_from).tag
         prompts = [self._caption] if self._caption else []
         for tag in options.tasks:
-            prompts += [tag + text for text in options.texts] if TASKS[tag].needs == "text" else [tag]
-        prompts += [CLASS_TAG + name for name in options.classes]
+            prompts += [_asked(tag, text, "text") for text in options.texts] if TASKS[tag].needs == "text" else [tag]
+        prompts += [_asked(CLASS_TAG, name, "classes") for name in options.classes]
         self._first = list(dict.fromkeys(prompts))
-        for prompt in self._first:
-            _check(prompt, "classes" if options.classes else "text")
 
     def first(self) -> list[str]:
         """The prompts that are asked at once, each once: a caption whose phrases are wanted, tasks, classes."""
@@ -53,12 +52,18 @@ class Plan:
         """
         if self._caption is None:
             return []
-        caption = " ".join(_TOKEN.sub(" ", results[0].text).split())
+        caption = " ".join(without_tokens(results[0].text).split())
         return [PHRASES_TAG + caption] if caption else []
 
 
-def _check(prompt: str, field: str) -> None:
+def without_tokens(text: str) -> str:
+    """The text with a space for each token that no prompt and no answer of words may hold: frames, tags, locations."""
+    return _TOKEN.sub(" ", text)
+
+
+def _asked(tag: str, text: str, field: str) -> str:
+    """A tag with its text behind it, as engines and servers take it."""
     try:
-        parse_prompt(prompt)
+        return parse_prompt(tag, text=text).inline
     except InvalidRequest as error:
         raise error.with_message(error.message, field=field) from None

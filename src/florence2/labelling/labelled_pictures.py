@@ -1,0 +1,132 @@
+"""From the journals of a labelling run to its labelled pictures.
+
+In: a run's folder and the options on what is written. Out: a ``LabelledSet`` whose pictures are read from the journals on each pass, in the
+order of their ids, so that a run that was killed and one that was not give the same. It works on a run that is not at its end. Knows
+nothing of formats and writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from florence2.datasets.labelled import LabelledPicture, LabelledSet, Split
+from florence2.errors import DatasetError
+from florence2.labelling.answers import read_answers
+from florence2.labelling.class_names import key_of
+from florence2.labelling.examples import examples_of
+from florence2.labelling.filters import Filters
+from florence2.labelling.names import Named, resolved
+from florence2.labelling.options import LabelOptions
+from florence2.labelling.questions import Plan
+from florence2.labelling.records import Records
+from florence2.version import __version__
+
+
+@dataclass
+class Losses:
+    """What of the answers is not in the data set, counted by the reason.
+
+    Attributes:
+        objects: what was found and left out.
+        examples: answers that are nothing to learn from.
+    """
+
+    objects: Counter[str] = field(default_factory=Counter)
+    examples: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """A line for each reason, the most frequent first."""
+        said = [f"left out {count} {_plural(count, 'object')} {why}" for why, count in self.objects.most_common()]
+        return said + [f"left out {count} {_plural(count, 'answer')} to train on: {why}" for why, count in self.examples.most_common()]
+
+
+class Pictures:
+    """The labelled pictures of a run: what a ``LabelledSet`` reads them with.
+
+    Args:
+        folder: the run's.
+        options: what is written of the answers.
+
+    Attributes:
+        records: what they are made of.
+        losses: of one pass over all pictures, once ``classes`` were found.
+    """
+
+    def __init__(self, folder: Path, options: LabelOptions) -> None:
+        self.records = Records(folder)
+        self.losses = Losses()
+        self._folder = folder.absolute()
+        self._options = options
+        self._filters = Filters(options)
+        self._names: list[str] = resolved(map(self._named, self.records))
+
+    def __iter__(self) -> Iterator[LabelledPicture]:
+        """The pictures in the order of their ids."""
+        return self._made(Losses())
+
+    def classes(self) -> list[str]:
+        """The names of all classes: in the order in which they were asked for, or sorted where no class was asked for."""
+        self.losses = Losses()
+        found = {thing.label for picture in self._made(self.losses) for thing in picture.objects}
+        asked = [self._options.class_map.get(key_of(name), name) for name in self._options.classes]
+        return list(dict.fromkeys(filter(None, asked))) or sorted(found, key=lambda name: (name.casefold(), name))
+
+    def _made(self, losses: Losses) -> Iterator[LabelledPicture]:
+        for name, record in zip(self._names, self.records, strict=True):
+            yield self._picture(name, record, losses)
+
+    def _picture(self, name: str, record: Mapping[str, Any], losses: Losses) -> LabelledPicture:
+        is_by_class = bool(self._options.classes)
+        answers = read_answers(record, is_by_class, losses.objects)
+        width, height = size = tuple(record["size"])
+        kept = self._filters.apply(answers, (width, height), losses.objects)
+        return LabelledPicture(
+            name=name,
+            file=self._file(record),
+            size=size,
+            objects=kept.objects,
+            texts={answer.prompt: answer.text for answer in kept.answers if answer.text is not None},
+            examples=examples_of(kept.answers, kept.objects, size, is_by_class=is_by_class, lost=losses.examples),
+            split=split_of(record, self._options.val_share, self._options.seed),
+            where=record["id"],
+        )
+
+    def _file(self, record: Mapping[str, Any]) -> Path:
+        """The file with the pixels: where they were saved, or the picture's own."""
+        saved, own = record.get("file"), record.get("path")
+        if not saved and not own:
+            raise DatasetError(f"the journal's record of {record['id']!r} names no file")
+        return self._folder / saved if saved else Path(str(own)).absolute()
+
+    def _named(self, record: Mapping[str, Any]) -> Named:
+        return Named(str(record["name"]), str(record.get("root") or ""), PurePosixPath(self._file(record).as_posix()).suffix)
+
+
+def split_of(record: Mapping[str, Any], share: float, seed: int) -> Split:
+    """The part of the data set that a picture belongs to, whatever other pictures there are; pages and frames of a file stay together."""
+    name = str(record["id"])
+    if record.get("part") is not None:
+        name = name.rpartition("#")[0] or name
+    digest = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    return "val" if int.from_bytes(digest[:8]) < share * 2**64 else "train"
+
+
+def set_of(pictures: Pictures, options: LabelOptions) -> LabelledSet:
+    """The data set of these pictures."""
+    info = {
+        "version": __version__,
+        "model": pictures.records.header.get("model"),
+        "prompts": Plan(options).first(),
+        "asked": options.asked,
+        "written": {name: value for name, value in options.written.items() if name not in ("formats", "images")},
+    }
+    return LabelledSet(pictures.__iter__, tuple(pictures.classes()), len(pictures.records), info)
+
+
+def _plural(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"

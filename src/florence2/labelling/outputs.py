@@ -1,0 +1,174 @@
+"""What a labelling run leaves in its folder: the labelled pictures in each format, built from the journals as a whole.
+
+In: a run's folder and its options. Out: a folder for each format. It is built aside and put in its place by renaming, so that a format is
+always one whole data set, the old or the new; what a kill leaves between is mended by the next start. A folder that florence2 did not make
+is never replaced. Knows nothing of what formats look like.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from florence2.datasets.labelled import LabelledSet
+from florence2.errors import InvalidOption
+from florence2.labelling.labelled_pictures import Pictures, set_of
+from florence2.labelling.options import LabelOptions, options_of
+from florence2.labelling.records import STATE, Records
+
+_OPTIONS = "options.json"
+_OWN = "formats.json"
+_BUILDING, _READY, _OLD = "building-", "ready-", "old-"
+
+Notice = Callable[[str], None]
+
+
+def labelled_set(folder: Path, options: LabelOptions | None = None) -> LabelledSet:
+    """The labelled pictures of a run, also of one that is not at its end.
+
+    Args:
+        folder: the run's.
+        options: what is made of the answers; None for the options of the run itself.
+
+    Raises:
+        DatasetError: there is no journal in the folder, or it can't be read.
+    """
+    options = _options_in(folder) if options is None else options
+    return set_of(Pictures(folder, options), options)
+
+
+def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> None:
+    """Write the labelled pictures of a run in each of its formats.
+
+    Args:
+        folder: the run's.
+        options: its options.
+        notice: called with a line on what was left out, and what else a user should know.
+
+    Raises:
+        DatasetError: there is no journal in the folder, or it can't be read.
+        InvalidOption: there is a folder of a format's name that florence2 did not make.
+        OSError: a format can't be written; that folder is as it was before.
+    """
+    check_outputs(folder, options.formats)
+    mend(folder)
+    keep_options(folder, options)
+    pictures = Pictures(folder, options)
+    if not len(pictures.records):
+        notice("no picture was labelled, and no format is written")
+        return
+    data = set_of(pictures, options)
+    for line in pictures.losses.lines():
+        notice(line)
+    for name in options.formats:
+        _write(folder, name, data, options, notice)
+    stale = sorted(set(_own_formats(folder)) - set(options.formats))
+    if stale:
+        notice(f"{', '.join(stale)} in {folder} {'is' if len(stale) == 1 else 'are'} of an earlier run and left as before")
+
+
+def check_outputs(folder: Path, formats: Sequence[str]) -> None:
+    """Refuse formats whose folders are there and were not made by florence2, before anything long begins.
+
+    Raises:
+        InvalidOption: there is one.
+    """
+    own = _own_formats(folder)
+    for name in formats:
+        if name not in own and os.path.lexists(folder / name):
+            raise InvalidOption(
+                f"{folder / name} is there and was not made by florence2 label; move it, or choose another --output", field="output"
+            )
+
+
+def keep_options(folder: Path, options: LabelOptions) -> None:
+    """Write down what is made of the answers, for who looks at the run without its flags."""
+    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    _replace(folder / STATE / _OPTIONS, {"asked": options.asked, "written": options.written})
+
+
+def mend(folder: Path) -> None:
+    """Put right what a run that was killed while it wrote left: a format is the whole new one where that was ready, else the old one."""
+    state = folder / STATE
+    for path in sorted(state.glob(f"{_READY}*")):
+        _put_in_place(folder, path.name.removeprefix(_READY))
+    for path in sorted(state.glob(f"{_OLD}*")):
+        place = folder / path.name.removeprefix(_OLD)
+        _remove(path) if os.path.lexists(place) else path.rename(place)
+    for path in sorted(state.glob(f"{_BUILDING}*")):
+        _remove(path)
+
+
+def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice) -> None:
+    """Write a format aside, and put it in its place."""
+    from florence2.datasets.writers import FORMATS, WriteOptions
+
+    building = folder / STATE / f"{_BUILDING}{name}"
+    building.mkdir()
+    place = (folder / name).absolute()
+    try:
+        asked = WriteOptions(images=options.images, segments=options.segments, scores=options.scores, home=place)  # type: ignore[arg-type]
+        written = FORMATS[name](data, building, asked)
+    except BaseException as error:
+        _remove(building)
+        if isinstance(error, OSError):
+            what = f"{error.strerror or error}; " + ("the folder is as it was before" if place.exists() else "nothing is written there")
+            raise OSError(error.errno, what, str(place)) from error
+        raise
+    for line in written.notices:
+        notice(f"{name}: {line}")
+    for problem in written.problems:
+        notice(f"{name}: {problem}")
+    _replace(folder / STATE / _OWN, sorted({*_own_formats(folder), name}))
+    building.rename(folder / STATE / f"{_READY}{name}")
+    _put_in_place(folder, name)
+
+
+def _put_in_place(folder: Path, name: str) -> None:
+    """Replace a format's folder by the one that is ready; killed at any moment, ``mend`` goes on."""
+    place, ready, old = folder / name, folder / STATE / f"{_READY}{name}", folder / STATE / f"{_OLD}{name}"
+    if os.path.lexists(place):
+        _remove(old)
+        place.rename(old)
+    ready.rename(place)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a file in its place; links in it are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(content, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def _own_formats(folder: Path) -> list[str]:
+    """The formats that florence2 has written in a run's folder."""
+    found = _read(folder / STATE / _OWN)
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def _options_in(folder: Path) -> LabelOptions:
+    """The options of a run, as it wrote them down; those of its journal's header where it did not."""
+    kept = _read(folder / STATE / _OPTIONS)
+    if isinstance(kept, dict):
+        return options_of(kept.get("asked", {}), kept.get("written", {}))
+    return options_of(Records(folder).header["asked"], {})
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

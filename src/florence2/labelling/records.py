@@ -1,0 +1,111 @@
+"""The journals of a labelling run as they are read: each picture once, in the order of their names, without holding them.
+
+In: a run's folder, of which another process may be writing at the same time. Out: the header, and the records. Of a picture that stands in
+several lines the last one counts; what was cut off at the end of a file is passed over. Only the places of the lines are kept. Knows
+nothing of objects and formats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from florence2.errors import DatasetError
+from florence2.labelling.options import changes
+
+STATE = ".florence2"
+_DIGITS = re.compile(r"\d+")
+_MOST_DIGITS = 20
+
+
+class _Line(NamedTuple):
+    """Where a record stands."""
+
+    file: int
+    offset: int
+    num_bytes: int
+
+
+class Records:
+    """The records of a run's journals as they are now.
+
+    Args:
+        folder: the run's output folder.
+
+    Attributes:
+        header: what was asked, and of which model.
+        num_errors: pictures that could not be labelled.
+        num_damaged: lines that can't be read.
+
+    Raises:
+        DatasetError: there is no journal in it, it can't be read, or its shards were asked different things.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = sorted((folder / STATE).glob("journal*.jsonl"))
+        self.header: Mapping[str, Any] = {}
+        self.num_errors = self.num_damaged = 0
+        lines: dict[str, _Line] = {}
+        failed: set[str] = set()
+        for number in range(len(self._files)):
+            self._read(number, lines, failed)
+        if not self.header:
+            raise DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
+        self.num_errors = len(failed)
+        self._order = [lines[name] for name in sorted(lines.keys() - failed, key=_natural)]
+
+    def __len__(self) -> int:
+        """How many pictures were labelled."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The records of labelled pictures, by their ids; numbers in ids count as numbers."""
+        with ExitStack() as opened:
+            files = [opened.enter_context(path.open("rb")) for path in self._files]
+            for line in self._order:
+                files[line.file].seek(line.offset)
+                yield json.loads(files[line.file].read(line.num_bytes))
+
+    def _read(self, number: int, lines: dict[str, _Line], failed: set[str]) -> None:
+        path, offset = self._files[number], 0
+        try:
+            with path.open("rb") as file:
+                for written in file:
+                    record = _record(written)
+                    if offset == 0 and record is not None:
+                        self._take_header(path, record)
+                    elif record is not None and isinstance(name := record.get("id"), str):
+                        lines[name] = _Line(number, offset, len(written))
+                        (failed.add if "error" in record else failed.discard)(name)
+                    elif written.endswith(b"\n"):
+                        self.num_damaged += 1
+                    offset += len(written)
+        except OSError as error:
+            raise DatasetError(f"{path} can't be read: {error.strerror}") from error
+
+    def _take_header(self, path: Path, header: Mapping[str, Any]) -> None:
+        if header.get("version") != 1 or not isinstance(header.get("asked"), dict):
+            raise DatasetError(
+                f"{path} is no journal that this version of florence2 reads; use the version that wrote it, or a new --output"
+            )
+        if self.header and (changed := changes(self.header["asked"], header["asked"])):
+            raise DatasetError(f"the shards of {path.parent.parent} were asked different things: {'; '.join(changed)}")
+        self.header = self.header or header
+
+
+def _record(written: bytes) -> dict[str, Any] | None:
+    """What a line says; None for one that was cut off or is damaged."""
+    try:
+        record = json.loads(written) if written.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _natural(name: str) -> tuple[str, str]:
+    """What names are sorted by, so that page 3 stands before page 10."""
+    return _DIGITS.sub(lambda found: found[0].lstrip("0").rjust(_MOST_DIGITS, "0"), name), name

@@ -1,0 +1,188 @@
+"""Outputs of a labelling run: whole or not there, the same each time, and never in the place of what is someone else's."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from florence2.datasets import writers
+from florence2.datasets.labelled import LabelledSet
+from florence2.datasets.writers import WriteOptions, Written
+from florence2.errors import DatasetError, InvalidOption
+from florence2.labelling.class_names import read_class_map
+from florence2.labelling.options import LabelOptions
+from florence2.labelling.outputs import check_outputs, keep_options, labelled_set, mend, write_outputs
+from florence2.labelling.records import Records
+from tests.labelling.journals import answer, boxes, record, write_journal
+
+OPTIONS = LabelOptions(tasks=["od"], formats=["coco"], images="leave")
+
+
+def found(name: str, label: str = "car", **fields: Any):
+    return record(name, answer("<OD>", boxes((label, (10, 10, 50, 60), 0.9))), **fields)
+
+
+def silent(line: str) -> None:
+    """Take a notice."""
+
+
+def write_names(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
+    """A format of two files: one before the pictures are read, and one of their names."""
+    (folder / "begun").write_text("")
+    (folder / "names").write_text("\n".join(picture.name for picture in data.pictures()))
+    return Written(data.num_pictures, 0, ("2 things were left out",))
+
+
+@pytest.fixture(autouse=True)
+def one_format(monkeypatch):
+    monkeypatch.setattr(writers, "FORMATS", {"coco": write_names, "csv": write_names})
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return write_journal(tmp_path / "out", OPTIONS.asked, found("b.jpg"), found("a.jpg"))
+
+
+def names_in(folder: Path, kind: str = "coco") -> list[str]:
+    return (folder / kind / "names").read_text().split("\n")
+
+
+def test_pictures_come_once_by_name_and_the_last_line_counts(tmp_path):
+    lines = [found(f"p{page}.jpg", part={"page": page}) for page in (10, 9, 2)]
+    lines += [record("broken.jpg", error={"code": "invalid_image", "message": "x"}), found("p9.jpg", "bus"), found("broken2.jpg")]
+    lines += [record("broken2.jpg", error={"code": "invalid_image", "message": "x"})]
+    folder = write_journal(tmp_path, OPTIONS.asked, *lines)
+    with (folder / ".florence2" / "journal.jsonl").open("a") as file:
+        file.write('{"id": "torn.jpg", "si')
+    records = Records(folder)
+    assert [one["id"] for one in records] == ["p2.jpg", "p9.jpg", "p10.jpg"]
+    assert (len(records), records.num_errors, records.num_damaged) == (3, 2, 0)
+    assert labelled_set(folder).classes == ("bus", "car")
+
+
+def test_shards_are_one_run_and_must_have_been_asked_the_same(tmp_path):
+    write_journal(tmp_path, OPTIONS.asked, found("b.jpg"), name="journal-1-of-2.jsonl")
+    write_journal(tmp_path, OPTIONS.asked, found("a.jpg"), name="journal-2-of-2.jsonl")
+    assert [one["id"] for one in Records(tmp_path)] == ["a.jpg", "b.jpg"]
+    write_journal(tmp_path, {**OPTIONS.asked, "num_beams": 3}, name="journal-2-of-2.jsonl")
+    with pytest.raises(DatasetError, match="were asked different things: --beams was not given and is 3"):
+        Records(tmp_path)
+
+
+def test_a_folder_without_a_journal_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="there is no journal of florence2 label in"):
+        labelled_set(tmp_path)
+    (tmp_path / ".florence2").mkdir()
+    (tmp_path / ".florence2" / "journal.jsonl").write_text('{"version": 2}\n')
+    with pytest.raises(DatasetError, match="no journal that this version of florence2 reads"):
+        labelled_set(tmp_path)
+
+
+def test_a_set_is_read_with_the_options_of_its_run(run):
+    assert [thing.label for picture in labelled_set(run).pictures() for thing in picture.objects] == ["car", "car"]
+    keep_options(run, LabelOptions(tasks=["od"], class_map=read_class_map(["car=vehicle"])))
+    data = labelled_set(run)
+    assert (data.classes, data.num_pictures) == (("vehicle",), 2)
+    assert [picture.name for picture in data.pictures()] == [picture.name for picture in data.pictures()] == ["a.jpg", "b.jpg"]
+    assert data.info["model"] == "florence-2-demo"
+    json.dumps(data.info)
+
+
+def test_formats_are_written_whole_and_again(run):
+    lines: list[str] = []
+    write_outputs(run, LabelOptions(tasks=["od"], formats=["coco,csv"], min_score=0.95), lines.append)
+    assert names_in(run) == names_in(run, "csv") == ["a.jpg", "b.jpg"]
+    assert lines == ["left out 2 objects with a score under 0.95", "coco: 2 things were left out", "csv: 2 things were left out"]
+    write_journal(run, OPTIONS.asked, found("c.jpg"))
+    lines.clear()
+    write_outputs(run, OPTIONS, lines.append)
+    assert (names_in(run), names_in(run, "csv")) == (["c.jpg"], ["a.jpg", "b.jpg"])
+    assert f"csv in {run} is of an earlier run and left as before" in lines
+    assert sorted(path.name for path in (run / ".florence2").iterdir()) == ["formats.json", "journal.jsonl", "options.json"]
+
+
+def test_what_is_someone_elses_is_not_replaced(run):
+    (run / "coco").mkdir()
+    (run / "coco" / "mine").write_text("")
+    with pytest.raises(InvalidOption, match="is there and was not made by florence2 label; move it"):
+        write_outputs(run, OPTIONS, silent)
+    with pytest.raises(InvalidOption, match="was not made by"):
+        check_outputs(run, ["csv", "coco"])
+    assert (run / "coco" / "mine").exists()
+
+
+def test_a_run_of_broken_pictures_alone_writes_nothing(tmp_path):
+    folder = write_journal(tmp_path, OPTIONS.asked, record("a.jpg", error={"code": "invalid_image", "message": "x"}))
+    lines: list[str] = []
+    write_outputs(folder, OPTIONS, lines.append)
+    assert lines == ["no picture was labelled, and no format is written"]
+    assert not (folder / "coco").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("of a writer")])
+def test_a_format_that_can_not_be_written_stays_as_it_was(run, monkeypatch, error):
+    write_outputs(run, OPTIONS, silent)
+
+    def failing(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
+        write_names(data, folder, options)
+        raise error
+
+    monkeypatch.setattr(writers, "FORMATS", {"coco": failing})
+    write_journal(run, OPTIONS.asked, found("c.jpg"))
+    with pytest.raises(type(error), match=r"of a writer|No space left on device; the folder is as it was before"):
+        write_outputs(run, OPTIONS, silent)
+    assert names_in(run) == ["a.jpg", "b.jpg"]
+    assert not list((run / ".florence2").glob("building-*"))
+
+
+class Killed(BaseException):
+    """The end of a process at some moment."""
+
+
+def killed_after(count: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Let the process end after so many changes in the file system; what is called says whether it came so far."""
+    left = count
+
+    def counted(change: Callable[..., object]) -> Callable[..., object]:
+        def changed(*arguments: object, **options: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return change(*arguments, **options)
+
+        return changed
+
+    for owner, name in ((Path, "rename"), (Path, "mkdir"), (Path, "write_text"), (Path, "replace"), (shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+    return lambda: left < 0
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path):
+    seen: set[str] = set()
+    count, is_killed = 0, True
+    while is_killed:
+        run = write_journal(tmp_path / str(count), OPTIONS.asked, found("old.jpg"))
+        write_outputs(run, OPTIONS, silent)
+        write_journal(run, OPTIONS.asked, found("new.jpg"))
+        with pytest.MonkeyPatch.context() as patched:
+            was_killed = killed_after(count, patched)
+            with suppress(Killed):
+                write_outputs(run, OPTIONS, silent)
+            is_killed = was_killed()
+        mend(run)
+        (name,) = names_in(run)
+        seen.add(name)
+        assert not [path for path in (run / ".florence2").iterdir() if path.name.startswith(("building", "ready", "old"))]
+        write_outputs(run, OPTIONS, silent)
+        assert names_in(run) == ["new.jpg"]
+        count += 1
+    assert count > 8
+    assert seen == {"old.jpg", "new.jpg"}
