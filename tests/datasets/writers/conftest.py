@@ -67,3 +67,17 @@ def empty(tmp_path: Path) -> Path:
     folder = tmp_path / "written"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def load_dataset(tmp_path: Path, monkeypatch):
+    """Hugging Face's ``load_dataset``, without a network and with a cache of its own."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+    def load(*words, **more):
+        return datasets.load_dataset(*words, cache_dir=str(tmp_path / "cache"), **more)
+
+    return load

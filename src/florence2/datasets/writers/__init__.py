@@ -6,15 +6,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterable, Mapping
 
-from florence2.datasets.writers import coco, yolo
+from florence2.datasets.writers import coco, csv_tables, cvat, jsonl, label_studio, parquet, sidecar, voc, webdataset, yolo
 from florence2.datasets.writers.written import ImagePlacing, WriteOptions, Writer, Written
+from florence2.extras import requires
 
-__all__ = ["FORMATS", "ImagePlacing", "WriteOptions", "Writer", "Written"]
+__all__ = ["FORMATS", "ImagePlacing", "WriteOptions", "Writer", "Written", "check_installed"]
 
 FORMATS: Mapping[str, Writer] = {
     "coco": coco.write,
     "yolo": yolo.write,
+    "voc": voc.write,
+    "label-studio": label_studio.write,
+    "cvat": cvat.write,
+    "jsonl": jsonl.write,
+    "parquet": parquet.write,
+    "csv": csv_tables.write,
+    "sidecar": sidecar.write,
+    "webdataset": webdataset.write,
 }
 """The writer of each format, by the name that users know it by."""
+
+
+def check_installed(formats: Iterable[str]) -> None:
+    """Refuse formats whose packages are not installed, before anything long begins.
+
+    Raises:
+        MissingExtra: one of them is not.
+    """
+    if "parquet" in formats:
+        with requires("parquet", "the format parquet"):
+            importlib.import_module("pyarrow.parquet")

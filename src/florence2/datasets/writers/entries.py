@@ -73,13 +73,13 @@ class Entries:
         """What was written.
 
         Raises:
-            DatasetError: there were pictures, and none of them can be read any more, as when a drive is not mounted.
+            DatasetError: there were pictures, and none of them could be written, as when a drive is not mounted any more.
         """
         if self._problems and not self._num_pictures:
             first = self._problems[0]
             raise DatasetError(
-                f"none of the {len(self._problems)} pictures can be read any more, so that no data set is written; "
-                f"is the drive that they lie on mounted? The first is {first}"
+                f"none of the {len(self._problems)} pictures can be written, so that there is no new data set (is the drive that they lie "
+                f"on mounted?); the first is {first}"
             )
         return Written(self._num_pictures, self._num_objects, self.notices.lines(), tuple(self._problems))
 

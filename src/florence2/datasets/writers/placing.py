@@ -44,7 +44,9 @@ class PictureFile:
     is_original: bool
 
 
-def upright_file(picture: LabelledPicture, notices: Notices, keep: tuple[str, ...] = tuple(_ENDINGS), form: str = "") -> PictureFile:
+def upright_file(
+    picture: LabelledPicture, notices: Notices, keep: tuple[str, ...] = tuple(_ENDINGS), form: str = "", converted: str = CONVERTED
+) -> PictureFile:
     """The picture as a file that every reader reads upright.
 
     Args:
@@ -52,6 +54,7 @@ def upright_file(picture: LabelledPicture, notices: Notices, keep: tuple[str, ..
         notices: counts the pictures that are written anew.
         keep: the formats that stay as they are, by Pillow's names.
         form: what the others become, ``JPEG`` or ``PNG``; empty is JPEG for lossy formats and PNG for all others.
+        converted: the notice on those that are of another format.
 
     Raises:
         InvalidImage: its file is gone, can't be read, or is another picture by now.
@@ -62,7 +65,7 @@ def upright_file(picture: LabelledPicture, notices: Notices, keep: tuple[str, ..
         return PictureFile(content, _suffix(picture.name, structure.format), True)
     pixels = read_bytes(content, str(picture.file))
     _check_size(picture, pixels.size)
-    notices.add(TURNED if turned else CONVERTED, picture.name)
+    notices.add(TURNED if turned else converted, picture.name)
     form = form or ("JPEG" if structure.format in _LOSSY else "PNG")
     file = io.BytesIO()
     pixels.save(file, form, **({"quality": _JPEG_QUALITY, "subsampling": 0} if form == "JPEG" else {}))
