@@ -23,7 +23,7 @@ from florence2.cli.infer.questions import Question
 from florence2.cli.infer.streaming import stream_all
 from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.errors import InvalidImage
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 from florence2.inputs.pictures import Picture
 from florence2.results import FoundObject, Result
 from tests.cli.test_infer import environment, records

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from florence2.errors import InvalidRequest
-from florence2.inputs.find import Input, find_inputs
+from florence2.inputs.find import find_inputs
+from florence2.inputs.input import Input
 from florence2.inputs.pictures import read
 
 
@@ -107,14 +108,12 @@ def test_a_name_that_is_there_is_no_pattern(here: Path) -> None:
         ("data:image/png;base64", "can't be decoded: there is no comma in it"),
         ("data:image/png;base64,", "is empty"),
         ("data:,words", "not an image"),
-        ("video.mp4", "it is a video"),
         ("phone.heic", "it is a HEIC picture"),
     ],
 )
 def test_what_cannot_be_an_image_is_told_without_decoding(here: Path, word: str, said: str) -> None:
     (here / "empty").mkdir()
     (here / "empty.png").touch()
-    (here / "video.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(200))
     (here / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
     ((one,), _) = found(word)
     assert one.error is not None
@@ -133,7 +132,7 @@ def test_a_link_to_nowhere_a_loop_and_a_folder_without_permission(here: Path) ->
 
 def test_pipes_and_devices_are_left_to_be_read_once(here: Path) -> None:
     os.mkfifo(here / "pipe")
-    assert found("pipe")[0] == [Input("pipe", path=Path("pipe"))]  # does not block
+    assert found("pipe")[0] == [Input("pipe", path=here / "pipe")]  # does not block
 
 
 def test_a_picture_on_standard_input(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

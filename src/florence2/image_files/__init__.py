@@ -8,7 +8,20 @@ nothing of Pillow.
 
 from __future__ import annotations
 
-from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, describe, inspect, is_picture, is_read
+from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, describe, format_of, inspect, is_picture, is_read
 from florence2.image_files.structure import MAX_PIXELS, Structure
+from florence2.image_files.tiff import num_pages
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PICTURE_NAME", "READ_FORMATS", "Structure", "describe", "inspect", "is_picture", "is_read"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "PICTURE_NAME",
+    "READ_FORMATS",
+    "Structure",
+    "describe",
+    "format_of",
+    "inspect",
+    "is_picture",
+    "is_read",
+    "num_pages",
+]

@@ -78,16 +78,25 @@ _FOREIGN_PICTURES = tuple(pattern for pattern, *_ in _KINDS[len(_VIDEOS) : len(_
 _TGA_END = b"TRUEVISION-XFILE.\0"
 
 
-def inspect(data: bytes) -> Structure | None:
+def inspect(data: bytes, page: int = 1) -> Structure | None:
     """The structure of an image file; None where its format is not read here.
 
+    Args:
+        data: the file.
+        page: which of the pages of a TIFF, from 1.
+
     Raises:
-        InvalidImage: a structure that no valid picture has.
+        InvalidImage: a structure that no valid picture has, or no such page.
     """
     for pattern, read in _READERS.values():
         if pattern.match(data):
-            return read(data)
+            return read(data) if page == 1 else read_tiff(data, page)
     return None
+
+
+def format_of(start: bytes) -> str | None:
+    """The format of a file that begins with these bytes, 64 or more of them, by Pillow's name; None where it is not read here."""
+    return next((name for name, (pattern, _) in _READERS.items() if pattern.match(start)), None)
 
 
 def is_read(start: bytes) -> bool:

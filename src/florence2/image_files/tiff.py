@@ -1,7 +1,7 @@
-"""The structure of TIFF files, BigTIFF included; of several pages the first.
+"""The structure of TIFF files, BigTIFF included; of several pages the first, or one that is named.
 
-The first directory is read and written anew behind the file, with only the tags that make pixels: so neither metadata nor
-further pages are ever looked at, and strips and tiles are counted first. Source: TIFF 6.0; BigTIFF as libtiff has it.
+The page's directory is read and written anew behind the file, with only the tags that make pixels: so neither metadata nor
+other pages are ever looked at, and strips and tiles are counted first. Source: TIFF 6.0; BigTIFF as libtiff has it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 1
 _INTEGERS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 _FORMATS = {2: "signed integers", 3: "floating point", 5: "complex integers", 6: "complex floating point"}
 _MAX_ENTRIES = 4096
+MAX_TIFF_PAGES = 2**16
+_MAX_ALL_ENTRIES = 2**21
+_SUBFILE = 254
+_NO_PAGE = 0b101  # a smaller copy of another page, or a mask
 
 
 class _Entry(NamedTuple):
@@ -65,15 +69,29 @@ class _Layout:
         return 8 if self.is_big else 4
 
 
-def read_tiff(data: bytes) -> Structure:
-    """The structure of a TIFF file.
+def num_pages(data: bytes) -> int:
+    """How many pages a TIFF file has; smaller copies of a page, such as thumbnails, and masks are none.
 
     Raises:
-        InvalidImage: more tags, strips or tiles than any valid picture has, or strips that share their bytes.
+        InvalidImage: it has more than any file that is meant has.
     """
-    layout = _Layout("<" if data[:2] == b"II" else ">", 43 in (data[2], data[3]))
+    layout = _layout(data)
+    return len(_pages(data, layout, MAX_TIFF_PAGES + 1))
+
+
+def read_tiff(data: bytes, page: int = 1) -> Structure:
+    """The structure of a page of a TIFF file.
+
+    Args:
+        data: the file.
+        page: which, from 1.
+
+    Raises:
+        InvalidImage: more tags, strips or tiles than any valid picture has, strips that share their bytes, or no such page.
+    """
+    layout = _layout(data)
     try:
-        entries = _first_directory(data, layout)
+        entries = _directory(data, layout, _position_of(data, layout, page))
     except struct.error:
         return Structure("TIFF", data, None)  # for the decoder to say
     kept = {entry.tag: entry for entry in reversed(entries) if entry.tag in _KEPT and _is_inside(data, entry, layout)}
@@ -86,9 +104,55 @@ def read_tiff(data: bytes) -> Structure:
     return Structure("TIFF", clean, size, work=size[0] * size[1] if size else 0, description=_description(data, kept, layout))
 
 
-def _first_directory(data: bytes, layout: _Layout) -> list[_Entry]:
-    """The entries of the first directory."""
-    (position,) = struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)
+def _layout(data: bytes) -> _Layout:
+    return _Layout("<" if data[:2] == b"II" else ">", 43 in (data[2], data[3]))
+
+
+def _position_of(data: bytes, layout: _Layout, page: int) -> int:
+    """Where the directory of a page lies.
+
+    Raises:
+        InvalidImage: there is no such page.
+        struct.error: there is no directory.
+    """
+    if page == 1:
+        return _first(data, layout)
+    positions = _pages(data, layout, page)
+    if len(positions) < page:
+        refuse(f"there is no page {page}; it has {len(positions)}")
+    return positions[page - 1]
+
+
+def _first(data: bytes, layout: _Layout) -> int:
+    """Where the first directory lies."""
+    return struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)[0]
+
+
+def _pages(data: bytes, layout: _Layout, at_most: int) -> list[int]:
+    """Where the directories of the first pages lie; a chain that leads back or out of the file ends there."""
+    positions: list[int] = []
+    seen: set[int] = set()
+    num_entries = 0
+    try:
+        position = _first(data, layout)
+        while position and position not in seen and len(positions) < at_most:
+            if len(seen) >= MAX_TIFF_PAGES or num_entries > _MAX_ALL_ENTRIES:
+                refuse(f"the TIFF has more than {MAX_TIFF_PAGES} pages, or far more tags than there are kinds of; split it")
+            seen.add(position)
+            entries = _directory(data, layout, position)
+            num_entries += len(entries)
+            kinds = [_numbers(data, entry, layout) for entry in entries if entry.tag == _SUBFILE and entry.num_values == 1]
+            if not positions or not any(kind[:1] and kind[0] & _NO_PAGE for kind in kinds):
+                positions.append(position)
+            end = position + struct.calcsize(layout.number) + len(entries) * struct.calcsize(layout.entry)
+            (position,) = struct.unpack_from(layout.offset, data, end)
+    except struct.error:
+        pass
+    return positions
+
+
+def _directory(data: bytes, layout: _Layout, position: int) -> list[_Entry]:
+    """The entries of a directory."""
     if position > len(data):
         raise struct.error
     (count,) = struct.unpack_from(layout.number, data, position)

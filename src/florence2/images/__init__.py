@@ -7,7 +7,21 @@ first (``image_files``, which also has the one list of formats). Every kind of f
 
 from __future__ import annotations
 
+from florence2.images.frames import ANIMATED, has_frames, read_frames
 from florence2.images.kinds import ImageInput
 from florence2.images.read import UPRIGHT, decode, exif_orientation, load, open_file, read_bytes, read_image, size_of
 
-__all__ = ["UPRIGHT", "ImageInput", "decode", "exif_orientation", "load", "open_file", "read_bytes", "read_image", "size_of"]
+__all__ = [
+    "ANIMATED",
+    "UPRIGHT",
+    "ImageInput",
+    "decode",
+    "exif_orientation",
+    "has_frames",
+    "load",
+    "open_file",
+    "read_bytes",
+    "read_frames",
+    "read_image",
+    "size_of",
+]

@@ -56,7 +56,7 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
         return to_rgb(from_array(given))
     if kind == "picture":
         loaded = load(given)
-        with _as_refusals("the Pillow image", loaded.size):
+        with as_refusals("the Pillow image", loaded.size):
             return to_rgb(loaded)
     if kind == "bytes":
         return read_bytes(bytes(given), f"the {len(given)} bytes", auto_orient=auto_orient)
@@ -65,19 +65,20 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
     raise invalid(f"an image must be a path, bytes, a Pillow image or a numpy array, got {type_of(given)}")
 
 
-def read_bytes(data: bytes, name: str, *, auto_orient: bool = True) -> Image.Image:
+def read_bytes(data: bytes, name: str, *, auto_orient: bool = True, page: int = 1) -> Image.Image:
     """The picture in the content of an image file, in RGB.
 
     Args:
         data: the file.
         name: what messages call it.
         auto_orient: turn it upright by its EXIF orientation.
+        page: which of the pages of a TIFF, from 1.
 
     Raises:
         InvalidImage: it holds no readable image.
         OutOfMemory: there is not enough memory to decode it.
     """
-    return decode(_inspected(data, name), name, auto_orient=auto_orient)
+    return decode(inspected(data, name, page), name, auto_orient=auto_orient)
 
 
 def open_file(structure: Structure, name: str) -> Image.Image:
@@ -102,7 +103,7 @@ def open_file(structure: Structure, name: str) -> Image.Image:
         ) from None
     except Exception as error:  # Pillow raises whatever the broken bytes led it to
         raise _broken(name, error) from error
-    _check_pixels(image.size, name)
+    check_pixels(image.size, name)
     return image
 
 
@@ -120,9 +121,9 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
         OutOfMemory: there is not enough memory to decode it.
     """
     image = image if image is not None else open_file(structure, name)
-    with _as_refusals(name, image.size):
+    with as_refusals(name, image.size):
         image.load()
-        orientation = _orientation(structure, image) if auto_orient else 1
+        orientation = orientation_in(structure, image) if auto_orient else 1
         picture = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
     if auto_orient:
         for name in ("exif", "xmp"):  # kept of AVIF files, they would have an upright picture turned once more
@@ -157,7 +158,7 @@ def load(image: Image.Image) -> Image.Image:
 def size_of(data: bytes) -> tuple[int, int] | None:
     """Width and height of an image file, as stored; None where it holds no readable picture."""
     try:
-        structure = _inspected(data, "the image")
+        structure = inspected(data, "the image")
         return structure.size if structure.format != "AVIF" else open_file(structure, "the image").size
     except InvalidImage:
         return None
@@ -192,7 +193,7 @@ def _not_a_path(text: str) -> str | None:
     return None
 
 
-def _inspected(data: bytes, name: str) -> Structure:
+def inspected(data: bytes, name: str, page: int = 1) -> Structure:
     """The structure of an image file, without decoding it.
 
     Raises:
@@ -201,17 +202,17 @@ def _inspected(data: bytes, name: str) -> Structure:
     if not data:
         raise invalid(f"{name} hold no image: they are empty" if name.startswith("the ") else f"the file {name} is empty")
     try:
-        structure = inspect(data)
+        structure = inspect(data, page)
     except InvalidImage as error:
         raise invalid(f"{name}: {error.message}") from None
     if structure is None:
         raise invalid(f"{name}: {describe(data)}")
     if structure.size is not None:
-        _check_pixels(structure.size, name)
+        check_pixels(structure.size, name)
     return structure
 
 
-def _orientation(structure: Structure, image: Image.Image) -> int:
+def orientation_in(structure: Structure, image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or none that can be read."""
     return structure.orientation if structure.format != "AVIF" else exif_orientation(image)  # AVIF's own boxes turn a picture, too
 
@@ -224,7 +225,7 @@ def exif_orientation(image: Image.Image) -> int:
         return 1
 
 
-def _check_pixels(size: tuple[int, int], name: str) -> None:
+def check_pixels(size: tuple[int, int], name: str) -> None:
     """Refuse a picture without pixels, and one of more than are decoded."""
     width, height = size
     if not width or not height:
@@ -245,7 +246,7 @@ def _without_size_warning(structure: Structure) -> Iterator[None]:
 
 
 @contextmanager
-def _as_refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
+def as_refusals(name: str, size: tuple[int, int]) -> Iterator[None]:
     """Errors of decoding as errors of this package."""
     try:
         yield

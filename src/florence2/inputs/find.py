@@ -1,7 +1,7 @@
 """The images that a command is given: files, folders, patterns, lists, URLs, data URIs and standard input.
 
-In: words as the user wrote them. Out: one ``Input`` for each image, in order, under the name that the user gave it; one that can't be
-used carries the reason, found without decoding anything and without the network. ``pictures.read`` then gives its picture. Knows
+In: words as the user wrote them. Out: one ``Input`` for each image, document or video, in order, under the name that the user gave it; one
+that can't be used carries the reason, found without decoding anything and without the network. ``pictures`` then gives the pictures. Knows
 nothing of prompts and engines.
 """
 
@@ -10,91 +10,65 @@ from __future__ import annotations
 import glob
 import os
 import re
-import stat
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
-from florence2.image_files import PICTURE_NAME, READ_FORMATS, describe, is_read
-from florence2.image_files.base64_text import decode_base64
+from florence2.image_files import READ_FORMATS
 from florence2.inputs import urls
-from florence2.inputs.lists import STDIN, is_list, read_list
-from florence2.tasks.naming import meant_tag
-from florence2.tasks.table import TASKS
-from florence2.url_text import host_and_path, without_keys
+from florence2.inputs.folders import Walk, walk
+from florence2.inputs.input import Input
+from florence2.inputs.lists import STDIN, is_list, list_name, read_list
+from florence2.inputs.looking import absolute, from_data, from_stdin, from_url, looked_at, refused, sifted
+from florence2.inputs.media import missing_reader
+from florence2.inputs.repeats import without_repeats
 
-Kind = Literal["file", "url", "data", "stdin"]
 Notice = Callable[[str], None]
 
 _OTHER_URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?\[]")
-_START_BYTES = 4096
-_LONGEST_NAME = 100
 
 
-@dataclass(frozen=True)
-class Input:
-    """One image, or what is wrong with it.
-
-    Attributes:
-        name: as the user gave it.
-        kind: where it comes from.
-        path: of a file.
-        content: the bytes of an image that was read already.
-        error: why it can't be used.
-    """
-
-    name: str
-    kind: Kind = "file"
-    path: Path = Path()
-    content: bytes = b""
-    error: InvalidImage | None = None
-
-    @property
-    def shown(self) -> str:
-        """The name for people and logs: of a URL without password and query, which may be keys, of a data URI its beginning."""
-        if self.kind == "url":
-            return without_keys(self.name)
-        return self.name if self.kind == "file" or len(self.name) <= _LONGEST_NAME else f"{self.name[:40]}…"
-
-    @property
-    def stem(self) -> str:
-        """What the names of files begin with that are made for it."""
-        if self.kind != "url":
-            return {"file": self.path.stem, "data": "data", "stdin": "stdin"}[self.kind]
-        host, path = host_and_path(self.name)
-        last = Path(unquote(path).rstrip("/").replace("\\", "/").rpartition("/")[2]).stem
-        plain = (re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in (last, host))
-        return next((name for name in plain if name), "url")[:_LONGEST_NAME]
-
-
-def find_inputs(words: Sequence[str], lists: Sequence[str], notice: Notice) -> list[Input]:
-    """Each image that is named, in order, those of lists last.
+def find_inputs(
+    words: Sequence[str],
+    lists: Sequence[str],
+    notice: Notice,
+    *,
+    is_recursive: bool = False,
+    are_distinct: bool = False,
+    column: str | None = None,
+) -> list[Input]:
+    """Each image, document or video that is named, in order, those of lists last.
 
     Args:
         words: paths, folders, patterns, URLs, data URIs, ``-`` for standard input, ``@FILE`` for a list.
-        lists: files with such words, one a line or parted by NUL bytes; ``-`` for standard input.
-        notice: called with a line for each word of which files were left out.
+        lists: files with such words, one a line or parted by NUL bytes, or tables (CSV, TSV, JSON lines, Parquet); ``-`` for standard
+            input.
+        notice: called with a line for what was left out.
+        is_recursive: folders are looked through with all that is below them.
+        are_distinct: a file, URL or data URI that is named again is left out.
+        column: of tables, the column with paths or URLs; None for the first that is known to hold images.
 
     Raises:
         InvalidRequest: there is none, a list can't be read, or standard input is named twice.
+        MissingExtra: a list is Parquet, and pyarrow is not installed.
     """
-    all_lists = [*(word[1:] for word in words if is_list(word)), *lists]
+    all_lists = [*(list_name(word) for word in words if is_list(word)), *lists]
     _check_stdin([*words, *all_lists])
-    named = [inner for word in words for inner in (read_list(word[1:]) if is_list(word) else [word])]
-    named += [inner for name in lists for inner in read_list(name)]
-    _check_stdin([*named, *all_lists])
+    finder = _Finder(notice, is_recursive=is_recursive)
+    listed = [(word, read_list(list_name(word), column)) if is_list(word) else (None, [word]) for word in words]
+    listed += [(name, read_list(name, column)) for name in lists]
+    named = [(word, source is not None) for source, inner in listed for word in inner]
+    _check_stdin([*(word for word, _ in named), *all_lists])
     if not named and all_lists:
         raise InvalidRequest(f"no image is named in {' or '.join(map(shown, all_lists))}", field="image")
     if not named:
         raise InvalidRequest("no image is given: name files, folders, patterns or URLs, - for standard input, or a list with --list")
-    return [found for word in named for found in _found(word, notice)]
+    inputs = [found for word, is_listed in named for found in finder.found(word, is_listed=is_listed)]
+    return without_repeats(inputs, notice) if are_distinct else inputs
 
 
 def _check_stdin(names: Sequence[str]) -> None:
@@ -102,129 +76,134 @@ def _check_stdin(names: Sequence[str]) -> None:
         raise InvalidRequest("- is given more than once, and standard input can be read once", field="image")
 
 
-def _found(word: str, notice: Notice) -> Iterator[Input]:
-    """The images that one word names; what is there under that name comes before what it may mean."""
-    if word == STDIN:
-        yield _from_stdin()
-    elif os.path.lexists(word):
-        yield from _at(word, Path(word), notice)
-    elif word[:5].lower() == "data:":
-        yield _from_data(word)
-    elif urls.is_url(word):
-        yield _from_url(word)
-    elif word[:5].lower() == "file:":
-        yield from _from_file_url(word, notice)
-    elif other := _OTHER_URL.match(word):
-        given = Input(word, "url")
-        yield _refused(given, f"{given.shown}: {other[1]}:// is not fetched; give https:// or http://, or download it")
-    elif _PATTERN.search(word):
-        paths = sorted(name for name in glob.glob(word, recursive=True) if not os.path.isdir(name))
-        nothing = f"no file matches {shown(word)!r}; the current folder is {shown(os.getcwd())!r}"
-        yield from _pictures(word, paths, nothing, notice)
-    else:
-        yield _looked_at(Input(word, path=Path(word)))
+@dataclass(frozen=True)
+class _Finder:
+    """What words name.
 
-
-def _at(word: str, path: Path, notice: Notice) -> Iterator[Input]:
-    """A file, or the pictures in a folder under the names that the folder's gives them."""
-    if not path.is_dir():
-        yield _looked_at(Input(word, path=path))
-        return
-    try:
-        names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and not entry.is_dir())
-    except OSError as error:
-        yield Input(word, error=_invalid(f"the folder {shown(word)!r} can't be read: {error.strerror}"))
-        return
-    nothing = f"there is no file in the folder {shown(word)!r}; folders in it are not looked into: give {shown(os.path.join(word, '**'))!r}"
-    yield from _pictures(word, [os.path.join(path, name) for name in names], nothing, notice)
-
-
-def _pictures(word: str, paths: Sequence[str], nothing: str, notice: Notice) -> Iterator[Input]:
-    """Those of some files that are pictures, by content or by name; the number of the others is reported.
-
-    A file with a picture's name that holds none comes with its error.
+    Attributes:
+        notice: called with a line for what was left out.
+        is_recursive: folders are looked through with all that is below them.
     """
-    paths = [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # no pipe, which may never end
-    looked_at = [_looked_at(Input(path, path=Path(path))) for path in paths]
-    found = [one for one in looked_at if one.error is None or PICTURE_NAME.search(one.name)]
-    if not found:
-        said = nothing if not paths else f"no picture among the {len(paths)} files of {shown(word)!r} ({READ_FORMATS} are read)"
-        yield Input(word, error=_invalid(said))
-    elif left := len(paths) - len(found):
-        notice(f"{shown(word)}: left out {left} {'file that is no picture' if left == 1 else 'files that are no pictures'}")
-    yield from found
+
+    notice: Notice
+    is_recursive: bool
+
+    def found(self, word: str, *, is_listed: bool) -> Iterator[Input]:
+        """The images that one word names; what is there under that name comes before what it may mean."""
+        if word == STDIN:
+            yield from_stdin()
+        elif os.path.lexists(word):
+            below = _below_list(word) if is_listed else ""
+            yield from self._at(word, word, below)
+        elif word[:5].lower() == "data:":
+            yield from_data(word)
+        elif urls.is_url(word):
+            yield from_url(word)
+        elif word[:5].lower() == "file:":
+            yield from self._at_file_url(word)
+        elif other := _OTHER_URL.match(word):
+            given = Input(word, "url")
+            yield refused(given, f"{given.shown}: {other[1]}:// is not fetched; give https:// or http://, or download it")
+        elif _PATTERN.search(word):
+            yield from self._matching(word)
+        else:
+            yield looked_at(Input(word, path=absolute(word)))
+
+    def _at(self, word: str, path: str, below: str = "") -> Iterator[Input]:
+        """A file, or the pictures in a folder under the names that the folder's gives them."""
+        if not os.path.isdir(path):
+            yield looked_at(Input(word, path=absolute(path), below=below))
+        elif self.is_recursive:
+            nothing = f"there is no file in the folder {shown(word)!r} or below it"
+            yield from self._pictures(word, path, [path], nothing)
+        else:
+            yield from self._in_folder(word, path)
+
+    def _in_folder(self, word: str, path: str) -> Iterator[Input]:
+        """The pictures of one folder, without those below it."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and not entry.is_dir())
+        except OSError as error:
+            yield Input(word, path=absolute(path), error=_unreadable(word, error.strerror))
+            return
+        below = shown(os.path.join(word, "**"))
+        nothing = f"there is no file in the folder {shown(word)!r}; folders in it are not looked into: give {below!r}"
+        yield from self._pictures(word, path, [os.path.join(path, name) for name in names], nothing)
+
+    def _matching(self, word: str) -> Iterator[Input]:
+        """The pictures that a pattern matches; in recursion also those in folders that it matches."""
+        paths = sorted(glob.glob(word, recursive=True))
+        if not self.is_recursive or "**" in word:
+            paths = [path for path in paths if not os.path.isdir(path)]
+        nothing = f"no file matches {shown(word)!r}; the current folder is {shown(os.getcwd())!r}"
+        yield from self._pictures(word, _fixed_folder(word), paths, nothing)
+
+    def _at_file_url(self, word: str) -> Iterator[Input]:
+        """What stands under a file manager's address."""
+        parts = urlsplit(word)
+        if parts.netloc not in ("", "localhost"):
+            yield Input(word, error=_invalid(f"{shown(word)!r} is a file of another machine; give its path here"))
+        else:
+            yield from self._at(word, url2pathname(parts.path))
+
+    def _pictures(self, word: str, root: str, paths: Sequence[str], nothing: str) -> Iterator[Input]:
+        """Those of some files that are pictures, documents or videos, by content or by name; what is left out is reported.
+
+        A file with a picture's name that holds none comes with its error, as does a folder that can't be read.
+        """
+        files: list[str] = []
+        unreadable: list[Input] = []
+        for path in paths:
+            if os.path.isdir(path):
+                walked = walk(path)
+                files += walked.paths
+                unreadable += [Input(name, path=absolute(name), error=_unreadable(name, why)) for name, why in walked.unreadable.items()]
+                self._report_walk(word, walked)
+            else:
+                files.append(path)
+        files = [path for path in files if os.path.isfile(path) or not os.path.exists(path)]  # no pipe, which may never end
+        found, left = sifted(files, root)
+        for medium in ("pdf", "video"):
+            if left[medium]:
+                self.notice(f"{shown(word)}: left out {_files(left[medium])}: {missing_reader(medium)}")
+        if not found and not unreadable:
+            said = nothing if not files else f"no picture among the {len(files)} files of {shown(word)!r} ({READ_FORMATS} are read)"
+            yield Input(word, path=absolute(root), error=_invalid(said))
+        elif left["picture"]:
+            are_none = "is no picture" if left["picture"] == 1 else "are no pictures"
+            self.notice(f"{shown(word)}: left out {_files(left['picture'])} that {are_none}")
+        yield from unreadable
+        yield from found
+
+    def _report_walk(self, word: str, walked: Walk) -> None:
+        """Say which folders were left out."""
+        if walked.num_runs:
+            folders = "1 folder" if walked.num_runs == 1 else f"{walked.num_runs} folders"
+            self.notice(f"{shown(word)}: left out {folders} that florence2 label has written")
+        if walked.num_links:
+            links = "1 link" if walked.num_links == 1 else f"{walked.num_links} links"
+            self.notice(f"{shown(word)}: left out {links} to folders that are looked through under another name")
 
 
-def _from_file_url(word: str, notice: Notice) -> Iterator[Input]:
-    """What stands under a file manager's address."""
-    parts = urlsplit(word)
-    if parts.netloc not in ("", "localhost"):
-        yield Input(word, error=_invalid(f"{shown(word)!r} is a file of another machine; give its path here"))
-    else:
-        yield from _at(word, Path(url2pathname(parts.path)), notice)
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
-def _looked_at(given: Input) -> Input:
-    """A file with what is wrong with its first bytes, if anything; pipes and devices are left to be read once."""
-    try:
-        if not stat.S_ISREG(os.stat(given.path).st_mode):
-            return given
-        with open(given.path, "rb") as file:
-            start = file.read(_START_BYTES)
-    except FileNotFoundError:
-        hint = "; a task goes behind --task or --prompt" if meant_tag(given.name) or given.name in TASKS else ""
-        return _refused(given, f"there is no file {shown(given.name)!r}; the current folder is {shown(os.getcwd())!r}{hint}")
-    except (OSError, ValueError) as error:
-        return _refused(given, f"{shown(given.shown)} can't be read: {getattr(error, 'strerror', None) or error}")
-    return _with_start(given, start)
+def _fixed_folder(pattern: str) -> str:
+    """The folder where a pattern begins to match."""
+    parts = pattern.split(os.sep)
+    first = next(index for index, part in enumerate(parts) if _PATTERN.search(part))
+    return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
 
 
-def _from_stdin() -> Input:
-    """What standard input holds."""
-    given = Input(STDIN, "stdin")
-    if sys.stdin.isatty():
-        return _refused(given, "- is standard input, and that is a terminal: pipe a picture into the command, or give its name")
-    try:
-        content = sys.stdin.buffer.read()
-    except OSError as error:
-        return _refused(given, f"standard input can't be read: {error.strerror}")
-    return _with_start(replace(given, content=content), content[:_START_BYTES])
+def _below_list(word: str) -> str:
+    """The name of a file among others of its list: as it stands there, unless that leads out of the folder."""
+    path = os.path.normpath(word)
+    return "" if os.path.isabs(path) or path.startswith("..") else path.replace(os.sep, "/")
 
 
-def _from_data(word: str) -> Input:
-    """What a data URI holds."""
-    given = Input(word, "data")
-    start, comma, payload = word.partition(",")
-    try:
-        if not comma:
-            raise ValueError("there is no comma in it")
-        is_base64 = start.lower().rstrip().endswith(";base64")
-        content = decode_base64(unquote(payload)) if is_base64 else unquote_to_bytes(payload)
-    except ValueError as error:
-        return _refused(given, f"the data URI {given.shown} can't be decoded: {error}; expected data:image/png;base64,…")
-    return _with_start(replace(given, content=content), content[:_START_BYTES])
-
-
-def _from_url(word: str) -> Input:
-    """A URL that may be fetched."""
-    given = Input(word, "url")
-    complaint = urls.complaint(word)
-    return given if complaint is None else _refused(given, f"{given.shown}: {complaint}")
-
-
-def _with_start(given: Input, start: bytes) -> Input:
-    """An image with what is wrong with its first bytes, if anything."""
-    if not start:
-        return _refused(given, f"{_what(given)} is empty")
-    return given if is_read(start) else _refused(given, f"{_what(given)}: {describe(start)}")
-
-
-def _what(given: Input) -> str:
-    return "standard input" if given.kind == "stdin" else shown(given.shown)
-
-
-def _refused(given: Input, message: str) -> Input:
-    return replace(given, error=_invalid(message))
+def _unreadable(folder: str, why: str | None) -> InvalidImage:
+    return _invalid(f"the folder {shown(folder)!r} can't be read: {why}")
 
 
 def _invalid(message: str) -> InvalidImage:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from florence2.cli.infer.questions import Question
 from florence2.errors import Florence2Error, InvalidImage, InvalidRegion
 from florence2.in_flight import in_flight
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from florence2.cli.infer.questions import Question
     from florence2.cli.infer.report import Report
     from florence2.engine.engine import Engine
-    from florence2.inputs.find import Input
+    from florence2.inputs.input import Input
     from florence2.inputs.pictures import Picture
 
 _ORDER = "florence2.order"

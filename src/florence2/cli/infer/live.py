@@ -15,7 +15,7 @@ from florence2.cli.infer.answers import Answer
 from florence2.cli.infer.printing import CUT, NOTHING, object_line, record_of, title_of
 from florence2.cli.infer.streaming import StreamedAnswer
 from florence2.console import json_line, name_of, shown
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 from florence2.results import FoundObject, Result
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 from florence2.cli.infer.answers import Answer, ImageAnswers
 from florence2.console import json_line, name_of, shown
 from florence2.errors import Florence2Error
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 from florence2.results import FoundObject, Result
 
 CUT = "cut at the token limit"

@@ -20,7 +20,7 @@ from florence2.cli.infer.streaming import StreamedImage
 from florence2.cli.progress import Progress, show_progress
 from florence2.console import exit_code, report_error, shown
 from florence2.errors import Florence2Error, InvalidImage
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 from florence2.inputs.pictures import reason
 from florence2.results import Result
 

@@ -19,7 +19,7 @@ from florence2.cli.infer.answers import Answer, Pending, bound, submit
 from florence2.cli.infer.questions import Question
 from florence2.errors import InvalidImage, InvalidRegion
 from florence2.in_flight import NUM_IN_FLIGHT
-from florence2.inputs.find import Input
+from florence2.inputs.input import Input
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,0 +1,68 @@
+"""The files in a folder and in the folders below it, each once, sorted by name.
+
+In: a folder. Out: paths that begin with the folder's name as it was given, and the folders that can't be read. Hidden files and folders
+are left out, and those that a labelling run has written. Links to folders are followed, but no folder is walked through twice, so that
+loops end. Opens no file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, field
+
+RUN_FOLDER = ".florence2"  # in each folder that a labelling run writes
+
+
+@dataclass
+class Walk:
+    """What is in a folder and below it.
+
+    Attributes:
+        paths: files and all else that is no folder, sorted.
+        unreadable: folders that can't be read, each with the reason.
+        num_runs: folders left out as they are the output of a labelling run.
+        num_links: links to folders that are walked through under another name.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    num_runs: int = 0
+    num_links: int = 0
+
+
+def walk(folder: str) -> Walk:
+    """All files in a folder and below it; where several names lead to one folder, under the name without links."""
+    walked = Walk()
+    seen: set[tuple[int, int]] = set()
+    folders, links = deque([folder]), deque[str]()
+    while folders or links:
+        name = folders.popleft() if folders else links.popleft()
+        try:
+            status = os.stat(name)
+            if (status.st_dev, status.st_ino) in seen:
+                walked.num_links += 1
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            _list(name, walked, folders, links, is_root=name == folder)
+        except OSError as error:
+            walked.unreadable[name] = error.strerror or str(error)
+    walked.paths.sort(key=lambda path: path.split(os.sep))
+    return walked
+
+
+def _list(folder: str, walked: Walk, folders: deque[str], links: deque[str], *, is_root: bool) -> None:
+    """Put what is in one folder where it belongs."""
+    with os.scandir(folder) as listing:
+        entries = list(listing)
+    if not is_root and any(entry.name == RUN_FOLDER for entry in entries):
+        walked.num_runs += 1
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = os.path.join(folder, entry.name)
+        if not entry.is_dir():
+            walked.paths.append(path)
+        else:
+            (links if entry.is_symlink() else folders).append(path)
