@@ -79,4 +79,5 @@ def refuse_fractions(values: Sequence[float], size: tuple[int, int]) -> None:
 
 def write_boxes(things: Sequence[tuple[str, Sequence[float]]], size: tuple[int, int]) -> str:
     """Labels and boxes in pixels as the model writes them."""
-    return "".join(label + "".join(map(location_token, quantize(box, size))) for label, box in things)
+    bins = iter(quantize([value for _, box in things for value in box], size))
+    return "".join(label + "".join(location_token(next(bins)) for _ in box) for label, box in things)

@@ -22,11 +22,12 @@ from florence2.tasks.table import TASKS
 
 Size = tuple[int, int]
 
+READING_TAG = "<OCR_WITH_REGION>"
 TEXT_CLASS, REGION_CLASS, OBJECT_CLASS = "text", "region", "object"
 NAMELESS = "without a name"
 WITHOUT_AREA = "without an area inside the picture"
-_NO_CLASS = {"<OCR_WITH_REGION>": TEXT_CLASS, "<DENSE_REGION_CAPTION>": REGION_CLASS, "<REGION_PROPOSAL>": OBJECT_CLASS}
-_SAID = ("<OCR_WITH_REGION>", "<DENSE_REGION_CAPTION>")
+_NO_CLASS = {READING_TAG: TEXT_CLASS, "<DENSE_REGION_CAPTION>": REGION_CLASS, "<REGION_PROPOSAL>": OBJECT_CLASS}
+_SAID = (READING_TAG, "<DENSE_REGION_CAPTION>")
 NAMING_TAGS = frozenset(tag for tag, task in TASKS.items() if task.kind != "text") - frozenset(_NO_CLASS)
 """The tasks whose answers name classes; those of the others stand for texts and regions."""
 
@@ -107,7 +108,8 @@ def _found(result: Result, tag: str, asked: str | None, lost: Counter[str]) -> I
         elif shape is None:
             lost[WITHOUT_AREA] += 1
         else:
-            yield Said(plain(asked or found.label), LabelledObject(label, *shape, found.score, text, tag))
+            said = text if tag == READING_TAG else plain(asked or found.label)
+            yield Said(said, LabelledObject(label, *shape, found.score, text, tag))
 
 
 def _named(tag: str, label: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from florence2.datasets.boxes import write_boxes
 from florence2.datasets.labelled import LabelledObject
 from florence2.datasets.round_trip import check_answer
 from florence2.errors import DatasetError
-from florence2.labelling.answers import Answered, Said, Size, parsed
+from florence2.labelling.answers import READING_TAG, Answered, Said, Size, parsed
 from florence2.labelling.class_names import plain
 from florence2.labelling.questions import without_tokens
 from florence2.results import Outline
@@ -25,7 +25,6 @@ from florence2.tasks.vocabulary import location_token
 Example = tuple[str, str]
 
 DETECTION = "<OD>"
-_READING = "<OCR_WITH_REGION>"
 CUT = "cut short by max_new_tokens"
 EMPTY = "empty"
 UNREADABLE = "that would not be read back"
@@ -61,8 +60,10 @@ def _example(answer: Answered, size: Size, lost: Counter[str]) -> Example | None
         fault = None if written or answer.tag == "<OCR>" else EMPTY
     elif fault is None:
         written = _written(answer.found, answer.tag, size)
-    # Labels of classes and captions are plain, so that they are read back; what was read in a picture may be anything.
-    if fault is None and (answer.text is not None or answer.tag == _READING) and not _is_read_back(answer.prompt, written):
+        if answer.tag == READING_TAG and "<" in "".join(said.label for said in answer.found) and not _is_read_back(answer.prompt, written):
+            written = _written([Said(plain(said.label), said.thing) for said in answer.found], answer.tag, size)
+    # Plain labels are read back whatever they are.
+    if fault is None and answer.text is not None and not _is_read_back(answer.prompt, written):
         fault = UNREADABLE
     if fault is not None:
         lost[fault] += 1
@@ -82,7 +83,7 @@ def _written(found: Sequence[Said], tag: str, size: Size) -> str:
     """Objects as the task's answers have them."""
     grammar = TASKS[tag].grammar
     if grammar == "quads":
-        return "".join(plain(said.label) + _locations(said.thing.polygons[0], size) for said in found)
+        return "".join(said.label + _locations(said.thing.polygons[0], size) for said in found)
     if grammar == "bare_boxes":
         return write_boxes([("", said.thing.box) for said in found], size)
     if grammar == "polygons":
