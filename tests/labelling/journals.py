@@ -26,7 +26,7 @@ def class_boxes(*found: tuple[Any, ...]) -> dict[str, Any]:
     return {"bboxes_labels": answered.pop("labels"), "polygons": [], "polygons_labels": [], **answered}
 
 
-def record(name: str, *answers: Mapping[str, Any], size: Sequence[int] = (640, 480), **fields: Any) -> dict[str, Any]:
+def record(name: str, /, *answers: Mapping[str, Any], size: Sequence[int] = (640, 480), **fields: Any) -> dict[str, Any]:
     """A picture's line."""
     known = {"id": name, "name": name, "root": "", "path": f"/pictures/{name}", "file": None, "url": None, "part": None}
     return {**known, "size": list(size), "answers": list(answers), **fields}

@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from florence2.datasets.writers import FORMATS, ImagePlacing
 from florence2.errors import InvalidOption
 from florence2.labelling.class_names import merged, read_class_map
 from florence2.tasks.naming import task_named
 from florence2.tasks.table import TASKS
 
-ImagePlacing = Literal["link", "copy", "leave"]
 CaptionName = Literal["caption", "detailed-caption", "more-detailed-caption"]
-
-FORMAT_NAMES = ("coco", "yolo", "voc", "label-studio", "cvat", "jsonl", "parquet", "csv", "sidecar", "webdataset")
 
 _ASKED = {"group": "asked"}
 _WRITTEN = {"group": "written"}
@@ -94,7 +92,7 @@ class LabelOptions:
             "classes": classes,
             "phrases_from": None if self.phrases_from is None else _caption(self.phrases_from),
             "formats": tuple(
-                dict.fromkeys(_one_of("formats", word.strip(), FORMAT_NAMES) for words in self.formats for word in words.split(","))
+                dict.fromkeys(_one_of("formats", word.strip(), tuple(FORMATS)) for words in self.formats for word in words.split(","))
             ),
             "images": _one_of("images", self.images, get_args(ImagePlacing)),
             "class_map": read_class_map(self.class_map),

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from florence2.datasets import writers
 from florence2.datasets.labelled import LabelledSet
+from florence2.datasets.writers import WriteOptions, check_installed
 from florence2.errors import InvalidOption
 from florence2.labelling.labelled_pictures import Pictures, set_of
 from florence2.labelling.options import LabelOptions, options_of
@@ -76,7 +78,9 @@ def check_outputs(folder: Path, formats: Sequence[str]) -> None:
 
     Raises:
         InvalidOption: there is one.
+        MissingExtra: the package for a format is not installed.
     """
+    check_installed(formats)
     own = _own_formats(folder)
     for name in formats:
         if name not in own and os.path.lexists(folder / name):
@@ -105,14 +109,12 @@ def mend(folder: Path) -> None:
 
 def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice) -> None:
     """Write a format aside, and put it in its place."""
-    from florence2.datasets.writers import FORMATS, WriteOptions
-
     building = folder / STATE / f"{_BUILDING}{name}"
     building.mkdir()
     place = (folder / name).absolute()
     try:
         asked = WriteOptions(images=options.images, segments=options.segments, scores=options.scores, home=place)  # type: ignore[arg-type]
-        written = FORMATS[name](data, building, asked)
+        written = writers.FORMATS[name](data, building, asked)
     except BaseException as error:
         _remove(building)
         if isinstance(error, OSError):
