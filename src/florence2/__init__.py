@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from florence2.results import Result
     from florence2.tasks.answer import parse
     from florence2.tasks.tokenizer import Tokenizer
+    from florence2.tiling.tiles import Tiles
 
 __all__ = [
     "Engine",
     "Florence2Error",
     "Result",
+    "Tiles",
     "Tokenizer",
     "__version__",
     "client",
@@ -46,6 +48,7 @@ _MODULE_OF = {
     "Result": "florence2.results",
     "parse": "florence2.tasks.answer",
     "Tokenizer": "florence2.tasks.tokenizer",
+    "Tiles": "florence2.tiling.tiles",
 }
 _MODULES = frozenset({"client", "draw", "engine", "errors", "evaluation", "model", "results", "tasks", "training", "weights"})
 

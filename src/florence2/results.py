@@ -117,7 +117,8 @@ class Result:
         quads: One [x1, y1, x2, y2, x3, y3, x4, y4] per object.
         polygons: Per object its polygons, each a flat list x, y, x, y, ...
         labels: One per object, in the order of generation.
-        bins: The location bins (thousandths of width and height) as generated, nested like the coordinates.
+        bins: The location bins (thousandths of width and height) as generated, nested like the coordinates. Of an answer that was asked in
+            tiles they are fractions, as tiles are read more finely than the whole picture.
         scores: Per object how likely it is right, 0 to 1: its label score times the probability that its box or outline overlaps
             enough with the true one; None where the request did not ask for scores.
         label_scores: Per object exp of the mean log-probability of its label's tokens; None inside for an object without a label.
@@ -332,7 +333,7 @@ def _box_around(outlines: Sequence[Sequence[float]]) -> Box:
 
 
 def _middles(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:
-    if bins and isinstance(bins[0], int):
+    if bins and not isinstance(bins[0], list):
         return [middle(value, image_size[index % 2]) for index, value in enumerate(bins)]
     return [_middles(inner, image_size) for inner in bins]
 

@@ -18,32 +18,32 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
-from florence2.engine.decided import Reporter
 from florence2.engine.device import choose_device, give_back_memory
 from florence2.engine.events import OnEvent
 from florence2.engine.image_cache import ImageCache
 from florence2.engine.loading import Loading
 from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.engine.precision import choose_packing, choose_precision
-from florence2.engine.preprocess import normalise, resize
-from florence2.engine.request import Request, start_search
+from florence2.engine.request_maker import RequestMaker
 from florence2.engine.scheduler import Scheduler
-from florence2.engine.search import SpecialTokens
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.engine.threads import FreeCores, bound_threads
+from florence2.engine.tiled import TiledAnswer
 from florence2.engine.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
 from florence2.errors import InvalidOption, InvalidPrompt
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
-from florence2.results import Result, Usage
+from florence2.results import Result
 from florence2.sources import Source, remember
 from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenizer import Tokenizer
+from florence2.tiling.merging import merge
+from florence2.tiling.tasks import asked_of_tiles, check_tiled
+from florence2.tiling.tiles import Tiles, as_tiles
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 from florence2.weights.source import adapter_names
@@ -163,22 +163,15 @@ class Engine:
         self.device = model.device
         self.precision = precision
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
-        self._images = ImageCache(image_cache_bytes)
         # Not in bf16: its products are split by the number of threads, so that answers would depend on what else the machine does.
         before_pass = FreeCores().fit if model.device.type == "cpu" and precision != "bf16" else lambda: None
         self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass, before_pass=before_pass)
         # An engine without references still answers the futures that it has given out.
         self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
         self._finalizer.atexit = False
-        defaults = checkpoint.generation
-        self._special = SpecialTokens(
-            start=defaults.decoder_start_token_id,
-            eos=defaults.eos_token_id,
-            forced_bos=defaults.forced_bos_token_id,
-            forced_eos=defaults.forced_eos_token_id,
-        )
         vision = checkpoint.config.vision
         self._num_image_tokens = vision.num_image_tokens(checkpoint.image.height, checkpoint.image.width)
+        self._maker = RequestMaker(checkpoint, tokenizer, ImageCache(image_cache_bytes), self._num_image_tokens)
 
     @property
     def num_beams(self) -> int:
@@ -351,28 +344,27 @@ class Engine:
             raise InvalidOption(f"events are reported to a function of one event, got {shortened(on_event)}")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
+        tiles = _tiles(options.pop("tiles", None), on_event)
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
         source: Source | None = remember(image, flags["auto_orient"])
         picture = read_image(image, auto_orient=flags["auto_orient"])
         source = source if flags["keep_image"] else source.without_image()
         prompts = [self._tokenized(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
-        prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
-        resized = resize(picture, self.checkpoint.image)
-        shared = self._images.share(resized, partial(normalise, resized, self.checkpoint.image))
-        is_cached = shared.features is not None
-        requests: list[Request[Result]] = []
-        for index, (prompt, ids) in enumerate(zip((given.prompt for given in prompts), prompt_ids, strict=True)):
-            usage = Usage(self._num_image_tokens + len(ids), self._num_image_tokens, 0, is_cached)
-            answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, flags["scores"], source, usage)
-            locations = self.tokenizer.location_ids if flags["scores"] and prompt.kind != "text" else ()
-            search = start_search(generation, self._special, locations)
-            request = Request(shared, ids, search, answer, fair_key=fair_key)
-            if on_event:
-                reporter = Reporter(search, answer, on_event, index)
-                request.on_step, request.interpret = reporter.report, reporter.result
-            requests.append(request)
+        for given in prompts if tiles is not None else ():
+            check_tiled(given.prompt)
+        ask = partial(self._maker.make, generation=generation, scores=flags["scores"], fair_key=fair_key)
+        boxes = [] if tiles is None else tiles.boxes(picture.size)
+        if len(boxes) < 2:
+            requests = ask(picture, prompts, source=source, on_event=on_event)
+            futures: list[Future[Result]] = [request.future for request in requests]
+        else:
+            of_tiles = [self._tokenized(asked_of_tiles(given.prompt), None, None, False) for given in prompts]
+            parts = [ask(picture.crop(box), of_tiles) for box in boxes]
+            requests = [request for part in parts for request in part]
+            merges = [partial(merge, boxes=boxes, size=picture.size, task=given.prompt.task_key, source=source) for given in prompts]
+            futures = [TiledAnswer(requests[index :: len(prompts)], merge) for index, merge in enumerate(merges)]
         self._scheduler.submit(requests)
-        return [request.future for request in requests]
+        return futures
 
     def _tokenized(self, prompt: AnyPrompt, text: str | None, region: Region | None, allow_unknown_tag: bool) -> TokenizedPrompt:
         prompt = parsed(prompt, text, region, allow_unknown_tag)
@@ -387,6 +379,19 @@ class Engine:
             for future in futures:
                 future.cancel()
             raise
+
+
+def _tiles(tiles: Tiles | str | int | None, on_event: OnEvent | None) -> Tiles | None:
+    """The tiles of a request, checked; None where the picture is asked about as a whole."""
+    if tiles is None:
+        return None
+    tiles = as_tiles(tiles)
+    if on_event is not None:
+        raise InvalidOption(
+            "answers in tiles are made one when all are there and can't be streamed: ask without events (run, submit), or leave tiles out",
+            field="tiles",
+        )
+    return tiles
 
 
 def _as_name(name: str | os.PathLike[str]) -> str | Path:

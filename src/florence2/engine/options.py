@@ -14,6 +14,7 @@ from florence2.errors import InvalidOption
 from florence2.tasks.prompt import shortened
 
 if TYPE_CHECKING:
+    from florence2.tiling.tiles import Tiles
     from florence2.weights.checkpoint import GenerationDefaults
 
 MAX_BEAMS = 16
@@ -67,6 +68,9 @@ class RequestOptions(TypedDict, total=False):
         keep_image: let the result refer to the image, which is the default, so that it can draw it; False where many results about
             images in memory are kept.
         fair_key: on whose account the request stands. While several accounts wait, they take turns.
+        tiles: ask about overlapping parts of the picture and make one answer of theirs, for small things on large pictures: a grid of
+            columns x rows ("2x2"), the side of a tile in pixels (640), or ``Tiles``. For detection, grounding, region captions and
+            proposals, and OCR; not with events.
     """
 
     num_beams: int | None
@@ -79,6 +83,7 @@ class RequestOptions(TypedDict, total=False):
     allow_unknown_tag: bool | None
     keep_image: bool | None
     fair_key: str | None
+    tiles: Tiles | str | int | None
 
 
 def resolve_options(
@@ -104,7 +109,7 @@ def resolve_options(
     flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False, "keep_image": True}
     for name, value in options.items():
         if name not in values and name not in flags:
-            raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags])}", field=name)
+            raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags, 'tiles'])}", field=name)
         if value is None:
             continue
         if name in values:

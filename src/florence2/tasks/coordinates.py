@@ -49,11 +49,11 @@ def quantize(pixels: Sequence[float], image_size: tuple[int, int]) -> list[int]:
     return np.clip(np.floor(values), 0, NUM_BINS - 1).astype(np.int64).tolist()
 
 
-def dequantize(bins: Sequence[int], image_size: tuple[int, int]) -> list[int]:
+def dequantize(bins: Sequence[float], image_size: tuple[int, int]) -> list[int]:
     """The pixel in the middle of each bin, truncated to an integer.
 
     Args:
-        bins: x, y, x, y, ..., usually 0..999; larger ones are outside the image.
+        bins: x, y, x, y, ..., usually 0..999; larger ones are outside the image. Fractions of a bin are allowed.
         image_size: width and height in pixels.
     """
     values = np.array(bins, dtype=np.float32) + np.float32(0.5)

@@ -91,6 +91,16 @@ def infer(
         int | None, typer.Option(help="No run of so many tokens comes twice; 0 for long lists. Default: the checkpoint's.")
     ] = None,
     scores: Annotated[bool, typer.Option("--scores", "-s", help="Add a score to every object.")] = False,
+    tiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CxR|SIDE", help='Ask about overlapping tiles, too, for small things: a grid ("2x2") or the side of a tile in pixels.'
+        ),
+    ] = None,
+    tile_overlap: Annotated[
+        float | None, typer.Option(help="Share of a tile that its neighbour shows, too; default 0.2, at most 0.5.")
+    ] = None,
+    tiles_only: Annotated[bool, typer.Option("--tiles-only", help="Do not ask about the whole picture besides.")] = False,
     allow_unknown_tag: Annotated[
         bool,
         typer.Option("--allow-unknown-tag", help="Take a prompt as it is: a fine-tuned checkpoint's own tag, a tag's name as words."),
@@ -105,6 +115,7 @@ def infer(
     from florence2.cli.infer.report import Report
     from florence2.cli.infer.streaming import stream_all
     from florence2.inputs.find import find_inputs
+    from florence2.tiling.tiles import read_tiles
 
     ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(ordered, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
@@ -114,7 +125,8 @@ def infer(
     report = Report(None if draw is None else Drawer(draw), as_json=as_json, model=model or DEMO)
     report.refused(inputs)
     search = {"num_beams": beams, "max_new_tokens": max_new_tokens, "no_repeat_ngram_size": no_repeat_ngram_size}
-    request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag}
+    cut = read_tiles(tiles, tile_overlap, tiles_only)
+    request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag, **({} if cut is None else {"tiles": cut})}
     if (pictures := _from_first_picture(inputs, questions, report)) is not None:
         with _loaded(model, search, device=device, precision=precision, adapters=adapter or ()) as engine, report.progress(len(inputs)):
             if stream:
