@@ -5,10 +5,10 @@ In: the name that a user gave. Out: a ``DataSet``. The one place that knows both
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from florence2.datasets.reader import file_of_dataset, read_dataset
+from florence2.datasets.reader import check_dataset, read_dataset
 from florence2.datasets.record import DataSet
 
 _SYNTHETIC = "synthetic:"
@@ -22,6 +22,7 @@ def read_source(
     own_tags: bool = False,
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
+    parts: Sequence[str] | None = None,
     for_training: bool = True,
     answered: bool = True,
 ) -> DataSet:
@@ -37,6 +38,7 @@ def read_source(
         own_tags=own_tags,
         limit=limit,
         progress=progress,
+        parts=parts,
         for_training=for_training,
         answered=answered,
     )
@@ -53,4 +55,4 @@ def check_source(name: str, *, for_training: bool = True) -> None:
 
         parse_synthetic(name, default_seed=0)
     else:
-        file_of_dataset(name, for_training)
+        check_dataset(name, for_training)

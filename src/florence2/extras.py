@@ -26,10 +26,10 @@ PACKAGES: dict[str, frozenset[str]] = {
     "video": _VIDEO,
     "parquet": _PARQUET,
     "label": _ENGINE | _HEIF | _PDF | _VIDEO | _PARQUET,
-    "train": _ENGINE,
-    "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz"},
+    "train": _ENGINE | {"yaml"},
+    "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz", "yaml"},
     "synthetic": frozenset({"matplotlib"}),
-    "tensorboard": _ENGINE | {"tensorboard"},
+    "tensorboard": _ENGINE | {"tensorboard", "yaml"},
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from florence2.datasets.folders import file_of, part_of
+from florence2.datasets.folders import find_part, part_of
 from florence2.datasets.reader import read_dataset
 from florence2.errors import DatasetError
 from florence2.training import FineTuneData
@@ -48,7 +49,7 @@ def test_parts_are_found(tmp_path, layout):
     layout(tmp_path, ["train", "valid", "test"])
     learnt, measured = read_dataset(str(tmp_path)), read_dataset(str(tmp_path), for_training=False)
     assert learnt.problems == measured.problems == []
-    assert ("train" in learnt.name, "test" in measured.name, "valid" in (part_of(str(tmp_path), "valid") or "")) == (True, True, True)
+    assert ("train" in learnt.name, "test" in measured.name, "valid" in str(part_of(str(tmp_path), "valid"))) == (True, True, True)
     assert {record.where.split(".json")[0] for record in learnt.records} == {learnt.name.split(".json")[0]}
 
 
@@ -57,6 +58,80 @@ def test_parts_are_found(tmp_path, layout):
 def test_what_is_measured_on_is_valid_where_there_is_no_test(tmp_path, layout, name):
     layout(tmp_path, ["train", name])
     assert name in read_dataset(str(tmp_path), for_training=False).name
+
+
+def coco_and_images(folder: Path, parts, annotations: str, images: str) -> None:
+    for part in parts:
+        path = write_coco(folder / annotations.format(part=part))
+        (folder / images.format(part=part)).mkdir(parents=True)
+        for picture in path.parent.glob("*.png"):
+            picture.rename(folder / images.format(part=part) / picture.name)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("annotations/instances_{part}2017.json", "{part}2017"),
+        ("annotations/instances_{part}.json", "images/{part}"),
+        ("{part}/labels.json", "{part}/data"),
+        ("{part}/_annotations.coco.json", "{part}/images"),
+        ("{part}.json", "images/{part}"),
+        ("annotations/{part}.json", "images"),
+    ],
+)
+def test_coco_with_its_pictures_in_a_folder_of_their_own(tmp_path, annotations, images):
+    coco_and_images(tmp_path, ["train", "val"] if images != "images" else ["train"], annotations, images)
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    (tmp_path / "annotations" / "captions_train2017.json").write_text("{}")
+    if "instances" not in annotations:
+        (tmp_path / "annotations" / "captions_train2017.json").unlink()
+    assert len(read_dataset(str(tmp_path)).sound()) == 2
+    if images != "images":
+        assert "val" in read_dataset(str(tmp_path), for_training=False).name
+
+
+def test_coco_as_cvat_exports_it(tmp_path):
+    coco_and_images(tmp_path, ["default"], "annotations/instances_{part}.json", "images/{part}")
+    for for_training in (True, False):
+        assert len(read_dataset(str(tmp_path), for_training=for_training).sound()) == 2
+
+
+CAPTIONED = [
+    ("metadata.jsonl", '{"file_name": "0.png", "text": "a cat"}\n{"file_name": "1.png", "text": "two, dogs"}\n'),
+    ("metadata.csv", 'file_name,text\r\n0.png,a cat\r\n1.png,"two, dogs"\r\n'),
+    ("metadata.csv", '\ufefffile_name,width,caption\n0.png,80,a cat\n1.png,,"two, dogs"\n'),
+    ("metadata.tsv", "image\tcaption\n0.png\ta cat\n1.png\ttwo, dogs\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), CAPTIONED)
+def test_image_folders_with_captions(tmp_path, name, content):
+    for part in ("train", "test"):
+        write_pictures(tmp_path / part)
+        (tmp_path / part / name).write_text(content, encoding="utf-8", newline="")
+    for for_training, prompt, tag in ((True, "<OD>", "<CAPTION>"), (False, "<DETAILED_CAPTION>", "<DETAILED_CAPTION>")):
+        records = read_dataset(str(tmp_path), for_training=for_training, prompt=prompt).sound()
+        assert [(record.tag, record.answers) for record in records] == [(tag, ("a cat",)), (tag, ("two, dogs",))]
+
+
+def test_image_folders_with_boxes(tmp_path):
+    write_pictures(tmp_path)
+    box = {"bbox": [[8, 6, 32, 54]], "categories": ["cat"]}
+    lines = [box, {**box, "categories": [0]}, {"bbox": [[1, 2, 3]], "categories": ["cat"]}, {"bbox": [], "categories": ["cat"]}]
+    data = read_dataset(str(write_jsonl(tmp_path / "metadata.jsonl", [{"file_name": "0.png", "objects": objects} for objects in lines])))
+    assert [record.truth.boxes for record in data.records] == [((8, 6, 40, 60),)]
+    assert ["categories as names" in data.problems[0].message, "bbox as x, y" in data.problems[1].message, len(data.problems)] == [
+        True,
+        True,
+        3,
+    ]
+
+
+def test_a_table_with_too_many_fields_names_its_line(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "captions.csv").write_text("file_name,text\n0.png,a cat, and a dog\n")
+    with pytest.raises(DatasetError, match=r"captions\.csv:2 has 3 fields, and the first line names 2: put quotes"):
+        read_dataset(str(tmp_path / "captions.csv"))
 
 
 def test_a_folder_without_parts_is_its_only_file(tmp_path):
@@ -82,11 +157,11 @@ def test_what_is_missing_or_ambiguous_is_told(tmp_path):
     for name in ("val", "validation"):
         maestro(tmp_path, [name])
     with pytest.raises(DatasetError, match="are both the part valid"):
-        file_of(str(tmp_path), ("train",))
+        find_part(str(tmp_path), ("train",))
 
 
 def test_what_is_no_folder_is_itself():
-    assert file_of("synthetic:3", ("train",)) == "synthetic:3"
+    assert find_part("synthetic:3", ("train",)) == Path("synthetic:3")
     assert part_of("synthetic:3", "valid") is None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-DATA = "A .jsonl file, a COCO .json file, a folder with train, valid and test, or synthetic:COUNT?seed=S (docs/fine-tune.md)."
+DATA = (
+    "A .jsonl file, a COCO .json file, a YOLO data.yaml, a folder with train, valid and test of these, or synthetic:COUNT?seed=S "
+    "(docs/fine-tune.md)."
+)
 IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
-PROMPT = "What is asked about the images of a COCO file: od, or open-vocabulary-detection for all its classes."
+PROMPT = "What is asked about the images of a COCO file or a YOLO data set: od, or open-vocabulary-detection for all its classes."
 OWN_TAGS = "Let prompts pass that begin with a tag of your own."

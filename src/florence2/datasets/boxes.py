@@ -6,6 +6,7 @@ them. A box that reaches a little out of its picture, as tools leave it, is cut 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -25,11 +26,18 @@ _ROUNDING = 1e-6  # of sums like x + width, in 64-bit floats
 _TOLD_FROM = 1e-3
 _FRACTION = 1.01
 _LARGEST = 1e9
+_NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?\s*", re.ASCII)
 
 
 def is_number(value: object) -> bool:
     """Whether a value of a JSON file is a number that pixels can have."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text says, in plain or scientific notation; None where it is none, or none that pixels can have."""
+    number = float(text) if _NUMBER.fullmatch(text) else None
+    return number if is_number(number) else None
 
 
 def check_box(values: Any, size: tuple[int, int], notices: Counter[str]) -> Box:

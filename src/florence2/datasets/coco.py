@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from florence2.datasets.boxes import Box, clip, is_number, refuse_fractions, write_boxes
+from florence2.datasets.boxes import Box, clip, is_number, number_of, refuse_fractions
+from florence2.datasets.detections import Thing, detection_record, question_of
 from florence2.datasets.json_files import kind_of
 from florence2.datasets.pictures import FilePicture, Pictures, Size
-from florence2.datasets.record import DataSet, Problem, Record, make_record, with_boxes
+from florence2.datasets.record import DataSet, Problem
 from florence2.errors import DatasetError, Florence2Error
-from florence2.tasks.prompt import build_prompt, shortened
+from florence2.tasks.prompt import shortened
 
 PARTS = ("images", "annotations", "categories")
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0+)?")
-_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?\s*")
 _CROWD = {"0": False, "1": True, "false": False, "true": True, "": False}
 Id = int | str
-Thing = tuple[str, Box]
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,12 @@ class _Annotation:
 def is_coco(content: Any) -> TypeGuard[dict[str, list[Any]]]:
     """Whether a JSON file's content has the three lists of a COCO detection file."""
     return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in PARTS)
+
+
+def names_in_coco(content: Mapping[str, list[Any]], count: int) -> list[str]:
+    """The names of the first pictures."""
+    names = [image.get("file_name") for image in content["images"][:count] if isinstance(image, dict)]
+    return [name for name in names if isinstance(name, str) and name]
 
 
 def read_coco(
@@ -61,14 +66,9 @@ def read_coco(
     Raises:
         DatasetError: another prompt.
     """
-    if prompt not in ("<OD>", "<OPEN_VOCABULARY_DETECTION>"):
-        raise DatasetError(
-            f"a COCO file answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {shortened(prompt)}"
-        )
     data = DataSet(str(path))
     classes = _classes(content["categories"])
-    question = prompt if prompt == "<OD>" else prompt + "<and>".join(_asked_for(content, classes))
-    build_prompt(question)
+    question = question_of(prompt, _asked_for(content, classes), "a COCO file")
     annotations, gaps = _annotations(path, content, classes, data.problems)
     twins = _twins(content["images"], pictures)
     for index, image in enumerate(content["images"][:limit]):
@@ -84,7 +84,7 @@ def read_coco(
             things, crowds, problems = _placed(annotations[key], size, notices)
             data.problems += problems
             if not problems and key not in gaps:
-                data.records.append(_record(where, FilePicture(path_of_image), size, question, things, crowds))
+                data.records.append(detection_record(where, FilePicture(path_of_image), size, question, things, crowds))
                 data.notices += notices
         except Florence2Error as error:
             data.problems.append(Problem(where, error.message))
@@ -93,13 +93,8 @@ def read_coco(
     return data
 
 
-def _record(where: str, picture: FilePicture, size: Size, question: str, things: list[Thing], crowds: list[Thing]) -> Record:
-    record = make_record(where, picture, size, question, [write_boxes(things, size)], own_tags=False)
-    return with_boxes(record, [box for _, box in things], crowds, [label for label, _ in things])
-
-
 def _placed(annotations: list[_Annotation], size: Size, notices: Counter[str]) -> tuple[list[Thing], list[Thing], list[Problem]]:
-    """Names and boxes from left to right, those of crowds, and what is wrong with the others."""
+    """Names and boxes, those of crowds, and what is wrong with the others."""
     things: list[Thing] = []
     crowds: list[Thing] = []
     problems = []
@@ -109,7 +104,7 @@ def _placed(annotations: list[_Annotation], size: Size, notices: Counter[str]) -
             problems.append(Problem(annotation.where, box.message))
         else:
             (crowds if annotation.is_crowd else things).append((annotation.label, box))
-    return sorted(things, key=lambda thing: thing[1][:2]), crowds, problems
+    return things, crowds, problems
 
 
 def _box(bbox: Any, size: Size, notices: Counter[str]) -> Box | DatasetError:
@@ -126,8 +121,8 @@ def _box(bbox: Any, size: Size, notices: Counter[str]) -> Box | DatasetError:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value)
+    if isinstance(value, str):
+        return number_of(value)
     return float(value) if is_number(value) else None
 
 

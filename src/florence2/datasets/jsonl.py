@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from florence2.datasets.boxes import check_box, write_boxes
+from florence2.datasets.captions import as_question, picture_name, rows_of
 from florence2.datasets.json_files import Written, kind_of, lines_of, parse_line
 from florence2.datasets.pictures import FilePicture, Picture, Pictures, Size
 from florence2.datasets.record import DataSet, Problem, Record, make_record, with_boxes
@@ -34,12 +35,14 @@ class JsonlReader:
         pictures: where the pictures are.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
         answered: whether each entry must have an answer.
+        prompt: what is asked where an entry holds a caption or boxes and no question.
         notices: what was taken although it is not as it should be, with how often.
     """
 
     pictures: Pictures
     own_tags: bool
     answered: bool
+    prompt: str = "<OD>"
     notices: Counter[str] = field(default_factory=Counter)
 
     def read(self, name: str, entries: Iterable[Entry], limit: int | None, progress: Callable[[int], None] | None) -> DataSet:
@@ -61,6 +64,7 @@ class JsonlReader:
         return data
 
     def _record(self, where: str, fields: Any) -> Record:
+        fields = as_question(fields, self.prompt)
         if not isinstance(fields, dict):
             raise DatasetError(f"expected an object with image, prompt and answer, got {kind_of(fields)}: {shortened(fields)}")
         fields, is_edged = _within(fields)
@@ -104,6 +108,23 @@ def entries_of_list(path: Path, content: Iterable[Any]) -> Iterator[Entry]:
     """The entries of a file that is one list."""
     for number, fields in enumerate(content, start=1):
         yield f"{path}: entry {number}", lambda fields=fields: fields
+
+
+def entries_of_rows(path: Path) -> Iterator[Entry]:
+    """The entries of a table."""
+    for where, fields in rows_of(path):
+        yield where, lambda fields=fields: fields
+
+
+def names_in_entries(entries: Iterable[Entry]) -> list[str]:
+    """The names of the pictures of some entries, of those that can be read."""
+    names = []
+    for _, fields in entries:
+        try:
+            names.append(picture_name(fields()))
+        except DatasetError:
+            continue
+    return [name for name in names if name]
 
 
 def _within(fields: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

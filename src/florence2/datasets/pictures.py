@@ -8,7 +8,9 @@ Knows nothing of what the pictures are for.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -54,6 +56,31 @@ class FilePicture:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+_FOLDERS = ("images", "data", "JPEGImages")
+_LAST_WORD = re.compile(r"[^._-]*$")
+
+
+def folder_of_pictures(file: Path, names: Iterable[str]) -> Path:
+    """The folder that the names of pictures in a data file are relative to: its own, or one of those in which exporters put them.
+
+    For ``annotations/instances_train2017.json`` that is ``train2017`` or ``images/train2017`` beside ``annotations``, too.
+
+    Args:
+        file: the data file.
+        names: some of the names in it.
+    """
+    here, above = file.parent, file.parent.parent
+    inner, beside = ([place / name for name in _FOLDERS] for place in (here, above))
+    word = _LAST_WORD.findall(file.stem)[0]
+    parts = [place / word for place in (*inner, here, *beside, above)]
+    known = list(names)
+    for folder in (here, *inner, *parts, *beside, above):
+        pictures = Pictures(folder)
+        if any(os.path.exists(pictures.find(name)) for name in known):
+            return folder
+    return here
 
 
 class Pictures:

@@ -1,24 +1,31 @@
-"""Data sets from where users have them: JSONL, COCO detection, folders of either.
+"""Data sets from where users have them: JSONL, COCO detection, YOLO, tables of captions, and folders of these.
 
-In: a name: a ``.jsonl`` file, a COCO ``.json`` file, or a folder with parts. Out: a ``DataSet`` of checked records. Every line and
-annotation is looked at, so that what is wrong is known before anything long begins. What a file holds is decided by its content,
+In: a name: a data file, the ``data.yaml`` of a YOLO data set, or a folder with parts. Out: a ``DataSet`` of checked records. Every line and
+annotation is looked at, so that what is wrong is known before anything long begins. What a ``.json`` file holds is decided by its content,
 not by its name.
 """
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from florence2.datasets.coco import PARTS, is_coco, read_coco
-from florence2.datasets.folders import TEST, TRAIN, VALID, file_of
+from florence2.datasets.coco import PARTS, is_coco, names_in_coco, read_coco
+from florence2.datasets.folders import Part, find_part
 from florence2.datasets.json_files import content_of
-from florence2.datasets.jsonl import JsonlReader, entries_of_lines, entries_of_list
-from florence2.datasets.pictures import Pictures
+from florence2.datasets.jsonl import Entry, JsonlReader, entries_of_lines, entries_of_list, entries_of_rows, names_in_entries
+from florence2.datasets.part_names import TEST, TRAIN, VALID
+from florence2.datasets.pictures import Pictures, folder_of_pictures
 from florence2.datasets.record import DataSet
+from florence2.datasets.yolo import read_yolo
+from florence2.datasets.yolo_sets import YoloPart
 from florence2.errors import DatasetError, InvalidOption
+
+_TABLES = (".csv", ".tsv")
+_NAMES_LOOKED_AT = 20
 
 Progress = Callable[[int], None]
 
@@ -41,49 +48,74 @@ def read_dataset(
     own_tags: bool = False,
     limit: int | None = None,
     progress: Progress | None = None,
+    parts: Sequence[str] | None = None,
     for_training: bool = True,
     answered: bool = True,
 ) -> DataSet:
     """The data set of that name.
 
     Args:
-        name: a ``.jsonl`` file, a COCO detection ``.json`` file, a folder with train, valid and test, or ``synthetic:COUNT?seed=…``. Of a
-            folder, ``train`` is learnt from, and ``test`` measured on, or ``valid`` where there is no ``test``.
+        name: a ``.jsonl`` file, a COCO detection ``.json`` file, a ``data.yaml``, a folder with train, valid and test, or a table with
+            captions (``.csv``, ``.tsv``).
         images: the folder that pictures' names are relative to; None is the file's own.
-        prompt: the prompt for the pictures of a COCO file: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all its classes by name.
+        prompt: the prompt for the pictures of a COCO file or a YOLO data set: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all classes
+            by name; and for a table of captions, ``<CAPTION>`` where it is ``<OD>``.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
         limit: at most so many pictures; None is all.
         progress: called with the number of pictures looked at so far.
+        parts: which part of a folder is read, the first one that there is; None is ``train`` to learn from, and ``test`` to measure on, or
+            ``valid`` where there is no ``test``.
         for_training: whether it is learnt from; scenes to learn from and scenes to be measured on have seeds of their own.
         answered: whether every line of a ``.jsonl`` file must have an answer; a record without one has no ``answers``.
 
     Raises:
         DatasetError: there is no such file, or it is no data set at all. What is wrong within it is in ``DataSet.problems``.
     """
-    path = file_of_dataset(name, for_training)
-    pictures = Pictures(images or path.parent)
-    content = content_of(path) if path.suffix.lower() == ".json" else None
+    part = find_dataset(name, parts or _parts(for_training))
+    if isinstance(part, YoloPart):
+        return read_yolo(part, Pictures(part.root), prompt, limit, progress, images)
+    content = content_of(part) if part.suffix.lower() == ".json" else None
     if is_coco(content):
-        return read_coco(path, content, pictures, prompt, limit, progress)
+        pictures = Pictures(images or folder_of_pictures(part, names_in_coco(content, _NAMES_LOOKED_AT)))
+        return read_coco(part, content, pictures, prompt, limit, progress)
     if content is not None and not _is_list_of_records(content):
-        raise DatasetError(f"{path} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
-    entries = entries_of_lines(path) if content is None else entries_of_list(path, content)
-    return JsonlReader(pictures, own_tags, answered).read(str(path), entries, limit, progress)
+        raise DatasetError(f"{part} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
+
+    def entries() -> Iterable[Entry]:
+        if part.suffix.lower() in _TABLES:
+            return entries_of_rows(part)
+        return entries_of_lines(part) if content is None else entries_of_list(part, content)
+
+    pictures = Pictures(images or folder_of_pictures(part, names_in_entries(islice(entries(), _NAMES_LOOKED_AT))))
+    return JsonlReader(pictures, own_tags, answered, prompt).read(str(part), entries(), limit, progress)
 
 
-def file_of_dataset(name: str, for_training: bool) -> Path:
-    """The file that holds a data set: itself, or the one of a folder's part.
+def find_dataset(name: str, parts: Sequence[str]) -> Part:
+    """The part of a data set that is wanted.
+
+    Args:
+        name: of a file or a folder.
+        parts: which part of a folder is wanted, the first one that there is.
 
     Raises:
         DatasetError: there is none.
     """
-    path = Path(file_of(name, (TRAIN,) if for_training else (TEST, VALID)))
-    if not path.is_file():
+    part = find_part(name, parts)
+    if isinstance(part, Path) and not part.is_file():
         raise DatasetError(
-            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, a folder with train, valid and test, "
-            "or synthetic:COUNT?seed=S"
+            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, the data.yaml of a YOLO data set, "
+            "a folder with train, valid and test, or synthetic:COUNT?seed=S"
         )
-    return path
+    return part
+
+
+def check_dataset(name: str, for_training: bool) -> None:
+    """Refuse the name of a data set that is not there; errors as in ``find_dataset``."""
+    find_dataset(name, _parts(for_training))
+
+
+def _parts(for_training: bool) -> tuple[str, ...]:
+    return (TRAIN,) if for_training else (TEST, VALID)
 
 
 def _is_list_of_records(content: Any) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from florence2.data_sources import check_source, read_source
-from florence2.datasets.folders import TEST, VALID, file_of, part_of
+from florence2.datasets.folders import part_of
+from florence2.datasets.part_names import TEST, VALID
 from florence2.datasets.record import DataSet, Record, partition
 from florence2.datasets.round_trip import check_survival
 from florence2.datasets.splits import check_share, split
@@ -103,7 +104,7 @@ def read_records(data: FineTuneData, start: Start, seed: int, reports: Reports) 
     """
     trained = [_read(name, data, reports) for name in data.train]
     rehearsed = [_read(name, data, reports, answered=False) for name in data.rehearse]
-    apart = [_read(name, data, reports, for_training=False) for name in _validation_names(data, reports)]
+    apart = [_read(name, data, reports, for_training=False, parts=(VALID, TEST)) for name in _validation_names(data, reports)]
     _report_all([*trained, *rehearsed, *apart], data.skip_bad, reports)
     records = [record for found in trained for record in found.records]
     for found in rehearsed:
@@ -141,7 +142,15 @@ def with_room(records: Sequence[Record], checkpoint: Checkpoint, tokenizer: Toke
     return partition(records, fault, name)
 
 
-def _read(name: str, data: FineTuneData, reports: Reports, *, for_training: bool = True, answered: bool = True) -> DataSet:
+def _read(
+    name: str,
+    data: FineTuneData,
+    reports: Reports,
+    *,
+    parts: Sequence[str] | None = None,
+    for_training: bool = True,
+    answered: bool = True,
+) -> DataSet:
     """A data set, whatever is wrong with it."""
     with reports.progress("images looked at", None) as progress:
         return read_source(
@@ -151,6 +160,7 @@ def _read(name: str, data: FineTuneData, reports: Reports, *, for_training: bool
             own_tags=data.allow_unknown_tag,
             limit=data.limit,
             progress=progress.update,
+            parts=parts,
             for_training=for_training,
             answered=answered,
         )
@@ -159,11 +169,11 @@ def _read(name: str, data: FineTuneData, reports: Reports, *, for_training: bool
 def _validation_names(data: FineTuneData, reports: Reports) -> list[str]:
     """The data sets that the validation loss is measured on: the one that was named, else the parts for it of folders that have one."""
     if data.validation is not None:
-        return [file_of(data.validation, (VALID, TEST))]
-    found = [file for name in data.train if (file := part_of(name, VALID)) is not None]
+        return [data.validation]
+    found = {name: part for name in data.train if (part := part_of(name, VALID)) is not None}
     if found:
-        reports.message(f"the validation loss is measured on {', '.join(found)}")
-    return found
+        reports.message(f"the validation loss is measured on {', '.join(map(str, found.values()))}")
+    return list(found)
 
 
 def _report_all(found: Sequence[DataSet], skip_bad: bool, reports: Reports) -> None:
