@@ -73,8 +73,9 @@ def empty(tmp_path: Path) -> Path:
 def load_dataset(tmp_path: Path, monkeypatch):
     """Hugging Face's ``load_dataset``, without a network and with a cache of its own."""
     import datasets
+    from datasets import config
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(config, "HF_DATASETS_OFFLINE", True)
     datasets.disable_progress_bars()
 
     def load(*words, **more):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from typing import Any
 
 import pandas
 import pytest
@@ -16,6 +17,8 @@ write = FORMATS["csv"]
 
 def test_pandas_reads_both_tables(empty, data, pictures):
     written = write(data, empty, WriteOptions())
+    captions: Any
+    objects: Any
     captions, objects = (pandas.read_csv(empty / f"{name}.csv", keep_default_na=False) for name in ("captions", "objects"))
     assert list(captions["name"]) == ["street/one car.jpg", pictures[1].name, "'-empty.png", "held/out.png"]
     assert captions["<CAPTION>"][0] == "a car\nin the street"

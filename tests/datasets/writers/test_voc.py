@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +17,7 @@ write = FORMATS["voc"]
 def test_supervision_reads_it(empty, data):
     written = write(data, empty, WriteOptions())
     found = supervision.DetectionDataset.from_pascal_voc(str(empty / "JPEGImages"), str(empty / "Annotations"))
-    boxes = {path.rpartition("/")[2]: (annotations.xyxy, annotations.class_id) for path, _, annotations in found}
+    boxes: dict[str, Any] = {path.rpartition("/")[2]: (annotations.xyxy, annotations.class_id) for path, _, annotations in found}
     xyxy, class_ids = boxes["street__one car.jpg"]
     assert [found.classes[index] for index in class_ids] == list(CLASSES[:2])
     np.testing.assert_allclose(xyxy, [[8, 6, 40, 30], [0, 0, 64, 48]])
@@ -50,3 +51,11 @@ def test_pictures_that_are_left_are_named_by_their_paths(empty, data, pictures):
     root = ElementTree.parse(empty / "Annotations/-empty.xml").getroot()
     assert root.findtext("path") == str(pictures[2].file)
     assert list((empty / "JPEGImages").iterdir()) == []
+
+
+def test_cvat_and_datumaro_know_the_classes_by_the_label_map(empty, make_picture):
+    """Their rule: ``name:color:parts:actions``, one a line; a class that has a colon in its name can't be there."""
+    written = write(labelled_set([make_picture()], ["car", "traffic light", "ratio 1:2"]), empty, WriteOptions())
+    lines = (empty / "labelmap.txt").read_text("utf-8").splitlines()
+    assert lines[1:] == ["car:::", "traffic light:::"]
+    assert written.notices[0].startswith("1 classes can't be named in labelmap.txt")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tarfile
+from typing import Any
 
 import pytest
-import webdataset
+from webdataset.compat import WebDataset
 
 from florence2.datasets.writers import FORMATS, WriteOptions
 from florence2.datasets.writers import webdataset as writer
@@ -20,7 +21,8 @@ write = FORMATS["webdataset"]
 
 
 def samples(path):
-    return list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False).decode("pil"))
+    reader: Any = WebDataset(str(path), shardshuffle=False, empty_check=False)
+    return list(reader.decode("pil"))
 
 
 def test_webdataset_reads_it(empty, data, pictures):

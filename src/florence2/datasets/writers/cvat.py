@@ -1,7 +1,8 @@
 """CVAT for images 1.1: one XML file with all pictures, boxes, outlines and texts.
 
 In: a labelled set. Out: ``annotations.xml``, the pictures in ``images``, and ``labels.json``, which CVAT's editor of labels takes when a
-task is made. Text read and scores are attributes; a text about a whole picture is a tag named ``caption`` with the attribute ``text``.
+task is made. Text read and scores are attributes; a text about a whole picture is a tag named ``caption`` with the attribute ``text``. The
+parts of the data set are not told apart: datumaro leaves out pictures of a part that has not the file's name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from florence2.datasets.writers.written import WriteOptions, Written
 from florence2.datasets.writers.xml_writing import HEADER, XmlFile
 
 CAPTION = "caption"
-_SUBSETS = {"train": "train", "val": "val"}
 
 
 def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
@@ -77,8 +77,7 @@ def _write_attribute(xml: XmlFile, attribute: Mapping[str, Any]) -> None:
 
 def _write_image(xml: XmlFile, number: int, entry: Entry, options: WriteOptions) -> None:
     width, height = entry.picture.size
-    name, subset = entry.file.removeprefix("images/"), _SUBSETS[entry.picture.split]
-    with xml.element("image", id=number, name=name, subset=subset, width=width, height=height):
+    with xml.element("image", id=number, name=entry.file.removeprefix("images/"), width=width, height=height):
         for group, thing in enumerate(entry.objects, start=1):
             _write_object(xml, group, thing, options)
         for text in entry.picture.texts.values():

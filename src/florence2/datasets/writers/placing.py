@@ -91,7 +91,7 @@ def place(picture: LabelledPicture, name: str, folder: Path, options: WriteOptio
     if options.images == "leave":
         if _stored(picture)[1].orientation != 1:
             notices.add(LEFT_TURNED, picture.name)
-        return str(picture.file)
+        return _writable_path(picture)
     file = upright_file(picture, notices)
     name = with_suffix(name, file.suffix)
     target = folder / name
@@ -103,6 +103,19 @@ def place(picture: LabelledPicture, name: str, folder: Path, options: WriteOptio
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InvalidImage(f"its name in the data set is taken: there is {error.filename} already", field="image") from None
     return name
+
+
+def _writable_path(picture: LabelledPicture) -> str:
+    """The path of a picture that is left, as files in UTF-8 can hold it."""
+    path = str(picture.file)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise InvalidImage(
+            f"its path {shown} is no Unicode text, so that no data set can name it; link or copy pictures", field="image"
+        ) from None
+    return path
 
 
 def _stored(picture: LabelledPicture) -> tuple[bytes, Structure]:

@@ -1,7 +1,8 @@
 """Pascal VOC: an XML file for each picture.
 
-In: a labelled set. Out: ``JPEGImages``, ``Annotations``, and the names of each part's pictures in ``ImageSets/Main``. Boxes are whole
-pixels, counted from 1, the last one belonging to the box, as in VOC's own files. Text read and scores are attributes, as CVAT writes them.
+In: a labelled set. Out: ``JPEGImages``, ``Annotations``, the names of each part's pictures in ``ImageSets/Main``, and ``labelmap.txt``.
+Boxes are whole pixels, counted from 1, the last one belonging to the box, as in VOC's own files. Text read and scores are attributes, as
+CVAT writes them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from florence2.datasets.labelled import LabelledSet
 from florence2.datasets.writers.entries import Entries, Entry
 from florence2.datasets.writers.names import flat_names, with_suffix
 from florence2.datasets.writers.objects import WrittenObject
-from florence2.datasets.writers.written import WriteOptions, Written
+from florence2.datasets.writers.written import Notices, WriteOptions, Written
 from florence2.datasets.writers.xml_writing import XmlFile
 
 NO_OUTLINES = "outlines were left out: Pascal VOC has boxes alone"
 NO_TEXTS = "texts about pictures were left out: Pascal VOC has no place for them"
+NOT_MAPPED = "classes can't be named in labelmap.txt, whose fields colons separate, so that CVAT does not know them"
 _PICTURES = "JPEGImages"
 
 
@@ -37,7 +39,19 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
             entries.notices.add(NO_TEXTS, entry.picture.name, len(entry.picture.texts))
             if options.segments is not False:
                 entries.notices.add(NO_OUTLINES, entry.picture.name, sum(bool(each.found.polygons) for each in entry.objects))
+    (folder / "labelmap.txt").write_text(_label_map(data, entries.notices), encoding="utf-8", errors="replace", newline="")
     return entries.written()
+
+
+def _label_map(data: LabelledSet, notices: Notices) -> str:
+    """The classes as CVAT and datumaro need them, which know VOC's own twenty otherwise."""
+    lines = ["# label:color_rgb:parts:actions\n"]
+    for name in data.classes:
+        if ":" in name or not name.isprintable() or name.startswith("#"):
+            notices.add(NOT_MAPPED, name)
+        else:
+            lines.append(f"{name}:::\n")
+    return "".join(lines)
 
 
 def _write_annotation(path: Path, entry: Entry, options: WriteOptions) -> None:
