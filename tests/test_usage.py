@@ -187,6 +187,8 @@ def test_no_message_speaks_of_python(room: str, monkeypatch: pytest.MonkeyPatch)
                 continue
             for command in _commands_with(field):
                 flags = {str(param.name): max(param.opts, key=len) for param in command.params if param.param_type_name == "option"}
+                if "region" in text and "region" not in flags:
+                    continue  # of a prompt with a region, which this command does not take
                 monkeypatch.setattr(console.reporting, "flags", flags)
                 told = re.sub(NO_OPTIONS, "", console.in_flags(text, field))
                 assert not re.search(r"\b[a-z]+_[a-z_]+\b|\b[a-z]+=|=True\b", told), (path.name, command.name, told)

@@ -54,7 +54,7 @@ def names_in(folder: Path, kind: str = "coco") -> list[str]:
     return (folder / kind / "names").read_text().split("\n")
 
 
-def test_pictures_come_once_by_name_and_the_last_line_counts(tmp_path):
+def test_pictures_come_once_by_name_and_an_answer_counts_wherever_it_stands(tmp_path):
     lines = [found(f"p{page}.jpg", part={"page": page}) for page in (10, 9, 2)]
     lines += [record("broken.jpg", error={"code": "invalid_image", "message": "x"}), found("p9.jpg", "bus"), found("broken2.jpg")]
     lines += [record("broken2.jpg", error={"code": "invalid_image", "message": "x"})]
@@ -62,8 +62,9 @@ def test_pictures_come_once_by_name_and_the_last_line_counts(tmp_path):
     with (folder / ".florence2" / "journal.jsonl").open("a") as file:
         file.write('{"id": "torn.jpg", "si')
     records = Records(folder)
-    assert [one["id"] for one in records] == ["p2.jpg", "p9.jpg", "p10.jpg"]
-    assert (len(records), records.num_errors, records.num_damaged) == (3, 2, 0)
+    assert [one["id"] for one in records] == ["broken2.jpg", "p2.jpg", "p9.jpg", "p10.jpg"]
+    assert [one["id"] for one in records.failures()] == records.failed == ["broken.jpg"]
+    assert (len(records), records.labelled, records.num_damaged) == (4, [one["id"] for one in records], 0)
     assert labelled_set(folder).classes == ("bus", "car")
 
 

@@ -17,6 +17,7 @@ import typer
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
+from florence2.cli.label.command import label
 from florence2.cli.mcp import mcp
 from florence2.cli.models import models
 from florence2.cli.options import Quiet, Verbose, with_verbosity
@@ -58,7 +59,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
         InvalidRequest: there is one.
     """
     for before, word in pairwise(("", *words)):
-        if not word.strip() or (word.endswith("=") and word.startswith("--")):
+        if not word.strip() or (word.endswith("=") and word.startswith("--") and word.count("=") == 1):
             name = word[:-1] if word.strip() else before if before.startswith("-") else "an argument"
             raise InvalidRequest(f"{name} is empty; is a variable of the shell not set?")
 
@@ -84,5 +85,5 @@ def _global_options(
         raise typer.Exit(2)
 
 
-for command in (infer, models, pull, serve, mcp, train, evaluate):
+for command in (infer, label, models, pull, serve, mcp, train, evaluate):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))

@@ -13,6 +13,13 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 infer page.png -m florence-2-base -t region-to-ocr --region 20,20,320,120 --json",
         "florence2 infer --list names.txt -m florence-2-base -t caption -t od --json",
     ),
+    "label": (
+        "florence2 label photos/ -m florence-2-base -t od -t caption -f coco -f jsonl -o labels",
+        "florence2 label photos/ -m florence-2-base --classes 'car, traffic light' --min-score 0.3 -f yolo -o labels",
+        "florence2 label @list.csv -m florence-2-base --phrases-from detailed-caption -o labels --shard 3/16",
+        "florence2 label photos/ -m florence-2-base --engine http://localhost:9001 -t ocr-with-region -o labels",
+        "florence2 label labels -f voc",
+    ),
     "models": ("florence2 models", "florence2 models -v", "florence2 models --json"),
     "pull": ("florence2 pull florence-2-base", "florence2 pull microsoft/Florence-2-large-ft@main"),
     "serve": (

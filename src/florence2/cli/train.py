@@ -5,10 +5,7 @@ Nothing heavy is imported before a command runs, so that the command line can li
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +14,14 @@ import typer
 from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT
 from florence2.cli.options import Adapter, Device, model_option, one_of
 from florence2.cli.progress import Progress, show_progress
+from florence2.cli.stopping import stopped_softly
 from florence2.console import notify, print_path, report
 from florence2.extras import requires
 
 if TYPE_CHECKING:
     from florence2.training.options import Outcome, Step
 
+_STOPPING = "stopping after this step; once more stops at once and loses what was learnt since the last state"
 _REHEARSE = "What is not to be forgotten: the model keeps the probabilities that it gives the answers. May be repeated."
 
 
@@ -118,8 +117,8 @@ def train(
     )
     notify(prepared.summary)
     try:
-        with _stopped_between_steps() as is_to_stop, show_progress("steps") as progress:
-            outcome = prepared.run(_after_step(progress, is_to_stop))
+        with stopped_softly(_STOPPING) as stop, show_progress("steps") as progress:
+            outcome = prepared.run(_after_step(progress, stop.is_wanted))
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
         report("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
@@ -137,32 +136,6 @@ def _after_step(progress: Progress, is_to_stop: Callable[[], bool]) -> Callable[
             raise KeyboardInterrupt
 
     return after_step
-
-
-@contextmanager
-def _stopped_between_steps() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM wait for the end of the current step; a second signal ends the program at once."""
-    wanted_at: float | None = None
-
-    def note(number: int, _: object) -> None:
-        nonlocal wanted_at
-        if wanted_at is None:
-            wanted_at = time.monotonic()
-            report("stopping after this step; once more stops at once and loses what was learnt since the last state")
-        elif time.monotonic() - wanted_at > 1:  # what comes sooner is the same one, passed on by a program around this one
-            restore()
-            signal.raise_signal(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    try:
-        yield lambda: wanted_at is not None
-    finally:
-        restore()
 
 
 def _print_outcome(outcome: Outcome, plot: Path) -> None:

@@ -190,7 +190,8 @@ def _several(given: Input, source: Path | bytes, selection: Selection, is_wanted
             if is_wanted(image):
                 yield Picture(image, frame)
     else:
-        yield Picture(given, images.read_bytes(content, name))
+        kept = given if isinstance(source, Path) else replace(given, content=content)  # the file as it came, for who keeps it
+        yield Picture(kept, images.read_bytes(content, name))
 
 
 def _attempted(image: Input, reading: Callable[[], Image.Image]) -> Picture:

@@ -17,6 +17,7 @@ from typing import Any
 from florence2.datasets import writers
 from florence2.datasets.labelled import LabelledSet
 from florence2.datasets.writers import WriteOptions, check_installed
+from florence2.datasets.writers.written import Written
 from florence2.errors import InvalidOption
 from florence2.labelling.labelled_pictures import Pictures, set_of
 from florence2.labelling.options import LabelOptions, options_of
@@ -39,12 +40,12 @@ def labelled_set(folder: Path, options: LabelOptions | None = None) -> LabelledS
     Raises:
         DatasetError: there is no journal in the folder, or it can't be read.
     """
-    options = _options_in(folder) if options is None else options
+    options = options_in(folder) if options is None else options
     return set_of(Pictures(folder, options), options)
 
 
-def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> None:
-    """Write the labelled pictures of a run in each of its formats.
+def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[str, Written]:
+    """Write the labelled pictures of a run in each of its formats, and return what each holds; none where no picture was labelled.
 
     Args:
         folder: the run's.
@@ -62,15 +63,15 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> None:
     pictures = Pictures(folder, options)
     if not len(pictures.records):
         notice("no picture was labelled, and no format is written")
-        return
+        return {}
     data = set_of(pictures, options)
     for line in pictures.losses.lines():
         notice(line)
-    for name in options.formats:
-        _write(folder, name, data, options, notice)
+    written = {name: _write(folder, name, data, options, notice) for name in options.formats}
     stale = sorted(set(_own_formats(folder)) - set(options.formats))
     if stale:
         notice(f"{', '.join(stale)} in {folder} {'is' if len(stale) == 1 else 'are'} of an earlier run and left as before")
+    return written
 
 
 def check_outputs(folder: Path, formats: Sequence[str]) -> None:
@@ -107,7 +108,7 @@ def mend(folder: Path) -> None:
         _remove(path)
 
 
-def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice) -> None:
+def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice) -> Written:
     """Write a format aside, and put it in its place."""
     building = folder / STATE / f"{_BUILDING}{name}"
     building.mkdir()
@@ -128,6 +129,7 @@ def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, no
     _replace(folder / STATE / _OWN, sorted({*_own_formats(folder), name}))
     building.rename(folder / STATE / f"{_READY}{name}")
     _put_in_place(folder, name)
+    return written
 
 
 def _put_in_place(folder: Path, name: str) -> None:
@@ -161,7 +163,7 @@ def _own_formats(folder: Path) -> list[str]:
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
-def _options_in(folder: Path) -> LabelOptions:
+def options_in(folder: Path) -> LabelOptions:
     """The options of a run, as it wrote them down; those of its journal's header where it did not."""
     kept = _read(folder / STATE / _OPTIONS)
     if isinstance(kept, dict):

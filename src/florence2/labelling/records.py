@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,8 @@ class Records:
 
     Attributes:
         header: what was asked, and of which model.
-        num_errors: pictures that could not be labelled.
+        labelled: ids of the pictures that were labelled, in their order.
+        failed: ids of those that could not be, in their order.
         num_damaged: lines that can't be read.
 
     Raises:
@@ -48,25 +49,33 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._files = sorted((folder / STATE).glob("journal*.jsonl"))
         self.header: Mapping[str, Any] = {}
-        self.num_errors = self.num_damaged = 0
+        self.num_damaged = 0
         lines: dict[str, _Line] = {}
         failed: set[str] = set()
         for number in range(len(self._files)):
             self._read(number, lines, failed)
         if not self.header:
             raise DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
-        self.num_errors = len(failed)
-        self._order = [lines[name] for name in sorted(lines.keys() - failed, key=_natural)]
+        self._lines = lines
+        self.labelled = sorted(lines.keys() - failed, key=_natural)
+        self.failed = sorted(failed, key=_natural)
 
     def __len__(self) -> int:
         """How many pictures were labelled."""
-        return len(self._order)
+        return len(self.labelled)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of labelled pictures, by their ids; numbers in ids count as numbers."""
+        return self._read_again(self.labelled)
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """The records of pictures that could not be labelled, by their ids."""
+        return self._read_again(self.failed)
+
+    def _read_again(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         with ExitStack() as opened:
             files = [opened.enter_context(path.open("rb")) for path in self._files]
-            for line in self._order:
+            for line in map(self._lines.__getitem__, names):
                 files[line.file].seek(line.offset)
                 yield json.loads(files[line.file].read(line.num_bytes))
 
@@ -79,8 +88,10 @@ class Records:
                     if offset == 0 and record is not None:
                         self._take_header(path, record)
                     elif record is not None and isinstance(name := record.get("id"), str):
-                        lines[name] = _Line(number, offset, len(written))
-                        (failed.add if "error" in record else failed.discard)(name)
+                        is_failure = "error" in record
+                        if not is_failure or name not in lines or name in failed:  # an answer counts, wherever it stands
+                            lines[name] = _Line(number, offset, len(written))
+                            (failed.add if is_failure else failed.discard)(name)
                     elif written.endswith(b"\n"):
                         self.num_damaged += 1
                     offset += len(written)

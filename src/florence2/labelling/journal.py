@@ -1,0 +1,211 @@
+"""The journal of a labelling run: what is known of each picture, appended as soon as it is known, so that a killed run goes on.
+
+In: the run's folder, what is asked, and records. Out: a file in ``DIR/.florence2`` whose first line is a header and each other one a
+picture. A line is written at once and reaches the disk within a second; what a kill or a full disk leaves of one is cut off. A folder that
+holds something else, another command that runs in it, and a header that asks something else are refused. ``records`` reads journals. Knows
+nothing of what records hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from florence2.console import shown
+from florence2.errors import DatasetError, InvalidOption
+from florence2.labelling.locks import Held, held
+from florence2.labelling.options import changes
+from florence2.labelling.records import STATE, Records
+from florence2.labelling.shards import Shard
+from florence2.outputs import check_folder
+
+VERSION = 1
+SYNC_EVERY_S = 1.0
+_BLOCK = 65536
+_NEVER_FOREIGN = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
+
+
+class Journal:
+    """A journal that is open; ``open_journal`` gives it.
+
+    Args:
+        path: the file, which may be new.
+        header: its first line, written where it is new.
+        labelled: ids of the pictures that are labelled already, of all journals of the folder.
+
+    Attributes:
+        labelled: see there; grows.
+        num_failed: records of this run that hold an error.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], labelled: Collection[str]) -> None:
+        self.labelled = set(labelled)
+        self.num_failed = 0
+        self._path = path
+        self._end = _cut_off(path)
+        self._file: BinaryIO = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close
+        self._synced_at = 0.0
+        self._is_synced = True
+        if self._end == 0:
+            self._write(header)
+            self.sync()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write a record.
+
+        Raises:
+            OSError: it can't be written; the journal is as it was before.
+        """
+        self._write(record)
+        if "error" in record:
+            self.num_failed += 1
+        else:
+            self.labelled.add(record["id"])
+        self.sync_if_due()
+
+    def sync_if_due(self) -> None:
+        """Have the disk hold what was written, if that was last done a second ago."""
+        if not self._is_synced and time.monotonic() - self._synced_at >= SYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Have the disk hold what was written."""
+        os.fsync(self._file.fileno())
+        self._synced_at, self._is_synced = time.monotonic(), True
+
+    def close(self) -> None:
+        """End it."""
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"
+        try:
+            written = self._file.write(line)
+            while written < len(line):  # a disk that is about to be full takes the beginning
+                written += self._file.write(line[written:])
+        except OSError as error:
+            os.truncate(self._path, self._end)
+            said = f"{error.strerror or error}; all answers before this one are kept, and the same command goes on with the others"
+            raise OSError(error.errno, said, str(self._path)) from error
+        self._end += len(line)
+        self._is_synced = False
+
+
+@contextmanager
+def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shard | None = None) -> Iterator[Journal]:
+    """The journal of a run for the length of a block, in which no other command writes to it.
+
+    Args:
+        folder: the run's output folder, made where there is none.
+        asked: what decides the answers, as ``LabelOptions.asked``.
+        model: the model's name.
+        shard: the part of the pictures that this command labels, which has a journal of its own; None for all.
+
+    Raises:
+        InvalidOption: the folder can't be used, another command is at work in it, or something else is asked than before.
+        DatasetError: a journal of the folder can't be read.
+        OSError: the journal can't be written.
+    """
+    make_folder(folder)
+    state = folder / STATE
+    with ExitStack() as locks:
+        try:
+            locks.enter_context(held(state / "lock", is_shared=shard is not None))
+            if shard is not None:
+                locks.enter_context(held(state / f"lock-{shard.number}-of-{shard.count}"))
+        except Held:
+            what = "this run" if shard is None else f"shard {shard} or the whole"
+            said = f"another command is labelling {what} in {shown(folder)}; wait for its end, or end it"
+            raise InvalidOption(said, field="output") from None
+        path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
+        _cut_off(path)
+        labelled = _labelled(folder, asked, model)
+        journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, labelled)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a labelling run."""
+    return any((folder / STATE).glob("journal*.jsonl"))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run where there is none.
+
+    Raises:
+        InvalidOption: it can't be made or written, or holds something else.
+    """
+    check_folder(folder, "output")
+    state = folder / STATE
+    try:
+        if folder.exists() and not state.is_dir():
+            foreign = sorted(name for name in os.listdir(folder) if name not in _NEVER_FOREIGN)
+            if foreign:
+                raise InvalidOption(
+                    f"{shown(folder)} holds other things than a labelling run ({shown(foreign[0])}); choose a new or an empty folder for "
+                    f"output=, such as {shown(folder / 'labels')}",
+                    field="output",
+                )
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidOption(f"the folder {shown(folder)} can't be written: {error.strerror}", field="output") from error
+
+
+def _labelled(folder: Path, asked: Mapping[str, Any], model: str) -> Collection[str]:
+    """The pictures that are labelled already.
+
+    Raises:
+        InvalidOption: something else was asked about them.
+    """
+    if not any(map(_has_header, (folder / STATE).glob("journal*.jsonl"))):
+        return ()
+    records = Records(folder)
+    changed = changes(records.header["asked"], asked)
+    if records.header.get("model") != model:
+        changed.append(f"--model was {records.header.get('model')} and is {model}")
+    if changed:
+        raise InvalidOption(
+            f"the pictures in {shown(folder)} were asked something else: {shown('; '.join(changed))}. "
+            "Go on with what it was, or choose another --output",
+            field="output",
+        )
+    return records.labelled
+
+
+def _has_header(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
+
+
+def _cut_off(path: Path) -> int:
+    """The length of a journal after what is no whole line was cut off its end; 0 of one that is not there."""
+    try:
+        with path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            length = end
+            while length:
+                start = max(0, length - _BLOCK)
+                file.seek(start)
+                found = file.read(length - start).rfind(b"\n")
+                if found >= 0:
+                    length = start + found + 1
+                    break
+                length = start
+            if length < end:
+                file.truncate(length)
+            return length
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise DatasetError(f"{path} can't be read: {error.strerror}") from error

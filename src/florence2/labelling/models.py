@@ -1,0 +1,101 @@
+"""Which model answers in a labelling run: one that is loaded, an engine that is there, or one of a server.
+
+In: what a user names. Out: the model's name, which stands in the journal, and when there is a picture to ask about, the model itself. Knows
+nothing of pictures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from florence2.errors import InvalidOption
+from florence2.labelling.answering import AnsweringModel, EngineModel
+from florence2.labelling.options import LabelOptions
+from florence2.weights.aliases import DEMO, DEMO_IS, REAL
+
+if TYPE_CHECKING:
+    from florence2.engine.engine import Engine
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What was named; arguments of ``label``."""
+
+    model: str | os.PathLike[str] | None
+    adapters: Sequence[str | os.PathLike[str]]
+    device: str
+    precision: str
+    engine: Engine | str | None
+    api_key: str | None
+    concurrency: int | None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            InvalidOption: what does not.
+        """
+        is_server = isinstance(self.engine, str)
+        if is_server and (self.model is None or self.adapters or (self.device, self.precision) != ("auto", "auto")):
+            raise InvalidOption(
+                "engine= goes with model=, one of the server's models, and without adapter=, device= and precision=", field="engine"
+            )
+        for name, value in {"concurrency": self.concurrency, "api_key": self.api_key}.items():
+            if value is not None and not is_server:
+                raise InvalidOption(f"{name}= goes with engine=, the address of a server; leave {name} out", field=name)
+        if self.concurrency is not None and self.concurrency < 1:
+            raise InvalidOption(f"concurrency must be at least 1, got {self.concurrency}", field="concurrency")
+
+    @property
+    def name(self) -> str:
+        """The model with its adapters; folders by their absolute paths, so that the current folder does not matter."""
+        return " + ".join(_named(one) for one in (self.model or self._own_name, *self.adapters))
+
+    def load(self, options: LabelOptions, num_prompts: int, on_message: Callable[[str], object]) -> AnsweringModel:
+        """The model, ready to answer.
+
+        Args:
+            options: of the run.
+            num_prompts: how many prompts each picture is asked at first.
+            on_message: called with a line where nobody named a model.
+
+        Raises:
+            Florence2Error: it can't be loaded, or an option is wrong.
+        """
+        request = _request(options)
+        if isinstance(self.engine, str):
+            from florence2.labelling.served import DEFAULT_CONCURRENCY, ServedModel
+
+            concurrency = self.concurrency or DEFAULT_CONCURRENCY
+            return ServedModel(self.engine, str(self.model), request, api_key=self.api_key, concurrency=concurrency)
+        if self.engine is not None:
+            return EngineModel(self.engine, request, num_prompts, is_owned=False)
+        from florence2.engine.engine import load
+
+        if self.model is None:
+            on_message(f"no --model is given, so {DEMO} answers, {DEMO_IS}; take --model {REAL} for those")
+        engine = load(self.model or DEMO, device=self.device, precision=self.precision, adapters=self.adapters)
+        return EngineModel(engine, request, num_prompts)
+
+    @property
+    def _own_name(self) -> str:
+        """The name of an engine that was made elsewhere; the demo's where there is none."""
+        if self.engine is None or isinstance(self.engine, str):
+            return DEMO
+        return self.engine.checkpoint.folder.name
+
+
+def _named(model: str | os.PathLike[str]) -> str:
+    return str(Path(model).resolve()) if Path(model).is_dir() else os.fspath(model)
+
+
+def _request(options: LabelOptions) -> dict[str, Any]:
+    """The options of each request; those that only tiles need are left out without."""
+    request = dict(options.search)
+    if options.tiles is not None:
+        request["tiles"] = options.tiles
+    return request
