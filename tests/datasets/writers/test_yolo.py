@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from florence2.datasets.reader import read_dataset
 from florence2.datasets.writers import FORMATS, WriteOptions
 from florence2.datasets.writers.yaml_text import quoted
 from tests.datasets.writers.labelled_sets import CLASSES, contents, labelled_set, thing
@@ -76,3 +77,12 @@ def test_where_nothing_is_held_out_val_is_train(empty, make_picture):
 @given(st.text())
 def test_yaml_reads_any_text_as_it_was(text):
     assert yaml.safe_load(f"names:\n  0: {quoted(text)}\n") == {"names": {0: text}}
+
+
+@pytest.mark.parametrize("segments", [None, True])
+def test_our_own_training_reads_both_parts(empty, data, segments):
+    write(data, empty, WriteOptions(segments=segments))
+    for is_training, boxes in ((True, [0, 1, 2]), (False, [1])):
+        found = read_dataset(str(empty), for_training=is_training)
+        assert not found.problems
+        assert sorted(len(record.truth.boxes) for record in found.records) == boxes
