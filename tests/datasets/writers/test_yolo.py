@@ -50,7 +50,7 @@ def test_supervision_reads_outlines(empty, outlined):
 
 @pytest.mark.parametrize("segments", [None, True, False])
 def test_a_set_holds_one_kind_of_line(empty, data, segments):
-    """Ultralytics: a file with a line of more than six numbers is read as outlines throughout; all others have five numbers a line."""
+    """Ultralytics 8.4 refuses a file with lines of five numbers and of more, and drops the outlines of a set that mixes both."""
     write(data, empty, WriteOptions(segments=segments))
     lines = [line.split() for path in empty.glob("labels/*/*.txt") for line in path.read_text().splitlines()]
     assert {len(line) > 6 for line in lines} == {segments is True}
