@@ -109,8 +109,7 @@ class _Series:
         self.is_left_out = skip is not None and (given.medium == "picture" or given.error is not None) and skip(given.id)
         if self.is_left_out:
             return
-        expands = selection.pages is not None or selection.has_all_frames
-        self._may_be_several = given.error is None and (expands or given.kind == "url" or given.medium != "picture")
+        self._may_be_several = given.error is None and (given.kind == "url" or not selection.is_one(given))
         self._may_be_none = self._may_be_several and skip is not None
         self._pictures = pictures_of(given, selection, skip)
         self._first = self._begun()

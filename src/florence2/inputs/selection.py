@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Literal
 
 from florence2.errors import InvalidOption
+from florence2.inputs.input import Input
 
 _RANGE = re.compile(r"(\d{1,9})?(-)?(\d{1,9})?")
 _EVERY = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)s|(\d{1,9})f")
@@ -54,6 +55,10 @@ class Selection:
     def num_frames(self) -> int | None:
         """How far apart the frames of a video are, counted; None where they are timed."""
         return 1 if self.every is None and self.has_all_frames else _step(self.every)[1]
+
+    def is_one(self, given: Input) -> bool:
+        """Whether an input is certainly one picture."""
+        return given.error is not None or (given.medium == "picture" and self.pages is None and not self.has_all_frames)
 
     def page_numbers(self, num_pages: int) -> list[int]:
         """The pages that are taken of so many, counted from 1, in their order."""

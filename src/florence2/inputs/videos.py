@@ -47,8 +47,9 @@ class Video:
         self._start: Fraction | None = None
         self._position = Fraction(-1)  # of the last frame
         self._sought: Fraction | None = None
-        self._can_seek = self.seconds is not None
-        self._has_jumped = False
+        # MPEG streams have no index, and guesses at their length.
+        self._can_seek = self.seconds is not None and not container.format.name.startswith("mpeg")
+        self._jumped_to: Fraction | None = None
         self._error: Exception | None = None
 
     def by_count(self, distance: int, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, Image.Image]]:
@@ -78,13 +79,15 @@ class Video:
                 yield float(target), picture_of(frame)
             following = self._next_wanted(max(following, ceil(end / distance)), distance, is_wanted)
             if self._can_seek and following * distance - end > SEEK_GAP_S:
+                if following * distance >= (self.seconds or 0):
+                    return
                 self._sought = following * distance
         self._check_end(end)
 
     def _next_wanted(self, multiple: int, distance: Fraction, is_wanted: Callable[[float], bool]) -> int:
-        """Which multiple of the distance is wanted next, as far as the video says that it goes."""
-        last = ceil((self.seconds or 0) / distance) - 1
-        while multiple < last and not is_wanted(float(multiple * distance)):
+        """Which multiple of the distance is wanted next; where none is, the first behind the end by the video's own account."""
+        behind = ceil((self.seconds or 0) / distance)
+        while multiple < behind and not is_wanted(float(multiple * distance)):
             multiple += 1
         return multiple
 
@@ -93,9 +96,12 @@ class Video:
         shown: VideoFrame | None = None
         for frame in self._decoded():
             time = self._time(frame)
-            if self._has_jumped:
-                shown, self._has_jumped = None, False
-                self._can_seek = time > self._position  # else the frames that can be sought lie too far apart
+            if self._jumped_to is not None:
+                is_before = self._position < time <= self._jumped_to
+                shown, self._jumped_to = None, None
+                if not is_before:  # the frames that can be sought lie too far apart, or the index is wrong
+                    self._can_seek, self._sought = False, Fraction(0) if time > self._position else None
+                    continue
             if time <= self._position:
                 continue
             if shown is not None:
@@ -143,7 +149,7 @@ class Video:
         position = int((time + (self._start or 0)) / self._stream.time_base)
         try:
             self._container.seek(position, stream=self._stream, backward=True)
-            self._has_jumped = True
+            self._jumped_to = time
         except (FFmpegError, OSError):
             self._can_seek = False
 
@@ -162,7 +168,7 @@ class Video:
         if self._position < 0:
             raise BrokenVideo(f"no frame of the video can be decoded{_because(self._error)}")
         missing = (self.seconds or Fraction(0)) - end
-        if self._error or missing > max(Fraction(1, 2), 3 / self._rate):
+        if self._error or missing > max(Fraction(1, 2), Fraction(3, 2) / self._rate):
             length = f", though it is {float(self.seconds):.1f} s long by its own account" if self.seconds else ""
             raise BrokenVideo(f"the video is damaged or cut off: it can be decoded for {float(end):.1f} s{length}{_because(self._error)}")
 
@@ -189,7 +195,11 @@ def opened(source: Path | bytes) -> Iterator[Video]:
         with container:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
             if not streams:
-                raise BrokenVideo("it has sound and no pictures" if container.streams.audio else "there are no pictures in it")
+                raise BrokenVideo(
+                    "it has sound and no pictures"
+                    if container.streams.audio
+                    else "the video is damaged or cut off: no pictures are found in it"
+                )
             streams[0].thread_type = "AUTO"
             yield Video(container, streams[0])
 

@@ -20,7 +20,6 @@ from florence2.cli.options import Adapter, Device, Model, Precision, chosen_mode
 from florence2.console import notify
 from florence2.errors import InvalidImage
 from florence2.extras import requires
-from florence2.in_flight import read_ahead
 from florence2.tasks.table import TASKS
 from florence2.weights.aliases import DEMO
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from florence2.engine.engine import Engine
     from florence2.inputs.input import Input
     from florence2.inputs.pictures import Picture
+    from florence2.inputs.selection import Selection
 
 _ORDER = "florence2.order"
 
@@ -76,6 +76,14 @@ def infer(
         list[str] | None,
         typer.Option("--list", "-l", metavar="FILE", help="A list of images, one a line or parted by NUL; - for standard input."),
     ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a list that is a table (CSV, TSV, JSONL, Parquet) the column.")
+    ] = None,
+    pages: Annotated[
+        str | None, typer.Option(metavar="PAGES", help="Pages: 1-3,7 or all. Default: all of a PDF, the first of a TIFF.")
+    ] = None,
+    frames: Annotated[str, typer.Option(metavar="first|all", help="Frames of animated files; all: of videos, too.")] = "first",
+    every: Annotated[str | None, typer.Option(metavar="STEP", help="Of a video a frame every 2s or 30f. Default: every second.")] = None,
     model: Model = None,
     adapter: Adapter = None,
     as_json: Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object per image and question, one a line.")] = False,
@@ -115,20 +123,23 @@ def infer(
     from florence2.cli.infer.report import Report
     from florence2.cli.infer.streaming import stream_all
     from florence2.inputs.find import find_inputs
+    from florence2.inputs.selection import Selection
     from florence2.tiling.tiles import read_tiles
 
+    selection = Selection(pages, frames, every)
     ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(ordered, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
     for hint in hints(questions):
         notify(f"florence2: {hint}")
-    inputs = find_inputs(images or [], lists or [], lambda line: notify(f"florence2: {line}"))
+    inputs = find_inputs(images or [], lists or [], lambda line: notify(f"florence2: {line}"), column=column)
     report = Report(None if draw is None else Drawer(draw), as_json=as_json, model=model or DEMO)
     report.refused(inputs)
     search = {"num_beams": beams, "max_new_tokens": max_new_tokens, "no_repeat_ngram_size": no_repeat_ngram_size}
     cut = read_tiles(tiles, tile_overlap, tiles_only)
     request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag, **({} if cut is None else {"tiles": cut})}
-    if (pictures := _from_first_picture(inputs, questions, report)) is not None:
-        with _loaded(model, search, device=device, precision=precision, adapters=adapter or ()) as engine, report.progress(len(inputs)):
+    if (pictures := _from_first_picture(inputs, selection, questions, report)) is not None:
+        total = len(inputs) if all(selection.is_one(given) for given in inputs) else None
+        with _loaded(model, search, device=device, precision=precision, adapters=adapter or ()) as engine, report.progress(total):
             if stream:
                 for streamed in stream_all(engine, pictures, questions, request):
                     report.streamed(streamed, questions)
@@ -145,12 +156,14 @@ def _in_order(order: Sequence[str], tasks: Sequence[str], prompts: Sequence[str]
     return [(name, next(values[name])) for name in order if name in values]
 
 
-def _from_first_picture(inputs: Sequence[Input], questions: Sequence[Question], report: Report) -> Iterator[Future[Picture]] | None:
+def _from_first_picture(
+    inputs: Sequence[Input], selection: Selection, questions: Sequence[Question], report: Report
+) -> Iterator[Future[Picture]] | None:
     """The pictures, read ahead, from the first readable one on; those before it are reported. None if there is none."""
     from florence2.cli.infer.answers import without_picture
-    from florence2.inputs.pictures import picture_of
+    from florence2.inputs.pictures import read_pictures
 
-    readings = read_ahead(inputs, picture_of)
+    readings = read_pictures(inputs, selection)
     for reading in readings:
         image, content = reading.result()
         if not isinstance(content, InvalidImage):

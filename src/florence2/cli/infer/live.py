@@ -56,7 +56,10 @@ class LiveJson(LivePrinter):
         said = _event_fields(event)
         if said is not None:
             place = {"image_index": self._image_index, "prompt_index": answer.index}
-            _print({"image": name_of(self._image.name), "prompt": answer.question.prompt, "event": said.pop("event"), **place, **said})
+            part = {"part": self._image.part.to_dict()} if self._image.part else {}
+            _print(
+                {"image": name_of(self._image.name), **part, "prompt": answer.question.prompt, "event": said.pop("event"), **place, **said}
+            )
 
     def end(self, answer: Answer, drawing: Path | None) -> None:
         """See ``LivePrinter``."""

@@ -38,6 +38,7 @@ def record_of(image: Input, size: tuple[int, int] | None, answer: Answer, drawin
     question, outcome = answer.question, answer.outcome
     record: dict[str, Any] = {
         "image": name_of(image.name),
+        "part": None if image.part is None else image.part.to_dict(),
         "prompt": question.prompt,
         "text": question.text,
         "region": question.region,

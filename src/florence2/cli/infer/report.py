@@ -51,9 +51,9 @@ class Report:
         return 2 if not self._num_answers and all(exit_code(error) == 2 for error in self._errors.values()) else 1
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[None]:
-        """Surrounds the work on the images, whose progress is shown."""
-        with show_progress("images", total - self._num_images) as self._progress:
+    def progress(self, total: int | None) -> Iterator[None]:
+        """Surrounds the work on the images, whose progress is shown; the total is None where it is not known."""
+        with show_progress("images", None if total is None else total - self._num_images) as self._progress:
             yield
         self._progress = Progress()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -97,11 +97,21 @@ def stream_all(
         return StreamedImage(image, content, _submitted(engine, content, questions, options))
 
     started: deque[Future[StreamedImage]] = deque()
-    for reading in pictures:
+    pulling: Future[Future[Picture] | None] | None = None
+    pull = partial(in_background, "florence2-read", partial(next, iter(pictures), None))
+    while True:
+        pulling = pulling or pull()
+        if started:
+            either: list[Future[Any]] = [pulling, started[0]]
+            wait(either, return_when=FIRST_COMPLETED)  # an address that does not answer delays nothing before it
+        if started and (len(started) > NUM_IN_FLIGHT or not pulling.done()):
+            yield started.popleft().result()
+            continue
+        reading, pulling = pulling.result(), None
+        if reading is None:
+            break
         before = started[-1] if started else None
         started.append(in_background("florence2-submit", partial(submitted, reading, before)))
-        if len(started) > NUM_IN_FLIGHT:
-            yield started.popleft().result()
     while started:
         yield started.popleft().result()
 
