@@ -173,11 +173,11 @@ def _raised(path: Path) -> list[tuple[str, str | None]]:
 
 
 # What a data set's own fields are called, files, and what no command asks for.
-NO_OPTIONS = r"category_id|image_id|image_size|trust_remote_code|NO_PROXY|loc_\w+|\?seed="
-UNREACHED = {"answer", "image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", None}
+NO_OPTIONS = r"category_id|image_id|kpt_shape|image_size|trust_remote_code|NO_PROXY|loc_\w+|\?seed="
+UNREACHED = {"answer", "image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", "tags", None}
 
 
-@pytest.mark.parametrize("room", ["tasks", "engine", "training", "weights", "cli", "."])
+@pytest.mark.parametrize("room", ["tasks", "engine", "datasets", "evaluation", "training", "weights", "cli", "."])
 def test_no_message_speaks_of_python(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message that a command can meet, through what puts flags into it, in the command that has its field."""
     folder = ROOT / "src" / "florence2" / room

@@ -119,7 +119,7 @@ def test_a_bad_line_is_told_with_its_place(folder, message):
     assert [problem.where for problem in data.problems] == [f"{folder}/set.jsonl:2"]
     assert message in data.problems[0].message
     assert data.sound(skip_bad=True) == data.records
-    with pytest.raises(DatasetError, match="1 problem, 2 valid; --skip-bad") as caught:
+    with pytest.raises(DatasetError, match="1 problem, 2 valid; skip_bad=True goes on") as caught:
         data.sound()
     assert caught.value.message.startswith(f"{folder}/set.jsonl:2: ")
 

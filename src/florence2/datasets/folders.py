@@ -43,12 +43,17 @@ def find_part(name: str, wanted: Sequence[str]) -> Part:
     alone = None if parts else part_below(path)
     if alone is not None:
         return alone
-    has = f"it has {', '.join(parts)}" if parts else "there is no data file in it"
+    has = f"it has {', '.join(parts)} ({_name_of(next(iter(parts.values())))})" if parts else "there is no data file in it"
     names = f", and its data.yaml names {', '.join(absent)}, which is not there" if absent else ""
     raise DatasetError(
         f"the folder {name} has no {' or '.join(wanted)}: {has}{names}; expected a folder of that name with a .jsonl or COCO .json file in "
         "it, a YOLO data set with a data.yaml, or give the file itself"
     )
+
+
+def _name_of(part: Part) -> Path:
+    """A name under which the part can be given."""
+    return part.sources[0] if isinstance(part, YoloPart) else part
 
 
 def part_of(name: str, part: str) -> Part | None:

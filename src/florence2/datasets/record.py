@@ -130,7 +130,7 @@ class DataSet:
             if len(self.problems) > _PROBLEMS_SHOWN:
                 shown.append(f"… and {len(self.problems) - _PROBLEMS_SHOWN} more")
             count = f"{len(self.problems)} problem" + ("" if len(self.problems) == 1 else "s")
-            raise DatasetError("\n".join([*shown, f"{self.name}: {count}, {len(self.records)} valid; --skip-bad goes on without them"]))
+            raise DatasetError("\n".join([*shown, f"{self.name}: {count}, {len(self.records)} valid; skip_bad=True goes on without them"]))
         if not self.records:
             what = f": all {len(self.problems)} are invalid, the first is {self.problems[0]}" if self.problems else ""
             raise DatasetError(f"{self.name} holds no records{what}")

@@ -181,7 +181,7 @@ def _output_folder(folder: Path) -> Path:
         InvalidOption: what is in the way, or the name is that of a file.
     """
     if folder.suffix == ".json" and not folder.exists():
-        raise InvalidOption(f"--output takes the folder in which {FILE_NAME} is made, got the file {folder}", field="output")
+        raise InvalidOption(f"output takes the folder in which {FILE_NAME} is made, got the file {folder}", field="output")
     check_folder(folder, "output")
     return folder
 

@@ -237,7 +237,7 @@ class FineTuner:
     def _resume(self) -> None:
         path = self.folder / STATE
         if not path.exists():
-            raise InvalidOption(f"there is nothing to go on with: {path} is not there; leave out --resume", field="resume")
+            raise InvalidOption(f"there is nothing to go on with: {path} is not there; leave resume out", field="resume")
         try:
             state = torch.load(path, map_location=self.model.device, weights_only=True)
             was_base, was_options = state["base"], state["options"]
@@ -290,7 +290,7 @@ def refuse_a_second_run(folder: Path) -> None:
         InvalidOption: it holds the state of a run, or files that a run would write over.
     """
     if os.path.exists(folder / STATE):
-        raise InvalidOption(f"{folder} holds a run already: go on with it by --resume, or give another folder", field="output")
+        raise InvalidOption(f"{folder} holds a run already: resume it, or give another folder", field="output")
     taken = [name for name in (ADAPTER, CHECKPOINT, LOG, PLOT) if os.path.exists(folder / name) and not is_empty(folder / name)]
     if taken:
         raise InvalidOption(

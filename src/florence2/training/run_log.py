@@ -65,6 +65,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _tensorboard(folder: Path, num_steps: int) -> Any:
-    with requires("tensorboard", "--tensorboard"):
+    with requires("tensorboard", "tensorboard=True"):
         from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(str(folder / "tensorboard"), purge_step=num_steps + 1)
