@@ -319,7 +319,10 @@ def test_what_is_wrong_with_a_description(tmp_path: Path, message):
 
 def test_what_a_description_names_and_is_not_there(tmp_path: Path):
     roboflow(tmp_path, ["train"])
-    with pytest.raises(DatasetError, match=r"has no test or valid: it has train \(.*train/images\), and its data.yaml names ../valid/images, ../test/images"):
+    with pytest.raises(
+        DatasetError,
+        match=r"has no test or valid: it has train \(.*train/images\), and its data.yaml names ../valid/images, ../test/images",
+    ):
         read_dataset(str(tmp_path), for_training=False)
     assert len(records_of(FineTuneData((str(tmp_path),), validation_share=0.5))[0]) == 1
 

@@ -20,6 +20,7 @@ from florence2.training import fine_tuner
 from florence2.training.fine_tuner import FineTuner
 from florence2.training.options import FineTuneData, FineTuneOptions
 from florence2.training.preparation import with_room
+from florence2.training.run_lock import refuse_beside_a_run
 from florence2.weights import load_model, read_checkpoint
 from florence2.weights.names import to_ours
 from tests.training.sets import write_jsonl
@@ -378,3 +379,17 @@ def test_data_sets_may_be_paths_and_one_name_is_one_data_set():
     for wrong in refused:
         with pytest.raises(InvalidOption, match=list(wrong)[-1]):
             FineTuneData(**wrong)
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(base, records, tmp_path):
+    first = tuner(base, tmp_path / "run", LORA)
+    told = r"another run is training in .*run: wait for its end, or give another folder"
+    for refused in (lambda: tuner(base, tmp_path / "run", LORA), lambda: refuse_beside_a_run(tmp_path / "run")):
+        with pytest.raises(InvalidOption, match=told):
+            refused()
+    refuse_beside_a_run(tmp_path / "other")
+    first.run(records[:8], [])
+    with pytest.raises(InvalidOption, match="holds a run already"):
+        tuner(base, tmp_path / "run", LORA)
+    tuner(base, tmp_path / "run", LORA, resume=True)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from florence2.console import shown
 from florence2.errors import DatasetError, InvalidOption
-from florence2.labelling.locks import Held, held
+from florence2.file_locks import Held, held
 from florence2.labelling.options import changes
 from florence2.labelling.records import STATE, Records
 from florence2.labelling.shards import Shard

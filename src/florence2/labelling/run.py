@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from florence2.errors import Florence2Error, InvalidRequest
+from florence2.file_locks import held
 from florence2.labelling.asking import ask_all
 from florence2.labelling.choosing import Chosen, choose
 from florence2.labelling.journal import Journal, is_run, open_journal
-from florence2.labelling.locks import held
 from florence2.labelling.models import ModelChoice
 from florence2.labelling.options import LabelOptions, changes
 from florence2.labelling.outputs import check_outputs, keep_options, labelled_set, options_in, write_outputs

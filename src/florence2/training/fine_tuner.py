@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from florence2.training.loop import STATE, Progress, StepInput, TrainingLoop, pa
 from florence2.training.lora import add_lora, save_adapter, without_lora
 from florence2.training.losses import RecordLosses
 from florence2.training.options import FineTuneOptions, Outcome, Step
+from florence2.training.run_lock import only_run
 from florence2.training.run_log import LOG, PLOT, RunLog
 from florence2.training.saving import save_checkpoint
 from florence2.weights.checkpoint import Checkpoint
@@ -116,11 +117,14 @@ class FineTuner:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidOption(f"the folder {folder} can't be made: {error.strerror}", field="output") from error
-        if resume:
-            self._resume()
-        else:
-            refuse_a_second_run(folder)
-        self._log = RunLog(folder, self.progress.step, tensorboard=tensorboard)
+        with ExitStack() as opening:
+            opening.enter_context(only_run(folder))
+            if resume:
+                self._resume()
+            else:
+                refuse_a_second_run(folder)
+            self._log = RunLog(folder, self.progress.step, tensorboard=tensorboard)
+            self._alone = opening.pop_all()  # until the end of the run
 
     @property
     def num_trainable(self) -> int:
@@ -138,6 +142,10 @@ class FineTuner:
         Raises:
             DatasetError: a picture can no longer be read, and the run can be resumed; or a run goes on with other records.
         """
+        with self._alone:
+            return self._run(records, held_out, on_step)
+
+    def _run(self, records: Sequence[Record], held_out: Sequence[Record], on_step: Callable[[Step], None] | None) -> Outcome:
         progress = self.progress
         given = (fingerprint(records), fingerprint(held_out))
         if progress.learnt and (progress.learnt, progress.held_out) != given:

@@ -19,6 +19,7 @@ from florence2.training.fine_tuner import ADAPTER, FineTuner, refuse_a_second_ru
 from florence2.training.lora import keep_adapters
 from florence2.training.options import FineTuneData, FineTuneOptions, Outcome, Step
 from florence2.training.preparation import Reports, Start, check_data, read_records, with_room
+from florence2.training.run_lock import refuse_beside_a_run
 from florence2.weights import ALIASES, load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.files import BASE_FOLDER
 from florence2.weights.source import adapter_names
@@ -114,6 +115,7 @@ def prepare(
     """A run before its first step: its data are read, its model is loaded; arguments and errors as in ``fine_tune``."""
     device = choose_device(start.device)
     is_mixed = _is_mixed(precision, device)
+    refuse_beside_a_run(output)
     if not resume:
         refuse_a_second_run(output)
     check_data(data)
