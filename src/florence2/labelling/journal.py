@@ -126,7 +126,8 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
             said = f"another command is labelling {what} in {shown(folder)}; wait for its end, or end it"
             raise InvalidOption(said, field="output") from None
         path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
-        _cut_off(path)
+        if _cut_off(path) and _has_header_alone(path):
+            path.unlink()  # nothing was answered, so that anything may be asked
         labelled = _labelled(folder, asked, model)
         journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, labelled)
         try:
@@ -186,6 +187,12 @@ def _labelled(folder: Path, asked: Mapping[str, Any], model: str) -> Collection[
 def _has_header(path: Path) -> bool:
     with path.open("rb") as file:
         return file.readline().endswith(b"\n")
+
+
+def _has_header_alone(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.readline()
+        return not file.read(1)
 
 
 def _cut_off(path: Path) -> int:

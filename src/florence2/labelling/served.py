@@ -40,6 +40,8 @@ _TRAVELLING = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 """How files begin that every server reads: JPEG and PNG."""
 _BUSY = RETRYABLE | {502}
 _PAUSE_S = 1.0
+_PROMPTS_PER_CALL = 16
+"""As many as a server takes that is not set otherwise; it keeps the encoded picture for the next of them."""
 _OF_ONE_PICTURE = frozenset({400, 413, 415, 422, 500})
 """Statuses that may lie in the picture; all others would be the same for each."""
 
@@ -55,7 +57,7 @@ class ServedModel:
         options: of every request; only this project's server gets them all.
         api_key: the server's key; None for ``FLORENCE2_API_KEY`` of the environment.
         concurrency: how many requests are under way at once.
-        patience_s: how long nothing may be answered.
+        patience_s: how long nothing may be answered; None for ``PATIENCE_S``.
 
     Raises:
         InvalidOption: the address, the key or the number of requests can't be.
@@ -69,10 +71,11 @@ class ServedModel:
         *,
         api_key: str | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
     ) -> None:
         self.capacity = concurrency
-        self._name, self._options, self._patience_s = name, dict(options), patience_s
+        self._name, self._options = name, dict(options)
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._client = InferenceHTTPClient(api_url, api_key)
         self._client.configure(InferenceConfiguration(max_retries=_RETRIES, max_retry_wait_s=_LONGEST_WAIT_S))
         self._lock = threading.Lock()
@@ -96,7 +99,12 @@ class ServedModel:
     def _asked_together(self, sent: Any, prompts: Sequence[str]) -> list[Result]:
         """The answers of a server of this project."""
         options = {**self._options, "scores": True, "coordinates": "float", "raw": True}
-        return list(self._called(lambda: self._client.infer_lmm(sent, self._name, prompts=list(prompts), typed=True, **options)))
+        parts = [prompts[start : start + _PROMPTS_PER_CALL] for start in range(0, len(prompts), _PROMPTS_PER_CALL)]
+        return [
+            answer
+            for part in parts
+            for answer in self._called(lambda part=part: self._client.infer_lmm(sent, self._name, prompts=part, typed=True, **options))
+        ]
 
     def _asked_apart(self, sent: Any, prompts: Sequence[str]) -> list[Result]:
         """The answers of a server of which nothing is known."""

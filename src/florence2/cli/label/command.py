@@ -19,6 +19,7 @@ from florence2.cli.options import Adapter, Device, Model, Precision, one_of
 from florence2.cli.stopping import stopped_softly
 from florence2.cli.usage import WrongUsage
 from florence2.console import notify, report, shown
+from florence2.errors import EngineClosed
 
 if TYPE_CHECKING:
     from florence2.labelling.run import LabelSummary
@@ -181,6 +182,8 @@ def label(
 
 def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, Any], *, as_json: bool) -> None:
     """Do the run, and print what came out."""
+    from florence2.labelling.answering import ModelGone
+    from florence2.labelling.run import BrokenPicture
     from florence2.labelling.run import label as label_all
 
     goes_on = f"the same command goes on; florence2 label {shown(output)} writes what is there"
@@ -188,6 +191,9 @@ def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, 
         try:
             with counted() as on_progress:
                 summary = label_all(images, output, options, **run, on_progress=on_progress, on_message=_notice, is_to_stop=stop.is_wanted)
+        except (OSError, BrokenPicture, EngineClosed, ModelGone):
+            notify(f"florence2: what was answered is kept; {goes_on}")
+            raise
         except KeyboardInterrupt:
             report(f"florence2: stopped at once; {goes_on}")
             raise typer.Exit(130) from None

@@ -1,0 +1,242 @@
+"""Labelling runs with a model that answers at once: each picture exactly once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from florence2.errors import EngineClosed, EngineFailed, InvalidOption, InvalidRequest
+from florence2.inputs.selection import Selection
+from florence2.labelling.answering import ModelGone
+from florence2.labelling.asking import MOST_UNANSWERED
+from florence2.labelling.options import LabelOptions
+from florence2.labelling.run import BrokenPicture, rebuild
+from tests.labelling.standing_in import OD, StandIn, draw_pictures, journal_lines, run
+
+
+def problems(output: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (output / "problems.jsonl").read_text().splitlines()]
+
+
+def test_each_picture_is_asked_once_and_new_ones_later(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in" / "a", 30), tmp_path / "out", StandIn(lambda *_: time.sleep(0.01))
+    draw_pictures(tmp_path / "in" / "b", 2, 30)
+    counts = []
+    summary = run(tmp_path / "in", output, model, on_progress=lambda *count: counts.append(count))
+    assert (summary.num_pictures, summary.num_new, summary.num_problems, summary.is_stopped) == (32, 32, 0, False)
+    assert model.widths == list(range(20, 52))
+    assert model.most_at_once > 1
+    assert counts[0] == (0, 32, 0)
+    assert counts[-1] == (32, 32, 0)
+    record = min(journal_lines(output), key=lambda line: line["id"])
+    assert record == {
+        "id": f"{tmp_path}/in/a/0000.png",
+        "name": "a/0000.png",
+        "root": str(tmp_path / "in"),
+        "path": str(pictures / "0000.png"),
+        "url": None,
+        "part": None,
+        "file": None,
+        "size": [20, 16],
+        "answers": [
+            {
+                "prompt": "<OD>",
+                "response": {"<OD>": {"bboxes": [[0.01, 0.008, 19.99, 15.992]], "labels": ["thing"], "scores": [0.5]}},
+                "text": "thing",
+                "finish_reason": "stop",
+            }
+        ],
+    }
+    draw_pictures(pictures, 3, 40)
+    second = run(tmp_path / "in", output, model)
+    assert (second.num_pictures, second.num_new) == (35, 3)
+    assert Counter(line["id"] for line in journal_lines(output)).most_common(1)[0][1] == 1
+    assert len(model.asked) == 35
+
+
+def test_nothing_new_loads_no_model_and_filters_are_applied_anew(tmp_path, monkeypatch):
+    pictures, output = draw_pictures(tmp_path / "in", 3), tmp_path / "out"
+    run(pictures, output, StandIn())
+    monkeypatch.setattr("florence2.labelling.models.EngineModel", None)
+    summary = run(pictures, output, StandIn(), LabelOptions(tasks=("od",), min_score=0.9, formats=("coco",)))
+    assert (summary.num_pictures, summary.num_objects, list(summary.outputs)) == (3, 0, ["coco"])
+    again = rebuild(output, LabelOptions(tasks=("od",), formats=("csv",)))
+    assert (again.num_pictures, again.num_objects, list(again.outputs)) == (3, 3, ["csv"])
+    assert list(rebuild(output).outputs) == ["csv"]
+    with pytest.raises(InvalidRequest, match=r"--task was <OD> and is <CAPTION>"):
+        rebuild(output, LabelOptions(tasks=("caption",)))
+
+
+def test_the_phrases_of_a_caption_follow_from_it(tmp_path):
+    model = StandIn()
+    run(draw_pictures(tmp_path / "in", 2), tmp_path / "out", model, LabelOptions(phrases_from="caption"))
+    caption = "What does the image describe?"
+    for line in journal_lines(tmp_path / "out"):
+        assert [answer["prompt"] for answer in line["answers"]] == ["<CAPTION>", f"<CAPTION_TO_PHRASE_GROUNDING>{caption}"]
+    assert sorted(len(prompts) for _, prompts in model.asked) == [1, 1, 1, 1]
+
+
+def test_a_broken_picture_is_a_problem_until_it_is_mended(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in", 3), tmp_path / "out", StandIn()
+    (pictures / "0001.png").write_bytes(b"no picture")
+    summary = run(pictures, output, model)
+    assert (summary.num_pictures, summary.num_problems, summary.problems) == (2, 1, output / "problems.jsonl")
+    (problem,) = problems(output)
+    assert (problem["id"], problem["path"], problem["code"]) == (f"{pictures}/0001.png", f"{pictures}/0001.png", "invalid_image")
+    assert "0001.png" in str(problem["message"])
+    assert (run(pictures, output, model).num_problems, len(model.asked)) == (1, 2)
+    draw_pictures(pictures, 1, 1)
+    summary = run(pictures, output, model)
+    assert (summary.num_pictures, summary.num_new, summary.problems) == (3, 1, None)
+    assert not (output / "problems.jsonl").exists()
+
+
+def test_strict_ends_with_the_first_problem_and_keeps_the_rest(tmp_path):
+    pictures, output = draw_pictures(tmp_path / "in", 60), tmp_path / "out"
+    (pictures / "0010.png").write_bytes(b"no picture")
+    with pytest.raises(BrokenPicture, match="0010"):
+        run(pictures, output, StandIn(), strict=True)
+    lines = journal_lines(output)
+    assert 10 <= len(lines) < 60
+    assert len(problems(output)) == 1
+    (pictures / "0010.png").unlink()
+    assert run(pictures, output, StandIn(), strict=True).num_pictures == 59
+
+
+def test_one_picture_that_the_engine_fails_at_is_its_problem(tmp_path):
+    def fail(width: int, prompts: object) -> None:
+        if width == 21:
+            raise EngineFailed("a step failed")
+
+    summary = run(draw_pictures(tmp_path / "in", 4), tmp_path / "out", StandIn(fail))
+    assert (summary.num_pictures, summary.num_problems) == (3, 1)
+    assert problems(tmp_path / "out")[0]["code"] == "engine_failed"
+
+
+def test_a_model_that_answers_nothing_any_more_ends_the_run(tmp_path):
+    def fail(width: int, prompts: object) -> None:
+        if width >= 25:
+            raise EngineFailed("the device is lost")
+
+    pictures, output = draw_pictures(tmp_path / "in", 200), tmp_path / "out"
+    with pytest.raises(ModelGone, match=r"in a row got no answer.*the device is lost"):
+        run(pictures, output, StandIn(fail))
+    lines = journal_lines(output)
+    assert sum("answers" in line for line in lines) == 5
+    assert MOST_UNANSWERED <= len(lines) - 5 < 60
+    assert run(pictures, output, StandIn()).num_pictures == 200
+
+
+@pytest.mark.parametrize("error", [EngineClosed("closed"), InvalidOption("num_beams is wrong", field="num_beams")])
+def test_what_is_wrong_for_all_ends_the_run_and_what_was_answered_is_kept(tmp_path, error):
+    def fail(width: int, prompts: object) -> None:
+        if width == 40:
+            time.sleep(0.05)
+            raise error
+
+    pictures, output = draw_pictures(tmp_path / "in", 100), tmp_path / "out"
+    with pytest.raises(type(error)):
+        run(pictures, output, StandIn(fail))
+    assert 20 <= len(journal_lines(output)) < 100
+    assert run(pictures, output, StandIn()).num_pictures == 100
+
+
+def test_a_stopped_run_writes_what_is_there_and_goes_on(tmp_path):
+    pictures, output, wanted = draw_pictures(tmp_path / "in", 100), tmp_path / "out", threading.Event()
+
+    def stop(width: int, prompts: object) -> None:
+        if width == 50:
+            wanted.set()
+
+    summary = run(pictures, output, StandIn(stop), is_to_stop=wanted.is_set)
+    assert summary.is_stopped
+    assert 30 < summary.num_pictures < 100
+    assert len((output / "jsonl" / "train" / "annotations.jsonl").read_text().splitlines()) > 20
+    second = run(pictures, output, StandIn())
+    assert (second.num_pictures, second.num_new) == (100, 100 - summary.num_pictures)
+    assert len({line["id"] for line in journal_lines(output)}) == len(journal_lines(output)) == 100
+
+
+def test_shards_hold_each_picture_once_and_share_a_folder(tmp_path):
+    pictures, output, models = draw_pictures(tmp_path / "in", 60), tmp_path / "out", [StandIn() for _ in range(3)]
+    for number, model in enumerate(models, 1):
+        run(pictures, output, model, shard=f"{number}/3")
+    widths = [width for model in models for width in model.widths]
+    assert sorted(widths) == list(range(20, 80))
+    assert all(10 <= len(model.asked) <= 30 for model in models)
+    whole = StandIn()
+    assert run(pictures, output, whole).num_pictures == 60
+    assert not whole.asked
+
+
+def test_a_limit_counts_the_pictures_that_are_listed(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in", 10), tmp_path / "out", StandIn()
+    for limit in (4, 4, 6):
+        run(pictures, output, model, limit=limit)
+    assert model.widths == list(range(20, 26))
+    for number in range(1, 4):
+        run(pictures, tmp_path / "shards", StandIn(), limit=5, shard=f"{number}/3")
+    names = {
+        line["name"]
+        for path in (tmp_path / "shards" / ".florence2").glob("journal*")
+        for line in journal_lines(tmp_path / "shards", path.name)
+    }
+    assert names == {f"{number:04}.png" for number in range(5)}
+
+
+def test_frames_count_and_are_kept_as_files(tmp_path):
+    frames = [Image.new("RGB", (20 + number, 16), (9 * number, 0, 0)).resize((24, 16)) for number in range(6)]
+    (tmp_path / "in").mkdir()
+    frames[0].save(tmp_path / "in" / "a.gif", save_all=True, append_images=frames[1:])
+    draw_pictures(tmp_path / "in", 1)
+    output, model, selection = tmp_path / "out", StandIn(), Selection(frames="all")
+    for limit, expected in ((4, 4), (4, 4), (7, 7)):
+        assert run(tmp_path / "in", output, model, selection=selection, limit=limit).num_pictures == expected
+    assert len(model.asked) == 7
+    kept = {line["id"]: line["file"] for line in journal_lines(output)}
+    frame = output / kept[f"{tmp_path}/in/a.gif#frame=2"]
+    assert frame.parent == output / "pictures"
+    with Image.open(frame) as opened:
+        assert (opened.format, opened.size) == ("JPEG", (24, 16))
+    assert kept[f"{tmp_path}/in/0000.png"] is None
+
+
+def test_a_picture_in_a_data_uri_is_kept_as_it_came(tmp_path):
+    import base64
+
+    content = (draw_pictures(tmp_path / "in", 1) / "0000.png").read_bytes()
+    run(["data:image/png;base64," + base64.b64encode(content).decode()], tmp_path / "out", StandIn())
+    (line,) = journal_lines(tmp_path / "out")
+    assert (tmp_path / "out" / line["file"]).read_bytes() == content
+    assert line["id"].startswith("data:")
+
+
+def test_what_is_named_and_not_there_is_said_before_anything_begins(tmp_path):
+    draw_pictures(tmp_path / "in", 1)
+    for words in (["typo"], [str(tmp_path / "in"), "typo"], [str(tmp_path / "in"), str(tmp_path / "typo/*.png")]):
+        with pytest.raises(InvalidRequest, match="typo"):
+            run(words, tmp_path / "out", StandIn())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/in/0000.png\ntypo.png\n")
+    assert run([f"@{tmp_path}/list.txt"], tmp_path / "out", StandIn(), OD).num_problems == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"shard": "0/3"}, "shard must be one part"),
+        ({"shard": "4/3"}, "shard must be one part"),
+        ({"concurrency": 2}, "concurrency= goes with engine="),
+        ({"api_key": "x"}, "api_key= goes with engine="),
+    ],
+)
+def test_wrong_calls_are_said_before_anything_begins(tmp_path, more, said):
+    with pytest.raises(InvalidOption, match=said):
+        run(draw_pictures(tmp_path / "in", 1), tmp_path / "out", StandIn(), **more)
+    assert not (tmp_path / "out").exists()
