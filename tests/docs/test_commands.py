@@ -36,6 +36,7 @@ from tests.docs.commands import Command, commands, mentioned, pages_with_command
 from tests.docs.markdown import PAGES, ROOT
 from tests.docs.test_examples import write_adapter
 from tests.hub import Repository, running_hub
+from tests.labelling.journals import answer, boxes, record, write_journal
 from tests.server.process import running_server
 from tests.training.sets import write_pictures
 
@@ -180,7 +181,13 @@ class Shell:
             ["bash", "-c", script], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=RUN_S, check=False
         )
 
-    def serve(self, text: str) -> None:
+    def view(self, text: str, folder: str) -> None:
+        """Start the page of a label run by its command, with a run in the folder that it names, and end it."""
+        if not (self.folder / folder).exists():
+            write_journal(self.folder / folder, {"tasks": ["<OD>"]}, record("a.jpg", answer("<OD>", boxes(("car", (10, 10, 50, 60), 0.9)))))
+        self.serve(f"{text} --no-browser{'' if '--port' in text else ' --port 0'}", "/api/summary")
+
+    def serve(self, text: str, ready_path: str = "/readiness") -> None:
         """Start a server by its command, wait until it is ready, and end it."""
         script = f"{self.exported}\n{self.prepared(text)}"
         log = self.folder.parent / "serve.log"
@@ -189,7 +196,7 @@ class Shell:
                 ["bash", "-c", script], cwd=self.folder, env=self.environment, stdout=output, stderr=output, start_new_session=True
             )
         try:
-            self._wait_until_ready(process, log)
+            self._wait_until_ready(process, log, ready_path)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -219,12 +226,12 @@ class Shell:
             finally:
                 os.killpg(process.pid, signal.SIGTERM)
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path, ready_path: str) -> None:
         deadline = time.monotonic() + RUN_S
         while time.monotonic() < deadline:
             found = re.search(r"https?://127\.0\.0\.1:[1-9]\d*", log.read_text())
             with suppress(httpx2.TransportError):  # the log names the address a moment before the server listens
-                if found is not None and httpx2.get(f"{found[0]}/readiness", trust_env=False).status_code == 200:
+                if found is not None and httpx2.get(f"{found[0]}{ready_path}", trust_env=False).status_code == 200:
                     return
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
@@ -257,6 +264,8 @@ def test_commands_run(page: Path, shell: Shell) -> None:
             shell.serve(command.text)
         elif words[:2] == ["florence2", "mcp"]:
             shell.offer(command.text)
+        elif words[:2] == ["florence2", "view"]:
+            shell.view(command.text, words[2])
         else:
             ran = shell.run(command.text)
             assert ran.returncode == 0, f"{command}\n{ran.stdout[:2000]}{ran.stderr[-2000:]}"

@@ -25,6 +25,7 @@ from florence2.cli.pull import pull
 from florence2.cli.serve import serve
 from florence2.cli.train import train
 from florence2.cli.usage import UsageError, as_ours
+from florence2.cli.view import view
 from florence2.console import program
 from florence2.errors import InvalidRequest
 from florence2.version import __version__
@@ -85,5 +86,5 @@ def _global_options(
         raise typer.Exit(2)
 
 
-for command in (infer, label, models, pull, serve, mcp, train, evaluate):
+for command in (infer, label, view, models, pull, serve, mcp, train, evaluate):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))

@@ -33,6 +33,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 mcp -m florence-2-base --http --port 9002",
         "florence2 mcp -m florence-2-base --api-url http://localhost:9001 --allow .",
     ),
+    "view": ("florence2 view labels", "florence2 view labels --port 0 --no-browser"),
     "train": (
         "florence2 train -m florence-2-base -d cats.jsonl -o runs/cats",
         "florence2 train -m florence-2-base -d coco.json -i pictures -o runs/cats --freeze-vision",

@@ -53,8 +53,8 @@ def mcp(
     with requires("mcp", "florence2 mcp"):
         import mcp  # noqa: F401 - first, so that the package which is missing is the one that the extra names
 
+        from florence2.listening import listen
         from florence2.mcp.folders import Folders
-        from florence2.mcp.http import listen
         from florence2.mcp.stdio import leave
 
     if port is not None and not http:

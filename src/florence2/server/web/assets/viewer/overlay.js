@@ -15,7 +15,7 @@ const FINE_SIDE = 22; // pixels of the view: where objects are usually smaller, 
  * @typedef {object} Entry one object as it is shown
  * @property {string} layerId
  * @property {number} index its index in the layer
- * @property {object} object as the API gave it
+ * @property {object} object as the API gave it; one with a `group` has the colour of that in place of its label's
  * @property {string} written the same as JSON, as it was then: a change within it is seen
  * @property {string} text its label as it is shown
  * @property {object|null} shape null if there is nothing to draw
@@ -182,7 +182,7 @@ export class Overlay {
 
   #append(layer, object) {
     const shape = shapeOf(object);
-    const color = this.#colors.of(object.label);
+    const color = this.#colors.of(object.group ?? object.label);
     const element = svg("g", { class: `viewer-object is-${shape?.kind ?? "nowhere"}`, tabindex: -1 });
     if (shape) {
       const d = pathData(shape.rings);
