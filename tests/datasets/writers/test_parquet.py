@@ -37,6 +37,16 @@ def test_datasets_opens_the_pictures(empty, data, images, load_dataset):
     assert found["train"][1]["objects"][0]["label"] == CLASSES[2]
 
 
+@pytest.mark.parametrize(("images", "is_inside", "says"), [("link", True, "written anew, upright"), ("leave", False, "are turned")])
+def test_a_turned_picture_is_inside_unless_it_is_left(empty, make_picture, images, is_inside, says):
+    picture = make_picture("a.jpg", form="JPEG", orientation=6)
+    written = write(labelled_set([picture]), empty, WriteOptions(images=images))
+    (image,) = pandas.read_parquet(empty / "train.parquet")["image"]
+    assert (image["bytes"] is not None) == is_inside
+    assert image["path"] == ("a.jpg" if is_inside else str(picture.file))
+    assert says in written.notices[0]
+
+
 def test_row_groups_are_bounded(empty, make_picture, monkeypatch):
     monkeypatch.setattr(writer, "GROUP_ROWS", 2)
     write(labelled_set([make_picture(f"{number}.png") for number in range(5)]), empty, WriteOptions())

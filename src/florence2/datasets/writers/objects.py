@@ -53,8 +53,8 @@ def written_objects(picture: LabelledPicture, class_ids: Mapping[str, int], noti
 
 def outline_area(outline: Outline) -> float:
     """The area within an outline in square pixels."""
-    xs, ys = np.asarray(outline[0::2]), np.asarray(outline[1::2])
-    return abs(float(np.dot(xs, np.roll(ys, -1)) - np.dot(ys, np.roll(xs, -1)))) / 2
+    xs, ys = outline[0::2], outline[1::2]
+    return abs(sum(x * ys[index - 1] - y * xs[index - 1] for index, (x, y) in enumerate(zip(xs, ys, strict=True)))) / 2
 
 
 def joined_outline(polygons: tuple[Outline, ...]) -> Outline:

@@ -16,7 +16,7 @@ from florence2.datasets.labelled import LabelledPicture, LabelledSet
 from florence2.datasets.writers.entries import Entries
 from florence2.datasets.writers.json_writing import to_json
 from florence2.datasets.writers.names import portable_name, with_suffix
-from florence2.datasets.writers.placing import upright_file
+from florence2.datasets.writers.placing import place, upright_file
 from florence2.datasets.writers.rows import row_of
 from florence2.datasets.writers.written import WriteOptions, Written
 from florence2.extras import requires
@@ -69,8 +69,11 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
 
     def read(picture: LabelledPicture) -> str:
         nonlocal image
+        if options.images == "leave":
+            image = {"bytes": None, "path": place(picture, picture.name, folder, options, entries.notices)}
+            return picture.name
         file = upright_file(picture, entries.notices)
-        is_embedded = options.images == "copy" or (options.images == "link" and not file.is_original)
+        is_embedded = options.images == "copy" or not file.is_original
         name = with_suffix(portable_name(picture.name), file.suffix)
         image = {"bytes": file.content, "path": name} if is_embedded else {"bytes": None, "path": str(picture.file)}
         return picture.name
