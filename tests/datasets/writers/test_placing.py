@@ -38,6 +38,15 @@ def test_a_copy_is_a_file_of_its_own_that_may_be_changed(empty, make_picture):
     assert file.stat().st_mode & 0o200
 
 
+def test_a_jpeg_without_its_end_marker_is_copied_because_older_ultralytics_write_it_anew_in_place(empty, make_picture):
+    picture = make_picture("a.jpg", form="JPEG")
+    picture.file.write_bytes(picture.file.read_bytes() + b"of a phone")
+    file, written = only_file(empty, [picture])
+    assert not file.samefile(picture.file)
+    assert file.read_bytes() == picture.file.read_bytes()
+    assert written.notices == ()
+
+
 def test_from_another_file_system_a_link_is_symbolic(empty, make_picture, monkeypatch):
     monkeypatch.setattr(os, "link", refusing(errno.EXDEV))
     picture = make_picture()

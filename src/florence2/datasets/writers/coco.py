@@ -23,9 +23,9 @@ _FOLDERS = {"train": "train", "val": "valid"}
 class _Part:
     """The files of one part of a data set."""
 
-    def __init__(self, stack: ExitStack, options: WriteOptions) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, options: WriteOptions) -> None:
         self._options = options
-        self.images, self.annotations, self.captions = (stack.enter_context(closing(JsonList())) for _ in range(3))
+        self.images, self.annotations, self.captions = (stack.enter_context(closing(JsonList(folder))) for _ in range(3))
 
     def add(self, entry: Entry, folder: str) -> None:
         """Write a picture and what belongs to it."""
@@ -44,11 +44,11 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
     """Write a labelled set as COCO files, and return what was written."""
     entries = Entries(data, folder, options)
     with ExitStack() as stack:
-        parts = {"train": _Part(stack, options)}
+        parts = {"train": _Part(stack, folder, options)}
         for entry in entries.placed(in_split(**_FOLDERS)):
             split = entry.picture.split
             if split not in parts:
-                parts[split] = _Part(stack, options)
+                parts[split] = _Part(stack, folder, options)
             parts[split].add(entry, _FOLDERS[split])
         for split, part in parts.items():
             _write_part(part, folder / _FOLDERS[split], data)

@@ -28,7 +28,7 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
     """Write a labelled set for CVAT, and return what was written."""
     entries = Entries(data, folder, options)
     has_texts, number = False, 0
-    with tempfile.TemporaryFile() as images:
+    with tempfile.TemporaryFile(dir=folder) as images:
         for entry in entries.placed(lambda picture: f"images/{portable_name(picture.name)}"):
             _write_image(XmlFile(images, depth=1), number, entry, options)
             has_texts, number = has_texts or bool(entry.picture.texts), number + 1

@@ -19,10 +19,14 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 class JsonList:
-    """A JSON list, written to a temporary file item by item, and copied into another file when it is complete."""
+    """A JSON list, written to a temporary file item by item, and copied into another file when it is complete.
 
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+    Args:
+        folder: where the temporary file is, which may become as large as the list.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self.num_items = 0
 
     def append(self, item: Any) -> None:

@@ -28,7 +28,7 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
     """Write a labelled set for Label Studio, and return what was written."""
     entries = Entries(data, folder, options)
     fields: dict[str, str] = {}
-    with closing(JsonList()) as tasks:
+    with closing(JsonList(folder)) as tasks:
         for entry in entries.placed(lambda picture: f"images/{portable_name(picture.name)}"):
             tasks.append(_task(entry, fields, options, str(data.info.get("model", "florence2"))))
         with (folder / "tasks.json").open("wb") as file:

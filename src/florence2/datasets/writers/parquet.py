@@ -43,7 +43,8 @@ class _Table:
     def add(self, row: dict[str, Any]) -> None:
         """Add a row, and write the group if it is full."""
         self._rows.append(row)
-        self._num_bytes += len(row["image"]["bytes"] or b"") + len(row["objects"]) * 1000
+        numbers = sum(len(outline) for thing in row["objects"] for outline in thing["polygons"])
+        self._num_bytes += len(row["image"]["bytes"] or b"") + 1000 * len(row["objects"]) + 32 * numbers  # as Python holds them
         if len(self._rows) == GROUP_ROWS or self._num_bytes >= GROUP_BYTES:
             self.flush()
 

@@ -97,7 +97,8 @@ def place(picture: LabelledPicture, name: str, folder: Path, options: WriteOptio
     target = folder / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if options.images == "copy" or not file.is_original or not _is_linked(picture, target, name, options.home or folder, notices):
+        is_copied = options.images == "copy" or not file.is_original or _is_mended_in_place(file)
+        if is_copied or not _is_linked(picture, target, name, options.home or folder, notices):
             with target.open("xb") as copy:  # never through a link that is there
                 copy.write(file.content)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -144,6 +145,14 @@ def _suffix(name: str, form: str) -> str:
     """The ending of a name in small letters where it tells the format, else one that does."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix if suffix in _ENDINGS[form] else _ENDINGS[form][0]
+
+
+def _is_mended_in_place(file: PictureFile) -> bool:
+    """Whether a reader may write a picture's file anew, which must not reach the original through a link.
+
+    Ultralytics 8.3.0 does so in place with JPEG files that do not end with their end marker, as those of many phones; 8.4.190 does not.
+    """
+    return file.suffix in _ENDINGS["JPEG"] and not file.content.endswith(b"\xff\xd9")
 
 
 def _is_linked(picture: LabelledPicture, target: Path, name: str, home: Path, notices: Notices) -> bool:
