@@ -18,8 +18,8 @@ from tests.datasets.writers.labelled_sets import CLASSES, labelled_set, picture_
 
 SIZE = (64, 48)
 NAMES = ("a.png", "sub/ö.png", "b.jpg")
-# How far a format may move an edge, in pixels; JSONL holds bins.
-NEAR = {"coco": 0.002, "yolo": 0.001, "jsonl": max(SIZE) / 1000}
+# How far a format may move an edge, in pixels; JSONL holds bins, and Pascal VOC whole pixels.
+NEAR = {"coco": 0.002, "yolo": 0.001, "jsonl": max(SIZE) / 1000, "voc": 0.501}
 
 
 def _side(length: int) -> st.SearchStrategy[tuple[float, float]]:
@@ -74,7 +74,7 @@ def test_what_was_held_out_is_measured_on(tmp_path: Path, name):
 
 def test_the_folder_of_a_labelling_run_is_read_by_its_best_format(tmp_path: Path):
     (tmp_path / ".florence2").mkdir()
-    for number, name in enumerate(("yolo", "coco", "jsonl")):
+    for number, name in enumerate(("voc", "yolo", "coco", "jsonl")):
         write(tmp_path, name, [[("car", (1, 2, 30, 40))]] * 3, split="val")
         assert f"/{name}/" in read_dataset(str(tmp_path)).name + "/", number
         assert len(read_dataset(str(tmp_path), for_training=False).sound()) == 2

@@ -14,6 +14,7 @@ from florence2.datasets.record import Record, make_record, with_boxes
 from florence2.errors import DatasetError
 from florence2.tasks.prompt import build_prompt, shortened
 
+DETECTION, OPEN_VOCABULARY = "<OD>", "<OPEN_VOCABULARY_DETECTION>"
 Thing = tuple[str, Box]
 """The name of a class, and a box in pixels."""
 
@@ -29,9 +30,9 @@ def question_of(prompt: str, classes: Iterable[str], what: str) -> str:
     Raises:
         DatasetError: another prompt.
     """
-    if prompt not in ("<OD>", "<OPEN_VOCABULARY_DETECTION>"):
-        raise DatasetError(f"{what} answers <OD> or <OPEN_VOCABULARY_DETECTION>, which asks for all its classes; got {shortened(prompt)}")
-    question = prompt if prompt == "<OD>" else prompt + "<and>".join(dict.fromkeys(classes))
+    if prompt not in (DETECTION, OPEN_VOCABULARY):
+        raise DatasetError(f"{what} answers {DETECTION} or {OPEN_VOCABULARY}, which asks for all its classes; got {shortened(prompt)}")
+    question = prompt if prompt == DETECTION else prompt + "<and>".join(dict.fromkeys(classes))
     build_prompt(question)
     return question
 

@@ -1,8 +1,8 @@
 """Data sets that are folders with a part to learn from, a part to hold out and a part to measure on.
 
-In: what a user gave as a data set. Out: the part that is wanted: a file, or a ``YoloPart``. Layouts are those that exporters write:
-``train/``, ``valid/`` and ``test/`` with one file each, or one file for each part (``_annotations.train.jsonl``) side by side or in
-``annotations``, and YOLO data sets. Reads descriptions of data sets, but no label and no picture.
+In: what a user gave as a data set. Out: the part that is wanted: a file, a ``YoloPart`` or a ``VocPart``. Layouts are those that exporters
+write: ``train/``, ``valid/`` and ``test/`` with one file each, or one file for each part (``_annotations.train.jsonl``) side by side or in
+``annotations``, YOLO and Pascal VOC data sets. Reads descriptions of data sets, but no label and no picture.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from florence2.datasets.part_names import TRAIN, WHOLE, part_of_file, part_of_folder
+from florence2.datasets.voc import VocPart, voc_parts
 from florence2.datasets.yolo_sets import YoloPart, is_description, is_train, part_below, yolo_set
 from florence2.errors import DatasetError
 
-Part = Path | YoloPart
-"""Where a part of a data set is: the file that holds it, or what a YOLO data set says of it."""
+Part = Path | YoloPart | VocPart
+"""Where a part of a data set is: the file that holds it, or the folders of a YOLO or Pascal VOC data set."""
 
 _DATA_FILE = re.compile(r".*\.jsonl?|metadata\.[ct]sv", re.IGNORECASE)
 _USUAL = re.compile(r"(_?annotations?|metadata)\b.*", re.IGNORECASE)
 _ANNOTATIONS, _INSTANCES = "annotations", "instances_"
-_OWN_FORMATS = ("jsonl", "coco", "yolo")
+_OWN_FORMATS = ("jsonl", "coco", "yolo", "voc")
 _OWN_FOLDER = ".florence2"
 
 
@@ -47,13 +48,13 @@ def find_part(name: str, wanted: Sequence[str]) -> Part:
     names = f", and its data.yaml names {', '.join(absent)}, which is not there" if absent else ""
     raise DatasetError(
         f"the folder {name} has no {' or '.join(wanted)}: {has}{names}; expected a folder of that name with a .jsonl or COCO .json file in "
-        "it, a YOLO data set with a data.yaml, or give the file itself"
+        "it, a YOLO data set with a data.yaml, Pascal VOC, or give the file itself"
     )
 
 
 def _name_of(part: Part) -> Path:
     """A name under which the part can be given."""
-    return part.sources[0] if isinstance(part, YoloPart) else part
+    return part.sources[0] if isinstance(part, YoloPart) else part.folder if isinstance(part, VocPart) else part
 
 
 def part_of(name: str, part: str) -> Part | None:
@@ -81,6 +82,8 @@ def _parts(path: Path) -> tuple[Mapping[str, Part], Sequence[str]]:
     alone = _data_file(path) or _data_file(path / _ANNOTATIONS)
     if alone is not None:
         return {WHOLE: alone}, ()
+    if voc := voc_parts(path):
+        return voc, ()
     inner = [entry for entry in _visible(path) if entry.is_dir()]
     return _parts(inner[0]) if len(inner) == 1 else ({}, ())  # what an archive was unpacked into
 

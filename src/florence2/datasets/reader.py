@@ -1,4 +1,4 @@
-"""Data sets from where users have them: JSONL, COCO detection, YOLO, tables of captions, and folders of these.
+"""Data sets from where users have them: JSONL, COCO detection, YOLO, Pascal VOC, tables of captions, and folders of these.
 
 In: a name: a data file, the ``data.yaml`` of a YOLO data set, or a folder with parts. Out: a ``DataSet`` of checked records. Every line and
 annotation is looked at, so that what is wrong is known before anything long begins. What a ``.json`` file holds is decided by its content,
@@ -20,6 +20,7 @@ from florence2.datasets.jsonl import Entry, JsonlReader, entries_of_lines, entri
 from florence2.datasets.part_names import TEST, TRAIN, VALID
 from florence2.datasets.pictures import Pictures, folder_of_pictures
 from florence2.datasets.record import DataSet
+from florence2.datasets.voc import VocPart, read_voc
 from florence2.datasets.yolo import read_yolo
 from florence2.datasets.yolo_sets import YoloPart
 from florence2.errors import DatasetError, InvalidOption
@@ -58,7 +59,7 @@ def read_dataset(
         name: a ``.jsonl`` file, a COCO detection ``.json`` file, a ``data.yaml``, a folder with train, valid and test, or a table with
             captions (``.csv``, ``.tsv``).
         images: the folder that pictures' names are relative to; None is the file's own.
-        prompt: the prompt for the pictures of a COCO file or a YOLO data set: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all classes
+        prompt: the prompt for the pictures of data sets with boxes: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all classes
             by name; and for a table of captions, ``<CAPTION>`` where it is ``<OD>``.
         own_tags: let prompts pass that begin like a tag which is none of the fifteen.
         limit: at most so many pictures; None is all.
@@ -74,6 +75,8 @@ def read_dataset(
     part = find_dataset(name, parts or _parts(for_training))
     if isinstance(part, YoloPart):
         return read_yolo(part, Pictures(part.root), prompt, limit, progress, images)
+    if isinstance(part, VocPart):
+        return read_voc(part, prompt, limit, progress, images)
     content = content_of(part) if part.suffix.lower() == ".json" else None
     if is_coco(content):
         pictures = Pictures(images or folder_of_pictures(part, names_in_coco(content, _NAMES_LOOKED_AT)))

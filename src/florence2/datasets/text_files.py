@@ -21,14 +21,25 @@ _MARKS = (
 
 
 def text_of(path: Path, most_bytes: int) -> str:
-    """A file's whole text.
+    """A file's whole text; arguments and errors as in ``bytes_of``, and where it is not UTF-8 or what its mark says."""
+    content = bytes_of(path, most_bytes)
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise DatasetError(f"{path} is not {name} (at byte {error.start}: {error.reason}); save the file as UTF-8") from None
+
+
+def bytes_of(path: Path, most_bytes: int) -> bytes:
+    """A file's whole content.
 
     Args:
         path: the file's.
-        most_bytes: a larger one is refused without being read.
+        most_bytes: a larger one is refused.
 
     Raises:
-        DatasetError: it can't be read, is too large, or is not UTF-8 (or, with a mark that says so, UTF-16 or UTF-32).
+        DatasetError: it can't be read, or is too large.
     """
     try:
         with path.open("rb") as file:
@@ -37,9 +48,4 @@ def text_of(path: Path, most_bytes: int) -> str:
         raise DatasetError(f"{path} can't be read: {error.strerror}") from error
     if len(content) > most_bytes:
         raise DatasetError(f"{path} is larger than {most_bytes >> 20} MiB, which no such file is")
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = encoding.removesuffix("-sig").upper()
-        raise DatasetError(f"{path} is not {name} (at byte {error.start}: {error.reason}); save the file as UTF-8") from None
+    return content
