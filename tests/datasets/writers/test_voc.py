@@ -37,6 +37,13 @@ def test_torchvision_finds_pictures_by_its_rules(empty, data):
             assert (empty / "JPEGImages" / (root.findtext("filename") or "")).is_file()
 
 
+def test_jpeg_pictures_end_as_torchvision_expects(empty, make_picture):
+    """``VOCDetection`` opens ``JPEGImages/NAME.jpg`` whatever ``filename`` says."""
+    pictures = [make_picture(f"{name}", form="JPEG") for name in ("a.jpeg", "B.JPG", "c")]
+    write(labelled_set(pictures), empty, WriteOptions())
+    assert sorted(path.name for path in (empty / "JPEGImages").iterdir()) == ["B.jpg", "a.jpg", "c.jpg"]
+
+
 def test_boxes_are_whole_pixels_within_the_picture(empty, make_picture):
     things = (thing(box=(0.2, 0.2, 0.4, 0.4)), thing(box=(63.6, 47.6, 64, 48)), thing(box=(8.4, 6.6, 40.4, 30.6), text="A <b>", score=0.5))
     write(labelled_set([make_picture(objects=things)]), empty, WriteOptions())

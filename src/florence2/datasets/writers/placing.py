@@ -93,7 +93,7 @@ def place(picture: LabelledPicture, name: str, folder: Path, options: WriteOptio
             notices.add(LEFT_TURNED, picture.name)
         return _writable_path(picture)
     file = upright_file(picture, notices)
-    name = with_suffix(name, file.suffix)
+    name = with_suffix(name, _ending(name, file.suffix))
     target = folder / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +145,12 @@ def _suffix(name: str, form: str) -> str:
     """The ending of a name in small letters where it tells the format, else one that does."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix if suffix in _ENDINGS[form] else _ENDINGS[form][0]
+
+
+def _ending(name: str, suffix: str) -> str:
+    """The ending that a file gets: that of the name that it shall have, if it means the same format."""
+    wanted = PurePosixPath(name).suffix
+    return wanted if any(suffix in endings and wanted in endings for endings in _ENDINGS.values()) else suffix
 
 
 def _is_mended_in_place(file: PictureFile) -> bool:

@@ -30,7 +30,7 @@ def write(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
         (folder / each).mkdir(parents=True)
     with ExitStack() as stack:
         lists = {"train": stack.enter_context((folder / "ImageSets/Main/train.txt").open("wb"))}
-        for entry in entries.placed(lambda picture: f"{_PICTURES}/{flat(picture.name)}"):
+        for entry in entries.placed(lambda picture: f"{_PICTURES}/{with_suffix(flat(picture.name), '.jpg')}"):
             split, name = entry.picture.split, with_suffix(flat(entry.picture.name), ".xml")
             _write_annotation(folder / "Annotations" / name, entry, options)
             if split not in lists:
