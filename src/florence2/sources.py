@@ -11,11 +11,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from florence2.errors import InvalidImage
 from florence2.images import UPRIGHT, ImageInput, exif_orientation, load, read_image
+from florence2.images.kinds import kind_of_input
 from florence2.images.messages import invalid, shown
 
 Size = tuple[int, int]
@@ -42,7 +42,7 @@ class Source:
         """Whether coordinates count in the picture as EXIF has it turned; otherwise in the pixels as they are stored."""
         if isinstance(self.image, Image.Image):
             return _orientation(self.image) == 1
-        return self.auto_orient and not isinstance(self.image, np.ndarray)
+        return self.auto_orient and kind_of_input(self.image) not in ("array", "tensor")
 
     def without_image(self) -> Source | None:
         """The source without its picture, which says that coordinates count in the pixels as stored; None where they do not."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from florence2.errors import InvalidImage
@@ -187,7 +186,6 @@ def test_what_holds_no_image_is_refused_by_name(tmp_path: Path) -> None:
     assert "got None" in refused(None)
     assert "got int" in refused(3)
     assert "read()" in refused(io.BytesIO(encoded(scene())))
-    assert "tensor.numpy()" in refused(torch.zeros(3, 4, 4))
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
@@ -210,8 +208,9 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((4, 4, 3), np.float32), "got float32; scale it"),
-        (np.full((4, 4, 3), np.nan), "got float64; scale it"),
+        (np.full((4, 4, 3), 1.5, np.float32), "got float32 with values from 1.5 to 1.5; scale it"),
+        (np.linspace(-2, 2, 48).reshape(4, 4, 3), "before mean and std were taken"),
+        (np.full((4, 4, 3), np.nan), "got float64 with NaN"),
         (np.zeros((4, 4), np.uint16), "got uint16; scale it"),
         (np.zeros((4, 4), bool), "got bool"),
         (np.array(["a"]), "got <U1"),
@@ -249,3 +248,27 @@ def test_damaged_bytes_never_raise_anything_else() -> None:
                 damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             with contextlib.suppress(InvalidImage):
                 assert read_image(bytes(damaged)).mode == "RGB"
+
+
+# Arrays of floats, and tensors
+
+
+def test_floats_from_0_to_1_are_a_picture() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    for kind in (np.float16, np.float32, np.float64):
+        assert np.array_equal(np.asarray(read_image((pixels / 255).astype(kind))), pixels)
+    assert read_image(np.zeros((4, 4))).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_tensors_are_read_as_torchvision_has_them() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    given = torch.from_numpy(pixels)
+    planes = given.permute(2, 0, 1)
+    for tensor in (given, planes, planes.float() / 255, (planes.double() / 255).requires_grad_(), torch.nn.Parameter(planes / 255)):
+        assert np.array_equal(np.asarray(read_image(tensor)), pixels)
+    assert np.abs(np.asarray(read_image(planes.to(torch.bfloat16) / 255)).astype(int) - pixels).max() <= 1
+    assert read_image(planes[:1]).size == read_image(planes[0]).size == (7, 5)
+    assert "a batch of 2" in refused(torch.zeros(2, 3, 4, 4))
+    assert "before mean and std" in refused(planes.float() / 255 - 1)
+    assert "got int64; scale it" in refused(planes.long())
+    assert "can't be read as pixels" in refused(torch.ones(3, 4, 4).to_sparse())

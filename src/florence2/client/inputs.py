@@ -74,11 +74,15 @@ def identify(given: Any) -> Source:
     """
     kind = kind_of_input(given)
     if kind is None:
-        raise _invalid(f"an image must be a path, URL, base64 text, bytes, a Pillow image or a numpy array, got {type_of(given)}")
+        raise _invalid(
+            f"an image must be a path, URL, base64 text, bytes, a Pillow image, a numpy array or a torch tensor, got {type_of(given)}"
+        )
     if kind == "bytes":
         return Source("bytes", bytes(given))
     if kind == "path":
         return Source("file", _existing(os.fsdecode(given)))
+    if kind == "tensor":
+        return Source("picture", pictures.from_tensor(given))
     return _identify_text(given) if kind == "text" else Source(kind, given)
 
 

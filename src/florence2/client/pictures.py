@@ -20,6 +20,7 @@ import florence2.images as images
 from florence2.client.errors import InvalidInput
 from florence2.errors import Florence2Error
 from florence2.images import arrays, modes
+from florence2.images.kinds import TensorLike
 from florence2.images.messages import shortened
 
 Size = tuple[int, int]
@@ -34,7 +35,7 @@ def from_array(array: NDArray[Any], channels: arrays.Channels) -> Image.Image:
     """The picture in an array.
 
     Args:
-        array: uint8, or other integers from 0 to 255; ``[height, width]`` or ``[height, width, 1]`` (grey), 3 channels,
+        array: uint8, other integers from 0 to 255, or floats from 0 to 1; ``[height, width]`` or ``[height, width, 1]`` (grey), 3 channels,
             or 4 with alpha last.
         channels: the order of the first three.
 
@@ -45,6 +46,16 @@ def from_array(array: NDArray[Any], channels: arrays.Channels) -> Image.Image:
         array = array.astype(np.uint8)
     with _as_invalid_input():
         return arrays.from_array(array, channels)
+
+
+def from_tensor(tensor: TensorLike) -> Image.Image:
+    """The picture in a tensor of PyTorch, in RGB.
+
+    Raises:
+        InvalidInput: it holds no picture.
+    """
+    with _as_invalid_input():
+        return arrays.from_tensor(tensor)
 
 
 def to_jpeg(image: Image.Image, quality: int) -> bytes:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 
+from florence2.image_files.heif import HEIF, read_heif
 from florence2.image_files.jpeg import read_jpeg
 from florence2.image_files.png import SIGNATURE, read_png
 from florence2.image_files.small import read_avif, read_bmp, read_gif, read_webp
@@ -25,7 +27,10 @@ _READERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], Structure]]] = {
 }
 
 FORMATS = tuple(_READERS)
-"""The formats that are read, by Pillow's names. Pillow knows more: some start other programs, some hide sizes until it is too late."""
+"""The formats that are always read, by Pillow's names; HEIF is, too, where pillow-heif is installed (the extra ``heif``).
+
+Pillow knows more: some start other programs, some hide sizes until it is too late.
+"""
 
 READ_FORMATS = ", ".join(FORMATS).replace("WEBP", "WebP")
 """The same as messages and documentation name them."""
@@ -41,9 +46,10 @@ _VIDEOS: tuple[tuple[str, str, str], ...] = (
 )
 _PICTURES: tuple[tuple[str, str, str], ...] = (
     (
-        r"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)",
+        HEIF.pattern.decode(),
         "a HEIC picture, whatever its name says",
-        "convert it to JPEG (an iPhone: Settings, Camera, Formats, Most Compatible)",
+        "install what reads it (pip install 'florence2-engine[heif]'), or convert it to JPEG "
+        "(an iPhone: Settings, Camera, Formats, Most Compatible)",
     ),
     (r"....jP  |\xff\x4f\xff\x51", "a JPEG 2000 picture", _CONVERT),
     (r"....JXL |\xff\x0a", "a JPEG XL picture", _CONVERT),
@@ -91,22 +97,28 @@ def inspect(data: bytes, page: int = 1) -> Structure | None:
     for pattern, read in _READERS.values():
         if pattern.match(data):
             return read(data) if page == 1 else read_tiff(data, page)
-    return None
+    return read_heif(data) if _is_heif(data) else None
 
 
 def format_of(start: bytes) -> str | None:
     """The format of a file that begins with these bytes, 64 or more of them, by Pillow's name; None where it is not read here."""
-    return next((name for name, (pattern, _) in _READERS.items() if pattern.match(start)), None)
+    found = next((name for name, (pattern, _) in _READERS.items() if pattern.match(start)), None)
+    return "HEIF" if found is None and _is_heif(start) else found
 
 
 def is_read(start: bytes) -> bool:
     """Whether a file that begins with these bytes, 64 or more of them, has one of the formats that are read."""
-    return any(pattern.match(start) for pattern, _ in _READERS.values())
+    return format_of(start) is not None
 
 
 def is_picture(start: bytes) -> bool:
     """Whether a file that begins with these bytes, 64 or more of them, is a picture, in a format that is read or in another."""
     return is_read(start) or any(pattern.match(start) for pattern in _FOREIGN_PICTURES)
+
+
+def _is_heif(start: bytes) -> bool:
+    """Whether a file is a HEIC or HEIF picture, and what reads it is installed."""
+    return HEIF.match(start) is not None and find_spec("pillow_heif") is not None
 
 
 def describe(data: bytes) -> str:

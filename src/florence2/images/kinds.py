@@ -9,7 +9,7 @@ import base64
 import binascii
 import os
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,17 @@ from PIL import Image
 
 from florence2.image_files import is_picture
 
-ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any]
-InputKind = Literal["picture", "array", "bytes", "path", "text"]
+
+class TensorLike(Protocol):
+    """A tensor of PyTorch, as far as pictures need it."""
+
+    def detach(self) -> Any:
+        """The tensor without its history."""
+        ...
+
+
+ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[Any] | TensorLike
+InputKind = Literal["picture", "array", "tensor", "bytes", "path", "text"]
 TextKind = Literal["data_uri", "file_url", "url", "base64", "path"]
 
 _TYPES: tuple[tuple[InputKind, type[Any] | tuple[type[Any], ...]], ...] = (
@@ -36,7 +45,15 @@ _START_CHARS = 128  # of base64 text, enough to tell every format
 
 def kind_of_input(value: object) -> InputKind | None:
     """The kind of a value by its type; None for a type that is no image."""
-    return next((kind for kind, types in _TYPES if isinstance(value, types)), None)
+    for kind, types in _TYPES:
+        if isinstance(value, types):
+            return kind
+    return "tensor" if _is_tensor(value) else None
+
+
+def _is_tensor(value: object) -> bool:
+    """Whether a value is a tensor of PyTorch, which is not imported for that."""
+    return any((kind.__module__, kind.__name__) == ("torch", "Tensor") for kind in type(value).__mro__)
 
 
 def kind_of_text(text: str) -> TextKind:

@@ -29,8 +29,8 @@ def shown(text: str) -> str:
 
 def type_of(value: object) -> str:
     """A value's type, with what helps to make an image of it."""
-    if type(value).__module__.partition(".")[0] == "torch":
-        return "a torch tensor; give tensor.numpy() as uint8, channels last"
+    if hasattr(value, "__array__"):
+        return f"{type(value).__name__[:60]}; give numpy.asarray(image)"
     if hasattr(value, "read"):
         return f"{type(value).__name__}; give what its read() returns"
     return "None" if value is None else type(value).__name__[:60]

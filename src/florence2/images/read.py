@@ -10,7 +10,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 from PIL import Image, ImageFile
 
 from florence2.errors import InvalidImage, OutOfMemory
+from florence2.extras import requires
 from florence2.image_files import MAX_PIXELS, Structure, describe, inspect
 from florence2.image_files.exif import ORIENTATION_TAG
-from florence2.images.arrays import from_array
+from florence2.images.arrays import from_array, from_tensor
 from florence2.images.kinds import ImageInput, kind_of_input, kind_of_text
 from florence2.images.messages import invalid, is_folder, no_file, not_a_file_url, shown, type_of, unreadable
 from florence2.images.modes import to_rgb
@@ -35,6 +36,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = ("AVIF", "HEIF")  # by their decoders, as their own boxes say
 _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
@@ -42,8 +44,8 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
     """The picture in RGB, 8 bits a channel.
 
     Args:
-        image: a path, the bytes of an image file, a Pillow image, or an array of uint8, ``[height, width]`` (grey),
-            ``[height, width, 3]`` (RGB) or ``[height, width, 4]`` (RGBA).
+        image: a path, the bytes of an image file, a Pillow image, an array of uint8 or of floats from 0 to 1, ``[height, width]``
+            (grey), ``[height, width, 3]`` (RGB) or ``[height, width, 4]`` (RGBA), or a tensor of PyTorch, ``[channels, height, width]``.
         auto_orient: turn files and bytes upright by their EXIF orientation. Pillow images and arrays are taken as they are.
 
     Raises:
@@ -52,8 +54,8 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
     """
     given: Any = image
     kind = kind_of_input(given)
-    if kind == "array":
-        return to_rgb(from_array(given))
+    if kind in ("array", "tensor"):
+        return to_rgb(from_array(given) if kind == "array" else from_tensor(given))
     if kind == "picture":
         loaded = load(given)
         with as_refusals("the Pillow image", loaded.size):
@@ -62,7 +64,7 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
         return read_bytes(bytes(given), f"the {len(given)} bytes", auto_orient=auto_orient)
     if kind is not None:
         return _from_path(os.fsdecode(given), auto_orient)
-    raise invalid(f"an image must be a path, bytes, a Pillow image or a numpy array, got {type_of(given)}")
+    raise invalid(f"an image must be a path, bytes, a Pillow image, a numpy array or a torch tensor, got {type_of(given)}")
 
 
 def read_bytes(data: bytes, name: str, *, auto_orient: bool = True, page: int = 1) -> Image.Image:
@@ -87,14 +89,11 @@ def open_file(structure: Structure, name: str) -> Image.Image:
     Raises:
         InvalidImage: it is damaged, of a kind that is not read, or too large.
     """
-    if structure.format not in Image.OPEN:
-        Image.init()
-    if structure.format not in Image.OPEN:
-        raise invalid(f"{name}: this installation of Pillow reads no {structure.format}; convert it to JPEG or PNG")
+    opener = _opener(structure, name)
     try:
         # Not by Image.open, which warns of large pictures; they are bounded here.
         with _without_size_warning(structure):
-            image = Image.OPEN[structure.format][0](io.BytesIO(structure.data), "")
+            image = opener(io.BytesIO(structure.data), "")
     except SyntaxError as error:
         if structure.description is None:
             raise _broken(name, error) from error
@@ -105,6 +104,24 @@ def open_file(structure: Structure, name: str) -> Image.Image:
         raise _broken(name, error) from error
     check_pixels(image.size, name)
     return image
+
+
+def _opener(structure: Structure, name: str) -> Callable[[io.BytesIO, str], Image.Image]:
+    """What opens the files of a format.
+
+    Raises:
+        InvalidImage: it is not installed.
+    """
+    if structure.format == "HEIF":
+        with requires("heif", "a HEIC picture"):
+            from pillow_heif import HeifImageFile  # not registered with Pillow: what else opens files there stays as it is
+
+            return HeifImageFile
+    if structure.format not in Image.OPEN:
+        Image.init()
+    if structure.format not in Image.OPEN:
+        raise invalid(f"{name}: this installation of Pillow reads no {structure.format}; convert it to JPEG or PNG")
+    return Image.OPEN[structure.format][0]
 
 
 def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: Image.Image | None = None) -> Image.Image:
@@ -159,7 +176,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     """Width and height of an image file, as stored; None where it holds no readable picture."""
     try:
         structure = inspected(data, "the image")
-        return structure.size if structure.format != "AVIF" else open_file(structure, "the image").size
+        return open_file(structure, "the image").size if structure.format in _TURNED else structure.size
     except InvalidImage:
         return None
 
@@ -214,7 +231,7 @@ def inspected(data: bytes, name: str, page: int = 1) -> Structure:
 
 def orientation_in(structure: Structure, image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or none that can be read."""
-    return structure.orientation if structure.format != "AVIF" else exif_orientation(image)  # AVIF's own boxes turn a picture, too
+    return exif_orientation(image) if structure.format == "AVIF" else structure.orientation
 
 
 def exif_orientation(image: Image.Image) -> int:

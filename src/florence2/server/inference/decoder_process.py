@@ -90,6 +90,8 @@ def _answer(fields: dict[str, Any], data: bytearray, max_pixels: int) -> Iterato
     fields["size"] = None if fields["size"] is None else tuple(fields["size"])
     try:
         structure = Structure(data=bytes(data), **fields)
+        if structure.format == "HEIF":
+            _limit_heif_threads()
         opened = open_file(structure, NAME)
         if opened.width * opened.height > max_pixels:
             yield message_head({"error": "too_large", "size": opened.size}, 0)
@@ -145,6 +147,14 @@ def _limit_threads() -> None:
     except ImportError:  # Pillow before 11.3
         return
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def _limit_heif_threads() -> None:
+    """One thread for HEIC; its reader is loaded for the first such picture."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.options.DECODE_THREADS = 1
 
 
 if __name__ == "__main__":
