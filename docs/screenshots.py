@@ -1,7 +1,8 @@
-"""What the page at ``/`` comes with and how it looks: its examples, and pictures of it for README and docs.
+"""What the page at ``/`` comes with and how the pages look: its examples, and pictures of the pages for README and docs.
 
 In: the generator of scenes, the demo model, a browser (Chromium, driven by Playwright). Out: the files in the page's ``examples`` but for
-``scene.png``, and ``playground.webp`` and ``playground_phone.webp`` in ``docs/pictures``. The page is the real one, and so are the answers.
+``scene.png``, and in ``docs/pictures`` ``playground.webp`` and ``playground_phone.webp``, and of the page of a label run ``view.webp`` and
+``view_large.webp``. The pages are the real ones, and so are the answers.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import dataclasses
 import io
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,19 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from florence2.labelling import LabelOptions, label
 from florence2.scenes.scene import draw_scene
 from florence2.scenes.world import WORLD
 from florence2.server import Settings, create_app
+from florence2.server.label_viewer.app import create_app as viewer_of
+from florence2.server.label_viewer.folder import source_of
+from florence2.server.label_viewer.run import Run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 EXAMPLES = ROOT / "src" / "florence2" / "server" / "playground" / "assets" / "examples"
 HELD_OUT = 1_000_007  # training never draws from seeds with this number
+NUM_LABELLED = 80
 # Second number of the seed, shapes, words.
 SCENES = {"shapes": (71, 4, 1), "signs": (74, 4, 2), "stars": (77, 4, 1), "words": (66, 2, 2)}
 DESKTOP = {"viewport": {"width": 1280, "height": 900}, "device_scale_factor": 1.5, "locale": "en-US", "color_scheme": "light"}
@@ -58,6 +65,12 @@ def main() -> None:
             _show_phone(page)
             _write(page, "playground_phone")
         browser.close()
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), sync_playwright() as playwright:
+        _label_scenes()
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        with _viewing() as address:
+            _show_labels(browser, address)
+        browser.close()
 
 
 def _write_examples() -> None:
@@ -67,18 +80,42 @@ def _write_examples() -> None:
         scene.image.save(EXAMPLES / f"{name}.webp", quality=92, method=6)
 
 
+def _label_scenes() -> None:
+    """Label scenes in the current folder: objects, words and captions."""
+    for number in range(NUM_LABELLED):
+        folder = Path("photos", f"day-{number % 3 + 1}")
+        folder.mkdir(parents=True, exist_ok=True)
+        scene = draw_scene(np.random.default_rng((HELD_OUT, 1000 + number)), size=480, options=WORLD)
+        scene.image.save(folder / f"scene-{number:02d}.jpg", quality=92)
+    label("photos", "labels", LabelOptions(tasks=["od", "ocr-with-region", "caption"], val_share=0.2))
+
+
 @contextmanager
 def _serving() -> Iterator[str]:
     """The address of a server with the demo model."""
-    listening = socket.create_server(("127.0.0.1", 0))
     ready = threading.Event()
     app = create_app(Settings(model=["florence-2-demo"]), on_ready=ready.set)
+    with _listening(app) as address:
+        if not ready.wait(120):
+            raise RuntimeError("the server did not become ready")
+        yield address
+
+
+@contextmanager
+def _viewing() -> Iterator[str]:
+    """The address of the page of the labelled scenes."""
+    with _listening(viewer_of(Run(source_of(Path("labels"))))) as address:
+        yield address
+
+
+@contextmanager
+def _listening(app: Any) -> Iterator[str]:
+    """The address of an application, which is stopped at the end."""
+    listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        if not ready.wait(120):
-            raise RuntimeError("the server did not become ready")
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -108,6 +145,21 @@ def _show_desktop(page: Page) -> None:
 def _show_phone(page: Page) -> None:
     """The objects of the first example."""
     _run(page, "find", "OD", 1)
+
+
+def _show_labels(browser: Browser, address: str) -> None:
+    """The labelled scenes by their lowest score, and one of them large."""
+    context = browser.new_context(**DESKTOP, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{address}/?order=lowest")
+    expect(page.locator(".cell.is-waiting")).to_have_count(0)
+    expect(page.get_by_test_id("cell").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    _write(page, "view")
+    page.get_by_test_id("cell").nth(1).click()
+    expect(page.locator(".viewer-object").first).to_be_attached()
+    _write(page, "view_large")
+    context.close()
 
 
 def _run(page: Page, group: str, task: str, num_layers: int) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from typing import Annotated
 
 import typer
 
-from florence2.console import report
+from florence2.console import notify, report
 from florence2.extras import requires
+
+PATIENCE_S = 2.0  # until a reader is told what is waited for
 
 
 def view(
@@ -31,7 +34,13 @@ def view(
 
     source = source_of(folder)
     listening = listen_at(port)
-    run = Run(source)
+    patience = Timer(PATIENCE_S, notify, ["florence2: reading the labels; of many pictures that takes a while"])
+    patience.daemon = True
+    patience.start()
+    try:
+        run = Run(source)
+    finally:
+        patience.cancel()
 
     def ready(address: str) -> None:
         report(f"florence2: {source.title} at {address} (Ctrl-C ends)")

@@ -44,7 +44,7 @@ def viewing(*words: str, environment: dict[str, str] | None = None) -> Iterator[
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_and_ends_without_a_word(folder: Path, ending: signal.Signals) -> None:
-    with viewing(str(folder), "--port", "0", "--no-browser") as running:
+    with viewing(str(folder), "--port", "0", "--no-browser", "--quiet") as running:
         assert running.stderr is not None
         found = re.fullmatch(r"florence2: out at (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends\)\n", running.stderr.readline())
         assert found

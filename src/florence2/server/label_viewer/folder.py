@@ -70,7 +70,8 @@ def _read(folder: Path) -> tuple[LabelledSet, Iterator[Problem]]:
 def _problems(folder: Path) -> Iterator[Problem]:
     """The pictures of a run that could not be labelled."""
     for record in Records(folder).failures():
-        yield Problem(record["id"], _where(record), _file(folder, record), str(record["error"].get("message") or record["error"]))
+        error = record["error"]
+        yield Problem(record.get("name") or record["id"], _where(record), _file(folder, record), str(error.get("message") or error))
 
 
 def _where(record: dict[str, Any]) -> str:
