@@ -44,6 +44,7 @@ from docs.figures import (
 )
 from docs.korean import korean
 from docs.streaming_figures import streaming
+from docs.tiles_figures import tiles
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
@@ -350,6 +351,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "environments": environments,
     "http": http,
     "streaming": streaming,
+    "tiles": tiles,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,

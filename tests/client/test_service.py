@@ -73,6 +73,15 @@ def test_hosted_mode_and_header_transport(call: Call, client: InferenceHTTPClien
     assert "api_key" not in stub.last.json
 
 
+def test_tiles_travel_as_they_are(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
+    """What the server makes of them: ``tests/server/inference/test_tiles.py``."""
+    call(client, "infer_lmm", jpeg, "m", "<OD>", tiles="2x2", tile_overlap=0.1, tiles_only=True)
+    assert [stub.last.json[name] for name in ("tiles", "tile_overlap", "tiles_only")] == ["2x2", 0.1, True]
+    call(client, "infer_lmm", jpeg, "m", "<OD>", tiles=640, tile_overlap=None)
+    assert stub.last.json["tiles"] == 640
+    assert "tile_overlap" not in stub.last.json
+
+
 def test_options_travel_when_given(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
     call(client, "infer_lmm", jpeg, "m", "", max_new_tokens=20, enable_thinking=False, text="dog", scores=True, raw=False, num_beams=None)
     sent = stub.last.json

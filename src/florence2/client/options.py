@@ -35,6 +35,9 @@ class LmmFields(TypedDict, total=False):
     raw: bool | None
     usage: bool | None
     allow_unknown_tag: bool | None
+    tiles: str | int | None
+    tile_overlap: float | None
+    tiles_only: bool | None
 
 
 class LmmOptions(LmmFields, total=False):
@@ -50,6 +53,10 @@ class LmmOptions(LmmFields, total=False):
         raw: True adds the generated text, its tokens and why it ended.
         usage: True adds how many tokens were read and generated.
         allow_unknown_tag: True lets a fine-tuned checkpoint's own tag pass.
+        tiles: ask about overlapping parts of each image, too, for small things: a grid of columns x rows ("2x2"), or the side of a tile in
+            pixels of the image as it is sent (640). Not with ``stream_lmm``.
+        tile_overlap: the share of a tile that its neighbour shows, too, 0 to 0.5.
+        tiles_only: True asks about the tiles alone, not about the whole image besides.
         prompts: several prompts about each image instead of ``prompt``; the image is encoded once.
     """
 

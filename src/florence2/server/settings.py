@@ -45,6 +45,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "allow_model_management": False,
         "playground": False,
         "max_images": 8,
+        "max_tiles": 9,
         "max_requests": 192,
         "max_requests_per_key": 24,
         "request_timeout_s": 30.0,
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="Most pixels of an image, told by its header.")
     max_images: int = Field(default=64, ge=1, description="Most images in a request.")
     max_prompts: int = Field(default=16, ge=1, description="Most prompts in a request.")
+    max_tiles: int = Field(default=16, ge=1, le=64, description="Most tiles of an image; each counts as an image of `max_requests`.")
     max_prompt_chars: int = Field(
         default=8192, ge=1, description="Longest prompt in characters; the model's own limit in tokens comes on top."
     )
@@ -160,9 +162,7 @@ class Settings(BaseSettings):
     )
     max_requests_per_key: int | None = Field(default=None, ge=1, description="The same for the requests of one key.")
     max_bodies_bytes: int = Field(default=2**30, ge=1, description="Most bytes of request bodies held at once.")
-    max_keyless_bodies: int = Field(
-        default=32, ge=1, description="Where keys are asked for: most bodies read at once whose beginning does not show the key."
-    )
+    max_keyless_bodies: int = Field(default=32, ge=1, description="With keys: most bodies read at once whose beginning shows no key.")
     header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come in.")
     body_timeout_s: float = Field(
         default=20.0, gt=0, description="Longest time for a body to come in; every 16 KiB of it give a second more."

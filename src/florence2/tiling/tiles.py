@@ -77,9 +77,9 @@ class Tiles:
         whole = (0, 0, *size)
         return [whole] if len(tiles) == 1 else [whole, *tiles] if self.includes_whole else tiles
 
-    def num_parts(self, size: tuple[int, int]) -> int:
-        """How many times a picture of this size is asked about; arguments and errors as of ``boxes``."""
-        return len(self.boxes(size))
+    def num_tiles(self, size: tuple[int, int]) -> int:
+        """How many tiles a picture of this size has, be they too many; the whole picture does not count unless it is the only one."""
+        return self._num_spans(0, size[0]) * self._num_spans(1, size[1])
 
     def _num_spans(self, axis: int, length: int) -> int:
         """How many tiles there are along one axis of so many pixels."""
@@ -129,7 +129,7 @@ def read_tiles(tiles: str | int | None, overlap: float | None = None, tiles_only
 
 def _checked_cut(cut: object) -> str:
     """The grid or side as text, checked."""
-    if isinstance(cut, numbers.Integral) and not isinstance(cut, bool):
+    if isinstance(cut, numbers.Integral) and not isinstance(cut, bool) and 0 <= int(cut) < _MOST_SIDE:
         cut = str(int(cut))
     if not isinstance(cut, str):
         raise InvalidOption(f"tiles must be {_FORMS}; got {_shown(cut)}", field="tiles")
@@ -158,5 +158,8 @@ def _checked_overlap(overlap: object) -> float:
 
 
 def _shown(value: object) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number out of range"
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -42,6 +42,10 @@ class Permit:
         """See ``Admission.grow``."""
         self._admission.grow(self, num_slots)
 
+    def add_slots(self, num_rows: int, num_parts: int) -> None:
+        """Grow by the slots of so many more parts of an image, each asked with so many beams over all prompts."""
+        self._admission.grow(self, self.num_slots + num_rows * num_parts)
+
     def add_bytes(self, count: int) -> None:
         """See ``Admission.add_bytes``."""
         self._admission.add_bytes(self, count)

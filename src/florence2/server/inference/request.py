@@ -5,7 +5,7 @@ Knows no API: each API makes an ``InferenceRequest`` of its own messages, and it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from florence2.image_files import Structure
 from florence2.results import Result
 from florence2.server.inference.observer import task_label
 from florence2.tasks.prompt import Prompt
+from florence2.tiling.tiles import Tiles
 
 
 class ImageSource(Protocol):
@@ -63,6 +64,9 @@ class InferenceRequest:
         fair_key: whose requests take turns with those of others in the engine; "": all stand on one account.
         auto_orient: turn images upright by their EXIF orientation.
         keeps_going: an image's own mistake is returned in its place; otherwise the first error is raised.
+        tiles: ask about overlapping parts of each image; None for the images as they are.
+        reserve: called in the event loop, before an image is queued in tiles, with how many parts more than one it has; raises where there
+            is no room for them.
     """
 
     model_id: str
@@ -72,6 +76,8 @@ class InferenceRequest:
     fair_key: str = ""
     auto_orient: bool = True
     keeps_going: bool = False
+    tiles: Tiles | None = None
+    reserve: Callable[[int], None] = lambda _: None
 
     @property
     def task(self) -> str:

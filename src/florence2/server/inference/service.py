@@ -26,6 +26,7 @@ from florence2.server.inference.events import Crossing, EventRelay, Happening, I
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
+from florence2.server.inference.tiles import num_extra_parts
 from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -158,13 +159,17 @@ class InferenceService:
 
     async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object, report: Report | None) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
-        read = partial(_read, image, fetched, prepared.request.auto_orient, self._settings.max_image_pixels)
-        job = self._pool.submit(_submit, prepared, read, report)
+        request = prepared.request
+        read = partial(_read, image, fetched, request.auto_orient, self._settings.max_image_pixels)
+        # Of an image in tiles the size has to be known before it is queued.
+        job = self._pool.submit(partial(_submit, prepared, read, report) if request.tiles is None else read)
         with cancelling_queued(job):
             found = await asyncio.wrap_future(job)
-        if not isinstance(found, Structure):
+        if isinstance(found, list):
             return found
-        picture = await self._decoders.decode(found, auto_orient=prepared.request.auto_orient)
+        picture = await self._decoders.decode(found, auto_orient=request.auto_orient) if isinstance(found, Structure) else found
+        if request.tiles is not None and not prepared.is_retry:
+            request.reserve(num_extra_parts(request.tiles, picture.size, self._settings.max_tiles))
         job = self._pool.submit(_submit, prepared, lambda: picture, report)
         with cancelling_queued(job):
             return await asyncio.wrap_future(job)  # type: ignore[return-value]
@@ -204,6 +209,8 @@ def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], report: 
     options = {**request.options, "keep_image": False}  # decoded images are large, and the server draws nothing
     if request.fair_key:
         options["fair_key"] = request.fair_key
+    if request.tiles is not None:
+        options["tiles"] = request.tiles
     if report is not None:
         options["on_event"] = partial(report, picture.size)
     return prepared.engine.submit_many(picture, prepared.prompts, **options)

@@ -32,7 +32,18 @@ _NO_SAMPLING = "the answer is the most probable one that the search finds, alway
 _NO_TOOLS = "the model calls no tools: leave it out"
 _NO_SOUND = "the model answers with text alone: leave it out"
 
-OWN = ("text", "region", "num_beams", "no_repeat_ngram_size", "scores", "coordinates", "allow_unknown_tag")
+OWN = (
+    "text",
+    "region",
+    "num_beams",
+    "no_repeat_ngram_size",
+    "scores",
+    "coordinates",
+    "tiles",
+    "tile_overlap",
+    "tiles_only",
+    "allow_unknown_tag",
+)
 """Arguments of this project, by the names that they have everywhere in it."""
 
 WITHOUT_EFFECT: dict[str, str] = {

@@ -58,7 +58,7 @@ class UrlImage:
 
     def describe(self, error: InvalidRequest) -> InvalidRequest:
         """An error about this picture, naming the part that holds it."""
-        return with_field(error, self._field) if isinstance(error, InvalidImage) else error
+        return with_field(error, self._field) if isinstance(error, InvalidImage) and error.field != "tiles" else error
 
 
 def _decode(uri: str) -> bytes:

@@ -6,7 +6,7 @@ Knows nothing of bodies and headers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,13 @@ from florence2.server.errors import UnsupportedArgument, with_field
 from florence2.server.inference.models import LoadedModel
 from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
+from florence2.server.inference.tiles import tiles_of
 from florence2.server.openai.conversation import Question
 from florence2.server.openai.image_url import UrlImage
 from florence2.server.openai.schemas import ChatRequest
 from florence2.tasks.prompt import Prompt, Region, read_pixels
 from florence2.tasks.table import TASKS
+from florence2.tiling.tiles import Tiles
 from florence2.url_fetch import Fetcher
 
 FORMATS = ("text", "json_object")
@@ -37,6 +39,8 @@ class Chat:
         prompt: the same, parsed.
         model_id: the canonical id of its model.
         key_name: the name of its key; keys take turns in the engine.
+        tiles: the parts of the picture that are asked about.
+        reserve: as of the request for the inference service.
     """
 
     message: ChatRequest
@@ -44,6 +48,8 @@ class Chat:
     prompt: Prompt
     model_id: str
     key_name: str
+    tiles: Tiles | None
+    reserve: Callable[[int], None]
 
 
 def check_format(message: ChatRequest) -> None:
@@ -85,6 +91,25 @@ def parse(message: ChatRequest, question: Question, max_chars: int) -> Prompt:
     return parse_bounded(text, message.text, region, bool(message.allow_unknown_tag), max_chars)
 
 
+def parse_tiles(message: ChatRequest, prompt: Prompt, max_tiles: int) -> Tiles | None:
+    """The tiles that a request asks for; None where it asks for none.
+
+    Args:
+        message: the request.
+        prompt: its prompt.
+        max_tiles: the most tiles of a picture.
+
+    Raises:
+        InvalidOption: they are wrong, or do not go with the prompt or a stream.
+        UnsupportedArgument: ``logprobs`` is asked for, too.
+    """
+    fields = (message.tiles, message.tile_overlap, bool(message.tiles_only))
+    tiles = tiles_of(*fields, [RequestPrompt(prompt)], is_streamed=bool(message.stream), max_tiles=max_tiles)
+    if tiles is not None and message.logprobs:
+        raise UnsupportedArgument("logprobs are of one generated text, and each tile has its own: leave one of them out", field="logprobs")
+    return tiles
+
+
 def _apart(text: str) -> tuple[str, Region | None]:
     """The text without a region in pixels behind its tag, and that region; None: it has none."""
     task = next((task for task in TASKS.values() if task.needs == "region" and text.startswith(task.tag)), None)
@@ -111,7 +136,15 @@ def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> Infer
         # An upper limit is kept by a lower one; clients send one that fits all of their models.
         options["max_new_tokens"] = min(limit, getattr(model.engine, "max_answer_tokens", None) or limit)
     image = UrlImage(chat.question.image_url, chat.question.image_field, fetcher)
-    return InferenceRequest(model.id, images=[image], prompts=[RequestPrompt(chat.prompt)], options=options, fair_key=chat.key_name)
+    return InferenceRequest(
+        model.id,
+        images=[image],
+        prompts=[RequestPrompt(chat.prompt)],
+        options=options,
+        fair_key=chat.key_name,
+        tiles=chat.tiles,
+        reserve=chat.reserve,
+    )
 
 
 @contextmanager

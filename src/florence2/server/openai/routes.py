@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -28,7 +29,7 @@ from florence2.server.openai.arguments import check_arguments
 from florence2.server.openai.chunks import error_event, stream_chunks
 from florence2.server.openai.conversation import read_question
 from florence2.server.openai.model_list import model_entry, model_list
-from florence2.server.openai.questions import Chat, check_format, inference_request, naming_arguments, parse
+from florence2.server.openai.questions import Chat, check_format, inference_request, naming_arguments, parse, parse_tiles
 from florence2.server.openai.schemas import ChatRequest, Completion, ErrorAnswer, ModelEntry, ModelList
 
 PREFIX = "/v1"
@@ -66,8 +67,11 @@ async def chat_completions(request: Request) -> Response:
         request.scope["state"]["model"] = model_id = server.models.canonical(message.model)
         question = read_question(message.messages)
         prompt = parse(message, question, settings.max_prompt_chars)
-        permit.grow(server.models.num_beams(model_id, message.num_beams))
-    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"])
+        tiles = parse_tiles(message, prompt, settings.max_tiles)
+        num_beams = server.models.num_beams(model_id, message.num_beams)
+        permit.grow(num_beams)
+    reserve = partial(permit.add_slots, num_beams)
+    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"], tiles, reserve)
     if message.stream:
         help_root = request.scope["state"]["help_root"]
         return event_stream(request, _streamed(server, chat), error_event=lambda error: error_event(error, help_root))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from florence2.server.http.region import RegionValue
+from florence2.server.http.tiles import ONLY, OVERLAP, TILES, TilesValue
 
 ModelName = Annotated[str, Field(max_length=512)]
 
@@ -71,6 +72,9 @@ class ChatRequest(_Part):
     coordinates: Literal["int", "float"] | None = Field(
         default=None, description="With `json_object`: whole pixels, or the unrounded middles of the model's bins."
     )
+    tiles: TilesValue | None = Field(default=None, description=TILES, examples=["2x2", 640])
+    tile_overlap: StrictFloat | None = Field(default=None, description=OVERLAP)
+    tiles_only: StrictBool | None = Field(default=None, description=ONLY)
     allow_unknown_tag: StrictBool | None = Field(default=None, description="Let a fine-tuned checkpoint's own tag pass.")
 
     @property

@@ -48,7 +48,7 @@ class FieldImage:
 
     def describe(self, error: InvalidRequest) -> InvalidRequest:
         """An error about this image as clients know it, naming the image where there are several."""
-        if isinstance(error, InvalidImage):
+        if isinstance(error, InvalidImage) and error.field != "tiles":
             error = as_input_error(error)
         if self._index is None or not isinstance(error, (InvalidImage, InvalidRegion)):
             return error

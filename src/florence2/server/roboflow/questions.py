@@ -6,13 +6,14 @@ Knows nothing of bodies and headers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from florence2.errors import InvalidImage, InvalidPrompt
 from florence2.server.errors import naming
 from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
+from florence2.server.inference.tiles import tiles_of
 from florence2.server.roboflow.image_field import FieldImage
 from florence2.server.roboflow.schemas import InferRequest, PromptField
 from florence2.server.settings import Settings
@@ -22,7 +23,13 @@ OPTIONS = ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "scores")
 
 
 def inference_request(
-    message: InferRequest, model_id: str, prompts: Sequence[RequestPrompt], key_name: str, fetcher: Fetcher, settings: Settings
+    message: InferRequest,
+    model_id: str,
+    prompts: Sequence[RequestPrompt],
+    key_name: str,
+    fetcher: Fetcher,
+    settings: Settings,
+    reserve: Callable[[int], None],
 ) -> InferenceRequest:
     """The request for the inference service.
 
@@ -33,7 +40,14 @@ def inference_request(
         key_name: the name of its key; keys take turns in the engine.
         fetcher: fetches URLs of images.
         settings: the server's.
+        reserve: as of the request.
+
+    Raises:
+        InvalidOption: its tiles are wrong; ``field`` names the field.
     """
+    tiles = tiles_of(
+        *(message.tiles, message.tile_overlap, message.tiles_only, prompts), is_streamed=message.stream, max_tiles=settings.max_tiles
+    )
     fields = message.image if isinstance(message.image, list) else [message.image]
     is_list = isinstance(message.image, list)
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(message, name)) is not None}
@@ -45,6 +59,8 @@ def inference_request(
         fair_key=key_name,
         auto_orient=not message.disable_preproc_auto_orient,
         keeps_going=message.on_error == "item" and is_list,
+        tiles=tiles,
+        reserve=reserve,
     )
 
 

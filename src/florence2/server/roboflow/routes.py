@@ -5,6 +5,7 @@ Errors are raised, never written here: the server's middleware gives them the AP
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -81,9 +82,10 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     del fields
     state["model"] = model_id = _model_id(server.models, path_model, message.model_id)
     prompts = parse_prompts(message, settings.max_prompt_chars)
-    question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings)
-    num_beams = server.models.num_beams(model_id, message.num_beams)
-    permit.grow(len(question.images) * len(prompts) * num_beams)
+    num_rows = len(prompts) * server.models.num_beams(model_id, message.num_beams)  # of one image
+    reserve = partial(permit.add_slots, num_rows)
+    question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings, reserve)
+    permit.grow(len(question.images) * num_rows)
     if message.stream:
         return stream_answers(request, message, model_id, server.inference.stream(question))
     outcome = await unless_client_leaves(request, server.inference.answer(question), settings.request_timeout_s)

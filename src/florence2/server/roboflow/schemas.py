@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 from florence2.server.http.region import RegionValue
+from florence2.server.http.tiles import ONLY, OVERLAP, TILES, TilesValue
 
 Name = Annotated[str, Field(max_length=256)]
 ModelName = Annotated[str, Field(max_length=512)]
@@ -85,6 +86,9 @@ class InferRequest(_Message):
     )
     allow_unknown_tag: bool = Field(default=False, description="Let a fine-tuned checkpoint's own tag pass.")
     scores: bool = Field(default=False, description="Add to found objects how likely each is right, from 0 to 1.")
+    tiles: TilesValue | None = Field(default=None, description=TILES, examples=["2x2", 640])
+    tile_overlap: float | None = Field(default=None, description=OVERLAP)
+    tiles_only: bool = Field(default=False, description=ONLY)
     coordinates: Literal["int", "float"] = Field(default="int", description="Whole pixels, or the unrounded middles of the model's bins.")
     raw: bool = Field(default=False, description="Add what the model wrote, token by token.")
     usage: bool = Field(default=False, description="Add how many tokens were read and written.")
