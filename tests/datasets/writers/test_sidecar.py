@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +86,19 @@ def test_a_text_that_is_not_ours_is_never_overwritten(rewrite, make_picture):
     assert [each.file.with_suffix(".txt").read_text() for each in renewed] == ["new", "of its user", "corrected by hand"]
 
 
+def test_a_run_that_is_killed_leaves_no_text_that_the_next_takes_for_its_user_s(rewrite, tmp_path, make_picture, monkeypatch):
+    one, two = (make_picture(f"{name}.png", texts={"<CAPTION>": "first"}) for name in "ab")
+    rewrite([one, two])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", interrupted_at(two.file))
+        with pytest.raises(KeyboardInterrupt):
+            rewrite([replace(each, texts={"<CAPTION>": "second"}) for each in (one, two)])
+    shutil.rmtree(tmp_path / "building")
+    assert one.file.with_suffix(".txt").read_text() == "second"
+    assert not rewrite([replace(each, texts={"<CAPTION>": "third"}) for each in (one, two)]).problems
+    assert [each.file.with_suffix(".txt").read_text() for each in (one, two)] == ["third", "third"]
+
+
 def test_two_pictures_with_one_text_are_told(rewrite, make_picture):
     pictures = [make_picture(f"{name}.png", file_name=f"a.{name}", texts={"<CAPTION>": name}) for name in ("png", "jpg")]
     for _ in range(2):
@@ -104,3 +119,14 @@ def test_a_folder_that_can_not_be_written_is_listed(rewrite, make_picture, monke
     (problem,) = rewrite(pictures).problems
     assert "Permission denied" in problem.message
     assert sorted(path.name for path in pictures[0].file.parent.iterdir()) == ["0.png", "1.png", "1.txt"]
+
+
+def interrupted_at(file):
+    """``Path.is_file`` that a signal ends when it comes to a file."""
+
+    def is_file(path):
+        if path == file:
+            raise KeyboardInterrupt
+        return os.path.isfile(path)
+
+    return is_file

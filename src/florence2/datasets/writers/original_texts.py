@@ -17,6 +17,7 @@ import numpy as np
 
 from florence2.datasets.json_files import lines_of, parse_line
 from florence2.datasets.labelled import LabelledPicture, LabelledSet
+from florence2.datasets.writers.json_writing import to_json
 from florence2.errors import DatasetError, InvalidImage
 
 WRITTEN = "written.jsonl"
@@ -27,7 +28,8 @@ class OriginalTexts:
 
     Args:
         data: all pictures that get a text.
-        before: the record of an earlier run, if there is one.
+        before: the record of an earlier run, if there is one. What this run writes is noted there first, so that a run that is killed
+            leaves no text that the next one takes for its user's.
     """
 
     def __init__(self, data: LabelledSet, before: Path) -> None:
@@ -35,6 +37,7 @@ class OriginalTexts:
         targets, counts = np.unique(array("Q", (_short(_target(picture)) for picture in data.pictures())), return_counts=True)
         self._shared = set(targets[counts > 1].tolist())
         self._taken: set[int] = set()
+        self._before = before if before.is_file() else None
 
     def write(self, picture: LabelledPicture, content: bytes) -> dict[str, str]:
         """Write a text beside its picture, and return the record of it.
@@ -46,13 +49,13 @@ class OriginalTexts:
         if not picture.file.is_file():
             raise _refused(f"its file {picture.file} is not there any more")
         self._claim(target)
+        record = {"file": str(target), "sha256": hashlib.sha256(content).hexdigest()}
         try:
-            self._put(target, content)
+            self._put(target, content, record)
         except OSError as error:
-            raise _refused(
-                f"{target} can't be written: {error.strerror}; with pictures linked or copied, texts lie in the output"
-            ) from None
-        return {"file": str(target), "sha256": hashlib.sha256(content).hexdigest()}
+            message = f"{target} can't be written: {error.strerror}; with pictures linked or copied, texts lie in the output"
+            raise _refused(message) from None
+        return record
 
     def _claim(self, target: Path) -> None:
         """Let the first of several pictures that would have the same text file have it."""
@@ -62,13 +65,16 @@ class OriginalTexts:
         if mark in self._shared:
             self._taken.add(mark)
 
-    def _put(self, target: Path, content: bytes) -> None:
+    def _put(self, target: Path, content: bytes, record: dict[str, str]) -> None:
         if os.path.lexists(target):
             found = target.read_bytes()
             if found == content:
                 return
             if not self._is_ours(target, found):
                 raise _refused(f"{target} was there before, or was changed since it was written; it is left as it is")
+        if self._before is not None:
+            with self._before.open("ab") as file:
+                file.write(f"{to_json(record)}\n".encode())
         beside = target.with_name(f".{target.stem[:60]}.{_short(target):016x}")
         try:
             beside.write_bytes(content)

@@ -129,7 +129,7 @@ def _stored(picture: LabelledPicture) -> tuple[bytes, Structure]:
     structure = inspect(content)
     if structure is None:
         raise InvalidImage(f"its file {picture.file} holds no picture any more", field="image")
-    if structure.size is not None:
+    if structure.size is not None and structure.format in _ENDINGS:  # others, some of which turn by themselves, once they are decoded
         width, height = structure.size
         _check_size(picture, (height, width) if structure.orientation >= 5 else (width, height))
     return content, structure
