@@ -42,7 +42,7 @@ def main() -> None:
                 arguments["region"] = tuple(box)
             result = engine.run(picture, **arguments)
             print(json.dumps(result.to_dict(), ensure_ascii=False))
-            result.annotate().save(out / f"{title}.png")
+            result.draw().save(out / f"{title}.png")
     print(f"drawn: {out}/*.png", file=sys.stderr)
 
 

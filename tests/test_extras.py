@@ -8,7 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from florence2.errors import MissingExtra
-from florence2.extras import PACKAGES, requires
+from florence2.extras import PACKAGES, requires, requires_package
 from tests.test_dependencies import PROJECT, asked_for, brought_by
 
 
@@ -47,3 +47,12 @@ def test_another_missing_module_is_no_missing_extra(missing: str | None) -> None
 def test_an_inner_extra_is_the_one_that_is_named() -> None:
     with pytest.raises(MissingExtra, match=r"florence2-engine\[synthetic\]"), requires("evaluate", "outer"), requires("synthetic", "inner"):
         raise ModuleNotFoundError(name="matplotlib")
+
+
+def test_a_package_that_no_extra_brings_is_named_itself() -> None:
+    wanted = r"^this test needs the package supervision, .*: pip install supervision$"
+    with pytest.raises(MissingExtra, match=wanted), requires_package("supervision", "this test"):
+        raise ModuleNotFoundError(name="supervision")
+    with pytest.raises(ModuleNotFoundError, match="broken") as found, requires_package("supervision", "this test"):
+        raise ModuleNotFoundError("broken", name="scipy")
+    assert not isinstance(found.value, MissingExtra)

@@ -45,9 +45,9 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def names(text: str) -> Iterator[tuple[int, str]]:
-    """Line and text of every identifier."""
+    """Line and text of every identifier, but for the library that has the name of one."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.NAME:
+        if token.type == tokenize.NAME and not token.line.lstrip().startswith("from supervision import "):
             yield token.start[0], token.string
 
 

@@ -93,7 +93,7 @@ def test_files_that_changed_or_vanished_are_told(tmp_path: Path) -> None:
     path.write_bytes(photo(1))
     asked = remember(path)
     path.write_bytes(photo(1, kind="BMP"))
-    with pytest.raises(InvalidImage, match=r"was changed after the question: ask again, or pass the picture.*result\.annotate\(picture\)"):
+    with pytest.raises(InvalidImage, match=r"was changed after the question: ask again, or pass the picture.*result\.draw\(picture\)"):
         picture_for((60, 40), None, asked)
     path.unlink()
     with pytest.raises(InvalidImage, match="is gone since the question"):
@@ -115,7 +115,7 @@ def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
 
 def test_what_is_not_held_is_told() -> None:
     for asked in (None, Source(None, auto_orient=False)):
-        with pytest.raises(InvalidImage, match=r"does not hold its picture.*pass the picture that was asked about: result.annotate"):
+        with pytest.raises(InvalidImage, match=r"does not hold its picture.*pass the picture that was asked about: result.draw"):
             picture_for((60, 40), None, asked)
 
 

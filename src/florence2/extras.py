@@ -54,6 +54,25 @@ def requires(extra: str, what: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def requires_package(package: str, what: str) -> Iterator[None]:
+    """Report a package that no extra brings, because its users have it, where it is missing inside of the block.
+
+    Args:
+        package: its name, for the import as for the installer.
+        what: what needs it, as its user knows it.
+
+    Raises:
+        MissingExtra: the package is not installed. Other modules that are missing are raised as they are.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtra(f"{what} needs the package {package}, which is not installed: pip install {package}") from error
+
+
 def lazy_names(package: str, module_of: Mapping[str, str], extra: str) -> Callable[[str], Any]:
     """A ``__getattr__`` for a package that computes with PyTorch: its public names, each loaded when it is first used.
 

@@ -1,9 +1,10 @@
 """The answer to one request.
 
 A ``Result`` holds one answer, whatever its task: text, boxes, quads or polygons, with labels, scores and the tokens it was read from.
-``objects`` lists what was found, ``to_dict`` is the dictionary that Florence-2's clients parse, ``annotate`` a drawing. A result is a plain
-value: it can be compared, pickled and written as JSON, and knows neither model nor tokenizer. The image of the request is no part of the
-value: the result refers to it, and leaves it behind when it is pickled.
+``objects`` lists what was found, ``draw`` is a drawing of it, ``to_dict`` the dictionary that Florence-2's clients parse,
+``to_supervision`` and ``to_coco`` what other libraries take. A result is a plain value: it can be compared, pickled and written as JSON,
+and knows neither model nor tokenizer. The image of the request is no part of the value: the result refers to it, and leaves it behind
+when it is pickled.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from florence2.answer_fields import Unreadable, answer_fields, size_of, unwrapped
 from florence2.errors import InvalidOption
 from florence2.location_bins import middle
+from florence2.outlines import Box, Outline, box_around, corners
 
 if TYPE_CHECKING:
     from typing import Self
 
     from PIL.Image import Image
+    from supervision import Detections  # pyright: ignore[reportMissingImports]
 
     from florence2.draw import FontInput
     from florence2.images import ImageInput
+    from florence2.interchange.classed import Classes, Coordinates
     from florence2.sources import Source
 
 Kind = Literal["text", "boxes", "quads", "polygons", "boxes_or_polygons"]
 FinishReason = Literal["stop", "length"]
-Box = tuple[float, float, float, float]
 Quad = tuple[float, float, float, float, float, float, float, float]
-Outline = tuple[float, ...]
 Form = Literal["box", "quad", "polygons"]
 
 
@@ -64,8 +66,7 @@ class FoundObject:
     @property
     def outlines(self) -> tuple[Outline, ...]:
         """Closed outlines, each a flat x, y, x, y, …: the corners of the box or quad, or the polygons."""
-        x1, y1, x2, y2 = self.box
-        return self.polygons or (self.quad or (x1, y1, x2, y1, x2, y2, x1, y2),)
+        return self.polygons or (self.quad or corners(self.box),)
 
     def unrounded(self, bins: list[Any], image_size: tuple[int, int]) -> FoundObject:
         """The same object, its coordinates the unrounded middles of its location bins.
@@ -77,9 +78,9 @@ class FoundObject:
         shape = _middles(bins, image_size)
         if self.polygons:
             polygons = tuple(map(tuple, shape))
-            return replace(self, box=_box_around(polygons), polygons=polygons)
+            return replace(self, box=box_around(polygons), polygons=polygons)
         if self.quad is not None:
-            return replace(self, box=_box_around((shape,)), quad=tuple(shape))
+            return replace(self, box=box_around((shape,)), quad=tuple(shape))
         return replace(self, box=tuple(shape))
 
 
@@ -211,7 +212,7 @@ class Result:
         size = size_of(said if image_size is None else image_size)
         return Result(**{"task": str(task), "image_size": size, "raw": "", **found, **more})
 
-    def annotate(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> Image:
+    def draw(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> Image:
         """The picture with this answer drawn on it.
 
         Args:
@@ -226,14 +227,16 @@ class Result:
 
         return annotate(source, self, font=font)
 
+    annotate = draw  # its earlier name
+
     def show(self, source: ImageInput | None = None, *, font: FontInput | None = None) -> None:
         """Show the drawn answer: in the notebook, in the system's viewer, or as a file whose path is printed.
 
-        Arguments and errors are those of ``annotate``.
+        Arguments and errors are those of ``draw``.
         """
         from florence2.draw.display import show
 
-        show(self.annotate(source, font=font))
+        show(self.draw(source, font=font))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows: the drawn picture beside the answer, or the answer alone where the picture is not at hand."""
@@ -262,6 +265,46 @@ class Result:
         if self.scores is not None and scores is not False:
             answer["scores"] = list(self.scores)
         return {self.task: answer}
+
+    def to_supervision(self, classes: Classes | None = None, coordinates: Coordinates = "int") -> Detections:
+        """The objects as ``supervision.Detections``, one row an object, with ``data["class_name"]``; of an answer without any an empty one.
+
+        Polygons become masks of the picture's size, one byte a pixel and object; quads are in ``data["xyxyxyxy"]``, scores in
+        ``confidence``. The region that ``<REGION_TO_CATEGORY>`` was asked about is one row.
+
+        Args:
+            classes: the names of the classes, whose indices become the class ids, or ids by names; objects of other classes are left out.
+                Case does not matter. None numbers the labels of this answer in the order in which they come.
+            coordinates: as in ``to_dict``.
+
+        Raises:
+            InvalidOption: a text has no detections; ``classes`` are no names; unrounded coordinates are not known.
+            MissingExtra: the package ``supervision`` is not installed.
+        """
+        from florence2.interchange.detections import detections_of
+
+        return detections_of(self, classes, coordinates)
+
+    def to_coco(
+        self, image_id: int = 1, annotation_id: int = 1, *, classes: Classes | None = None, coordinates: Coordinates = "int"
+    ) -> dict[str, Any]:
+        """The answer as a COCO data set of one image: ``images``, ``annotations`` and ``categories``.
+
+        Its annotations alone are a list of results for ``pycocotools``' ``loadRes``. Polygons and quads are in ``segmentation``, scores in
+        ``score``; a text is a caption, without categories.
+
+        Args:
+            image_id: The image's id.
+            annotation_id: The id of the first annotation; the next ones count on from there.
+            classes: As in ``to_supervision``, but names are numbered from 1; a region without a label is an ``object``.
+            coordinates: as in ``to_dict``.
+
+        Raises:
+            InvalidOption: an id is no whole number; ``classes`` are no names; unrounded coordinates are not known.
+        """
+        from florence2.interchange.coco import coco_of
+
+        return coco_of(self, image_id, annotation_id, classes, coordinates)
 
     def _unrounded(self) -> list[Any]:
         """The coordinates by their bins, or as they came where they came unrounded."""
@@ -322,14 +365,8 @@ def object_of(form: Form, label: str, shape: Sequence[Any], *scores: Any) -> Fou
     outlines = polygons or (tuple(shape),)
     if max(map(len, outlines)) < 2:
         return None
-    box = outlines[0] if form == "box" else _box_around(outlines)
+    box = outlines[0] if form == "box" else box_around(outlines)
     return FoundObject(label, box, outlines[0] if form == "quad" else None, polygons, *scores)  # type: ignore[arg-type]
-
-
-def _box_around(outlines: Sequence[Sequence[float]]) -> Box:
-    """The smallest box around outlines, each a flat x, y, x, y, …."""
-    xs, ys = ([value for outline in outlines for value in outline[axis::2]] for axis in (0, 1))
-    return (min(xs), min(ys), max(xs), max(ys))
 
 
 def _middles(bins: list[Any], image_size: tuple[int, int]) -> list[Any]:

@@ -19,7 +19,7 @@ from florence2.images.kinds import kind_of_input
 from florence2.images.messages import invalid, shown
 
 Size = tuple[int, int]
-PASS_IT = "pass the picture that was asked about: result.annotate(picture)"
+PASS_IT = "pass the picture that was asked about: result.draw(picture)"
 NOT_HELD = f"this result does not hold its picture (it came from a server or a file, or keep_image was False): {PASS_IT}"
 
 

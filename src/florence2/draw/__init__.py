@@ -1,6 +1,6 @@
 """Answers drawn on their pictures.
 
-``annotate`` is the entry point, which ``Result.annotate`` also calls. ``marks`` has the outlines and labels, ``layout`` the positions of
+``annotate`` is the entry point, which ``Result.draw`` also calls. ``marks`` has the outlines and labels, ``layout`` the positions of
 labels, ``fonts`` and ``lettering`` draw text, ``painting`` draws lines, and ``display`` shows the drawing. Needs Pillow and NumPy only.
 """
 

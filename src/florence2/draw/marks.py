@@ -7,12 +7,12 @@ its own colour, and letters on a colour are black or white, whichever has more c
 from __future__ import annotations
 
 import colorsys
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from florence2.draw.layout import Rectangle
-from florence2.location_bins import middle
+from florence2.location_bins import split_region
+from florence2.outlines import corners, ordered
 
 if TYPE_CHECKING:
     from florence2.results import FoundObject, Result
@@ -22,7 +22,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7
 DARK, LIGHT = "#000000", "#FFFFFF"  # one of them has a contrast of 4.58 or more to any colour
 _UPPER_PART = 0.12
 _GOLDEN_ANGLE = 0.381966
-_REGION = re.compile(r"((?:<loc_\d{1,3}>){4})\s*$")
 
 
 class Mark(NamedTuple):
@@ -72,15 +71,14 @@ def marks_of(result: Result, scale: float = 1.0) -> Iterator[Mark]:
         outlines = [_scaled(outline, scale) for outline in _outlines(found) if len(outline) >= 2]
         if outlines:
             yield Mark(outlines, found.kind == "box", found.kind == "polygons", f"{found.label} {score}".strip(), colour)
-    if (region := _REGION.search(result.text)) and result.kind == "text":
-        bins = [int(number) for number in re.findall(r"\d+", region[1])]
-        left, top, right, bottom = (middle(value, result.image_size[index % 2]) for index, value in enumerate(bins))
-        yield Mark([_scaled([left, top, right, top, right, bottom, left, bottom], scale)], True, False, "", COLOURS[0])
+    region = split_region(result.text, result.image_size)[1] if result.kind == "text" else None
+    if region is not None:
+        yield Mark([_scaled(corners(region), scale)], True, False, "", COLOURS[0])
 
 
 def words_of(result: Result) -> str:
     """A text answer without the location tokens of its region, which is drawn instead."""
-    return _REGION.sub("", result.text).strip()
+    return split_region(result.text, result.image_size)[0]
 
 
 def colour_of(index: int) -> str:
@@ -113,9 +111,7 @@ def _outlines(found: FoundObject) -> Sequence[Sequence[float]]:
     """The closed lines of one object; those of a box begin at its upper left, whichever corners it is given by."""
     if found.kind != "box":
         return found.outlines
-    x1, y1, x2, y2 = found.box
-    left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-    return [(left, top, right, top, right, bottom, left, bottom)]
+    return [corners(ordered(found.box))]
 
 
 def _scaled(outline: Sequence[float], scale: float) -> list[float]:

@@ -16,7 +16,8 @@ from florence2.datasets.labelled import LabelledObject
 from florence2.errors import DatasetError, InvalidRequest
 from florence2.labelling.class_names import phrase_class, plain, writable
 from florence2.labelling.questions import CLASS_TAG, PHRASES_TAG
-from florence2.results import Box, FoundObject, Outline, Result
+from florence2.outlines import Box, Outline, box_around, ordered, outline_area
+from florence2.results import FoundObject, Result
 from florence2.tasks.prompt import Prompt, parse_prompt
 from florence2.tasks.table import TASKS
 
@@ -124,20 +125,11 @@ def _shape(found: FoundObject, size: Size) -> tuple[Box, tuple[Outline, ...]] | 
     outlines = (found.quad,) if found.quad is not None else found.polygons
     if not outlines:
         x1, y1, x2, y2 = _clipped(found.box, size)
-        return ((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), ()) if x1 != x2 and y1 != y2 else None
-    kept = tuple(outline for each in outlines if _area(outline := _clipped(each, size)) > 0)
-    if not kept:
-        return None
-    xs, ys = ([value for outline in kept for value in outline[axis::2]] for axis in (0, 1))
-    return (min(xs), min(ys), max(xs), max(ys)), kept
+        return (ordered((x1, y1, x2, y2)), ()) if x1 != x2 and y1 != y2 else None
+    kept = tuple(outline for each in outlines if outline_area(outline := _clipped(each, size)) > 0)
+    return (box_around(kept), kept) if kept else None
 
 
 def _clipped(outline: Outline, size: Size) -> Outline:
     """The x and y of an outline, each moved to the edge where it lies outside; a last x without y is left out."""
     return tuple(min(max(float(value), 0.0), float(size[index % 2])) for index, value in enumerate(outline[: len(outline) // 2 * 2]))
-
-
-def _area(outline: Outline) -> float:
-    """The area inside an outline."""
-    xs, ys = outline[::2], outline[1::2]
-    return abs(sum(xs[index - 1] * ys[index] - xs[index] * ys[index - 1] for index in range(len(xs)))) / 2

@@ -15,6 +15,7 @@ from florence2.datasets.writers.entries import Entries, Entry, in_split
 from florence2.datasets.writers.json_writing import JsonList, write_object
 from florence2.datasets.writers.objects import WrittenObject
 from florence2.datasets.writers.written import WriteOptions, Written
+from florence2.interchange.coco import shape_fields
 
 FILE, CAPTIONS_FILE = "_annotations.coco.json", "_captions.coco.json"
 _FOLDERS = {"train": "train", "val": "valid"}
@@ -67,11 +68,8 @@ def _write_part(part: _Part, folder: Path, data: LabelledSet) -> None:
 
 def _annotation(thing: WrittenObject, options: WriteOptions) -> dict[str, Any]:
     """An annotation without its ids."""
-    x1, y1, x2, y2 = thing.found.box
-    box = [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
-    polygons = [list(outline) for outline in thing.found.polygons] if options.segments is not False else []
-    area = thing.area if polygons else box[2] * box[3]
-    fields = {"category_id": thing.class_id + 1, "bbox": box, "area": round(area, 3), "segmentation": polygons, "iscrowd": 0}
+    shape = shape_fields(thing.found.box, thing.found.polygons if options.segments is not False else ())
+    fields = {"category_id": thing.class_id + 1, **shape}
     if options.scores and thing.found.score is not None:
         fields["score"] = round(thing.found.score, 6)
     return fields | ({"text": thing.found.text} if thing.found.text else {})

@@ -14,7 +14,7 @@ import numpy as np
 
 from florence2.datasets.labelled import LabelledObject, LabelledPicture
 from florence2.datasets.writers.written import Notices
-from florence2.results import Box, Outline
+from florence2.outlines import Box, Outline, outline_area
 
 NO_AREA = "objects without an area were left out"
 NO_CLASS = "objects without the name of a class were left out"
@@ -28,12 +28,6 @@ class WrittenObject:
 
     found: LabelledObject
     class_id: int
-
-    @property
-    def area(self) -> float:
-        """The area of its outlines, or of its box where there are none, in square pixels."""
-        x1, y1, x2, y2 = self.found.box
-        return sum(map(outline_area, self.found.polygons)) or (x2 - x1) * (y2 - y1)
 
 
 def written_objects(picture: LabelledPicture, class_ids: Mapping[str, int], notices: Notices) -> list[WrittenObject]:
@@ -51,12 +45,6 @@ def written_objects(picture: LabelledPicture, class_ids: Mapping[str, int], noti
     return kept
 
 
-def outline_area(outline: Outline) -> float:
-    """The area within an outline in square pixels."""
-    xs, ys = outline[0::2], outline[1::2]
-    return abs(sum(x * ys[index - 1] - y * xs[index - 1] for index, (x, y) in enumerate(zip(xs, ys, strict=True)))) / 2
-
-
 def joined_outline(polygons: tuple[Outline, ...]) -> Outline:
     """One outline around the same pixels as several: each is joined to what came before by a line to the nearest corner and back."""
     joined = np.asarray(polygons[0], dtype=float).reshape(-1, 2)
@@ -67,12 +55,6 @@ def joined_outline(polygons: tuple[Outline, ...]) -> Outline:
         turned = np.roll(other, -int(there), axis=0)
         joined = np.concatenate([joined[: here + 1], turned, turned[:1], joined[here:]])
     return tuple(joined.reshape(-1).tolist())
-
-
-def corners(box: Box) -> Outline:
-    """A box as an outline."""
-    x1, y1, x2, y2 = box
-    return (x1, y1, x2, y1, x2, y2, x1, y2)
 
 
 def _inside(box: Box, size: tuple[int, int]) -> Box | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from florence2.datasets.labelled import LabelledSet
 from florence2.datasets.writers.entries import Entries, Entry
 from florence2.datasets.writers.names import flat_names, with_suffix
-from florence2.datasets.writers.objects import WrittenObject, corners, joined_outline
+from florence2.datasets.writers.objects import WrittenObject, joined_outline
 from florence2.datasets.writers.written import Notices, WriteOptions, Written
 from florence2.datasets.writers.yaml_text import quoted
+from florence2.outlines import corners
 
 NO_OUTLINES = "outlines were left out, because not every object has one and a YOLO set holds either boxes or outlines"
 NO_TEXTS = "texts about pictures were left out: a YOLO set has no place for them"
