@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from florence2.version import __version__
 
 if TYPE_CHECKING:
-    from florence2 import client, draw, engine, errors, evaluation, model, results, tasks, training, weights
+    from florence2 import client, draw, engine, errors, evaluation, labelling, model, results, tasks, training, weights
     from florence2.engine.engine import Engine, load
     from florence2.errors import Florence2Error
     from florence2.results import Result
@@ -32,6 +32,7 @@ __all__ = [
     "engine",
     "errors",
     "evaluation",
+    "labelling",
     "load",
     "model",
     "parse",
@@ -50,7 +51,7 @@ _MODULE_OF = {
     "Tokenizer": "florence2.tasks.tokenizer",
     "Tiles": "florence2.tiling.tiles",
 }
-_MODULES = frozenset({"client", "draw", "engine", "errors", "evaluation", "model", "results", "tasks", "training", "weights"})
+_MODULES = frozenset({"client", "draw", "engine", "errors", "evaluation", "labelling", "model", "results", "tasks", "training", "weights"})
 
 
 if not TYPE_CHECKING:  # or every misspelt name would be right to an editor

@@ -35,6 +35,7 @@ def test_a_folder_becomes_data_sets(label, cli, request, tmp_path):
     assert out.startswith("2 pictures, ")
     assert f"1 problem: {output}/problems.jsonl\n" in out
     assert {path.name for path in output.iterdir()} == {".florence2", "coco", "csv", "preview", "problems.jsonl"}
+    assert label(pictures, "-t", "od,caption", "-o", tmp_path / "tiled", "--tiles", "2x1", "--tile-overlap", 0.1)[0] == 0
     (pictures / "0002.png").unlink()
     request.getfixturevalue("no_model")
     code, out, _ = label(pictures, "-t", "od", "-t", "caption", "-f", "jsonl", "-o", output, "--json")

@@ -5,11 +5,13 @@ In: a picture and its prompts. Out: their results; many threads ask at once. Kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from florence2.errors import Florence2Error
+from florence2.tasks.prompt import parse_prompt
+from florence2.tiling.tasks import TILED_TAGS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,27 +61,49 @@ class AnsweringModel(Protocol):
         ...
 
 
+def asked_apart(
+    prompts: Sequence[str], options: Mapping[str, Any], ask: Callable[[list[str], Mapping[str, Any]], list[Result]]
+) -> list[Result]:
+    """The results of prompts in their order, those that make no sense about tiles asked without.
+
+    Args:
+        prompts: the prompts.
+        options: of the requests.
+        ask: gives the results of some prompts with these options.
+    """
+    if "tiles" not in options:
+        return ask(list(prompts), options)
+    whole = {name: value for name, value in options.items() if name not in ("tiles", "tile_overlap")}
+    are_tiled = [parse_prompt(prompt).tag in TILED_TAGS for prompt in prompts]
+    results = {
+        is_tiled: iter(ask(some, options if is_tiled else whole))
+        for is_tiled in (True, False)
+        if (some := [prompt for prompt, flag in zip(prompts, are_tiled, strict=True) if flag == is_tiled])
+    }
+    return [next(results[is_tiled]) for is_tiled in are_tiled]
+
+
 class EngineModel:
     """An engine of this process.
 
     Args:
         engine: it.
         options: of every request.
-        num_prompts: how many prompts each picture is asked at first.
+        num_requests: how many requests each picture begins with.
         is_owned: whether the engine ends with the run.
     """
 
-    def __init__(self, engine: Engine, options: Mapping[str, Any], num_prompts: int, *, is_owned: bool = True) -> None:
+    def __init__(self, engine: Engine, options: Mapping[str, Any], num_requests: int, *, is_owned: bool = True) -> None:
         from florence2.engine.engine import DEFAULT_MAX_ROWS
 
         self._engine, self._options, self._is_owned = engine, {**options, "scores": True, "keep_image": False}, is_owned
-        rows = num_prompts * (options.get("num_beams") or engine.num_beams)
+        rows = num_requests * (options.get("num_beams") or engine.num_beams)
         capacity = -(-DEFAULT_MAX_ROWS // rows) + _SPARE_PICTURES
         self.capacity = min(capacity, _MOST_ON_CPU) if engine.device.type == "cpu" else capacity
 
     def ask(self, picture: Image.Image, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """See ``AnsweringModel``."""
-        return self._engine.run_many(picture, prompts, **self._options)
+        return asked_apart(prompts, self._options, lambda some, options: self._engine.run_many(picture, some, **options))
 
     def close(self, *, cancel: bool) -> None:
         """See ``AnsweringModel``."""

@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from florence2.errors import InvalidOption
+from florence2.extras import requires
 from florence2.labelling.answering import AnsweringModel, EngineModel
 from florence2.labelling.options import LabelOptions
+from florence2.tiling.tiles import Tiles, read_tiles
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 
 if TYPE_CHECKING:
@@ -66,20 +68,28 @@ class ModelChoice:
         Raises:
             Florence2Error: it can't be loaded, or an option is wrong.
         """
-        request = _request(options)
         if isinstance(self.engine, str):
-            from florence2.labelling.served import DEFAULT_CONCURRENCY, ServedModel
-
-            concurrency = self.concurrency or DEFAULT_CONCURRENCY
-            return ServedModel(self.engine, str(self.model), request, api_key=self.api_key, concurrency=concurrency)
+            return self._served(self.engine, options)
+        cut = read_tiles(options.tiles, options.tile_overlap)
+        request = {**options.search, **({} if cut is None else {"tiles": cut})}
+        num_rows = num_prompts * (1 if cut is None else _num_parts(cut))
         if self.engine is not None:
-            return EngineModel(self.engine, request, num_prompts, is_owned=False)
-        from florence2.engine.engine import load
+            return EngineModel(self.engine, request, num_rows, is_owned=False)
+        with requires("engine", "labelling without a server"):
+            from florence2.engine.engine import load
 
         if self.model is None:
             on_message(f"no --model is given, so {DEMO} answers, {DEMO_IS}; take --model {REAL} for those")
         engine = load(self.model or DEMO, device=self.device, precision=self.precision, adapters=self.adapters)
-        return EngineModel(engine, request, num_prompts)
+        return EngineModel(engine, request, num_rows)
+
+    def _served(self, api_url: str, options: LabelOptions) -> AnsweringModel:
+        from florence2.labelling.served import DEFAULT_CONCURRENCY, ServedModel
+
+        tiles = {"tiles": options.tiles, "tile_overlap": options.tile_overlap}
+        request = {**options.search, **{name: value for name, value in tiles.items() if value is not None}}
+        concurrency = self.concurrency or DEFAULT_CONCURRENCY
+        return ServedModel(api_url, str(self.model), request, api_key=self.api_key, concurrency=concurrency)
 
     @property
     def _own_name(self) -> str:
@@ -93,9 +103,7 @@ def _named(model: str | os.PathLike[str]) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else os.fspath(model)
 
 
-def _request(options: LabelOptions) -> dict[str, Any]:
-    """The options of each request; those that only tiles need are left out without."""
-    request = dict(options.search)
-    if options.tiles is not None:
-        request["tiles"] = options.tiles
-    return request
+def _num_parts(cut: Tiles) -> int:
+    """About how many parts of a picture are asked about; of a side the number depends on the picture."""
+    columns, rows = cut.grid or (2, 2)
+    return columns * rows + 1

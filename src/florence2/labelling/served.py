@@ -25,7 +25,7 @@ from florence2.client import (
 )
 from florence2.client.wire import OWN_SERVER, RETRYABLE
 from florence2.errors import InvalidOption
-from florence2.labelling.answering import ModelGone
+from florence2.labelling.answering import ModelGone, asked_apart
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -98,13 +98,15 @@ class ServedModel:
 
     def _asked_together(self, sent: Any, prompts: Sequence[str]) -> list[Result]:
         """The answers of a server of this project."""
-        options = {**self._options, "scores": True, "coordinates": "float", "raw": True}
-        parts = [prompts[start : start + _PROMPTS_PER_CALL] for start in range(0, len(prompts), _PROMPTS_PER_CALL)]
-        return [
-            answer
-            for part in parts
-            for answer in self._called(lambda part=part: self._client.infer_lmm(sent, self._name, prompts=part, typed=True, **options))
-        ]
+
+        def ask(some: Sequence[str], options: Mapping[str, Any]) -> list[Result]:
+            answers: list[Result] = []
+            for start in range(0, len(some), _PROMPTS_PER_CALL):
+                part = list(some[start : start + _PROMPTS_PER_CALL])
+                answers += self._called(lambda part=part: self._client.infer_lmm(sent, self._name, prompts=part, typed=True, **options))
+            return answers
+
+        return asked_apart(prompts, {**self._options, "scores": True, "coordinates": "float", "raw": True}, ask)
 
     def _asked_apart(self, sent: Any, prompts: Sequence[str]) -> list[Result]:
         """The answers of a server of which nothing is known."""
