@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 from florence2.datasets.labelled import LabelledObject, LabelledPicture, LabelledSet
@@ -21,6 +22,9 @@ def picture_bytes(size=(64, 48), form="PNG", orientation=1, seed=0):
     image, exif = Image.fromarray(small).resize(stored), Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
+    if form == "HEIC":
+        pillow_heif.from_pillow(image).save(file, exif=exif.tobytes())
+        return file.getvalue()
     image.save(file, form, **({"exif": exif} if orientation != 1 else {}))
     return file.getvalue()
 

@@ -52,6 +52,7 @@ def test_folders_become_part_of_the_name():
 
 
 def test_long_names_are_cut_and_stay_different():
+    assert portable_name(f"sub/{'x' * 255}").encode().startswith(b"sub/" + b"x" * 231 + b"-")
     names = [f"{'ü' * 120}/{'x' * 150}{end}.jpg" for end in "ab"]
     flat = flat_of(names)
     assert len(set(flat)) == 2

@@ -87,7 +87,7 @@ def test_a_turned_picture_is_written_upright(empty, make_picture, orientation):
 def test_what_readers_do_not_read_is_converted(empty, make_picture, form, expected):
     file, written = only_file(empty, [make_picture(f"a.{form.lower()}", form=form)])
     assert file.name == expected
-    assert len(written.notices) == (form in ("TIFF", "GIF", "AVIF"))
+    assert len(written.notices) == (form not in ("WEBP", "BMP"))
     with Image.open(file) as image:
         assert image.size == (64, 48)
 
@@ -98,6 +98,19 @@ def test_what_readers_do_not_read_is_converted(empty, make_picture, form, expect
 )
 def test_the_ending_tells_the_format_in_small_letters(empty, make_picture, name, form, expected):
     assert only_file(empty, [make_picture(name, form=form)])[0].name == expected
+
+
+@pytest.mark.parametrize("images", ["link", "leave"])
+def test_a_turned_heic_picture_has_the_size_that_it_was_labelled_in(empty, make_picture, images):
+    written = write(labelled_set([make_picture("a.heic", form="HEIC", orientation=6)]), empty, WriteOptions(images=images))
+    assert (written.num_pictures, written.problems) == (1, ())
+
+
+def test_a_file_that_is_no_picture_any_more_is_listed(empty, make_picture):
+    pictures = [make_picture(), make_picture("b.png")]
+    pictures[1].file.write_bytes(b"%PDF-1.7")
+    (problem,) = write(labelled_set(pictures), empty, WriteOptions()).problems
+    assert "is no picture any more: it is a PDF document" in problem.message
 
 
 def test_pictures_that_are_left_are_named_by_their_paths(empty, make_picture):

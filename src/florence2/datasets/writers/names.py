@@ -23,7 +23,7 @@ def portable_name(name: str) -> str:
     """The name, its parts such that every usual file system takes them."""
     parts = [_portable_part(part) for part in name.split("/") if part]
     changed = "/".join(parts)
-    return changed if changed == name else _with_digest(changed or "_", name)
+    return changed if changed == name and all(map(_fits, parts)) else _with_digest(changed or "_", name)
 
 
 def flat_names(data: LabelledSet) -> Callable[[str], str]:

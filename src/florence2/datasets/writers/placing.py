@@ -16,7 +16,7 @@ from florence2.datasets.labelled import LabelledPicture
 from florence2.datasets.writers.names import with_suffix
 from florence2.datasets.writers.written import Notices, WriteOptions
 from florence2.errors import InvalidImage
-from florence2.image_files import Structure, inspect
+from florence2.image_files import Structure, describe, inspect
 from florence2.images import read_bytes
 
 TURNED = "pictures were written anew, upright, because their EXIF data turn them"
@@ -128,7 +128,7 @@ def _stored(picture: LabelledPicture) -> tuple[bytes, Structure]:
         raise InvalidImage(f"its file {picture.file} can't be read any more: {reason}", field="image") from None
     structure = inspect(content)
     if structure is None:
-        raise InvalidImage(f"its file {picture.file} holds no picture any more", field="image")
+        raise InvalidImage(f"its file {picture.file} is no picture any more: {describe(content)}", field="image")
     if structure.size is not None and structure.format in _ENDINGS:  # others, some of which turn by themselves, once they are decoded
         width, height = structure.size
         _check_size(picture, (height, width) if structure.orientation >= 5 else (width, height))
