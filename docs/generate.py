@@ -43,6 +43,7 @@ from docs.figures import (
     table,
 )
 from docs.korean import korean
+from docs.labelling_figures import label
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
 from florence2 import errors
@@ -352,6 +353,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http": http,
     "streaming": streaming,
     "tiles": tiles,
+    "label": label,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,

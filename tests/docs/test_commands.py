@@ -44,7 +44,10 @@ NOT_RUN = {
     r"make \w+": "builds whole environments or runs for hours; test_links.py holds the targets",
     r"pip install ": "needs the package registry",
 }
-PAGES_NOT_RUN = {"docs/fine-tune.md": "trains for minutes; run in small by test_fine_tune.py"}
+PAGES_NOT_RUN = {
+    "docs/fine-tune.md": "trains for minutes; run in small by test_fine_tune.py",
+    "docs/label.md": "labels, trains and measures what it has labelled; run in small by test_label.py",
+}
 # Shell words that need no explanation beside the programs under test.
 PLAIN = {"export", "cd", "find", "mkdir", "printf", "echo", "cat", "jq", "base64", "cp", "for", "curl", "florence2"}
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from docs import curves, figures, generate
+from docs.labelling_figures import label
 from docs.streaming_figures import streaming
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
@@ -99,6 +100,7 @@ def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pyt
         figures.neighbours,
         figures.http,
         streaming,
+        label,
         figures.parity_full,
         figures.demo_accuracy,
         figures.demo_accuracy_short,
@@ -128,6 +130,11 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "neighbours": (
             '"prompt": "<OD>"',
             '"fp32": {"1 loop": {"before": {"median": 384.4, "min": 200, "max": 900}, "after": {"median": 146.2, "min": 120, "max": 180}}}',
+        ),
+        "label": (
+            '"model": "m", "precision": "bf16", "pictures": 8',
+            '"five tasks": {"pictures_per_s": {"florence2 label": 4.0, "loop of engine.run": 1.0}, '
+            '"times_faster": {"loop of engine.run": 4.04}, "pictures_with_the_same_answers": 0.98}',
         ),
         "streaming": (
             '"model": "demo", "scenes": 7',
@@ -160,6 +167,7 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
     assert "| fp32 | 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
     assert "| `<OD>`, greedy | the engine | 50 ms | 61 ms | 122 ms | 50% of the time |" in streaming()
+    assert "| five tasks | 4.0 pictures/s | 1.0 pictures/s: 4.0 x faster |" in label()
     assert "| `<OD>`, one request, greedy | 2.00 ms | 2.04 ms | +2.0% | +2.5% |" in streaming()
     assert "| `<OD>` | `ap` | 30 | 0.900 | 0.800 |" in figures.precisions()
     assert "| `<OD>` | 12 | 75% |" in figures.precisions()

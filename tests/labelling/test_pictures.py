@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from florence2.labelling.answers import read_answers
 from florence2.labelling.class_names import read_class_map
 from florence2.labelling.examples import examples_of
 from florence2.labelling.filters import Filters
-from florence2.labelling.labelled_pictures import Pictures, split_of
+from florence2.labelling.labelled_pictures import Pictures, draw_of, held_out_below
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.outputs import labelled_set
 from florence2.tasks.coordinates import quantize
@@ -185,15 +186,30 @@ def test_answers_that_teach_nothing_are_no_examples(one):
     assert losses.objects == {"without a name": 1}
 
 
+def held_out(names: Sequence[str], share: float, seed: int = 0) -> set[str]:
+    draws = {name: draw_of(record(name), seed) for name in names}
+    return {name for name, draw in draws.items() if draw < held_out_below(list(draws.values()), share)}
+
+
 def test_the_split_is_that_of_the_name_and_keeps_pages_together():
     names = [f"photos/{number}.jpg" for number in range(4000)]
-    held_out = {name for name in names if split_of(record(name), 0.1, 0) == "val"}
-    assert 320 < len(held_out) < 480
-    assert held_out != {name for name in names if split_of(record(name), 0.1, 1) == "val"}
-    assert held_out < {name for name in names if split_of(record(name), 0.2, 0) == "val"}
-    assert {split_of(record(name), 0, 0) for name in names} == {"train"}
-    pages = {split_of(record(f"a.pdf#page={page}", part={"page": page}), 0.5, 3) for page in range(100)}
-    assert len(pages) == 1
+    chosen = held_out(names, 0.1)
+    assert 320 < len(chosen) < 480
+    assert chosen != held_out(names, 0.1, seed=1)
+    assert chosen < held_out(names, 0.2)
+    assert held_out(names[:2000], 0.1) == chosen & set(names[:2000])
+    assert held_out(names, 0) == set()
+    assert len({draw_of(record(f"a.pdf#page={page}", part={"page": page}), 3) for page in range(9)}) == 1
+
+
+def test_both_parts_have_a_picture_where_there_are_two():
+    for number in range(50):
+        names = [f"{number}.jpg", f"{number}.png", f"{number}.tif"]
+        assert len(held_out(names[:2], 0.1)) == len(held_out(names[:2], 0.99)) == 1
+        assert len(held_out(names, 0.01)) == 1
+        assert len(held_out(names, 0.99)) == 2
+    assert held_out(["a.jpg"], 0.5) == set()
+    assert held_out([], 0.5) == set()
 
 
 def test_a_record_that_is_none_is_refused_by_its_name(tmp_path):

@@ -8,13 +8,14 @@ nothing of formats and writes nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from florence2.datasets.labelled import LabelledPicture, LabelledSet, Split
+from florence2.datasets.labelled import LabelledPicture, LabelledSet
 from florence2.errors import DatasetError
 from florence2.labelling.answers import read_answers
 from florence2.labelling.class_names import key_of
@@ -63,7 +64,13 @@ class Pictures:
         self._folder = folder.absolute()
         self._options = options
         self._filters = Filters(options)
-        self._names: list[str] = resolved(map(self._named, self.records))
+        named: list[Named] = []
+        draws: list[float] = []
+        for record in self.records:
+            named.append(self._named(record))
+            draws.append(draw_of(record, options.seed))
+        self._names = resolved(named)
+        self._held_out_below = held_out_below(draws, options.val_share)
 
     def __iter__(self) -> Iterator[LabelledPicture]:
         """The pictures in the order of their ids."""
@@ -92,7 +99,7 @@ class Pictures:
             objects=kept.objects,
             texts={answer.prompt: answer.text for answer in kept.answers if answer.text is not None},
             examples=examples_of(kept.answers, kept.objects, size, is_by_class=is_by_class, lost=losses.examples),
-            split=split_of(record, self._options.val_share, self._options.seed),
+            split="val" if draw_of(record, self._options.seed) < self._held_out_below else "train",
             where=record["id"],
         )
 
@@ -107,13 +114,24 @@ class Pictures:
         return Named(str(record["name"]), str(record.get("root") or ""), PurePosixPath(self._file(record).as_posix()).suffix)
 
 
-def split_of(record: Mapping[str, Any], share: float, seed: int) -> Split:
-    """The part of the data set that a picture belongs to, whatever other pictures there are; pages and frames of a file stay together."""
+def draw_of(record: Mapping[str, Any], seed: int) -> float:
+    """The number from 0 to 1 that a picture has drawn, by its name alone; pages and frames of a file have the same."""
     name = str(record["id"])
     if record.get("part") is not None:
         name = name.rpartition("#")[0] or name
     digest = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
-    return "val" if int.from_bytes(digest[:8]) < share * 2**64 else "train"
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def held_out_below(draws: Sequence[float], share: float) -> float:
+    """The number below which pictures are held out for validation: the share, or what leaves each part a picture where there are two.
+
+    Args:
+        draws: the numbers that the pictures have drawn.
+        share: of the pictures; 0 holds out none.
+    """
+    low, high = min(draws, default=0.0), max(draws, default=0.0)
+    return 0.0 if share == 0 or low == high else min(max(share, math.nextafter(low, 1)), high)
 
 
 def set_of(pictures: Pictures, options: LabelOptions) -> LabelledSet:
