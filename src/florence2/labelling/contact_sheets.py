@@ -17,20 +17,24 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from florence2.console import shown
 from florence2.datasets.labelled import LabelledPicture, LabelledSet
 from florence2.draw.drawing import named, paint, place_labels
 from florence2.draw.fonts import Fonts
 from florence2.draw.lettering import Lettering
+from florence2.draw.marks import Mark
 from florence2.errors import InvalidImage, OutOfMemory
-from florence2.labelling.thumbnails import colours_of, marks_of, read_thumbnail
+from florence2.labelling.thumbnails import colours_of, marks_of, read_thumbnail, shortened
 
 NUM_COLUMNS, NUM_ROWS = 4, 5
 CELL = (340, 256)  # pixels of a picture's place
 GAP = 16
 LETTERS = 14
 NUM_LINES = 2  # below a picture, after its name
+MAX_CHARS = 300  # more than these lines hold
 PAPER, INK, SOFT, EMPTY = "#FFFFFF", "#1B1F27", "#5F6368", "#EEF0F3"
 JPEG_QUALITY = 88
+MAX_LABELS = 30  # of a picture; there is room for no more
 MAX_CLASSES = 12  # named in the heading; the others are counted
 _OWN_NAME = re.compile(r"sheet-(\d{3,})\.jpg")
 
@@ -51,7 +55,7 @@ def write_contact_sheets(data: LabelledSet, folder: Path, *, num_pictures: int =
     sample = _sample(data, num_pictures, seed)
     pages = [sample.pictures[start : start + NUM_COLUMNS * NUM_ROWS] for start in range(0, len(sample.pictures), NUM_COLUMNS * NUM_ROWS)]
     folder.mkdir(parents=True, exist_ok=True)
-    heading, colours = _heading(sample, title or folder.absolute().parent.name, seed), colours_of(data.classes)
+    heading, colours = _heading(sample, shown(title or folder.absolute().parent.name), seed), colours_of(data.classes)
     written = []
     for number, page in enumerate(pages or [[]], 1):
         path = folder / f"sheet-{number:03d}.jpg"
@@ -85,8 +89,8 @@ def _sample(data: LabelledSet, num_pictures: int, seed: int) -> _Sample:
 
 
 def _heading(sample: _Sample, title: str, seed: int) -> str:
-    shown = f", {len(sample.pictures):,} of them drawn at random (seed {seed})" if len(sample.pictures) < sample.num_all else ""
-    return f"{title} · {sample.num_all:,} picture{'' if sample.num_all == 1 else 's'}{shown}"
+    drawn = f", {len(sample.pictures):,} of them drawn at random (seed {seed})" if len(sample.pictures) < sample.num_all else ""
+    return f"{title} · {sample.num_all:,} picture{'' if sample.num_all == 1 else 's'}{drawn}"
 
 
 def _counted(sample: _Sample) -> str:
@@ -96,7 +100,8 @@ def _counted(sample: _Sample) -> str:
     most = sorted(sample.num_objects.items(), key=lambda item: (-item[1], item[0]))
     rest = most[MAX_CLASSES:]
     more = f" · {len(rest):,} more classes: {sum(count for _, count in rest):,}" if rest else ""
-    return f"{sum(sample.num_objects.values()):,} objects: " + ", ".join(f"{name} {count:,}" for name, count in most[:MAX_CLASSES]) + more
+    first = ", ".join(f"{shortened(name)} {count:,}" for name, count in most[:MAX_CLASSES])
+    return f"{sum(sample.num_objects.values()):,} objects: {first}{more}"
 
 
 def _sheet(page: Sequence[LabelledPicture], heading: str, counted: str, colours: Mapping[str, str]) -> Image.Image:
@@ -135,8 +140,15 @@ def _cell(picture: LabelledPicture, colours: Mapping[str, str], fonts: Fonts, le
     copy = ImageOps.contain(copy, CELL, Image.Resampling.LANCZOS)
     scale = (copy.width / picture.size[0], copy.height / picture.size[1])
     marks = list(marks_of(picture.objects, colours, scale))
-    paint(copy, marks, place_labels(named(marks), copy.size, fonts))
+    largest = sorted(named(marks), key=_size, reverse=True)[:MAX_LABELS]
+    paint(copy, marks, place_labels(largest, copy.size, fonts))
     return copy
+
+
+def _size(mark: Mark) -> float:
+    """The longer side of a mark."""
+    left, top, right, bottom = mark.box
+    return max(right - left, bottom - top)
 
 
 def _captions(picture: LabelledPicture, letters: Lettering) -> Iterator[tuple[str, str]]:
@@ -146,15 +158,15 @@ def _captions(picture: LabelledPicture, letters: Lettering) -> Iterator[tuple[st
     found = ", ".join(name if count == 1 else f"{count} {name}" for name, count in counts.items())
     said = " · ".join(" ".join(text.split()) for text in picture.texts.values())
     words = " · ".join(part for part in ("val" if picture.split == "val" else "", found, said) if part)
-    yield from ((line, SOFT) for line in letters.wrapped(words or "nothing found", CELL[0], NUM_LINES))
+    yield from ((line, SOFT) for line in letters.wrapped(words[:MAX_CHARS] or "nothing found", CELL[0], NUM_LINES))
 
 
 def _end_of(name: str, letters: Lettering) -> str:
     """The end of a name, which tells pictures of one folder apart, as far as it fits."""
-    shown = name
-    while letters.width(shown) > CELL[0] and len(shown) > 2:
-        shown = "…" + shown[2:]
-    return letters.wrapped(shown, CELL[0], 1)[0]
+    end = shown(name)
+    while letters.width(end) > CELL[0] and len(end) > 2:
+        end = "…" + end[2:]
+    return letters.wrapped(end, CELL[0], 1)[0]
 
 
 def _write(path: Path, sheet: Image.Image) -> None:

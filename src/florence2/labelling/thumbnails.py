@@ -66,6 +66,11 @@ def marks_of(objects: Iterable[LabelledObject], colours: Mapping[str, str], scal
 
 def words_of(found: LabelledObject) -> str:
     """What a label says: what was read or said, or the class, and the score."""
-    words = " ".join((found.text or found.label).split())
-    short = words if len(words) <= MAX_LABEL_CHARS else words[: MAX_LABEL_CHARS - 1] + "…"
-    return short if found.score is None else f"{short} {found.score:.2f}"
+    words = shortened(found.text or found.label)
+    return words if found.score is None else f"{words} {found.score:.2f}"
+
+
+def shortened(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    words = " ".join(text.split())
+    return words if len(words) <= MAX_LABEL_CHARS else words[: MAX_LABEL_CHARS - 1] + "…"

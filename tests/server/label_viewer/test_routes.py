@@ -117,6 +117,12 @@ async def test_a_page_of_pictures_and_what_it_may_not_ask(tmp_path: Path) -> Non
         assert (await client.get("/api/position", params={**place, "shown": "problems"})).json() == {"position": None}
 
 
+async def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+    (one,) = labelled_scenes(tmp_path, 1)
+    async with client_of([replace(one, name="\udcff.png", where="/\udcff.png")]) as client:
+        assert (await listed(client))["pictures"][0]["name"] == "\udcff.png"
+
+
 async def test_a_run_that_grows(tmp_path: Path) -> None:
     later = labelled_scenes(tmp_path, 5)
     pictures = later[:3]

@@ -90,6 +90,11 @@ def test_a_record_is_what_the_page_draws(index: Index) -> None:
     assert index.find("../etc/passwd") is None
 
 
+def test_a_name_that_is_no_unicode_is_found_as_addresses_have_it() -> None:
+    index = Index(LabelledSet(lambda: iter([picture("\udcff.jpg")]), [], 1))
+    assert index.find("\ufffd.jpg") == 0
+
+
 def test_an_empty_run_has_an_index() -> None:
     index = Index(LabelledSet(lambda: iter(()), [], 0))
     assert select(index, read_filters(QueryParams("order=lowest&text=x"))).tolist() == []

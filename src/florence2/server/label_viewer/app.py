@@ -6,6 +6,7 @@ machine's own are refused: a page of the web can't have its own name lead here (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import anyio
@@ -14,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from florence2.errors import Florence2Error, InvalidRequest
@@ -61,7 +62,7 @@ class Viewer:
         return FILES.response(request, request.path_params["name"])
 
     async def _summary(self, _request: Request) -> Response:
-        return JSONResponse(await anyio.to_thread.run_sync(self._run.summary), headers=NOT_KEPT)
+        return _json(await anyio.to_thread.run_sync(self._run.summary))
 
     async def _pictures(self, request: Request) -> Response:
         """A part of the pictures that filters leave, in order."""
@@ -75,7 +76,7 @@ class Viewer:
             shown = chosen[start : start + min(count, MAX_COUNT)]
             return {"total": len(chosen), "start": start, "has_changed": self._run.has_changed, "pictures": index.records(shown.tolist())}
 
-        return JSONResponse(await anyio.to_thread.run_sync(answer), headers=NOT_KEPT)
+        return _json(await anyio.to_thread.run_sync(answer))
 
     async def _position(self, request: Request) -> Response:
         """Where the picture with a name is among those that filters leave; null where it is not."""
@@ -87,7 +88,7 @@ class Viewer:
             places = (self._run.select(index, filters) == found).nonzero()[0]
             return {"position": int(places[0]) if len(places) else None}
 
-        return JSONResponse(await anyio.to_thread.run_sync(answer), headers=NOT_KEPT)
+        return _json(await anyio.to_thread.run_sync(answer))
 
     async def _small(self, request: Request) -> Response:
         return await self._copy(request, self._copies.small)
@@ -127,15 +128,20 @@ def create_app(run: Run) -> Starlette:
     return Starlette(routes=Viewer(run).routes, middleware=[hosts], exception_handlers={Florence2Error: _refused, Outdated: _outdated})
 
 
+def _json(content: object, status: int = 200) -> Response:
+    """An answer as JSON in ASCII: names of files need be no Unicode."""
+    return Response(json.dumps(content), status, NOT_KEPT, "application/json")
+
+
 async def _refused(_request: Request, error: Exception) -> Response:
     """An error as JSON; a picture that can't be read is one that is not there."""
     assert isinstance(error, Florence2Error)
     status = getattr(error, "status", 400)
-    return JSONResponse({"code": error.code, "message": error.message}, status, headers=NOT_KEPT)
+    return _json({"code": error.code, "message": error.message}, status)
 
 
 async def _outdated(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"code": "outdated", "message": "the run was read again; load the page again"}, 410, headers=NOT_KEPT)
+    return _json({"code": "outdated", "message": "the run was read again; load the page again"}, 410)
 
 
 def _whole(word: str, name: str) -> int:

@@ -7,6 +7,7 @@ whole record, which lies in a temporary file, so that memory grows by about the 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import tempfile
 import threading
@@ -24,6 +25,7 @@ import numpy as np
 from florence2.datasets.labelled import LabelledObject, LabelledPicture, LabelledSet
 
 NUM_QUAD_VALUES = 8
+_NO_UNICODE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Index:
         return [{"index": index, **json.loads(self._read(index))} for index in indices]
 
     def find(self, name: str) -> int | None:
-        """The index of the picture with a name."""
+        """The index of the picture with a name, as an address has it: with U+FFFD for bytes that are no Unicode."""
         return self._by_name.get(name)
 
     @cached_property
@@ -115,7 +117,7 @@ class Index:
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
-        return {name: index for index, name in reversed(list(enumerate(self.names)))}
+        return {_NO_UNICODE.sub("\ufffd", name): index for index, name in reversed(list(enumerate(self.names)))}
 
     def _add(self, record: dict[str, Any], file: str) -> None:
         self.names.append(record["name"])

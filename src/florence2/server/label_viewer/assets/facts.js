@@ -4,15 +4,18 @@ import { nameOf, percent, whole } from "./found.js";
 import { t } from "./i18n.js";
 
 const MAX_ROWS = 500;
+const LONG = 400; // characters of a text that would push the objects out of sight
 
-/** Texts about a picture, and what went wrong with it. */
+/** Short texts about a picture, and what went wrong with it: what stands before its objects. */
 export function textsOf({ problem, texts, objects }) {
-  return described([[t("fact.problem"), problem], ...Object.entries(texts), [t("fact.objects"), objects.length || problem ? "" : t("grid.nothing")]]);
+  const short = Object.entries(texts).filter(([, text]) => text.length <= LONG);
+  return described([[t("fact.problem"), problem], ...short, [t("fact.objects"), objects.length || problem ? "" : t("grid.nothing")]]);
 }
 
-/** Where a picture comes from, and its place in the data set. */
-export function factsOf({ where, size, split }) {
-  return described([[t("fact.size"), size && `${whole(size[0])} × ${whole(size[1])}`], [t("fact.split"), split], [t("fact.where"), where]]);
+/** Where a picture comes from, its place in the data set, and long texts. */
+export function factsOf({ where, size, split, texts }) {
+  const long = Object.entries(texts).filter(([, text]) => text.length > LONG);
+  return described([[t("fact.size"), size && `${whole(size[0])} × ${whole(size[1])}`], [t("fact.split"), split], [t("fact.where"), where], ...long]);
 }
 
 function described(rows) {
