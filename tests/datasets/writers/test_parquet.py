@@ -37,7 +37,7 @@ def test_datasets_opens_the_pictures(empty, data, images, load_dataset):
     assert found["train"][1]["objects"][0]["label"] == CLASSES[2]
 
 
-@pytest.mark.parametrize(("images", "is_inside", "says"), [("link", True, "written anew, upright"), ("leave", False, "are turned")])
+@pytest.mark.parametrize(("images", "is_inside", "says"), [("link", True, "written anew, upright"), ("leave", False, "are turned by")])
 def test_a_turned_picture_is_inside_unless_it_is_left(empty, make_picture, images, is_inside, says):
     picture = make_picture("a.jpg", form="JPEG", orientation=6)
     written = write(labelled_set([picture]), empty, WriteOptions(images=images))

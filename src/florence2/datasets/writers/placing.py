@@ -22,7 +22,7 @@ from florence2.images import read_bytes
 TURNED = "pictures were written anew, upright, because their EXIF data turn them"
 CONVERTED = "pictures were written anew as JPEG or PNG, because readers of data sets do not read their format"
 SYMBOLIC = "pictures lie on another file system and are linked symbolically, which some readers refuse; copies would be read by all"
-LEFT_TURNED = "pictures that are left where they are are turned by their EXIF data; the labels are those of the upright picture"
+LEFT_TURNED = "pictures, left where they are, are turned by their EXIF data; the labels are those of the upright picture"
 # Formats that all common readers read, with the endings that they know them by.
 _ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
 _LOSSY = ("JPEG", "WEBP", "AVIF", "HEIF")
