@@ -174,7 +174,7 @@ def _raised(path: Path) -> list[tuple[str, str | None]]:
 
 # What a data set's own fields are called, files, and what no command asks for.
 NO_OPTIONS = r"category_id|image_id|kpt_shape|image_size|trust_remote_code|NO_PROXY|loc_\w+|\?seed="
-UNREACHED = {"answer", "image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", "tags", None}
+UNREACHED = {"answer", "image_size", "coordinates", "prompts", "early_stopping", "warmup", "image", "tags", "auto_orient", None}
 
 
 @pytest.mark.parametrize("room", ["tasks", "engine", "datasets", "evaluation", "training", "weights", "cli", "."])

@@ -23,6 +23,7 @@ from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
 from florence2.engine.device import choose_device, give_back_memory
 from florence2.engine.events import OnEvent
 from florence2.engine.image_cache import ImageCache
+from florence2.engine.image_runs import run_images
 from florence2.engine.loading import Loading
 from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.engine.precision import choose_packing, choose_precision
@@ -123,7 +124,7 @@ def load_here(
     if device.type == "cpu":
         kernels.prepare()
     folders = [resolve_adapter(adapter) for adapter in adapter_names(adapters)]  # small, and wrong more often than a model's name
-    checkpoint = read_checkpoint(resolve(_as_name(name)))
+    checkpoint = read_checkpoint(resolve(name if isinstance(name, str) else Path(name)))
     model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
     tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
     if packing is None and not chosen.is_exact:
@@ -212,6 +213,8 @@ class Engine:
             options: those of ``RequestOptions``, for all prompts.
         """
         return self._wait(self.submit_many(image, prompts, **options))
+
+    run_images = run_images
 
     def stream(
         self,
@@ -392,8 +395,3 @@ def _tiles(tiles: Tiles | str | int | None, on_event: OnEvent | None) -> Tiles |
             field="tiles",
         )
     return tiles
-
-
-def _as_name(name: str | os.PathLike[str]) -> str | Path:
-    """A name as it is, any other path as a Path."""
-    return name if isinstance(name, str) else Path(name)

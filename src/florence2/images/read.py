@@ -204,7 +204,7 @@ def _not_a_path(text: str) -> str | None:
     if kind == "file_url":
         return not_a_file_url(text)
     if kind == "url":
-        return f"an image must be a path, not a URL: download {shown(text)} first and give the file or its bytes"
+        return f"an image must be a path, not a URL: Engine.run_images fetches {shown(text)}, or give the bytes that it leads to"
     if kind == "base64":
         return f"an image must be a path, not base64 ({len(text)} characters of it): decode it with base64.b64decode and give those bytes"
     return None

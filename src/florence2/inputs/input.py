@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from florence2.errors import InvalidImage
 from florence2.url_text import host_and_path, without_keys
 
-Kind = Literal["file", "url", "data", "stdin"]
+Kind = Literal["file", "url", "data", "stdin", "memory"]
 Medium = Literal["picture", "pdf", "video"]
 Unit = Literal["page", "frame", "time_s"]
 
