@@ -82,6 +82,7 @@ demo: setup
 docs: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/screenshots.py
+	$(BIN)/python -m docs.notebooks
 	$(BIN)/python -m docs.generate
 
 # What is uploaded, checked: wheel and source archive.

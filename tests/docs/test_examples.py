@@ -67,6 +67,7 @@ def write_adapter(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("python"))
+@pytest.mark.filterwarnings("ignore:OpenCV")
 def test_python_blocks_run(page: Path):
     """The blocks of a page share their names, as for someone who reads on; a ``text`` block right behind one is its output."""
     names: dict[str, object] = {"__name__": "page"}
