@@ -271,6 +271,10 @@ def test_pictures_without_a_single_label_are_a_mistake(tmp_path: Path):
         read_dataset(str(tmp_path))
     for file in list((tmp_path / "labels").iterdir()):
         file.unlink()
+    (tmp_path / "labels").rmdir()
+    with pytest.raises(DatasetError, match=r"that of .*images/0\.png would be .*labels/0\.txt"):
+        read_dataset(str(tmp_path))
+    (tmp_path / "labels").mkdir()
     assert read_dataset(str(tmp_path)).notices == {UNLABELLED: 2}  # tools that write no file for a picture that shows nothing
 
 
@@ -345,3 +349,11 @@ def test_another_data_set_in_the_folder_above_is_not_read(tmp_path: Path):
 def test_any_text_is_objects_or_problems(tmp_path_factory, text):
     data = one(tmp_path_factory.mktemp("set"), text.encode("utf-8", "surrogatepass"))
     assert len(data.records) == (0 if data.problems else 1)
+
+
+def test_labels_whose_classes_nobody_names(tmp_path: Path):
+    roboflow(tmp_path, ["train"])
+    (tmp_path / "data.yaml").unlink()
+    for name in (tmp_path, tmp_path / "train"):
+        with pytest.raises(DatasetError, match=r"train/labels holds labels of YOLO, but nothing names their classes: put a data.yaml"):
+            read_dataset(str(name))

@@ -66,7 +66,7 @@ def clip(box: Box, size: tuple[int, int], notices: Counter[str]) -> Box:
     kept = [min(max(value, 0.0), float(size[index % 2])) for index, value in enumerate(box)]
     beyond = [abs(value - inside) for value, inside in zip(box, kept, strict=True)]
     if any(far > slack[index % 2] for index, far in enumerate(beyond)) or not (kept[0] < kept[2] and kept[1] < kept[3]):
-        raise DatasetError(f"the box {list(box)} lies outside its image of {size[0]} x {size[1]} pixels")
+        raise DatasetError(f"the box {_shown(box)} lies outside its image of {size[0]} x {size[1]} pixels")
     if max(beyond) > _TOLD_FROM:
         notices[CLIPPED] += 1
     return kept[0], kept[1], kept[2], kept[3]
@@ -80,9 +80,14 @@ def refuse_fractions(values: Sequence[float], size: tuple[int, int]) -> None:
     """
     if max(size) > 1 and all(abs(value) <= _FRACTION for value in values):
         raise DatasetError(
-            f"the box {list(values)} looks like fractions of its image (no number is larger than 1); "
+            f"the box {_shown(values)} looks like fractions of its image (no number is larger than 1); "
             f"boxes are in pixels: multiply by {size[0]} and {size[1]}"
         )
+
+
+def _shown(values: Sequence[float]) -> str:
+    """Numbers for a message, without the digits that arithmetic adds."""
+    return str([float(f"{value:.6g}") if isinstance(value, float) else value for value in values])
 
 
 def write_boxes(things: Sequence[tuple[str, Sequence[float]]], size: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from florence2.datasets.part_names import TRAIN, WHOLE, part_of_file, part_of_folder
 from florence2.datasets.voc import VocPart, voc_parts
-from florence2.datasets.yolo_sets import YoloPart, is_description, is_train, part_below, yolo_set
+from florence2.datasets.yolo_sets import YoloPart, is_description, is_train, part_below, unnamed_labels, yolo_set
 from florence2.errors import DatasetError
 
 Part = Path | YoloPart | VocPart
@@ -44,6 +44,8 @@ def find_part(name: str, wanted: Sequence[str]) -> Part:
     alone = None if parts else part_below(path)
     if alone is not None:
         return alone
+    if not parts and (labels := unnamed_labels(path)) is not None:
+        raise DatasetError(f"{labels} holds labels of YOLO, but nothing names their classes: put a data.yaml or a classes.txt into {name}")
     has = f"it has {', '.join(parts)} ({_name_of(next(iter(parts.values())))})" if parts else "there is no data file in it"
     names = f", and its data.yaml names {', '.join(absent)}, which is not there" if absent else ""
     raise DatasetError(

@@ -73,18 +73,19 @@ class _Labels:
 def label_folder(folder: Path) -> Path:
     """The folder with the labels of the pictures in a folder.
 
-    For ``…/images/…`` it is ``…/labels/…`` (or ``annotations``), where that is there; else ``labels`` within the folder; else the folder.
+    For ``…/images/…`` it is ``…/labels/…`` (or ``annotations``); else ``labels`` within the folder; else the folder, as where labels lie
+    beside their pictures.
     """
     parts = folder.parts
+    usual = []
     for index in range(len(parts) - 1, -1, -1):
         if parts[index].lower() == "images":
             above = Path(*parts[:index])
             beside = {name.lower(): name for name in _names_in(above)}
-            found = [above.joinpath(beside[name], *parts[index + 1 :]) for name in LABEL_FOLDERS if name in beside]
-            if (place := next((one for one in found if one.is_dir()), None)) is not None:
-                return place
-    inner = [folder / name for name in LABEL_FOLDERS if (folder / name).is_dir()]
-    return inner[0] if inner else folder
+            usual += [above.joinpath(beside.get(name, name), *parts[index + 1 :]) for name in LABEL_FOLDERS]
+    usual += [folder / name for name in LABEL_FOLDERS]
+    found = next((place for place in usual if place.is_dir()), None)
+    return found or (folder if any(map(is_label, _names_in(folder))) else usual[0])
 
 
 def read_yolo(
@@ -142,7 +143,7 @@ def _label_root(part: YoloPart) -> Path:
 def _refuse_no_labels(part: YoloPart, first: Path, labels: _Labels) -> None:
     """Refuse pictures without a single label file, unless there is an empty folder for them: then none of them shows anything."""
     place = labels.folder_of(first)
-    if labels.num_unused or not place.is_dir() or place == first.parent:
+    if labels.num_unused or not place.is_dir():
         raise DatasetError(f"{part}: no image has a label file; that of {first} would be {place / first.stem}.txt")
 
 

@@ -117,6 +117,15 @@ def _set_of_folders(folder: Path) -> YoloSet | None:
     return YoloSet(parts) if parts else None
 
 
+def unnamed_labels(folder: Path) -> Path | None:
+    """A folder of labels in a folder that does not name their classes, for the message; None where there is none."""
+    for place in (folder, *_folders(folder)):
+        for inner in _folders(place):
+            if inner.name.lower() in LABEL_FOLDERS and _has_labels(inner):
+                return inner
+    return None
+
+
 def _description(folder: Path) -> Path | None:
     """The description in a folder: a file with a usual name, or the only YAML file that has names."""
     usual = [folder / name for name in _DESCRIPTIONS if (folder / name).is_file()]
