@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from florence2.datasets.boxes import CLIPPED
 from florence2.datasets.jsonl import AT_THE_EDGE
-from florence2.datasets.pictures import FilePicture
+from florence2.datasets.pictures import MOVED, FilePicture
 from florence2.datasets.reader import read_dataset
 from florence2.datasets.record import make_record
 from florence2.errors import DatasetError
@@ -77,6 +77,8 @@ BAD_LINES = {
     "<loc_1001>": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_1001><loc_4>"},
     "<loc_x>": {"image": "0.png", "prompt": "<CAPTION>", "answer": "cat<loc_x>"},
     "4 locations": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_1><loc_2><loc_3>"},
+    "a location as PaliGemma writes it": {"image": "0.png", "prompt": "detect cat", "answer": "<loc0012><loc0034><loc0056><loc0078> cat"},
+    "got messages: a chat for another model": {"image": "0.png", "messages": []},
     "8 locations": {"image": "0.png", "prompt": "<OCR_WITH_REGION>", "answer": "cat<loc_1><loc_2><loc_3><loc_4>"},
     "pairs of x and y": {"image": "0.png", "prompt": "<REFERRING_EXPRESSION_SEGMENTATION>a", "answer": "<loc_1><loc_2><loc_3>"},
     "x1 ≤ x2": {"image": "0.png", "prompt": "<OD>", "answer": "cat<loc_9><loc_2><loc_3><loc_4>"},
@@ -245,3 +247,46 @@ def test_an_answer_is_checked_whatever_it_holds(tag, answer):
     except DatasetError:
         return
     assert json.dumps(record.truth.boxes)
+
+
+@pytest.mark.parametrize("name", ["/content/set/train/0.png", "C:\\sets\\train\\0.png", "D:/sets/pictures/0.png"])
+def test_absolute_paths_of_another_machine_are_found_by_their_last_parts(tmp_path, name):
+    write_pictures(tmp_path / "set" / ("pictures" if "pictures" in name else ""))
+    line = {"image": name, "prompt": "<CAPTION>", "answer": "a"}
+    data = read_dataset(str(write_jsonl(tmp_path / "set" / "set.jsonl", [line] * 2)))
+    assert (len(data.sound()), dict(data.notices)) == (2, {MOVED: 1})
+    if "train" in name:
+        image = {"id": 1, "file_name": name, "width": 80, "height": 60}
+        data = read_dataset(str(write_coco(tmp_path / "set" / "coco.json", images=[image], annotations=[])))
+        assert (len(data.sound()), dict(data.notices)) == (1, {MOVED: 1})
+
+
+def test_files_of_captions_are_read_with_all_references(tmp_path):
+    captions = [{"id": 1, "image_id": 7, "caption": "a cat"}, {"id": 2, "image_id": "7", "caption": "the cat"}, {"id": 3, "image_id": 8}]
+    images = [{"id": 7, "file_name": "0.png"}, {"id": 8, "file_name": "1.png"}, {"id": 9, "file_name": "2.png"}]
+    path = tmp_path / "annotations" / "captions_train2017.json"
+    write_pictures(tmp_path / "train2017")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": images, "annotations": captions}))
+    data = read_dataset(str(path), prompt="<DETAILED_CAPTION>")
+    assert [(record.prompt, record.answers) for record in data.records] == [("<DETAILED_CAPTION>", ("a cat", "the cat"))]
+    assert [problem.where for problem in data.problems] == [f"{path}: image 8"]
+    assert read_dataset(str(path)).records[0].prompt == "<CAPTION>"
+    own = [{**captions[0], "prompt": "<MORE_DETAILED_CAPTION>"}, {**captions[1], "prompt": "<CAPTION>"}]
+    path.write_text(json.dumps({"images": images, "annotations": own, "categories": []}))
+    assert [record.prompt for record in read_dataset(str(path)).sound()] == ["<MORE_DETAILED_CAPTION>", "<CAPTION>"]
+
+
+NO_DATA_SETS = {
+    "export.zip": (b"PK\3\4", "is an archive: unpack it, and give the folder"),
+    "0.png": (b"\x89PNG", "is no data set: expected a .jsonl file"),
+    "labels.txt": (b"0 0.5 0.5 0.5 0.5", "is no data set: expected a .jsonl file"),
+}
+
+
+@pytest.mark.parametrize("name", NO_DATA_SETS)
+def test_files_that_are_no_data_sets(tmp_path, name):
+    content, message = NO_DATA_SETS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(str(tmp_path / name))

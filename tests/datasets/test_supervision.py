@@ -18,7 +18,8 @@ BOXES = np.array([[8.0, 6.0, 40.0, 30.0], [0.0, 0.0, 80.0, 60.0]])
 def dataset(folder: Path):
     names = [str(folder / name) for name in write_pictures(folder, 2)]
     found = supervision.Detections(xyxy=BOXES, class_id=np.array([1, 0]))
-    return supervision.DetectionDataset(classes=CLASSES, images=names, annotations={names[0]: found, names[1]: supervision.Detections.empty()})
+    annotations = {names[0]: found, names[1]: supervision.Detections.empty()}
+    return supervision.DetectionDataset(classes=CLASSES, images=names, annotations=annotations)
 
 
 def as_yolo(data, home: Path) -> None:

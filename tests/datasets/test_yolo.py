@@ -331,6 +331,16 @@ def test_what_a_description_names_and_is_not_there(tmp_path: Path):
     assert len(records_of(FineTuneData((str(tmp_path),), validation_share=0.5))[0]) == 1
 
 
+def test_a_part_without_a_picture_is_none(tmp_path: Path):
+    roboflow(tmp_path, ["train"])
+    (tmp_path / "valid" / "images").mkdir(parents=True)
+    assert part_of(str(tmp_path), "valid") is None
+    with pytest.raises(DatasetError, match=r"names ../valid/images, ../test/images, which is not there or empty"):
+        read_dataset(str(tmp_path), for_training=False)
+    with pytest.raises(DatasetError, match=r"there is no image in .*train/labels"):
+        read_dataset(str(tmp_path / "train" / "labels"))
+
+
 def test_a_list_that_names_what_is_not_there(tmp_path: Path):
     lists(tmp_path, ["train"])
     (tmp_path / "train.txt").write_text("images/train/0.png\nimages/train/9.png\n")

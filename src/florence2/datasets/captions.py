@@ -1,17 +1,19 @@
-"""Entries that name a picture and what is said of it, without a question: ``metadata.jsonl`` and ``metadata.csv`` of image folders.
+"""Entries that name a picture and what is said of it, without a question: ``metadata.jsonl``, tables, and COCO's caption files.
 
 In: the fields of an entry, as Hugging Face's ``imagefolder`` and trainers of image models have them (``file_name`` with ``text`` or
-``caption``, or with boxes in ``objects``). Out: the same fields as a question with its answer. What is a question already stays as it is.
+``caption``, or with boxes in ``objects``), or a caption file. Out: the same as questions with their answers. What is a question already
+stays as it is.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from florence2.datasets.boxes import is_number
+from florence2.datasets.coco import id_key
 from florence2.datasets.text_files import text_of
 from florence2.errors import DatasetError
 from florence2.tasks.prompt import shortened
@@ -42,6 +44,29 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path}:{reader.line_num}", {name: value for name, value in zip(names, row, strict=False) if value.strip()}
     except csv.Error as error:
         raise DatasetError(f"{path}:{reader.line_num} is no row of a table: {error}") from None
+
+
+def is_coco_captions(content: Any) -> TypeGuard[dict[str, list[Any]]]:
+    """Whether a JSON file's content is that of a COCO caption file: its annotations are captions, and no boxes."""
+    images, annotations = (content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations"))
+    if not isinstance(images, list) or not isinstance(annotations, list) or not annotations:
+        return False
+    first = annotations[0]
+    return isinstance(first, dict) and isinstance(first.get("caption"), str) and first.get("bbox") is None
+
+
+def entries_of_captions(path: Path, content: Mapping[str, list[Any]], prompt: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Where each picture of a caption file stands, and its captions: references for one question, or for each ``prompt`` that they name."""
+    captions: dict[int | str | None, dict[str, list[Any]]] = {}
+    for entry in content["annotations"]:
+        if isinstance(entry, dict):
+            asked = entry.get("prompt") or (CAPTION if prompt == DETECTION else prompt)
+            captions.setdefault(id_key(entry.get("image_id")), {}).setdefault(str(asked), []).append(entry.get("caption"))
+    for index, image in enumerate(content["images"]):
+        fields = image if isinstance(image, dict) else {}
+        for asked, answers in captions.get(id_key(fields.get("id")), {}).items():
+            question = {"image": picture_name(fields), "prompt": asked, "answer": answers}
+            yield f"{path}: image {fields.get('id', index + 1)}", lambda question=question: question
 
 
 def as_question(fields: Any, prompt: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 from florence2.datasets.boxes import Box, clip, is_number, number_of, refuse_fractions
 from florence2.datasets.detections import Thing, detection_record, question_of
 from florence2.datasets.json_files import kind_of
-from florence2.datasets.pictures import FilePicture, Pictures, Size
+from florence2.datasets.pictures import MOVED, FilePicture, Pictures, Size
 from florence2.datasets.record import DataSet, Problem
 from florence2.errors import DatasetError, Florence2Error
 from florence2.tasks.prompt import shortened
@@ -90,6 +90,7 @@ def read_coco(
             data.problems.append(Problem(where, error.message))
         if progress is not None:
             progress(len(pictures))
+    data.notices += Counter({MOVED: len(pictures.moved)})
     return data
 
 
@@ -130,7 +131,7 @@ def _annotations(
     path: Path, content: Mapping[str, list[Any]], classes: Mapping[Id, str | DatasetError], problems: list[Problem]
 ) -> tuple[dict[Id, list[_Annotation]], set[Id]]:
     """Annotations by their picture, and the pictures that lack one because it is refused; why is added to the problems."""
-    known = {key for image in content["images"] if (key := _id(image.get("id") if isinstance(image, dict) else None)) is not None}
+    known = {key for image in content["images"] if (key := id_key(image.get("id") if isinstance(image, dict) else None)) is not None}
     found: dict[Id, list[_Annotation]] = defaultdict(list)
     gaps: set[Id] = set()
     for index, entry in enumerate(content["annotations"]):
@@ -157,7 +158,7 @@ def _classes(categories: list[Any]) -> dict[Id, str | DatasetError]:
     """The name of each category, padding removed; or why what belongs to it can't be used."""
     names: dict[Id, list[str]] = defaultdict(list)
     for entry in categories:
-        key = _id(entry.get("id") if isinstance(entry, dict) else None)
+        key = id_key(entry.get("id") if isinstance(entry, dict) else None)
         if key is not None:
             name = entry.get("name")
             names[key].append(str(name).strip() if isinstance(name, (int, str)) and not isinstance(name, bool) else "")
@@ -175,11 +176,11 @@ def _asked_for(content: Mapping[str, list[Any]], classes: Mapping[Id, str | Data
 
     A category that groups others (it is their supercategory) and that nothing belongs to is no class: Roboflow's exports begin with one.
     """
-    used = {_id(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
+    used = {id_key(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
     above: dict[str, set[Id | None]] = defaultdict(set)
     for entry in content["categories"]:
         if isinstance(entry, dict) and isinstance(entry.get("supercategory"), str):
-            above[entry["supercategory"].strip()].add(_id(entry.get("id")))
+            above[entry["supercategory"].strip()].add(id_key(entry.get("id")))
     named = {key: name for key, name in classes.items() if isinstance(name, str)}
     real = [name for key, name in named.items() if key in used or not above[name] - {key}]
     return list(dict.fromkeys(real or named.values()))
@@ -190,7 +191,7 @@ def _twins(images: list[Any], pictures: Pictures) -> dict[int, str]:
     by_id, by_file = defaultdict(list), defaultdict(list)
     for index, image in enumerate(images):
         if isinstance(image, dict):
-            by_id[_id(image.get("id"))].append(index)
+            by_id[id_key(image.get("id"))].append(index)
             if isinstance(image.get("file_name"), str):
                 by_file[os.path.normpath(pictures.find(image["file_name"]))].append(index)
     by_id.pop(None, None)
@@ -232,7 +233,7 @@ def _whole(entry: Mapping[str, Any], field: str) -> int | None:
     """A whole number, however it is written; None where it is missing."""
     if entry.get(field) is None:
         return None
-    number = _id(entry[field])
+    number = id_key(entry[field])
     if not isinstance(number, int):
         raise _not_expected(field, "a whole number", entry)
     return number
@@ -241,7 +242,7 @@ def _whole(entry: Mapping[str, Any], field: str) -> int | None:
 def _needed_id(entry: Any, field: str) -> Id:
     if not isinstance(entry, dict):
         raise DatasetError(f"expected an object, got {shortened(entry)} ({kind_of(entry)})")
-    key = _id(entry.get(field))
+    key = id_key(entry.get(field))
     if key is None:
         raise _not_expected(field, "a whole number or a text", entry)
     return key
@@ -252,7 +253,7 @@ def _not_expected(field: str, wanted: str, entry: Mapping[str, Any]) -> DatasetE
     return DatasetError(f"expected {field} as {wanted}, got {came}")
 
 
-def _id(value: Any) -> Id | None:
+def id_key(value: Any) -> Id | None:
     """An id as it is compared: 7, 7.0, "7" and "7.0" are the same; None where it can't be one."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -47,7 +47,7 @@ def find_part(name: str, wanted: Sequence[str]) -> Part:
     if not parts and (labels := unnamed_labels(path)) is not None:
         raise DatasetError(f"{labels} holds labels of YOLO, but nothing names their classes: put a data.yaml or a classes.txt into {name}")
     has = f"it has {', '.join(parts)} ({_name_of(next(iter(parts.values())))})" if parts else "there is no data file in it"
-    names = f", and its data.yaml names {', '.join(absent)}, which is not there" if absent else ""
+    names = f", and its data.yaml names {', '.join(absent)}, which is not there or empty" if absent else ""
     raise DatasetError(
         f"the folder {name} has no {' or '.join(wanted)}: {has}{names}; expected a folder of that name with a .jsonl or COCO .json file in "
         "it, a YOLO data set with a data.yaml, Pascal VOC, or give the file itself"

@@ -16,13 +16,14 @@ from typing import Any
 from florence2.datasets.boxes import check_box, write_boxes
 from florence2.datasets.captions import as_question, picture_name, rows_of
 from florence2.datasets.json_files import Written, kind_of, lines_of, parse_line
-from florence2.datasets.pictures import FilePicture, Picture, Pictures, Size
+from florence2.datasets.pictures import MOVED, FilePicture, Picture, Pictures, Size
 from florence2.datasets.record import DataSet, Problem, Record, make_record, with_boxes
 from florence2.datasets.round_trip import at_the_edge, grammar_of
 from florence2.errors import DatasetError, Florence2Error
 from florence2.tasks.prompt import build_prompt, shortened
 
 AT_THE_EDGE = "records with <loc_1000>, which was read as <loc_999>"
+_CHATS = ("messages", "conversations")
 Entry = tuple[str, Callable[[], Any]]
 """Where an entry stands, and what gives its fields."""
 
@@ -61,12 +62,15 @@ class JsonlReader:
             data.records.append(record)
             if progress is not None:
                 progress(len(self.pictures))
+        data.notices += Counter({MOVED: len(self.pictures.moved)})
         return data
 
     def _record(self, where: str, fields: Any) -> Record:
         fields = as_question(fields, self.prompt)
         if not isinstance(fields, dict):
             raise DatasetError(f"expected an object with image, prompt and answer, got {kind_of(fields)}: {shortened(fields)}")
+        if (chat := next((name for name in _CHATS if name in fields), None)) is not None:
+            raise DatasetError(f"expected image, prompt and answer, got {chat}: a chat for another model; export it for Florence-2")
         fields, is_edged = _within(fields)
         prompt = _text(fields, "prompt", "prefix")
         picture = FilePicture(self.pictures.find(_text(fields, "image")))

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
 from PIL import Image
@@ -58,6 +58,7 @@ class FilePicture:
         return str(self.path)
 
 
+MOVED = "images whose absolute path leads nowhere, found by its last parts"
 _FOLDERS = ("images", "data", "JPEGImages")
 _LAST_WORD = re.compile(r"[^._-]*$")
 
@@ -88,10 +89,14 @@ class Pictures:
 
     Args:
         folder: what their names are relative to.
+
+    Attributes:
+        moved: paths of another machine, of which the last parts were found in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.moved: set[str] = set()
         self._sizes: dict[Path, Size | str] = {}
         self._listings: dict[Path, dict[str, list[str]]] = {}
 
@@ -105,7 +110,18 @@ class Pictures:
         if os.path.exists(literal):
             return literal
         spellings = dict.fromkeys((name, name.replace("\\", "/")))
-        return next((path for spelling in spellings if (path := self._walk(spelling)) is not None), literal)
+        found = next((path for spelling in spellings if (path := self._walk(spelling)) is not None), None)
+        return found or self._moved(name) or literal
+
+    def _moved(self, name: str) -> Path | None:
+        """What an absolute path of another machine leads to by its last parts."""
+        written = PureWindowsPath(name)
+        parts = written.parts[1:] if written.root else ()
+        tails = ["/".join(parts[start:]) for start in range(len(parts))]
+        found = next((path for tail in tails if (path := self._walk(tail)) is not None), None)
+        if found is not None:
+            self.moved.add(name)
+        return found
 
     def size(self, path: Path) -> Size:
         """The width and height of the upright picture in pixels.

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from florence2.datasets.captions import entries_of_captions, is_coco_captions
 from florence2.datasets.coco import PARTS, is_coco, names_in_coco, read_coco
 from florence2.datasets.folders import Part, find_part
 from florence2.datasets.json_files import content_of
@@ -26,6 +27,12 @@ from florence2.datasets.yolo_sets import YoloPart
 from florence2.errors import DatasetError, InvalidOption
 
 _TABLES = (".csv", ".tsv")
+_DATA = (".jsonl", ".json", *_TABLES)
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_EXPECTED = (
+    "a .jsonl file, a COCO .json file, the data.yaml of a YOLO data set, a folder with train, valid and test, a table of captions (.csv), "
+    "or synthetic:COUNT?seed=S"
+)
 _NAMES_LOOKED_AT = 20
 
 Progress = Callable[[int], None]
@@ -77,20 +84,32 @@ def read_dataset(
         return read_yolo(part, Pictures(part.root), prompt, limit, progress, images)
     if isinstance(part, VocPart):
         return read_voc(part, prompt, limit, progress, images)
-    content = content_of(part) if part.suffix.lower() == ".json" else None
-    if is_coco(content):
-        pictures = Pictures(images or folder_of_pictures(part, names_in_coco(content, _NAMES_LOOKED_AT)))
-        return read_coco(part, content, pictures, prompt, limit, progress)
-    if content is not None and not _is_list_of_records(content):
-        raise DatasetError(f"{part} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
+    return _read_file(part, images, prompt, limit, progress, own_tags=own_tags, answered=answered)
 
-    def entries() -> Iterable[Entry]:
-        if part.suffix.lower() in _TABLES:
-            return entries_of_rows(part)
-        return entries_of_lines(part) if content is None else entries_of_list(part, content)
 
-    pictures = Pictures(images or folder_of_pictures(part, names_in_entries(islice(entries(), _NAMES_LOOKED_AT))))
-    return JsonlReader(pictures, own_tags, answered, prompt).read(str(part), entries(), limit, progress)
+def _read_file(
+    path: Path, images: Path | None, prompt: str, limit: int | None, progress: Progress | None, *, own_tags: bool, answered: bool
+) -> DataSet:
+    """The data set that a file holds; arguments and errors as in ``read_dataset``."""
+    content = content_of(path) if path.suffix.lower() == ".json" else None
+    is_captions = is_coco_captions(content)
+    if is_coco(content) and not is_captions:
+        pictures = Pictures(images or folder_of_pictures(path, names_in_coco(content, _NAMES_LOOKED_AT)))
+        return read_coco(path, content, pictures, prompt, limit, progress)
+    if content is not None and not is_captions and not _is_list_of_records(content):
+        raise DatasetError(f"{path} is no COCO detection file: expected an object with the lists {', '.join(PARTS)}")
+    first = islice(_entries(path, content, prompt), _NAMES_LOOKED_AT)
+    reader = JsonlReader(Pictures(images or folder_of_pictures(path, names_in_entries(first))), own_tags, answered, prompt)
+    return reader.read(str(path), _entries(path, content, prompt), limit, progress)
+
+
+def _entries(path: Path, content: Any, prompt: str) -> Iterable[Entry]:
+    """Where each entry of a file stands, and what gives its fields."""
+    if path.suffix.lower() in _TABLES:
+        return entries_of_rows(path)
+    if content is None:
+        return entries_of_lines(path)
+    return entries_of_captions(path, content, prompt) if isinstance(content, dict) else entries_of_list(path, content)
 
 
 def find_dataset(name: str, parts: Sequence[str]) -> Part:
@@ -105,16 +124,27 @@ def find_dataset(name: str, parts: Sequence[str]) -> Part:
     """
     part = find_part(name, parts)
     if isinstance(part, Path) and not part.is_file():
-        raise DatasetError(
-            f"there is no data set {name!r}: expected a .jsonl file, a COCO .json file, the data.yaml of a YOLO data set, "
-            "a folder with train, valid and test, or synthetic:COUNT?seed=S"
-        )
+        raise DatasetError(f"there is no data set {name!r}: expected {_EXPECTED}")
+    if isinstance(part, Path) and part.suffix.lower() not in _DATA and not _begins_like_json(part):
+        if part.suffix.lower() in _ARCHIVES:
+            raise DatasetError(f"{part} is an archive: unpack it, and give the folder")
+        raise DatasetError(f"{part} is no data set: expected {_EXPECTED}")
     return part
 
 
 def check_dataset(name: str, for_training: bool) -> None:
     """Refuse the name of a data set that is not there; errors as in ``find_dataset``."""
     find_dataset(name, _parts(for_training))
+
+
+def _begins_like_json(path: Path) -> bool:
+    """Whether a file of another name may hold JSON, in whatever Unicode encoding."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:  # which reading it says
+        return True
+    return start.translate(None, b"\0\xff\xfe\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b"")
 
 
 def _parts(for_training: bool) -> tuple[str, ...]:

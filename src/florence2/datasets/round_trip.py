@@ -19,6 +19,7 @@ from florence2.tasks.tokenizer import Tokenizer
 from florence2.tasks.vocabulary import STRUCTURAL, location_token
 
 _LOCATION = re.compile(r"<loc_([^<>]*)>")
+_PALIGEMMA = re.compile(r"<loc[0-9]{4}>")
 _SEPARATORS = re.compile(r"<poly>|</poly>|<sep>")
 _TAKEN = "\0"
 # What is just beyond the last bin: exporters that divide by the side and do not clip write it at the right and lower edge.
@@ -84,6 +85,8 @@ def _check_tokens(answer: str) -> None:
     for token in STRUCTURAL:
         if token in answer:
             raise DatasetError(f"the answer must not hold {token}, which is added by itself; leave it out")
+    if (other := _PALIGEMMA.search(answer)) is not None:
+        raise DatasetError(f"the answer holds {other[0]}, a location as PaliGemma writes it; export it for Florence-2, or as COCO")
     for found in _LOCATION.findall(answer):
         if not re.fullmatch(r"0|[1-9][0-9]{0,2}", found):
             raise DatasetError(

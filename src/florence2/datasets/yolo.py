@@ -125,6 +125,8 @@ def read_yolo(
         _add(data, path, labels.of(path), part, pictures, question)
         if progress is not None:
             progress(len(pictures))
+    if first is None and not data.problems:
+        raise DatasetError(f"there is no image in {' and '.join(map(str, part.sources))}")
     if first is not None and not labels.used:
         _refuse_no_labels(part, first, labels)
     if limit is None and not any(source.is_file() for source in part.sources) and labels.num_unused:

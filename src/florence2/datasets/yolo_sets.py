@@ -18,6 +18,7 @@ from florence2.datasets.part_names import TRAIN, WHOLE, part_of_folder
 from florence2.datasets.text_files import text_of
 from florence2.errors import DatasetError
 from florence2.extras import requires
+from florence2.image_files import PICTURE_NAME
 from florence2.tasks.prompt import shortened
 
 _DESCRIPTIONS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
@@ -62,7 +63,7 @@ class YoloSet:
 
     Attributes:
         parts: by their names.
-        absent: what its ``data.yaml`` names and is not there.
+        absent: what its ``data.yaml`` names and is not there, or a folder without a picture.
     """
 
     parts: Mapping[str, YoloPart]
@@ -117,6 +118,11 @@ def _set_of_folders(folder: Path) -> YoloSet | None:
     return YoloSet(parts) if parts else None
 
 
+def has_pictures(folder: Path) -> bool:
+    """Whether there is a picture in a folder or below it."""
+    return any(PICTURE_NAME.search(name) for _, _, names in os.walk(folder, followlinks=False) for name in names)
+
+
 def unnamed_labels(folder: Path) -> Path | None:
     """A folder of labels in a folder that does not name their classes, for the message; None where there is none."""
     for place in (folder, *_folders(folder)):
@@ -156,7 +162,7 @@ def _described(path: Path) -> YoloSet:
     if not sources:
         sources = _parts_of_folders(path.parent) or ({} if absent else {WHOLE: (path.parent,)})
     if not sources:
-        raise DatasetError(f"{path} names {' and '.join(absent)}, which is not there, nor is there a train, valid or test beside it")
+        raise DatasetError(f"{path} names {' and '.join(absent)}, which is not there or empty, nor is a train, valid or test beside it")
     parts = {name: YoloPart(path, name, classes, found, roots[0], num_keypoint_values) for name, found in sources.items()}
     return YoloSet(parts, tuple(absent))
 
@@ -170,7 +176,7 @@ def _sources(path: Path, content: Mapping[Any, Any], roots: Sequence[Path]) -> t
         names = value if isinstance(value, list) else [value]
         texts = [text for name in names if (text := _text(path, key, name))] if part else []
         found = {text: find_below(roots, text) for text in texts}
-        missing = [text for text, source in found.items() if source is None]
+        missing = [text for text, source in found.items() if source is None or not (source.is_file() or has_pictures(source))]
         absent += missing
         if part is not None and texts and not missing:
             sources[part] = tuple(dict.fromkeys(source for source in found.values() if source is not None))
