@@ -161,6 +161,8 @@ class Shell:
         for match in _PICTURE.finditer(text):
             if "*" not in match[0] and not (self.folder / match[0]).exists() and f"{self.picture_host}" not in match[0]:
                 self._put(self.photo / f"photo.{match[1].replace('jpeg', 'jpg')}", match[0])
+        if re.search(r"\bflorence2 (?:infer|label) photos\b", text) and not (self.folder / "photos").exists():
+            self._put(self.photo / "photo.jpg", "photos/one.jpg")
         for match in _DATA_SET.finditer(text):
             self._write_data_set(self.folder / match[1])
         for match in _FOLDER.finditer(text):
