@@ -13,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from florence2.results import FoundObject
-from florence2.tiling.sightings import Boxes, Sighting, Sightings, area, around, common, iou, touches
+from florence2.tiling.sightings import Boxes, Sighting, Sightings, area, around, common, iou
 from florence2.tiling.tasks import Matching
 from florence2.tiling.tiles import TileBox
 
@@ -55,7 +54,7 @@ def united(sightings: Iterable[Sighting], matching: Matching, tiles: Sequence[Ti
 
 
 def is_refuted(view: Sighting, tiles: Sequence[TileBox]) -> bool:
-    """Whether a cut view is of something that another tile shows with more around it, and where that tile has found nothing."""
+    """Whether a cut view is of something that another tile shows with more around it, without having found it there."""
     if not view.is_cut:
         return False
     box = np.array(view.found.box)
@@ -70,10 +69,11 @@ def rank(view: Sighting) -> tuple:
     return (view.is_cut, size, -(view.found.score or 0.0), -extent, view.found.box, view.tile, view.found.label)
 
 
-def with_best_scores(found: FoundObject, others: Sequence[FoundObject]) -> FoundObject:
-    """An object with the scores of its best view."""
-    best = max((found, *others), key=lambda view: -1.0 if view.score is None else view.score)
-    return replace(found, score=best.score, label_score=best.label_score, location_score=best.location_score)
+def confirmed(view: Sighting, others: Sequence[Sighting]) -> Sighting:
+    """A view of an object that others show, too: with the scores of the best one."""
+    best = max((view, *others), key=lambda one: -1.0 if one.found.score is None else one.found.score).found
+    found = replace(view.found, score=best.score, label_score=best.label_score, location_score=best.location_score)
+    return replace(view, found=found, tiles=view.tiles.union(*(other.tiles for other in others)))
 
 
 def _absorbed(view: Sighting, views: Sightings, is_left: NDArray[np.bool_], has_label: NDArray[np.bool_], keeps_others: bool) -> Sighting:
@@ -86,25 +86,29 @@ def _absorbed(view: Sighting, views: Sightings, is_left: NDArray[np.bool_], has_
         has_label: which of them may be the same object by their label.
         keeps_others: a part of the object with another label is kept: the caller named both.
     """
+    left = views.near(view, is_left)
+    if not len(left):
+        return view
     box, tile = np.array(view.found.box), np.array(view.tile, dtype=float)
-    left = np.flatnonzero(is_left & touches(box, views.boxes) & ~views.are_in(view.tiles))
     boxes, is_cut = views.boxes[left], views.is_cut[left]
     is_seen = iou(common(box, views.tiles[left]), common(boxes, tile)) >= MIN_SEEN_IOU
     is_inside = area(common(box, boxes)) >= MIN_INSIDE * area(boxes)
     is_same = has_label[left] & ((iou(box, boxes) >= MIN_IOU) | (is_cut & (is_seen | is_inside)))
     is_mistaken = is_cut & is_seen & is_inside & (not keeps_others)  # a part of an object may look like another object
     is_left[left[is_same | is_mistaken]] = False
-    return replace(view, found=with_best_scores(view.found, [views.items[index].found for index in left[is_same]]))
+    return confirmed(view, [views.items[index] for index in left[is_same]])
 
 
 def _joined(view: Sighting, views: Sightings, is_left: NDArray[np.bool_], has_label: NDArray[np.bool_]) -> Sighting:
     """A cut view joined with the cut views of the same object in other tiles, which are taken; arguments as of ``_absorbed``."""
     while True:
+        left = views.near(view, is_left & has_label & views.is_cut)
+        if not len(left):
+            return view
         box, tile = np.array(view.found.box), np.array(view.tile, dtype=float)
-        left = np.flatnonzero(is_left & has_label & views.is_cut & touches(box, views.boxes) & ~views.are_in(view.tiles))
         shown = common(tile, views.tiles[left])
         seen = iou(common(box, shown), common(views.boxes[left], shown))
-        if not len(left) or seen.max() < MIN_SEEN_IOU:
+        if seen.max() < MIN_SEEN_IOU:
             return view
         chosen = left[int(np.argmax(seen))]
         is_left[chosen] = False
@@ -116,8 +120,8 @@ def union(first: Sighting, second: Sighting) -> Sighting:
     box = around(np.array(first.found.box), np.array(second.found.box))
     tile = around(np.array(first.tile), np.array(second.tile))
     polygons = (*first.found.polygons, *second.found.polygons) if first.found.polygons and second.found.polygons else ()
-    found = replace(with_best_scores(first.found, [second.found]), box=_as_box(box), quad=None, polygons=polygons)
-    return replace(first, found=found, tile=_as_box(tile), tiles=first.tiles | second.tiles)
+    both = confirmed(first, [second])
+    return replace(both, found=replace(both.found, box=_as_box(box), quad=None, polygons=polygons), tile=_as_box(tile))
 
 
 def _as_box(values: Boxes) -> tuple:

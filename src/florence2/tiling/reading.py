@@ -7,22 +7,22 @@ tile cuts loses to the same piece read whole; the two cut parts of a piece are j
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from florence2.results import FoundObject
-from florence2.tiling.grouping import MIN_INSIDE, is_refuted, rank, union, with_best_scores
-from florence2.tiling.sightings import Sighting, Sightings, area, common, iou, touches
+from florence2.tiling.grouping import MIN_INSIDE, MIN_IOU, confirmed, is_refuted, rank, union
+from florence2.tiling.sightings import Sighting, Sightings, area, common, iou
 from florence2.tiling.tiles import TileBox
 
-MIN_IOU = 0.4
-"""From here on two views of a piece are of one; boxes of text are low, and a few pixels are a large share of them."""
 MIN_COVERED = 0.6
 """A piece of which this share is covered by closer views has been read there."""
-MIN_LETTERS = 2
-"""So many letters that two cut pieces have both read join them."""
+FEW_LETTERS = 3.5
+"""Where two cut pieces can share no more letters than that, one letter that both have read joins them, otherwise two; below 2 none."""
 MAX_SLOPE = math.radians(40)
 """Lines that rise or fall more steeply are read as if they were level."""
 
@@ -32,13 +32,12 @@ def read_together(sightings: Iterable[Sighting], tiles: Sequence[TileBox]) -> li
     views = Sightings(sorted(_stitched(sorted(sightings, key=rank)), key=rank))
     is_kept = np.zeros(len(views.items), dtype=bool)
     for index in range(len(views.items)):
-        others = np.flatnonzero(is_kept & touches(views.boxes[index], views.boxes) & ~views.are_in(views.items[index].tiles))
+        others = views.near(views.items[index], is_kept)
         same = [int(other) for other in others if _is_read(views, index, other)]
         shared = area(common(views.boxes[index], views.boxes[others])).sum()
         if same or shared >= MIN_COVERED * area(views.boxes[index]):
             for other in same:
-                item = views.items[other]
-                views.items[other] = replace(item, found=with_best_scores(item.found, [views.items[index].found]))
+                views.items[other] = confirmed(views.items[other], [views.items[index]])
             continue
         inside = others[area(common(views.boxes[index], views.boxes[others])) >= MIN_INSIDE * area(views.boxes[others])]
         is_kept[inside] = False  # a longer piece that holds them
@@ -55,10 +54,13 @@ def lines_of(pieces: Iterable[FoundObject]) -> list[list[FoundObject]]:
     """
     pieces = sorted(pieces, key=lambda piece: (piece.box, piece.quad or (), piece.label))
     extents = _level([piece.outlines[0] for piece in pieces])
+    middles = [(extent[1] + extent[3]) / 2 for extent in extents]
+    tallest = max((extent[3] - extent[1] for extent in extents), default=0.0)
     lines: list[list[int]] = []
-    for index in sorted(range(len(pieces)), key=lambda index: extents[index][1] + extents[index][3]):
+    for index in sorted(range(len(pieces)), key=lambda index: middles[index]):
         # A line is as high as the piece that it began with, or one tall piece after the other would lead it down the page.
-        line = next((line for line in reversed(lines) if _share_line(extents[line[0]], extents[index])), None)
+        reachable = takewhile(lambda line: middles[line[0]] >= middles[index] - tallest, reversed(lines))  # noqa: B023
+        line = next((line for line in reachable if _share_line(extents[line[0]], extents[index])), None)
         if line is None:
             lines.append([index])
         else:
@@ -107,20 +109,29 @@ def _letters(view: Sighting) -> str:
     return "".join(view.found.label.casefold().split())
 
 
-def _stitched(views: Iterable[Sighting]) -> list[Sighting]:
-    """The pieces; those cut at the right and at the left that are one are joined, as long as there are any."""
-    done, left = [], list(views)
-    while left:
-        view = left.pop(0)
-        for index, other in enumerate(left):
-            joined = _stitch(view, other) or _stitch(other, view)
-            if joined is not None:
-                del left[index]
-                left.insert(0, joined)
-                break
-        else:
-            done.append(view)
-    return done
+def _stitched(views: Sequence[Sighting]) -> Iterator[Sighting]:
+    """The pieces; of those that are cut at the left or right the ones that continue each other are joined, as long as there are any."""
+    yield from (view for view in views if not (view.cut[0] or view.cut[2]))
+    parts = Sightings([view for view in views if view.cut[0] or view.cut[2]])
+    is_left = np.ones(len(parts.items), dtype=bool)
+    for index, view in enumerate(parts.items):
+        if not is_left[index]:
+            continue
+        is_left[index] = False
+        while (continued := _continued(view, parts, is_left)) is not None:
+            view = continued
+        yield view
+
+
+def _continued(view: Sighting, parts: Sightings, is_left: NDArray[np.bool_]) -> Sighting | None:
+    """A piece joined with the first part that continues it at either side, which is taken; None where there is none."""
+    for index in parts.near(view, is_left):
+        other = parts.items[index]
+        joined = _stitch(view, other) or _stitch(other, view)
+        if joined is not None:
+            is_left[index] = False
+            return joined
+    return None
 
 
 def _stitch(first: Sighting, second: Sighting) -> Sighting | None:
@@ -146,12 +157,15 @@ def _joined_text(first: str, second: str, num_shared: float) -> str | None:
         second: the text that begins before its start.
         num_shared: about how many letters both show, by their places.
     """
+    limit = max(2.0, 0.4 * num_shared)
+    fewest = 0 if num_shared < 2 else 1 if num_shared < FEW_LETTERS else 2
     fits = [
-        (abs(count + len(first) - end + start - num_shared), -count, first[:end] + second[start + count :])
-        for end in range(len(first), max(len(first) - 3, 0), -1)
-        for start in range(min(3, len(second)))
-        for count in range(MIN_LETTERS, min(end, len(second) - start) + 1)
-        if first[end - count : end] == second[start : start + count]
+        (difference + before + after, -count, first[: len(first) - after] + second[before + count :])
+        for after in range(min(3, len(first)))
+        for before in range(min(3, len(second)))
+        for count in range(fewest, min(len(first) - after, len(second) - before) + 1)
+        if first[len(first) - after - count : len(first) - after] == second[before : before + count]
+        and (count or before + after == 0)
+        and (difference := abs(count + before + after - num_shared)) <= limit
     ]
-    difference, _, text = min(fits, default=(math.inf, 0, ""))
-    return text if difference <= max(2.0, 0.4 * num_shared) else None
+    return min(fits, default=(0, 0, None))[2]

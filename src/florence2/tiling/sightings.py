@@ -6,7 +6,7 @@ once. Whether two of them are the same thing is decided in ``merging``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ class Sighting:
         found: the object, its coordinates unrounded pixels of the whole picture.
         tile: the tile, or the smallest box around several that were joined.
         size: width and height of the whole picture.
-        tiles: the tile, or all that were joined.
+        tiles: the tiles in which the object was found.
     """
 
     found: FoundObject
@@ -77,13 +77,22 @@ class Sightings:
         self.items = list(items)
         numbers: dict[str, int] = {}
         self.boxes = np.array([item.found.box for item in items], dtype=float).reshape(-1, 4)
+        self._edges = np.ascontiguousarray(self.boxes.T)
         self.tiles = np.array([item.tile for item in items], dtype=float).reshape(-1, 4)
         self.is_cut = np.array([item.is_cut for item in items], dtype=bool)
         self.labels = np.array([numbers.setdefault(item.found.label, len(numbers)) for item in items], dtype=int)
 
-    def are_in(self, tiles: Iterable[TileBox]) -> NDArray[np.bool_]:
-        """Which of the sightings are in one of these tiles; what a tile shows twice are two objects."""
-        return np.logical_or.reduce([(self.tiles == np.array(tile)).all(axis=1) for tile in tiles])
+    def near(self, view: Sighting, among: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """The indices of the sightings that touch one and are in other tiles; what a tile shows twice are two objects.
+
+        Args:
+            view: the one.
+            among: which sightings are looked at.
+        """
+        x1, y1, x2, y2 = view.found.box
+        left, top, right, bottom = self._edges
+        touching = np.flatnonzero(among & (left < x2) & (right > x1) & (top < y2) & (bottom > y1))
+        return np.array([index for index in touching if self.items[index].tile not in view.tiles], dtype=np.intp)
 
 
 def sightings_of(results: Sequence[Result], tiles: Sequence[TileBox], size: tuple[int, int]) -> Iterator[Sighting]:
@@ -115,7 +124,7 @@ def _moved(found: FoundObject, left: float, top: float) -> FoundObject:
 
 def area(boxes: Boxes) -> NDArray[np.float64]:
     """The area of each box; 0 for one that is none."""
-    return np.clip(boxes[..., 2] - boxes[..., 0], 0, None) * np.clip(boxes[..., 3] - boxes[..., 1], 0, None)
+    return np.maximum(boxes[..., 2] - boxes[..., 0], 0) * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
 def common(first: Boxes, second: Boxes) -> Boxes:
@@ -133,8 +142,3 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     shared = area(common(first, second))
     either = area(first) + area(second) - shared
     return np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
-
-
-def touches(box: Boxes, boxes: Boxes) -> NDArray[np.bool_]:
-    """Which of the boxes have a part in common with one box."""
-    return (boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])
