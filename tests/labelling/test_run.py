@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -71,6 +72,18 @@ def test_nothing_new_loads_no_model_and_filters_are_applied_anew(tmp_path, monke
     assert list(rebuild(output).outputs) == ["csv"]
     with pytest.raises(InvalidRequest, match=r"--task was <OD> and is <CAPTION>"):
         rebuild(output, LabelOptions(tasks=("caption",)))
+
+
+def test_the_same_files_under_other_names_are_not_asked_again(tmp_path, monkeypatch):
+    pictures, output, model = draw_pictures(tmp_path / "in", 4), tmp_path / "out", StandIn()
+    (pictures / "0003.png").write_bytes(b"no picture")
+    monkeypatch.chdir(tmp_path)
+    for words in ("in", "./in/", str(pictures), "in/*.png"):
+        summary = run([words], output, model)
+        assert (summary.num_pictures, summary.num_problems) == (3, summary.num_problems)
+    draw_pictures(pictures, 1, 3)
+    summary = run(["in"], output, model)
+    assert (summary.num_pictures, summary.num_problems, len(model.asked)) == (4, 0, 4)
 
 
 def test_the_phrases_of_a_caption_follow_from_it(tmp_path):
@@ -215,6 +228,14 @@ def test_a_picture_in_a_data_uri_is_kept_as_it_came(tmp_path):
     (line,) = journal_lines(tmp_path / "out")
     assert (tmp_path / "out" / line["file"]).read_bytes() == content
     assert line["id"].startswith("data:")
+
+
+def test_each_picture_on_standard_input_is_one_of_its_own(tmp_path, monkeypatch):
+    pictures, model = draw_pictures(tmp_path / "in", 2), StandIn()
+    for name in ("0000.png", "0001.png", "0000.png"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((pictures / name).read_bytes())))
+        summary = run(["-"], tmp_path / "out", model)
+    assert (summary.num_pictures, model.widths) == (2, [20, 21])
 
 
 def test_what_is_named_and_not_there_is_said_before_anything_begins(tmp_path):

@@ -80,7 +80,10 @@ class Input:
     @property
     def id(self) -> str:
         """The name that stands for this picture, and no other, in a run and when the run goes on later."""
-        name = f"data:{hashlib.sha256(self.name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}" if self.kind == "data" else self.name
+        name = self.name
+        if self.kind in ("data", "stdin"):  # which are named by what they hold
+            held = self.content if self.kind == "stdin" else self.name.encode("utf-8", "surrogateescape")
+            name = f"{self.kind}:{hashlib.sha256(held).hexdigest()[:32]}"
         return f"{name}{self.part.mark if self.part else ''}"
 
     @property

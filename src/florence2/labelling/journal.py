@@ -21,7 +21,7 @@ from florence2.errors import DatasetError, InvalidOption
 from florence2.file_locks import Held, held
 from florence2.labelling.options import changes
 from florence2.labelling.records import STATE, Records
-from florence2.labelling.shards import Shard
+from florence2.labelling.shards import Shard, file_and_part
 from florence2.outputs import check_folder
 
 VERSION = 1
@@ -36,16 +36,16 @@ class Journal:
     Args:
         path: the file, which may be new.
         header: its first line, written where it is new.
-        labelled: ids of the pictures that are labelled already, of all journals of the folder.
+        before: the journals of the folder as they were; None where there was none.
 
     Attributes:
-        labelled: see there; grows.
-        num_failed: records of this run that hold an error.
+        labelled: ids of the pictures that were labelled before.
+        places: their files, as of ``Records``.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], labelled: Collection[str]) -> None:
-        self.labelled = set(labelled)
-        self.num_failed = 0
+    def __init__(self, path: Path, header: Mapping[str, Any], before: Records | None) -> None:
+        self.labelled: Collection[str] = frozenset() if before is None else frozenset(before.labelled)
+        self.places: Collection[str] = frozenset() if before is None else before.places
         self._path = path
         self._end = _cut_off(path)
         self._file: BinaryIO = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close
@@ -62,11 +62,16 @@ class Journal:
             OSError: it can't be written; the journal is as it was before.
         """
         self._write(record)
-        if "error" in record:
-            self.num_failed += 1
-        else:
-            self.labelled.add(record["id"])
         self.sync_if_due()
+
+    def holds(self, picture_id: str, path: str | None) -> bool:
+        """Whether a picture was labelled before, under this name or another one of its file.
+
+        Args:
+            picture_id: its id.
+            path: its file's absolute path; None where it is no file.
+        """
+        return picture_id in self.labelled or (path is not None and f"{path}{file_and_part(picture_id)[1]}" in self.places)
 
     def sync_if_due(self) -> None:
         """Have the disk hold what was written, if that was last done a second ago."""
@@ -128,8 +133,8 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
         path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
         if _cut_off(path) and _has_header_alone(path):
             path.unlink()  # nothing was answered, so that anything may be asked
-        labelled = _labelled(folder, asked, model)
-        journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, labelled)
+        before = _before(folder, asked, model)
+        journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, before)
         try:
             yield journal
         finally:
@@ -163,14 +168,14 @@ def make_folder(folder: Path) -> None:
         raise InvalidOption(f"the folder {shown(folder)} can't be written: {error.strerror}", field="output") from error
 
 
-def _labelled(folder: Path, asked: Mapping[str, Any], model: str) -> Collection[str]:
-    """The pictures that are labelled already.
+def _before(folder: Path, asked: Mapping[str, Any], model: str) -> Records | None:
+    """What the journals of the folder hold already; None where there is none.
 
     Raises:
         InvalidOption: something else was asked about them.
     """
     if not any(map(_has_header, (folder / STATE).glob("journal*.jsonl"))):
-        return ()
+        return None
     records = Records(folder)
     changed = changes(records.header["asked"], asked)
     if records.header.get("model") != model:
@@ -181,7 +186,7 @@ def _labelled(folder: Path, asked: Mapping[str, Any], model: str) -> Collection[
             "Go on with what it was, or choose another --output",
             field="output",
         )
-    return records.labelled
+    return records
 
 
 def _has_header(path: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from florence2.errors import DatasetError
 from florence2.labelling.options import changes
+from florence2.labelling.shards import file_and_part
 
 STATE = ".florence2"
 _DIGITS = re.compile(r"\d+")
@@ -39,6 +40,7 @@ class Records:
     Attributes:
         header: what was asked, and of which model.
         labelled: ids of the pictures that were labelled, in their order.
+        places: the files of these by their absolute paths, with the mark of the page or frame.
         failed: ids of those that could not be, in their order.
         num_damaged: lines that can't be read.
 
@@ -52,13 +54,15 @@ class Records:
         self.num_damaged = 0
         lines: dict[str, _Line] = {}
         failed: set[str] = set()
+        self._places: dict[str, str] = {}
         for number in range(len(self._files)):
             self._read(number, lines, failed)
         if not self.header:
             raise DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
         self._lines = lines
         self.labelled = sorted(lines.keys() - failed, key=_natural)
-        self.failed = sorted(failed, key=_natural)
+        self.places = {self._places[name] for name in self.labelled if name in self._places}
+        self.failed = sorted((name for name in failed if self._places.get(name) not in self.places), key=_natural)
 
     def __len__(self) -> int:
         """How many pictures were labelled."""
@@ -92,6 +96,8 @@ class Records:
                         if not is_failure or name not in lines or name in failed:  # an answer counts, wherever it stands
                             lines[name] = _Line(number, offset, len(written))
                             (failed.add if is_failure else failed.discard)(name)
+                            if record.get("path"):
+                                self._places[name] = f"{record['path']}{file_and_part(name)[1]}"
                     elif written.endswith(b"\n"):
                         self.num_damaged += 1
                     offset += len(written)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from florence2.labelling.outputs import check_outputs, keep_options, labelled_se
 from florence2.labelling.problems import write_problems
 from florence2.labelling.questions import Plan
 from florence2.labelling.records import STATE, Records
-from florence2.labelling.shards import parse_shard
+from florence2.labelling.shards import file_and_part, parse_shard
 
 if TYPE_CHECKING:
     from florence2.engine.engine import Engine
@@ -136,12 +136,22 @@ def label(
         check_outputs(folder, options.formats)
         with held(folder / STATE / "lock-options", is_waited_for=True):
             keep_options(folder, options)
-        chosen = choose(found, _selection(selection), is_done=journal.labelled.__contains__, shard=part, limit=limit)
+        paths = {one.name: str(one.path) for one in found if one.kind == "file"}
+        chosen = choose(
+            found,
+            _selection(selection),
+            is_done=lambda name: journal.holds(name, paths.get(file_and_part(name)[0])),
+            shard=part,
+            limit=limit,
+        )
         work = _Work(journal, strict, on_progress, is_to_stop)
         try:
             work.do(chosen, plan, folder, lambda: choice.load(options, len(plan.first()), on_message))
-        finally:
-            _list_problems(folder)
+        except BaseException:
+            with suppress(OSError):  # a full disk has been said already
+                _list_problems(folder)
+            raise
+        _list_problems(folder)
         return _finished(folder, options, work, preview, on_message)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from florence2.errors import InvalidOption
 
-_PART = re.compile(r"#(page|frame|t)=[\d.]+$")
+_PART = re.compile(r"(#(?:page|frame|t)=[\d.]+)?$")
 _SHARD = re.compile(r"(\d{1,6})\s*/\s*(\d{1,6})")
 
 
@@ -31,12 +31,18 @@ class Shard:
 
     def holds(self, picture_id: str) -> bool:
         """Whether a picture belongs to it."""
-        file_id = _PART.sub("", picture_id)
+        file_id, _ = file_and_part(picture_id)
         digest = hashlib.sha256(file_id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.number - 1
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
+
+
+def file_and_part(picture_id: str) -> tuple[str, str]:
+    """An id as the name of its file and the mark of the page or frame; no mark where the picture is its file."""
+    mark = _PART.search(picture_id)
+    return (picture_id, "") if mark is None or not mark[1] else (picture_id[: mark.start()], mark[1])
 
 
 def parse_shard(words: str) -> Shard:
