@@ -298,7 +298,7 @@ def refuse_a_second_run(folder: Path) -> None:
         InvalidOption: it holds the state of a run, or files that a run would write over.
     """
     if os.path.exists(folder / STATE):
-        raise InvalidOption(f"{folder} holds a run already: resume it, or give another folder", field="output")
+        raise InvalidOption(f"{folder} holds a run already: go on with resume=True, or give another folder", field="output")
     taken = [name for name in (ADAPTER, CHECKPOINT, LOG, PLOT) if os.path.exists(folder / name) and not is_empty(folder / name)]
     if taken:
         raise InvalidOption(
