@@ -40,7 +40,8 @@ from florence2.results import Result
         ({"tasks": ["od"], "min_size": "small"}, "min_size", "must be pixels, such as 8, or a part"),
         ({"tasks": ["od"], "min_size": "150%"}, "min_size", "must be pixels"),
         ({"tasks": ["od"], "val_share": 1}, "val_share", "at least 0 and under 1"),
-        ({"tasks": ["od"], "tile_overlap": 0.2}, "tile_overlap", "goes with tiles="),
+        ({"tasks": ["od"], "tiles": "many"}, "tiles", "tiles must be a grid of columns x rows"),
+        ({"tasks": ["od"], "tile_overlap": 0.2}, "tile_overlap", "goes with tiles"),
     ],
 )
 def test_what_can_not_be_is_refused_by_name(given, field, message):
@@ -123,4 +124,6 @@ def test_options_travel_as_json_and_changes_are_named():
     assert options.class_map == {"car": "vehicle"}
     other = LabelOptions(classes="car", num_beams=3, min_score=0.5)
     assert changes(options.asked, other.asked) == ["--classes was car, bus and is car", "--beams was not given and is 3"]
+    assert changes(LabelOptions(tasks=["od,ocr"]).asked, LabelOptions(tasks=["ocr", "od"]).asked) == []
+    assert changes(options.asked, LabelOptions(classes="bus, car").asked) == ["--classes was car, bus and is bus, car"]
     assert changes(options.asked, LabelOptions(classes="car, bus", min_size=3, formats=["csv"]).asked) == []

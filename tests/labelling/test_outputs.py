@@ -109,6 +109,12 @@ def test_formats_are_written_whole_and_again(run):
     assert sorted(path.name for path in (run / ".florence2").iterdir()) == ["formats.json", "journal.jsonl", "options.json"]
 
 
+def test_a_name_of_the_class_map_that_nothing_is_called_is_told(run):
+    lines: list[str] = []
+    write_outputs(run, LabelOptions(tasks=["od"], formats=["coco"], class_map=read_class_map(["CAR=van", "lorry=van"])), lines.append)
+    assert lines[0] == "nothing was called 'lorry', which the class map names; the classes are van"
+
+
 def test_what_is_someone_elses_is_not_replaced(run):
     (run / "coco").mkdir()
     (run / "coco" / "mine").write_text("")

@@ -41,9 +41,13 @@ class Filters:
 
     Args:
         options: of them ``class_map``, ``min_score``, ``min_size`` and ``suppress_overlaps``.
+
+    Attributes:
+        unused_names: names of ``class_map`` that nothing was called yet.
     """
 
     def __init__(self, options: LabelOptions) -> None:
+        self.unused_names = set(options.class_map)
         self._options = options
         self._min_side = None if options.min_size is None else size_limit(options.min_size)
 
@@ -66,8 +70,8 @@ class Filters:
     def _kept(self, answer: Answered, size: Size, lost: Counter[str]) -> list[Said]:
         kept = []
         for said in answer.found:
-            thing, names = said.thing, self._options.class_map
-            name = names.get(key_of(thing.label), thing.label) if names else thing.label
+            thing = said.thing
+            name = self._renamed(thing.label) if self._options.class_map else thing.label
             fault = self._fault(thing, size) if name else "of classes that the class map leaves out"
             if fault:
                 lost[fault] += 1
@@ -76,6 +80,12 @@ class Filters:
             else:  # only detection answers with classes; the others say what they were asked for, or a phrase of a caption
                 kept.append(Said(name if answer.tag == "<OD>" else said.label, replace(thing, label=name)))
         return kept
+
+    def _renamed(self, label: str) -> str:
+        """What a class is called in the data set; "" for one that is left out."""
+        key = key_of(label)
+        self.unused_names.discard(key)
+        return self._options.class_map.get(key, label)
 
     def _fault(self, thing: LabelledObject, size: Size) -> str | None:
         """Why an object is left out, if it is."""

@@ -83,6 +83,10 @@ class Pictures:
         asked = [self._options.class_map.get(key_of(name), name) for name in self._options.classes]
         return list(dict.fromkeys(filter(None, asked))) or sorted(found, key=lambda name: (name.casefold(), name))
 
+    def unused_names(self) -> list[str]:
+        """Names of the class map that nothing was called, once ``classes`` were found."""
+        return sorted(self._filters.unused_names)
+
     def _made(self, losses: Losses) -> Iterator[LabelledPicture]:
         for name, record in zip(self._names, self.records, strict=True):
             yield self._picture(name, record, losses)

@@ -17,6 +17,7 @@ from florence2.errors import InvalidOption
 from florence2.labelling.class_names import merged, read_class_map
 from florence2.tasks.naming import task_named
 from florence2.tasks.table import TASKS
+from florence2.tiling.tiles import read_tiles
 
 CaptionName = Literal["caption", "detailed-caption", "more-detailed-caption"]
 
@@ -129,13 +130,20 @@ def options_of(asked: Mapping[str, Any], written: Mapping[str, Any]) -> LabelOpt
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The flags under which ``asked`` of a journal differs from that of the present run, each with both values; none where they agree."""
+    """The flags under which ``asked`` of a journal differs from that of the present run, each with both values; none where they agree.
+
+    The order of tasks and texts does not count; that of classes does, as it gives their ids.
+    """
     names = list(dict.fromkeys([*now, *before]))
     return [
         f"--{_FLAGS.get(name, name).replace('_', '-')} was {_said(before.get(name))} and is {_said(now.get(name))}"
         for name in names
-        if before.get(name) != now.get(name)
+        if _compared(name, before.get(name)) != _compared(name, now.get(name))
     ]
+
+
+def _compared(name: str, value: Any) -> Any:
+    return sorted(map(str, value)) if name in ("tasks", "texts") and isinstance(value, list) else value
 
 
 def _said(value: Any) -> str:
@@ -174,8 +182,7 @@ def _check_numbers(options: LabelOptions) -> None:
         )
     if not (_is_number(options.val_share) and 0 <= options.val_share < 1):
         raise InvalidOption(f"val_share must be at least 0 and under 1, got {options.val_share!r}", field="val_share")
-    if options.tile_overlap is not None and options.tiles is None:
-        raise InvalidOption("tile_overlap goes with tiles=, which is not given; add it or leave tile_overlap out", field="tile_overlap")
+    read_tiles(options.tiles, options.tile_overlap)
     if options.min_size is not None:
         size_limit(options.min_size)
 

@@ -67,6 +67,9 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[s
     data = set_of(pictures, options)
     for line in pictures.losses.lines():
         notice(line)
+    if unused := pictures.unused_names():
+        shown = ", ".join(map(repr, unused[:5])) + (", …" if len(unused) > 5 else "")
+        notice(f"nothing was called {shown}, which the class map names; the classes are {', '.join(data.classes[:20])}")
     written = {name: _write(folder, name, data, options, notice) for name in options.formats}
     stale = sorted(set(_own_formats(folder)) - set(options.formats))
     if stale:
