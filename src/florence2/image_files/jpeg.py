@@ -1,7 +1,8 @@
 """The structure of JPEG files, of several pictures in one (MPO) the first.
 
-Segments are gone through by their lengths, entropy-coded data by its next marker. Dropped are fill bytes, comments, thumbnails,
-colour profiles and what stands behind the end; kept is all that a decoder reads. Source: ITU-T T.81, annex B.
+Segments are gone through by their lengths, entropy-coded data by its next marker. Dropped are fill bytes, comments, thumbnails, colour
+profiles but those of pictures for print (CMYK), and what stands behind the end; kept is all that a decoder reads. Source: ITU-T T.81,
+annex B.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset([0xC0, 0xC1, 0xC2])
 # JFIF and Adobe say what the channels are; the orientation is read from the rest, and nothing else.
 _DROPPED = (frozenset(range(0xE0, 0xF0)) | {0xFE}) - {0xE0, 0xEE}
+_PROFILE = b"ICC_PROFILE\0"
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 # Encoders write up to a dozen scans, hand-made scripts a few dozen. Each goes through the whole picture, at 20 ns a pixel.
 MAX_SCANS = 100
+MAX_PROFILE_SEGMENTS = 64  # of 64 KiB each; profiles for print have half a megabyte to three
 _FREE_SCANS, _MAX_SCANNED_PIXELS = 16, 2**28
 
 
@@ -49,6 +52,7 @@ class _Reader:
         self._frame = self._precision = self._channels = self._num_scans = 0
         self._exif: bytes | None = None
         self._xmp: bytes | None = None
+        self._profile: list[bytes] = []
 
     def read(self) -> None:
         """All segments, up to the end of the picture."""
@@ -90,7 +94,7 @@ class _Reader:
             )
         return Structure(
             "JPEG",
-            b"".join(self._kept),
+            b"".join([self._kept[0], *(self._profile if self._channels == 4 else ()), *self._kept[1:]]),
             self._size,
             orientation_of(self._exif, self._xmp),
             work,
@@ -104,6 +108,8 @@ class _Reader:
             self._exif = segment[2:]
         elif marker == 0xE1 and segment.startswith(_XMP, 2):
             self._xmp = segment[2 + len(_XMP) :]
+        elif marker == 0xE2 and segment.startswith(_PROFILE, 2) and len(self._profile) < MAX_PROFILE_SEGMENTS:
+            self._profile.append(bytes([0xFF, marker]) + segment)
         if marker in _DROPPED:
             return
         if marker in _FRAMES and len(segment) >= 8:

@@ -29,6 +29,8 @@ _MAX_ENTRIES = 4096
 MAX_TIFF_PAGES = 2**16
 _MAX_ALL_ENTRIES = 2**21
 _SUBFILE = 254
+_COLOURS, _CMYK, _PROFILE = 262, 5, 34675
+MAX_PROFILE_BYTES = 2**22
 _NO_PAGE = 0b101  # a smaller copy of another page, or a mask
 
 
@@ -96,6 +98,7 @@ def read_tiff(data: bytes, page: int = 1) -> Structure:
         return Structure("TIFF", data, None)  # for the decoder to say
     kept = {entry.tag: entry for entry in reversed(entries) if entry.tag in _KEPT and _is_inside(data, entry, layout)}
     _check_strips(data, kept, layout)
+    _keep_profile(data, kept, entries, layout)
     width, height = (_numbers(data, kept.get(tag), layout)[:1] for tag in (_WIDTH, _HEIGHT))
     if _ORIENTATION not in kept:
         _add_orientation(data, kept, entries, layout)
@@ -198,6 +201,14 @@ def _add_orientation(data: bytes, kept: dict[int, _Entry], entries: list[_Entry]
         start = struct.unpack(layout.offset, xmp.value)[0]
         orientation = orientation_of(None, data[start : start + xmp.num_values])
         kept[_ORIENTATION] = _Entry(_ORIENTATION, 3, 1, struct.pack(layout.order + "H", orientation).ljust(layout.room, b"\0"))
+
+
+def _keep_profile(data: bytes, kept: dict[int, _Entry], entries: list[_Entry], layout: _Layout) -> None:
+    """Keep the colour profile of a picture for print, where it can be one."""
+    if _numbers(data, kept.get(_COLOURS), layout)[:1] == (_CMYK,):
+        profile = next((entry for entry in entries if entry.tag == _PROFILE and _is_inside(data, entry, layout)), None)
+        if profile is not None and layout.room < profile.num_values <= MAX_PROFILE_BYTES:
+            kept[_PROFILE] = profile
 
 
 def _with_directory(data: bytes, entries: list[_Entry], layout: _Layout) -> bytes:

@@ -22,6 +22,7 @@ from florence2.extras import requires
 from florence2.image_files import MAX_PIXELS, Structure, describe, inspect
 from florence2.image_files.exif import ORIENTATION_TAG
 from florence2.images.arrays import from_array, from_tensor
+from florence2.images.colours import decoded_by_libtiff, is_in_planes_of_16_bits, to_srgb, unsigned
 from florence2.images.kinds import ImageInput, kind_of_input, kind_of_text
 from florence2.images.messages import invalid, is_folder, no_file, not_a_file_url, shown, type_of, unreadable
 from florence2.images.modes import to_rgb
@@ -94,6 +95,9 @@ def open_file(structure: Structure, name: str) -> Image.Image:
         # Not by Image.open, which warns of large pictures; they are bounded here.
         with _without_size_warning(structure):
             image = opener(io.BytesIO(structure.data), "")
+            if is_in_planes_of_16_bits(image):
+                with decoded_by_libtiff():
+                    image = opener(io.BytesIO(structure.data), "")
     except SyntaxError as error:
         if structure.description is None:
             raise _broken(name, error) from error
@@ -141,6 +145,7 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
     with as_refusals(name, image.size):
         image.load()
         orientation = orientation_in(structure, image) if auto_orient else 1
+        image = to_srgb(unsigned(image))
         picture = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
     if auto_orient:
         for name in ("exif", "xmp"):  # kept of AVIF files, they would have an upright picture turned once more

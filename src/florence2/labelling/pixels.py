@@ -8,12 +8,13 @@ nothing of models.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
+
+from florence2.image_files import format_of
 
 if TYPE_CHECKING:
     from florence2.inputs.input import Input
@@ -59,5 +60,4 @@ def _stem(image: Input) -> str:
 
 
 def _format(content: bytes) -> str:
-    with Image.open(io.BytesIO(content)) as opened:
-        return opened.format or ""
+    return format_of(content[:64]) or ""

@@ -25,6 +25,7 @@ from florence2.client import (
 )
 from florence2.client.wire import OWN_SERVER, RETRYABLE
 from florence2.errors import InvalidOption
+from florence2.image_files import format_of
 from florence2.labelling.answering import ModelGone, asked_apart
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ DEFAULT_CONCURRENCY = 16
 PATIENCE_S = 300.0
 _RETRIES = 8  # of the client for one call, a good minute; then it is seen whether any other call had an answer
 _LONGEST_WAIT_S = 900.0
-_TRAVELLING = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""How files begin that every server reads: JPEG and PNG."""
+_TRAVELLING = ("JPEG", "PNG")
+"""The formats that every server reads."""
 _BUSY = RETRYABLE | {502}
 _PAUSE_S = 1.0
 _PROMPTS_PER_CALL = 16
@@ -166,6 +167,6 @@ def _travels(file: Path) -> bool:
     """Whether every server reads the file."""
     try:
         with file.open("rb") as opened:
-            return opened.read(8).startswith(_TRAVELLING)
+            return format_of(opened.read(64)) in _TRAVELLING
     except OSError:
         return False
