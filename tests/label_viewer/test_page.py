@@ -178,8 +178,8 @@ def test_a_picture_that_is_gone_and_a_run_that_grows(open_page: OpenPage, pictur
             growing.append(pictures[3])
             other.reload()
             expect(other.get_by_test_id("count")).to_have_text("4 pictures")
-        page.get_by_test_id("order").select_option("set")
-        expect(page.get_by_test_id("count")).to_have_text("4 pictures")
+        cells(page).nth(1).click()
+        expect(page.get_by_test_id("large-count")).to_have_text("3 of 4")  # the same picture; another stands before it now
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,9 @@ def test_the_end_of_the_program_is_said(open_page: OpenPage, pictures: list[Labe
         page = opened.__enter__()
         expect(cells(page)).to_have_count(3)
     try:
+        cells(page).first.click()
+        expect(page.get_by_test_id("large-problem")).to_contain_text("has probably ended")
+        page.keyboard.press("Escape")
         page.get_by_test_id("order").select_option("name")
         expect(page.get_by_test_id("message")).to_contain_text("has probably ended")
     finally:

@@ -34,17 +34,22 @@ export function largeUrl(version, { index }) {
   return `large/${version}/${index}`;
 }
 
-/** Why a picture can't be seen, in the server's words; "" where it can. */
+/** Why the copy of a picture did not come, in the server's words; "" where it does now. */
 export async function reasonOf(url) {
-  const answer = await fetch(url);
+  const answer = await answered(url);
   return answer.ok ? "" : (await answer.json()).message;
 }
 
-async function fetched(address, signal) {
+async function answered(address, signal) {
   const answer = await fetch(address, { signal }).catch((error) => {
     throw error.name === "AbortError" ? error : new Ended("no answer", { cause: error });
   });
   if (answer.status === 410) throw new Outdated("the run was read again");
+  return answer;
+}
+
+async function fetched(address, signal) {
+  const answer = await answered(address, signal);
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message ?? String(answer.status));
   return answer.json();
 }

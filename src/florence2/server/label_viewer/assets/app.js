@@ -56,12 +56,13 @@ function listen() {
   });
   grid.addEventListener("open", ({ detail }) => {
     history.pushState({ isOpened: true }, "", addressOf(state));
-    large.open(detail.position, state).catch(fail);
+    large.open(detail.position, state);
   });
   large.addEventListener("moved", ({ detail }) => {
     state = { ...state, picture: detail.name };
     history.replaceState(history.state, "", addressOf(state));
   });
+  large.addEventListener("failed", ({ detail }) => fail(detail.error));
   large.addEventListener("closed", ({ detail }) => closed(detail.position));
   pictures.addEventListener("loaded", ({ detail }) => detail.hasChanged && (byId("newer").hidden = false));
   pictures.addEventListener("failed", ({ detail }) => fail(detail.error));
@@ -78,7 +79,7 @@ function listen() {
 }
 
 function cellOptions() {
-  return { version: summary.version, filters: state, colorOf };
+  return { version: summary.version, filters: state, colorOf, fail };
 }
 
 /** Show the pictures that the filters leave. */

@@ -1,6 +1,6 @@
 /** A picture in the grid: its small copy with the objects over it, its name, and what was found. Makes elements, keeps none. */
 import { isWanted } from "./address.js";
-import { smallUrl } from "./api.js";
+import { reasonOf, smallUrl } from "./api.js";
 import { make } from "./elements.js";
 import { lowestScore, percent, summaryOf } from "./found.js";
 import { t } from "./i18n.js";
@@ -18,9 +18,9 @@ export function emptyCell() {
 /**
  * The element of a picture.
  * @param {any} picture as the server gives it
- * @param {{version: string, filters: import("./address.js").State, colorOf: (label: string) => string}} options
+ * @param {{version: string, filters: import("./address.js").State, colorOf: (label: string) => string, fail: (error: Error) => void}} options
  */
-export function cellOf(picture, { version, filters, colorOf }) {
+export function cellOf(picture, { version, filters, colorOf, fail }) {
   const shot = make("span", { class: "shot" });
   const score = lowestScore(picture, filters);
   const found = make("span", { class: "found", dir: "auto", text: summaryOf(picture) });
@@ -35,6 +35,7 @@ export function cellOf(picture, { version, filters, colorOf }) {
   image.addEventListener("error", () => {
     cell.classList.add("is-problem");
     shot.replaceChildren(make("span", { class: "reason", text: t("grid.unreadable") }));
+    reasonOf(image.src).then((reason) => (cell.title = reason), fail);
   });
   shot.append(image, drawingOf(picture, filters, colorOf));
   return cell;

@@ -1,10 +1,10 @@
 /**
  * One picture large: with its objects over it, what was found beside it, and the way to the next.
  *
- * In: pictures by position, filters. Out: "moved" with the name of the picture, "closed". The viewer draws; keys work wherever the focus is.
+ * In: pictures by position, filters. Out: "moved" with the name of the picture, "closed", "failed" with an error that is not about one picture. The viewer draws; keys work wherever the focus is.
  */
 import { isAboutObjects, isWanted } from "./address.js";
-import { largeUrl, reasonOf } from "./api.js";
+import { largeUrl, Outdated, reasonOf } from "./api.js";
 import { announce, byId } from "./elements.js";
 import { factsOf, objectRows, textsOf } from "./facts.js";
 import { shownObject, whole } from "./found.js";
@@ -55,7 +55,7 @@ export class Large extends EventTarget {
       byId("large").showModal();
       byId("large-name").focus();
     }
-    await this.#show(position);
+    await this.#show(position).catch((error) => this.#failed(error));
   }
 
   close() {
@@ -72,12 +72,9 @@ export class Large extends EventTarget {
     this.dispatchEvent(new CustomEvent("moved", { detail: { name: picture.name } }));
     announce(`${t("large.of", this.#place())}: ${picture.name}`);
     const timer = setTimeout(() => byId("viewer").classList.add("is-busy"), BUSY_MS);
-    const problem = await this.#load(picture, load);
-    clearTimeout(timer);
+    const problem = await this.#load(picture, load).finally(() => clearTimeout(timer));
     if (load !== this.#numLoads) return;
-    byId("viewer").classList.remove("is-busy");
-    byId("large-problem").hidden = !problem;
-    byId("large-problem").textContent = problem;
+    this.#say(problem);
     this.#draw();
     this.#readAhead(position);
   }
@@ -93,7 +90,7 @@ export class Large extends EventTarget {
       } catch {
         if (load !== this.#numLoads) return "";
         this.#viewer.clear();
-        return (await reasonOf(url).catch(() => "")) || t("message.ended");
+        return (await reasonOf(url)) || t("grid.unreadable");
       }
     }
     this.#viewer.clear();
@@ -141,7 +138,7 @@ export class Large extends EventTarget {
 
   #step(step) {
     const next = this.position + step;
-    if (next >= 0 && next < this.#pictures.total) this.#show(next);
+    if (next >= 0 && next < this.#pictures.total) this.#show(next).catch((error) => this.#failed(error));
   }
 
   #key(event) {
@@ -160,6 +157,18 @@ export class Large extends EventTarget {
     const view = target.closest(".viewer-surface");
     if (view) return view.classList.contains("is-zoomed") || target.closest(".viewer-object") !== null;
     return target.closest("#about") !== null && target.closest("#about").scrollHeight > target.closest("#about").clientHeight;
+  }
+
+  #failed(error) {
+    if (error instanceof Outdated) this.dispatchEvent(new CustomEvent("failed", { detail: { error } }));
+    else if (error.name !== "AbortError") this.#say(t("message.ended"));
+  }
+
+  /** Say what went wrong in place of the picture; "" for nothing. */
+  #say(problem) {
+    byId("viewer").classList.remove("is-busy");
+    byId("large-problem").hidden = !problem;
+    byId("large-problem").textContent = problem;
   }
 
   #closed() {
