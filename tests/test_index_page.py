@@ -68,7 +68,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"florence2", "florence2_engine"}
     assert [name for name in names if name.endswith((".jsonl", ".log", ".pyc", ".so"))] == []
     assert {"florence2/py.typed", "florence2/demo/model.safetensors", "florence2/model/cpu/kernels.cpp"} <= set(names)
-    pages = {"playground": ("index.html", "app.js", "examples/scene.png"), "web": ("viewer.js",)}
+    pages = {"playground": ("index.html", "app.js", "examples/scene.png"), "label_viewer": ("index.html", "app.js"), "web": ("viewer.js",)}
     assert {f"florence2/server/{page}/assets/{name}" for page in pages for name in pages[page]} <= set(names)
     licences = {name.rpartition("/")[2] for name in names if "/licenses/" in name}
     assert licences == {path.name for path in (*ROOT.glob("LICENSE*"), *(ROOT / "src").rglob("LICENSE*"))}
