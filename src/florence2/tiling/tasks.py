@@ -64,4 +64,4 @@ def check_tiled(prompt: Prompt) -> None:
         return
     reason = _REASONS["region" if (prompt.tag or "").startswith("<REGION_TO") else None if prompt.tag is None else prompt.kind]
     name = "a free prompt" if prompt.tag is None else prompt.tag
-    raise InvalidOption(f"tiles do not go with {name}: {reason}. Leave tiles out; they go with {', '.join(TILED_TAGS)}", field="tiles")
+    raise InvalidOption(f"tiles do not go with {name}: {reason}; leave tiles out, or ask {', '.join(TILED_TAGS)}", field="tiles")

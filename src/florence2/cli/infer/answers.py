@@ -131,7 +131,7 @@ def submit(
     options: dict[str, Any],
     on_event: OnEvent | None = None,
 ) -> Pending:
-    """All prompts about one picture in the engine's queue; what is wrong with a region is an error at once.
+    """All prompts about one picture in the engine's queue; what is wrong with a region, or with the picture, is an error at once.
 
     Args:
         engine: gives the answers.
@@ -142,7 +142,10 @@ def submit(
     """
     valid = [prompt for prompt in prompts if not isinstance(prompt, InvalidRegion)]
     started = time.perf_counter()
-    submitted = iter(engine.submit_many(picture, valid, on_event=on_event, **options) if valid else ())
+    try:
+        submitted = iter(engine.submit_many(picture, valid, on_event=on_event, **options) if valid else ())
+    except InvalidImage as error:  # too large for its tiles; the other pictures may not be
+        return Pending([_failed(prompt if isinstance(prompt, InvalidRegion) else error) for prompt in prompts], started)
     return Pending([_failed(prompt) if isinstance(prompt, InvalidRegion) else next(submitted) for prompt in prompts], started)
 
 
@@ -157,7 +160,7 @@ def bound(question: Question, image_size: tuple[int, int], allow_unknown_tag: bo
         return error
 
 
-def _failed(error: InvalidRegion) -> Future[Result]:
+def _failed(error: InvalidRegion | InvalidImage) -> Future[Result]:
     future: Future[Result] = Future()
     future.set_exception(error)
     return future

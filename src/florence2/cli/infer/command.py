@@ -119,23 +119,22 @@ def infer(
     """Ask one or several questions about each of some images."""
     from florence2.cli.infer.answers import answer_all
     from florence2.cli.infer.drawings import Drawer
-    from florence2.cli.infer.questions import hints, read_questions
+    from florence2.cli.infer.questions import hints, read_questions, tiles_for
     from florence2.cli.infer.report import Report
     from florence2.cli.infer.streaming import stream_all
     from florence2.inputs.find import find_inputs
     from florence2.inputs.selection import Selection
-    from florence2.tiling.tiles import read_tiles
 
     selection = Selection(pages, frames, every)
     ordered = _in_order(context.meta[_ORDER], task or [], prompt or [])
     questions = read_questions(ordered, text or [], region or [], allow_unknown_tag=allow_unknown_tag)
+    cut = tiles_for(questions, tiles, tile_overlap, tiles_only, stream=stream, allow_unknown_tag=allow_unknown_tag)
     for hint in hints(questions):
         notify(f"florence2: {hint}")
     inputs = find_inputs(images or [], lists or [], lambda line: notify(f"florence2: {line}"), column=column)
     report = Report(None if draw is None else Drawer(draw), as_json=as_json, model=model or DEMO)
     report.refused(inputs)
     search = {"num_beams": beams, "max_new_tokens": max_new_tokens, "no_repeat_ngram_size": no_repeat_ngram_size}
-    cut = read_tiles(tiles, tile_overlap, tiles_only)
     request = {**search, "scores": scores, "allow_unknown_tag": allow_unknown_tag, **({} if cut is None else {"tiles": cut})}
     if (pictures := _from_first_picture(inputs, selection, questions, report)) is not None:
         total = len(inputs) if all(selection.is_one(given) for given in inputs) else None

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from florence2.errors import InvalidPrompt, InvalidRegion, InvalidRequest
+from florence2.errors import InvalidOption, InvalidPrompt, InvalidRegion, InvalidRequest
 from florence2.tasks.naming import task_named, with_tag
 from florence2.tasks.table import TASKS, Need, Task
+
+if TYPE_CHECKING:
+    from florence2.tiling.tiles import Tiles
 
 Region = tuple[float, ...] | str
 
@@ -140,6 +143,36 @@ def _check(question: Question, allow_unknown_tag: bool) -> None:
         message = re.sub(r"^(prompt|text|region) must", r"--\1 must", error.message)
         message = message.replace("send one request per task", "give each an option of its own: --task or --prompt")
         raise error.with_message(message) from None
+
+
+def tiles_for(
+    questions: Sequence[Question], tiles: str | None, overlap: float | None, tiles_only: bool, *, stream: bool, allow_unknown_tag: bool
+) -> Tiles | None:
+    """The tiles that every picture is asked about; None where none are asked for.
+
+    Args:
+        questions: what is asked.
+        tiles: a grid, or the side of a tile.
+        overlap: the share of a tile that its neighbour shows, too.
+        tiles_only: the whole picture is not asked about.
+        stream: answers are printed while they are generated.
+        allow_unknown_tag: as of the engine.
+
+    Raises:
+        InvalidOption: they are wrong, or do not go with a question or with streaming.
+    """
+    from florence2.tasks.prompt import parse_prompt
+    from florence2.tiling.tasks import check_tiled
+    from florence2.tiling.tiles import read_tiles
+
+    cut = read_tiles(tiles, overlap, tiles_only)
+    if cut is not None and stream:
+        raise InvalidOption(
+            "--stream and --tiles do not go together: answers in tiles are made one at the end; leave one out", field="tiles"
+        )
+    for asked in questions if cut is not None else ():
+        check_tiled(parse_prompt(asked.prompt, text=asked.text, region=asked.region, allow_unknown_tag=allow_unknown_tag))
+    return cut
 
 
 def _unused(need: Need) -> str:
