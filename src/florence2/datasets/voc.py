@@ -8,6 +8,7 @@ object is left out as a whole, as in COCO files.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from florence2.tasks.prompt import shortened
 _LABELS, _LISTS = ("annotations", "labels"), ("ImageSets", "Main")
 _PICTURES = ("JPEGImages", "images", "Images")
 _MOST_BYTES, _MOST_LIST_BYTES = 16 << 20, 256 << 20
+_FLAG = re.compile(r"\s+-?[01]$")  # behind a name in the lists of a class
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -193,8 +195,8 @@ def _has_annotations(folder: Path) -> bool:
 def _files(part: VocPart) -> Sequence[Path]:
     if part.listed is None:
         return _entries(part.folder, ".xml")
-    lines = text_of(part.listed, _MOST_LIST_BYTES).splitlines()
-    return [part.folder / f"{line.split()[0]}.xml" for line in dict.fromkeys(lines) if line.strip()]
+    names = dict.fromkeys(line.strip() for line in text_of(part.listed, _MOST_LIST_BYTES).splitlines() if line.strip())
+    return [file if (file := part.folder / f"{name}.xml").is_file() else part.folder / f"{_FLAG.sub('', name)}.xml" for name in names]
 
 
 def _lists(folder: Path) -> Sequence[Path]:
