@@ -166,16 +166,22 @@ def test_without_its_picture_a_notebook_shows_text_alone(tmp_path: Path) -> None
         assert result._repr_mimebundle_(include=None, exclude=None) == {"text/plain": repr(result)}
 
 
-def test_a_notebook_is_shown_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Image.Image] = []
+@pytest.mark.parametrize(("size", "shown_size"), [((320, 240), (320, 240)), ((6000, 4000), (1600, 1067))])
+def test_a_notebook_is_shown_the_picture(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], shown_size: tuple[int, int]) -> None:
+    """As one file of limited size, however large the picture is."""
+    shown: list[dict[str, str]] = []
     ipython = types.ModuleType("IPython")
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # pyright: ignore[reportAttributeAccessIssue]
     module = types.ModuleType("IPython.display")
-    module.display = shown.append  # pyright: ignore[reportAttributeAccessIssue]
+    module.display = lambda bundle, raw: shown.append(bundle)  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    od(noise(320, 240)).show()
-    assert shown[0].size == (320, 240)
+    od(noise(*size)).show()
+    ((name, data),) = [(name, data) for name, data in shown[0].items() if name.startswith("image/")]
+    assert len(data) < 1_500_000  # noise compresses worst
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert picture.size == shown_size
+    assert f"image/{(picture.format or '').lower()}" == name
 
 
 def test_a_screen_is_shown_the_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

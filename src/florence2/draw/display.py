@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from florence2.results import FoundObject, Result
 
 MAX_SIDE = 800  # pixels of a preview
+MAX_SHOWN_SIDE = 1600  # pixels of a picture that is shown alone in a notebook, which keeps it
 MAX_ROWS = 50
 MAX_CHARS = 4000
 MAX_CELL_CHARS = 300
@@ -49,7 +50,8 @@ def mimebundle(result: Result) -> dict[str, str]:
 def show(picture: Image.Image) -> None:
     """Show a picture in the notebook or in the system's viewer, or else write it to a file and print the path."""
     if (display := _notebook_display()) is not None:
-        display(picture)
+        kind, data = _encoded(_scaled_down(picture, MAX_SHOWN_SIDE))
+        display({"text/plain": f"{picture.width} x {picture.height} pixels", f"image/{kind}": data}, raw=True)
     elif not (_has_screen() and ImageShow.show(picture, "florence2")):
         file, path = tempfile.mkstemp(prefix="florence2-", suffix=".png")
         with os.fdopen(file, "wb") as stream:
@@ -59,16 +61,28 @@ def show(picture: Image.Image) -> None:
 
 def _preview(result: Result) -> str:
     """The drawn picture as a data URI."""
-    picture = picture_for(result.image_size, None, result.source)
-    if max(picture.size) > MAX_SIDE:
-        picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    drawn = draw_on(picture, result, Fonts(), with_strip=False)
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": JPEG_QUALITY})):
-        buffer = io.BytesIO()
-        drawn.save(buffer, kind, **options)
-        if buffer.tell() <= PNG_UP_TO:
-            break
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture = _scaled_down(picture_for(result.image_size, None, result.source), MAX_SIDE)
+    kind, data = _encoded(draw_on(picture, result, Fonts(), with_strip=False))
+    return f"data:image/{kind};base64,{data}"
+
+
+def _scaled_down(picture: Image.Image, max_side: int) -> Image.Image:
+    """The picture itself, or a smaller copy where a side is longer."""
+    if max(picture.size) <= max_side:
+        return picture
+    smaller = picture.copy()
+    smaller.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return smaller
+
+
+def _encoded(picture: Image.Image) -> tuple[str, str]:
+    """The format of a picture's file, and the file in Base64: PNG where that is small, else JPEG."""
+    kind, buffer = "png", io.BytesIO()
+    picture.save(buffer, kind, optimize=True)
+    if buffer.tell() > PNG_UP_TO:
+        kind, buffer = "jpeg", io.BytesIO()
+        picture.save(buffer, kind, quality=JPEG_QUALITY)
+    return kind, base64.b64encode(buffer.getvalue()).decode()
 
 
 def _words(result: Result) -> str:
