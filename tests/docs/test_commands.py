@@ -56,6 +56,7 @@ RUN_S = 120.0
 _SERVER = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1):9001")
 _PICTURE_URL = re.compile(r"https://[\w.-]+/[^\s\"']*?\.(?:jpe?g|png)")
 _PICTURE = re.compile(r"(?<![\w/.:-])(?:\./)?[\w][\w./*-]*\.(jpe?g|png|webp)\b")
+_SEVERAL = re.compile(r"\b[\w-]+\.(?:pdf|mp4)\b")
 _DATA_SET = re.compile(r"--data[ =]\"?([\w./-]+\.jsonl?)")
 _FOLDER = re.compile(r"(?<![\w./-])(?:\./|data/)[\w-]+(?![\w./-])")
 
@@ -123,6 +124,22 @@ def hub(tiny: Path) -> Iterator[str]:
         yield served.address
 
 
+def _write_several(path: Path) -> None:
+    """A document of two pages, or a video of two frames."""
+    import av
+
+    pictures = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    if path.suffix == ".pdf":
+        pictures[0].save(path, save_all=True, append_images=pictures[1:])
+        return
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("mpeg4", rate=1)
+        stream.width, stream.height = pictures[0].size
+        for picture in pictures:
+            video.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        video.mux(stream.encode())
+
+
 class Shell:
     """The folder and the environment that one page's commands run in, one after the other."""
 
@@ -161,6 +178,8 @@ class Shell:
         for match in _PICTURE.finditer(text):
             if "*" not in match[0] and not (self.folder / match[0]).exists() and f"{self.picture_host}" not in match[0]:
                 self._put(self.photo / f"photo.{match[1].replace('jpeg', 'jpg')}", match[0])
+        for match in _SEVERAL.finditer(text):
+            _write_several(self.folder / match[0])
         if re.search(r"\bflorence2 (?:infer|label) photos\b", text) and not (self.folder / "photos").exists():
             self._put(self.photo / "photo.jpg", "photos/one.jpg")
         for match in _DATA_SET.finditer(text):
