@@ -19,6 +19,7 @@ from florence2.results import Result
         ({"tasks": ["ocr-with-region"], "phrases_from": "caption"}, "task", "finds objects, and so does phrases_from"),
         ({"classes": ["car"], "phrases_from": "caption"}, "phrases_from", "phrases_from and classes="),
         ({"phrases_from": "od"}, "phrases_from", "must be one of caption, detailed-caption"),
+        ({"phrases_from": "long"}, "phrases_from", "must be one of caption, detailed-caption"),
         ({"tasks": ["region-to-category"]}, "task", "is about a region of one picture"),
         ({"tasks": ["open-vocabulary-detection"]}, "text", "needs a text: add text="),
         ({"tasks": ["caption"], "texts": ["car"]}, "text", "goes with a task that needs one"),

@@ -105,7 +105,7 @@ def test_formats_are_written_whole_and_again(run):
     lines.clear()
     write_outputs(run, OPTIONS, lines.append)
     assert (names_in(run), names_in(run, "csv")) == (["c.jpg"], ["a.jpg", "b.jpg"])
-    assert f"csv in {run} is of an earlier run and left as before" in lines
+    assert f"csv in {run} was written earlier and is left as before" in lines
     assert sorted(path.name for path in (run / ".florence2").iterdir()) == ["formats.json", "journal.jsonl", "options.json"]
 
 

@@ -122,6 +122,6 @@ def _checked(field: str, given: str) -> str:
         raise InvalidOption(f"{field} must be names, got {given!r}", field=field)
     name = " ".join(given.split())
     if "<" in name or len(name) > LONGEST_CLASS or _UNWRITABLE.search(name):
-        wanted = f"a name of a class is at most {LONGEST_CLASS} characters without '<' and without control characters"
-        raise InvalidOption(f"{field}: {wanted}; got {name[:80]!r}", field=field)
+        wanted = f"names of at most {LONGEST_CLASS} characters, without '<' and without control characters"
+        raise InvalidOption(f"{field} must be {wanted}; got {name[:80]!r}", field=field)
     return name

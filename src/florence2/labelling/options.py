@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from florence2.datasets.writers import FORMATS, ImagePlacing
-from florence2.errors import InvalidOption
+from florence2.errors import InvalidOption, UnknownTask
 from florence2.labelling.class_names import merged, read_class_map
 from florence2.tasks.naming import task_named
 from florence2.tasks.table import TASKS
@@ -168,7 +169,9 @@ def _one_of(name: str, word: str, words: Sequence[str]) -> str:
 
 def _caption(word: str) -> str:
     """The name of a task that answers with a caption."""
-    return _one_of("phrases_from", task_named(word).name, get_args(CaptionName))
+    with suppress(UnknownTask):  # the names of captions are told below
+        word = task_named(word).name
+    return _one_of("phrases_from", word, get_args(CaptionName))
 
 
 def _check_numbers(options: LabelOptions) -> None:

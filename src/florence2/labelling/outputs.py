@@ -73,7 +73,10 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[s
     written = {name: _write(folder, name, data, options, notice) for name in options.formats}
     stale = sorted(set(_own_formats(folder)) - set(options.formats))
     if stale:
-        notice(f"{', '.join(stale)} in {folder} {'is' if len(stale) == 1 else 'are'} of an earlier run and left as before")
+        is_one = len(stale) == 1
+        notice(
+            f"{', '.join(stale)} in {folder} {'was' if is_one else 'were'} written earlier and {'is' if is_one else 'are'} left as before"
+        )
     return written
 
 
