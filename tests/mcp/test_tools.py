@@ -95,6 +95,13 @@ def test_each_call_asks_what_it_means_and_answers_by_its_schema(tools: Tools, to
         assert "<loc_" not in words_of(answer)
 
 
+@pytest.mark.parametrize(("tool", "prompt"), [("detect", "<OD>"), ("read_text", "<OCR>")])
+def test_a_closer_look_is_one_in_tiles(tools: Tools, tool: str, prompt: str) -> None:
+    for closer in (True, False):
+        assert not tools.call(tool, image="a.png", closer=closer).is_error
+    assert [(one["prompt"], one.get("tiles")) for one in tools.engine.asked] == [(prompt, "3x3"), (prompt, None)]
+
+
 def test_an_outline_is_called_what_was_asked_for_and_absent_classes_are_named() -> None:
     nothing = Result("<OD>", "boxes", (60, 40), "", "")
     found = Result("<OD>", "boxes", (60, 40), "", "", boxes=[[1, 2, 3, 4]], labels=["dog"], scores=[0.25])
@@ -125,6 +132,7 @@ def test_an_outline_is_called_what_was_asked_for_and_absent_classes_are_named() 
         ("segment", {"image": "a.png", "region": [1, 2, 3]}, "region: list should have at least 4 items"),
         ("segment", {"image": "a.png", "region": "left"}, "region: input should be a valid list"),
         ("read_text", {"image": "a.png", "places": True, "region": [0, 0, 1, 1]}, "leave places out"),
+        ("read_text", {"image": "a.png", "closer": True, "region": [0, 0, 1, 1]}, "leave closer out"),
         ("ask", {"image": "a.png"}, "prompt is missing: A task tag"),
         ("ask", {"image": "a.png", "prompt": "<ODD>"}, "did you mean <OD>?"),
         ("ask", {"image": "a.png", "prompt": "<MINE>"}, "allow_unknown_tag: true"),

@@ -62,6 +62,9 @@ def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Any]:
         ("<OD>", {"max_new_tokens": 5000}, InvalidOption, "max_new_tokens"),
         ("<OD>", {"temperature": 1.0}, InvalidOption, "temperature"),
         ("<OD>", {"scores": 1}, InvalidOption, "scores"),
+        ("<OD>", {"tiles": "many"}, InvalidOption, "tiles"),
+        ("<CAPTION>", {"tiles": "2x2"}, InvalidOption, "tiles"),
+        ("<OD>", {"tiles": "2x2", "on_event": print}, InvalidOption, "tiles"),
         (parse_prompt("<OPEN_VOCABULARY_DETECTION>a"), {"text": "b"}, InvalidPrompt, "text"),
     ],
 )
