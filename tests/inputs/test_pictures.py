@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -209,6 +210,29 @@ def test_videos_that_cannot_be_read(make_video: Make, tmp_path: Path) -> None:
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     assert "it has sound and no pictures" in error_of(tmp_path / "sound.mp4")
+
+
+def test_frames_of_too_many_pixels_and_lengths_that_cannot_be(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video("a.mp4", 12)
+    with monkeypatch.context() as patch:
+        patch.setattr(videos, "MAX_PIXELS", 64 * 48 - 1)
+        assert "no frame of the video can be decoded" in error_of(path)
+    monkeypatch.setattr(videos, "_LONGEST_S", 1)
+    assert len(parts(path, every="0.5s")) == 3
+    assert pictures(path, skip=lambda _: True) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_of_any_kind_is_told(make_video: Make, make_animation: Make, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    for whole in (make_video("a.mp4"), make_video("a.ts", codec="mpeg2video"), make_video("a.mkv"), make_animation("a.pdf")):
+        for _ in range(20):
+            content = bytearray(whole.read_bytes())
+            for _ in range(rng.choice([1, 10, 100])):
+                content[rng.randrange(len(content))] = rng.randrange(256)
+            (tmp_path / f"damaged{whole.suffix}").write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+            for _, picture in pictures(tmp_path / f"damaged{whole.suffix}"):
+                assert isinstance(picture, (Image.Image, InvalidImage))
 
 
 def test_playlists_open_no_other_file(make_video: Make, tmp_path: Path) -> None:

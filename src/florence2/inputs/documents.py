@@ -72,7 +72,9 @@ class Document:
                     raise BrokenDocument(f"page {number} has no size that can be: {width:g} x {height:g} points")
                 bitmap = page.render(scale=scale_of(width, height))
                 return bitmap.to_pil().convert("RGB")
-            except (pypdfium2.PdfiumError, ValueError, OSError) as error:
+            except BrokenDocument:
+                raise
+            except Exception as error:  # whatever a damaged page led it to
                 raise BrokenDocument(f"page {number} can't be rendered ({error})") from error
             finally:
                 page.close()

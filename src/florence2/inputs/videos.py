@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 SEEK_GAP_S = 10  # what lies nearer is decoded as fast as found
+_LONGEST_S = 10**7  # what claims to be longer than four months is damaged
 _MAX_BAD_PACKETS = 500  # in a row
 _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, -180: Image.Transpose.ROTATE_180, -90: Image.Transpose.ROTATE_270}
 
@@ -124,7 +125,7 @@ class Video:
 
     def _frames(self) -> Iterator[VideoFrame]:
         """The frames from here on; packets that are damaged are passed over."""
-        from av.error import FFmpegError, InvalidDataError
+        from av.error import InvalidDataError
 
         num_bad = 0
         try:
@@ -139,18 +140,16 @@ class Video:
                         return
                     continue
                 yield from frames
-        except (FFmpegError, OSError, ValueError) as error:
+        except Exception as error:  # PyAV raises whatever the broken bytes led it to
             self._error = error
 
     def _seek(self, time: Fraction) -> None:
         """Go on with a frame before a time; where that can't be found, with the next one."""
-        from av.error import FFmpegError
-
         position = int((time + (self._start or 0)) / self._stream.time_base)
         try:
             self._container.seek(position, stream=self._stream, backward=True)
             self._jumped_to = time
-        except (FFmpegError, OSError):
+        except Exception:  # as above
             self._can_seek = False
 
     def _time(self, frame: VideoFrame) -> Fraction:
@@ -183,14 +182,13 @@ def opened(source: Path | bytes) -> Iterator[Video]:
     """
     with requires("video", "a video"):
         import av
-        from av.error import FFmpegError
     with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         name = container_of(file.read(START_BYTES))
         file.seek(0)
         try:
             # Of one format by its first bytes: FFmpeg's readers of playlists would open other files and addresses.
             container = av.open(file, format=name, metadata_errors="replace")
-        except (FFmpegError, OSError, ValueError) as error:
+        except Exception as error:  # as above
             raise BrokenVideo(f"the video is damaged or cut off{_because(error)}") from error
         with container:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
@@ -201,6 +199,7 @@ def opened(source: Path | bytes) -> Iterator[Video]:
                     else "the video is damaged or cut off: no pictures are found in it"
                 )
             streams[0].thread_type = "AUTO"
+            streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield Video(container, streams[0])
 
 
@@ -208,12 +207,13 @@ def picture_of(frame: VideoFrame) -> Image.Image:
     """A frame in RGB, turned as its file says.
 
     Raises:
-        BrokenVideo: it has too many pixels.
+        BrokenVideo: it can't be converted.
     """
-    if frame.width * frame.height > MAX_PIXELS:
-        raise BrokenVideo(f"{frame.width} x {frame.height} are more pixels than the {MAX_PIXELS} that are decoded here")
-    picture = frame.to_image()
-    turn = _TURNS.get(round(frame.rotation / 90) * 90)
+    try:
+        picture = frame.to_image()
+        turn = _TURNS.get(round(frame.rotation / 90) * 90)
+    except Exception as error:  # as above
+        raise BrokenVideo(f"a frame of {frame.width} x {frame.height} pixels can't be converted{_because(error)}") from error
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -226,14 +226,15 @@ def _is_cover(stream: Any) -> bool:
 
 def _seconds(container: Any, stream: Any) -> Fraction | None:
     """How long a video is by its own account."""
-    if stream.duration:
-        return stream.duration * stream.time_base
-    with suppress(ValueError):
-        hours, minutes, seconds = str(stream.metadata.get("DURATION", "")).split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    if container.duration and len(container.streams) == 1:
-        return Fraction(container.duration, 1_000_000)
-    return None
+    seconds: Fraction | None = None
+    if stream.duration and stream.time_base:
+        seconds = stream.duration * stream.time_base
+    elif len(named := str(stream.metadata.get("DURATION", "")).split(":")) == 3:
+        with suppress(ValueError):
+            seconds = int(named[0]) * 3600 + int(named[1]) * 60 + Fraction(named[2])
+    elif container.duration and len(container.streams) == 1:
+        seconds = Fraction(container.duration, 1_000_000)
+    return seconds if seconds is not None and 0 < seconds < _LONGEST_S else None
 
 
 def _because(error: Exception | None) -> str:
