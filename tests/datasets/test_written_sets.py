@@ -14,6 +14,7 @@ from florence2.datasets.labelled import LabelledPicture, Split
 from florence2.datasets.reader import read_dataset
 from florence2.datasets.record import Record
 from florence2.datasets.writers import FORMATS, WriteOptions
+from florence2.errors import DatasetError
 from tests.datasets.writers.labelled_sets import CLASSES, labelled_set, picture_bytes, thing
 
 SIZE = (64, 48)
@@ -78,6 +79,13 @@ def test_the_folder_of_a_labelling_run_is_read_by_its_best_format(tmp_path: Path
         write(tmp_path, name, [[("car", (1, 2, 30, 40))]] * 3, split="val")
         assert f"/{name}/" in read_dataset(str(tmp_path)).name + "/", number
         assert len(read_dataset(str(tmp_path), for_training=False).sound()) == 2
+
+
+def test_formats_that_are_not_read_are_named(tmp_path: Path):
+    for name in (".florence2", "cvat", "csv"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DatasetError, match=r"in formats that are not read \(csv, cvat\)"):
+        read_dataset(str(tmp_path))
 
 
 def test_captions_beside_pictures(tmp_path: Path):

@@ -7,5 +7,5 @@ DATA = (
     "(docs/fine-tune.md)."
 )
 IMAGES = "The folder that the images' names are relative to. Default: the data set's own."
-PROMPT = "What is asked about the images of a COCO file or a YOLO data set: od, or open-vocabulary-detection for all its classes."
+PROMPT = "What is asked about the images of data sets with boxes: od, or open-vocabulary-detection for all its classes."
 OWN_TAGS = "Let prompts pass that begin with a tag of your own."

@@ -22,7 +22,7 @@ Part = Path | YoloPart | VocPart
 _DATA_FILE = re.compile(r".*\.jsonl?|metadata\.[ct]sv", re.IGNORECASE)
 _USUAL = re.compile(r"(_?annotations?|metadata)\b.*", re.IGNORECASE)
 _ANNOTATIONS, _INSTANCES = "annotations", "instances_"
-_OWN_FORMATS = ("jsonl", "coco", "yolo", "voc")
+_OWN_FORMATS = ("jsonl", "coco", "yolo", "voc", "sidecar")
 _OWN_FOLDER = ".florence2"
 
 
@@ -78,6 +78,8 @@ def _parts(path: Path) -> tuple[Mapping[str, Part], Sequence[str]]:
         own = next((path / name for name in _OWN_FORMATS if (path / name).is_dir()), None)
         if own is not None:
             return _parts(own)
+        formats = ", ".join(entry.name for entry in _visible(path) if entry.is_dir()) or "none yet"
+        raise DatasetError(f"{path} is what florence2 label wrote, in formats that are not read ({formats}): the format jsonl adds one")
     files = _files_of_parts(path)
     if files:
         return files, ()

@@ -95,11 +95,12 @@ def evaluate(
     """Evaluate a model on a data set, as ``florence2 evaluate`` does.
 
     Args:
-        data: a ``.jsonl`` file, a COCO ``.json`` file, a folder with train, valid and test, ``synthetic:COUNT?seed=S``, or records.
+        data: a ``.jsonl`` file, a COCO ``.json`` file, the ``data.yaml`` of a YOLO data set, a folder with train, valid and test of any of
+            these, ``synthetic:COUNT?seed=S``, or records.
         model: an alias, alias@revision, a hub id, a folder, or an engine, which stays open; None as in ``florence2.load``.
         adapters: adapters to merge, in this order; each a folder or a hub id.
         images: the folder that the images' names are relative to; None is the data set's own.
-        prompt: the question about the images of a COCO file: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all its classes.
+        prompt: the question about the images of data sets with boxes: ``<OD>``, or ``<OPEN_VOCABULARY_DETECTION>`` for all its classes.
         allow_unknown_tag: take prompts that begin with a tag which is none of the fifteen as free text.
         tags: the tasks whose questions are answered, such as ``["<OD>"]``; None is all.
         skip_bad: leave invalid records out.

@@ -27,7 +27,7 @@ class FineTuneData:
             of the images.
         validation_share: the share of the images that is held out for it where there is no such data set, from 0 to under 1.
         images: the folder that the images' names are relative to; None is each data set's own.
-        prompt: the task for images of a COCO file: "od", or "open-vocabulary-detection" for all its classes by name.
+        prompt: the task for images of data sets with boxes: "od", or "open-vocabulary-detection" for all its classes by name.
         allow_unknown_tag: accept prompts that begin with a tag of your own.
         skip_bad: go on without records that can't be used, which are reported.
         limit: at most so many images of each data set; None is all.
