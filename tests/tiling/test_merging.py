@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -199,8 +200,10 @@ def test_boxes_without_an_area_are_left_out() -> None:
     assert merge([odd, *(result_of([], box) for box in boxes[1:])], boxes, SIZE).boxes == []
 
 
-def test_thousands_of_objects_take_less_than_seconds() -> None:
-    """A bound for hostile pictures: merging runs in the engine's thread."""
+@pytest.mark.slow
+def test_thousands_of_objects_do_not_hold_up_the_engine() -> None:
+    """Merging runs in the engine's thread: a hostile picture must not take it for minutes. It takes about a second."""
+    started = time.process_time()
     boxes = Tiles("8x8").boxes((8000, 8000))
     rng = np.random.default_rng(0)
     results = []
@@ -208,6 +211,7 @@ def test_thousands_of_objects_take_less_than_seconds() -> None:
         corners = rng.uniform(0, 800, (100, 2))
         results.append(result_of([Thing(f"{index % 7}", (x, y, x + 60, y + 60)) for index, (x, y) in enumerate(corners)], box))
     assert 1000 < len(merge(results, boxes, (8000, 8000)).labels) < 6500
+    assert time.process_time() - started < 20
 
 
 def test_labels_are_kept_apart() -> None:

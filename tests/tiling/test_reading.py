@@ -117,7 +117,8 @@ def test_a_text_on_its_side_does_not_turn_the_page() -> None:
     assert [line for line in lines if line != ["side"]] == [["first"], ["second"]]
 
 
-def test_thousands_of_words_take_less_than_seconds() -> None:
+@pytest.mark.slow
+def test_thousands_of_words_do_not_hold_up_the_engine() -> None:
     boxes = Tiles("8x8").boxes((8000, 8000))
     chance = random.Random(1)
     results = []
