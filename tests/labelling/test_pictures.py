@@ -218,6 +218,23 @@ def test_a_record_that_is_none_is_refused_by_its_name(tmp_path):
         labelled_set(folder)
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"name": None}, "it has no name"),
+        ({"path": None}, "it names no file"),
+        ({"size": [0, 5]}, "image_size"),
+        ({"answers": None}, "None"),
+    ],
+)
+def test_a_record_that_lacks_something_is_told_with_what_to_do(tmp_path, fields, why):
+    folder = write_journal(tmp_path, {"tasks": ["<OD>"]}, {**record("a.jpg", answer("<OD>", boxes())), **fields})
+    with pytest.raises(
+        DatasetError, match=rf"record of 'a.jpg' can't be read: .*{why}.*take its line out, and the same command asks again"
+    ):
+        labelled_set(folder)
+
+
 LABELS = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
     ["a<b", "<poly>", "</s>", "<loc_5>", "two\nlines", "<sep>x", "\ud800", "\0", "<OD>"]
 )

@@ -80,7 +80,13 @@ def read_answers(record: Mapping[str, Any], is_by_class: bool, lost: Counter[str
         width, height = record["size"]
         return [_answered(answer, (width, height), is_by_class, lost) for answer in record["answers"]]
     except (KeyError, TypeError, ValueError, InvalidRequest) as error:
-        raise DatasetError(f"the journal's record of {record.get('id')!r} can't be read: {error}") from error
+        raise unreadable(record, str(error)) from error
+
+
+def unreadable(record: Mapping[str, Any], why: str) -> DatasetError:
+    """The error on a record that no run has written so."""
+    name = record.get("id")
+    return DatasetError(f"the journal's record of {name!r} can't be read: {why}; take its line out, and the same command asks again")
 
 
 @lru_cache(maxsize=1024)

@@ -16,8 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from florence2.datasets.labelled import LabelledPicture, LabelledSet
-from florence2.errors import DatasetError
-from florence2.labelling.answers import read_answers
+from florence2.labelling.answers import read_answers, unreadable
 from florence2.labelling.class_names import key_of
 from florence2.labelling.examples import examples_of
 from florence2.labelling.filters import Filters
@@ -111,11 +110,13 @@ class Pictures:
         """The file with the pixels: where they were saved, or the picture's own."""
         saved, own = record.get("file"), record.get("path")
         if not saved and not own:
-            raise DatasetError(f"the journal's record of {record['id']!r} names no file")
+            raise unreadable(record, "it names no file")
         return self._folder / saved if saved else Path(str(own)).absolute()
 
     def _named(self, record: Mapping[str, Any]) -> Named:
-        return Named(str(record["name"]), str(record.get("root") or ""), PurePosixPath(self._file(record).as_posix()).suffix)
+        if not isinstance(record.get("name"), str):
+            raise unreadable(record, "it has no name")
+        return Named(record["name"], str(record.get("root") or ""), PurePosixPath(self._file(record).as_posix()).suffix)
 
 
 def draw_of(record: Mapping[str, Any], seed: int) -> float:
