@@ -7,11 +7,13 @@ import json
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from florence2.background import in_background
 from florence2.errors import EngineClosed, EngineFailed, InvalidOption, InvalidRequest
 from florence2.inputs.selection import Selection
 from florence2.labelling.answering import ModelGone
@@ -186,6 +188,15 @@ def test_shards_hold_each_picture_once_and_share_a_folder(tmp_path):
     whole = StandIn()
     assert run(pictures, output, whole).num_pictures == 60
     assert not whole.asked
+
+
+def test_shards_that_work_at_the_same_time_build_the_outputs_one_after_the_other(tmp_path):
+    pictures, output = draw_pictures(tmp_path / "in", 40), tmp_path / "out"
+    options = LabelOptions(tasks=("od",), formats=("coco", "csv"), val_share=0.0)
+    work = [in_background("shard", partial(run, pictures, output, StandIn(), options, shard=f"{number}/4")) for number in range(1, 5)]
+    assert sum(one.result(60).num_new for one in work) == 40
+    assert max(one.result().num_pictures for one in work) == 40
+    assert len(json.loads((output / "coco" / "train" / "_annotations.coco.json").read_text())["images"]) == 40
 
 
 def test_a_limit_counts_the_pictures_that_are_listed(tmp_path):

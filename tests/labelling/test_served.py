@@ -69,7 +69,7 @@ def test_many_requests_at_once_with_all_prompts_of_a_picture(stub, tmp_path):
         stub, pictures, tmp_path / "out", LabelOptions(classes=[f"class {number}" for number in range(20)]), concurrency=6, api_key="k"
     )
     assert (summary.num_pictures, summary.num_problems) == (31, 0)
-    assert stub.most_under_way == 6
+    assert 2 < stub.most_under_way <= 6
     assert Counter(len(call["prompts"]) for call in calls(stub)) == {16: 31, 4: 31}
     sent = {call["image"]["value"] for call in calls(stub)}
     assert {base64.b64encode(path.read_bytes()).decode() for path in pictures.glob("*.png")} < sent
@@ -137,6 +137,18 @@ def test_a_refusal_is_of_one_picture_or_of_all(stub, tmp_path, status, is_of_all
     else:
         summary = run(stub, pictures, tmp_path / "out")
         assert (summary.num_pictures, summary.num_problems) == (3, 1)
+
+
+def test_where_nobody_listens_is_said_soon(tmp_path):
+    with pytest.raises(ModelGone, match="is the server running"):
+        label(draw_pictures(tmp_path / "in", 1), tmp_path / "out", OD, engine="http://127.0.0.1:9", model="florence-2-base")
+
+
+def test_a_server_that_says_nothing_of_itself_is_asked_simply(stub, tmp_path):
+    usual = stub.respond
+    stub.respond = lambda received: Reply(404, {"detail": "Not Found"}) if received.path.startswith("/info") else usual(received)
+    assert run(stub, draw_pictures(tmp_path / "in", 2), tmp_path / "out").num_pictures == 2
+    assert [call["prompt"] for call in calls(stub)] == ["<OD>", "<OD>"]
 
 
 def test_an_address_goes_with_a_model(tmp_path):

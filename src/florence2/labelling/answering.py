@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SPARE_PICTURES = 4
 """Pictures that are resized and queued while the engine's rows are taken."""
 _MOST_ON_CPU = 16
-"""A processor gains nothing from more, and each picture under way is in memory."""
+"""Each picture under way is in memory, and a processor has less of that to spare than of time."""
 
 
 class ModelGone(Florence2Error):

@@ -7,7 +7,6 @@ as they ask, and broken connections are tried again, until for some minutes no r
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +61,7 @@ class ServedModel:
 
     Raises:
         InvalidOption: the address, the key or the number of requests can't be.
+        ModelGone: nobody listens there.
     """
 
     def __init__(
@@ -78,15 +78,14 @@ class ServedModel:
         self._name, self._options = name, dict(options)
         self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._client = InferenceHTTPClient(api_url, api_key)
-        self._client.configure(InferenceConfiguration(max_retries=_RETRIES, max_retry_wait_s=_LONGEST_WAIT_S))
-        self._lock = threading.Lock()
-        self._is_own: bool | None = None
         self._answered_at = time.monotonic()
+        self._is_own = self._is_of_this_project()
+        self._client.configure(InferenceConfiguration(max_retries=_RETRIES, max_retry_wait_s=_LONGEST_WAIT_S))
 
     def ask(self, picture: Image.Image, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """See ``AnsweringModel``."""
         sent: Any = file if file is not None and _travels(file) else picture
-        answers = self._asked_together(sent, prompts) if self._knows_all() else self._asked_apart(sent, prompts)
+        answers = self._asked_together(sent, prompts) if self._is_own else self._asked_apart(sent, prompts)
         for answer in answers:
             if answer.image_size != picture.size:
                 raise UnexpectedAnswer(f"the server saw a picture of {answer.image_size}, and it has {picture.size} pixels")
@@ -121,15 +120,21 @@ class ServedModel:
         """The answer to one prompt, asked of a server of which nothing else is known."""
         return self._called(lambda: self._client.infer_lmm(sent, self._name, prompt, typed=True, **self._options))
 
-    def _knows_all(self) -> bool:
-        """Whether the server is of this project."""
-        with self._lock:
-            if self._is_own is None:
-                try:
-                    self._is_own = self._called(self._client.get_server_info).name == OWN_SERVER
-                except InferenceError:  # it has no such page
-                    self._is_own = False
-            return self._is_own
+    def _is_of_this_project(self) -> bool:
+        """Whether the server knows all fields of this project's.
+
+        Raises:
+            ModelGone: nobody listens there.
+        """
+        while True:
+            try:
+                return self._client.get_server_info().name == OWN_SERVER
+            except (ConnectionFailed, CallTimeout) as error:
+                raise ModelGone(error.message) from error
+            except InferenceError as error:
+                if error.status_code not in _BUSY:  # it has no such page
+                    return False
+                self._check_patience(error)
 
     def _called(self, call: Callable[[], Value]) -> Value:
         """What a call gives, made again while the server is busy or not to be reached.
