@@ -274,7 +274,8 @@ class Result:
 
         Args:
             classes: the names of the classes, whose indices become the class ids, or ids by names; objects of other classes are left out.
-                Case does not matter. None numbers the labels of this answer in the order in which they come.
+                Case does not matter; a single class is also that of objects without a label. None numbers the labels of this answer in
+                the order in which they come.
             coordinates: as in ``to_dict``.
 
         Raises:

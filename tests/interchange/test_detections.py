@@ -46,6 +46,14 @@ def test_classes_of_the_user_have_their_numbers_and_names(classes: Any) -> None:
     assert detections(od(), ["person"]).is_empty()
 
 
+def test_a_single_class_is_that_of_objects_without_a_label() -> None:
+    outlines = Result.from_dict({"<REGION_TO_SEGMENTATION>": LOCATED["<REGION_TO_SEGMENTATION>"]}, SIZE)
+    assert detections(outlines, {"cat": 7}).class_id.tolist() == [7, 7]
+    assert detections(outlines, ["cat", "object"])["class_name"].tolist() == ["object", "object"]
+    assert len(detections(outlines, ["cat", "dog"])) == 0
+    assert detections(outlines)["class_name"].tolist() == ["object", "object"]
+
+
 @pytest.mark.parametrize("classes", ["car", [1], {"car": "x"}, {0: "car"}, {"car": 1, "Car": 2}, ["a", "b", "A"], 7, {"car": True}])
 def test_other_classes_are_refused(classes: Any) -> None:
     with pytest.raises(InvalidOption) as caught:

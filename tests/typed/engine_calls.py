@@ -84,7 +84,9 @@ def reading(result: Result) -> None:
     assert_type(result.objects[0].polygons, tuple[tuple[float, ...], ...])
     assert_type(result.objects[0].score, float | None)
     assert_type(result.to_dict(coordinates="float"), dict[str, Any])
+    assert_type(result.draw(), Image.Image)
     assert_type(result.annotate(), Image.Image)
+    assert_type(result.to_coco(classes={"cat": 3})["annotations"], Any)
     assert_type(florence2.draw.annotate(Image.new("RGB", result.image_size), result), Image.Image)
 
 

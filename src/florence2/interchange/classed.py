@@ -42,7 +42,7 @@ def classed(result: Result, classes: Classes | None, first_id: int, coordinates:
     Args:
         result: any result.
         classes: names, numbered in their order, or numbers by names. Case and runs of spaces do not matter. None for the labels of this
-            result, numbered in the order of their first objects.
+            result, numbered in the order of their first objects. A single class is also that of objects without a label.
         first_id: the number of the first class where ``classes`` has none.
         coordinates: as ``Result.to_dict`` takes it.
 
@@ -54,7 +54,8 @@ def classed(result: Result, classes: Classes | None, first_id: int, coordinates:
         names = list(dict.fromkeys(each.label or NAMELESS for each in found))
         return [Classed(each, name := each.label or NAMELESS, names.index(name) + first_id) for each in found]
     known = _by_key(classes, first_id)
-    return [Classed(each, *known[key]) for each in found if (key := _key(each.label or NAMELESS)) in known]
+    nameless = next(iter(known)) if len(known) == 1 else NAMELESS
+    return [Classed(each, *known[key]) for each in found if (key := _key(each.label) or nameless) in known]
 
 
 def class_names(classes: Classes | None, objects: Sequence[Classed], first_id: int) -> dict[int, str]:
