@@ -30,7 +30,7 @@ _BUILDING, _READY, _OLD = "building-", "ready-", "old-"
 Notice = Callable[[str], None]
 
 
-def labelled_set(folder: Path, options: LabelOptions | None = None) -> LabelledSet:
+def labelled_set(folder: str | os.PathLike[str], options: LabelOptions | None = None) -> LabelledSet:
     """The labelled pictures of a run, also of one that is not at its end.
 
     Args:
@@ -40,6 +40,7 @@ def labelled_set(folder: Path, options: LabelOptions | None = None) -> LabelledS
     Raises:
         DatasetError: there is no journal in the folder, or it can't be read.
     """
+    folder = Path(folder)
     options = options_in(folder) if options is None else options
     return set_of(Pictures(folder, options), options)
 
