@@ -291,6 +291,15 @@ def test_a_page_that_is_broken_leaves_the_others(make_animation: Make, tmp_path:
     assert [image.id.rpartition("#")[2] for image, _ in found] == ["page=1", "page=2", "page=3"]
 
 
+def test_which_inputs_are_one_picture(make_animation: Make, tmp_path: Path) -> None:
+    shades(1)[0].save(tmp_path / "a.jpg")
+    paths = [tmp_path / "a.jpg", make_animation("a.tif"), make_animation("a.gif"), make_animation("a.pdf"), tmp_path / "gone.pdf"]
+    inputs = find_inputs([*map(str, paths), "https://example.org/a"], [], lambda _: None)
+    assert [Selection().is_one(one) for one in inputs] == [True, True, True, False, True, True]
+    assert [Selection("all").is_one(one) for one in inputs] == [True, False, True, False, True, True]
+    assert [Selection(frames="all").is_one(one) for one in inputs] == [True, True, False, False, True, True]
+
+
 # All together
 
 

@@ -16,7 +16,7 @@ from florence2.errors import InvalidImage
 from florence2.url_text import host_and_path, without_keys
 
 Kind = Literal["file", "url", "data", "stdin", "memory"]
-Medium = Literal["picture", "pdf", "video"]
+Medium = Literal["picture", "tiff", "animation", "pdf", "video"]
 Unit = Literal["page", "frame", "time_s"]
 
 _LONGEST_NAME = 100
@@ -63,7 +63,7 @@ class Input:
         error: why it can't be used.
         root: the folder that named it, or the folder where a pattern begins; empty where it was named itself.
         below: its name below that folder, or as a list has it, parted by ``/``; empty where it was named itself.
-        medium: what the file holds; of a URL that is known when it is fetched.
+        medium: what the file holds; an animation may have one frame only. Of a URL that is known when it is fetched.
         part: which page or frame of the file; None for a picture that is the file.
     """
 

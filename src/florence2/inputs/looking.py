@@ -16,7 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from florence2.console import shown
 from florence2.errors import InvalidImage
-from florence2.image_files import PICTURE_NAME, describe, is_read
+from florence2.image_files import PICTURE_NAME, describe, format_of
 from florence2.image_files.base64_text import decode_base64
 from florence2.inputs import urls
 from florence2.inputs.input import Input, Medium
@@ -24,6 +24,8 @@ from florence2.inputs.lists import STDIN
 from florence2.inputs.media import START_BYTES, medium_of, missing_reader
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
+
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 
 
 def looked_at(given: Input) -> Input:
@@ -100,7 +102,10 @@ def with_start(given: Input, start: bytes) -> Input:
         given = replace(given, medium=medium)
         missing = missing_reader(medium)
         return given if missing is None else refused(given, f"{what}: {missing}")
-    return given if is_read(start) else refused(given, f"{what}: {describe(start)}")
+    form = format_of(start)
+    if form is None:
+        return refused(given, f"{what}: {describe(start)}")
+    return replace(given, medium="tiff" if form == "TIFF" else "animation" if form in _ANIMATED else "picture")
 
 
 def absolute(path: str) -> Path:

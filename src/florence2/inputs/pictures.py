@@ -106,7 +106,7 @@ class _Series:
     """
 
     def __init__(self, given: Input, selection: Selection, skip: Skip | None) -> None:
-        self.is_left_out = skip is not None and (given.medium == "picture" or given.error is not None) and skip(given.id)
+        self.is_left_out = skip is not None and (given.medium not in ("pdf", "video") or given.error is not None) and skip(given.id)
         if self.is_left_out:
             return
         self._may_be_several = given.error is None and (given.kind == "url" or not selection.is_one(given))

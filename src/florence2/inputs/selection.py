@@ -57,8 +57,9 @@ class Selection:
         return 1 if self.every is None and self.has_all_frames else _step(self.every)[1]
 
     def is_one(self, given: Input) -> bool:
-        """Whether an input is certainly one picture."""
-        return given.error is not None or (given.medium == "picture" and self.pages is None and not self.has_all_frames)
+        """Whether an input is one picture; a URL is taken to be one until it is fetched."""
+        is_taken_apart = {"tiff": self.pages is not None, "animation": self.has_all_frames, "picture": False}
+        return given.error is not None or not is_taken_apart.get(given.medium, True)
 
     def page_numbers(self, num_pages: int) -> list[int]:
         """The pages that are taken of so many, counted from 1, in their order."""

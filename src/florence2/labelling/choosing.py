@@ -51,7 +51,7 @@ def choose(
         return is_done(picture_id) or not (shard is None or shard.holds(picture_id))
 
     listed = inputs[:limit]
-    is_counted = not any(_may_be_several(one, selection) for one in listed)
+    is_counted = not any(not selection.is_one(one) for one in listed)
     if limit is not None and not is_counted:  # pages and frames count, too, and are known when they are read
         return Chosen(_left(islice(read_pictures(listed, selection), limit), is_left_out), None)
     count = sum(not is_left_out(one.id) for one in listed) if is_counted else None
@@ -60,9 +60,3 @@ def choose(
 
 def _left(pictures: Iterable[Future[Picture]], is_left_out: Callable[[str], bool]) -> Iterator[Future[Picture]]:
     return (reading for reading in pictures if not is_left_out(reading.result().image.id))
-
-
-def _may_be_several(image: Input, selection: Selection) -> bool:
-    """Whether an input may give several pictures; a URL counts as one until it is fetched."""
-    expands = selection.pages is not None or selection.has_all_frames
-    return image.error is None and image.kind != "url" and (expands or image.medium != "picture")
