@@ -28,7 +28,7 @@ NAME: str = PROJECT["name"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 # Distributions of others that a page or a message may tell users to install.
-OTHERS = frozenset({"inference-sdk", "pip", "torch", "torchvision"})
+OTHERS = frozenset({"inference-sdk", "pip", "supervision", "torch", "torchvision"})
 
 _INSTALL = re.compile(r"\b(?:pipx?3?|uv pip|uv tool|conda|python3? -m pip) install +([^\n`]*)|\buv add +([^\n`]*)")
 _EXTRA = re.compile(r"\bextras? [`'\"]([\w-]+)[`'\"]")
@@ -92,7 +92,7 @@ def fault_of(word: str) -> Iterator[str]:
         extras = set((place[1] or "").split(",")) - {""}
     else:
         try:
-            wanted = Requirement(re.sub(r"\{\w+\}", "engine", word))
+            wanted = Requirement(re.sub(r"\{\w+\}", "engine", word.replace("{package}", "supervision")))  # of no extra
         except InvalidRequirement:
             yield f"{word!r} is no requirement"
             return
