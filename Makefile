@@ -74,6 +74,9 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.http
 	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.neighbours
+	$(BIN)/python -m benchmarks.tiles
+	$(BIN)/python -m benchmarks.label
+	$(BIN)/python -m benchmarks.label_kill
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
 demo: setup

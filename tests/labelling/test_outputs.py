@@ -133,6 +133,24 @@ def test_a_run_of_broken_pictures_alone_writes_nothing(tmp_path):
     assert not (folder / "coco").exists()
 
 
+def test_corrections_by_hand_are_kept_beside_the_new_folder(run):
+    lines: list[str] = []
+    write_outputs(run, OPTIONS, lines.append)
+    (run / "coco" / "labels.cache").write_text("of a training tool")
+    write_outputs(run, OPTIONS, lines.append)
+    assert not list(run.glob("coco-*"))
+    for kept in ("coco-changed", "coco-changed-2"):
+        (run / "coco" / "names").write_text("corrected.jpg")
+        lines.clear()
+        write_outputs(run, OPTIONS, lines.append)
+        assert lines[-1] == f"{run.absolute() / 'coco'} was changed since it was written; it is kept as {run / kept}"
+        assert (names_in(run), names_in(run, kept)) == (["a.jpg", "b.jpg"], ["corrected.jpg"])
+    (run / "coco" / "notes").mkdir()
+    (run / "coco" / "notes" / "mine.txt").write_text("mine")
+    write_outputs(run, OPTIONS, lines.append)
+    assert (run / "coco-changed-3" / "notes" / "mine.txt").exists()
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("of a writer")])
 def test_a_format_that_can_not_be_written_stays_as_it_was(run, monkeypatch, error):
     write_outputs(run, OPTIONS, silent)
@@ -184,12 +202,13 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path):
             with suppress(Killed):
                 write_outputs(run, OPTIONS, silent)
             is_killed = was_killed()
-        mend(run)
+        mend(run, silent)
         (name,) = names_in(run)
         seen.add(name)
         assert not [path for path in (run / ".florence2").iterdir() if path.name.startswith(("building", "ready", "old"))]
         write_outputs(run, OPTIONS, silent)
         assert names_in(run) == ["new.jpg"]
+        assert not list(run.glob("coco-changed*"))
         count += 1
     assert count > 8
     assert seen == {"old.jpg", "new.jpg"}

@@ -2,7 +2,7 @@
 
 In: a run's folder and its options. Out: a folder for each format. It is built aside and put in its place by renaming, so that a format is
 always one whole data set, the old or the new; what a kill leaves between is mended by the next start. A folder that florence2 did not make
-is never replaced. Knows nothing of what formats look like.
+is never replaced, and one that was changed since is kept beside the new one. Knows nothing of what formats look like.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from florence2.datasets.labelled import LabelledSet
 from florence2.datasets.writers import WriteOptions, check_installed
 from florence2.datasets.writers.written import Written
 from florence2.errors import InvalidOption
+from florence2.labelling.changed_files import fingerprint, new_name
 from florence2.labelling.labelled_pictures import Pictures, set_of
 from florence2.labelling.options import LabelOptions, options_of
 from florence2.labelling.records import STATE, Records
@@ -59,7 +60,7 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[s
         OSError: a format can't be written; that folder is as it was before.
     """
     check_outputs(folder, options.formats)
-    mend(folder)
+    mend(folder, notice)
     keep_options(folder, options)
     pictures = Pictures(folder, options)
     if not len(pictures.records):
@@ -72,7 +73,7 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[s
         shown = ", ".join(map(repr, unused[:5])) + (", …" if len(unused) > 5 else "")
         notice(f"nothing was called {shown}, which the class map names; the classes are {', '.join(data.classes[:20])}")
     written = {name: _write(folder, name, data, options, notice) for name in options.formats}
-    stale = sorted(set(_own_formats(folder)) - set(options.formats))
+    stale = sorted(_own_formats(folder).keys() - set(options.formats))
     if stale:
         is_one = len(stale) == 1
         notice(
@@ -103,11 +104,11 @@ def keep_options(folder: Path, options: LabelOptions) -> None:
     _replace(folder / STATE / _OPTIONS, {"asked": options.asked, "written": options.written})
 
 
-def mend(folder: Path) -> None:
+def mend(folder: Path, notice: Notice) -> None:
     """Put right what a run that was killed while it wrote left: a format is the whole new one where that was ready, else the old one."""
     state = folder / STATE
     for path in sorted(state.glob(f"{_READY}*")):
-        _put_in_place(folder, path.name.removeprefix(_READY))
+        _put_in_place(folder, path.name.removeprefix(_READY), notice)
     for path in sorted(state.glob(f"{_OLD}*")):
         place = folder / path.name.removeprefix(_OLD)
         _remove(path) if os.path.lexists(place) else path.rename(place)
@@ -133,20 +134,27 @@ def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, no
         notice(f"{name}: {line}")
     for problem in written.problems:
         notice(f"{name}: {problem}")
-    _replace(folder / STATE / _OWN, sorted({*_own_formats(folder), name}))
+    own = _own_formats(folder)
+    kept = [known for known in own.get(name, []) if known == fingerprint(place)]
+    _replace(folder / STATE / _OWN, {**own, name: [*kept, fingerprint(building)]})
     building.rename(folder / STATE / f"{_READY}{name}")
-    _put_in_place(folder, name)
+    _put_in_place(folder, name, notice)
     return written
 
 
-def _put_in_place(folder: Path, name: str) -> None:
+def _put_in_place(folder: Path, name: str, notice: Notice) -> None:
     """Replace a format's folder by the one that is ready; killed at any moment, ``mend`` goes on."""
     place, ready, old = folder / name, folder / STATE / f"{_READY}{name}", folder / STATE / f"{_OLD}{name}"
     if os.path.lexists(place):
-        _remove(old)
+        if fingerprint(place) in _own_formats(folder).get(name, []):
+            _remove(old)
+        else:
+            old = new_name(folder, f"{name}-changed")
+            notice(f"{place} was changed since it was written; it is kept as {old}")
         place.rename(old)
     ready.rename(place)
-    _remove(old)
+    if old.parent != folder:
+        _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -164,10 +172,10 @@ def _replace(path: Path, content: Any) -> None:
     new.replace(path)
 
 
-def _own_formats(folder: Path) -> list[str]:
-    """The formats that florence2 has written in a run's folder."""
+def _own_formats(folder: Path) -> dict[str, list[str]]:
+    """The formats that florence2 has written in a run's folder, with the fingerprints of what is there and of what is to come."""
     found = _read(folder / STATE / _OWN)
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return {name: list(prints) for name, prints in found.items() if isinstance(prints, list)} if isinstance(found, dict) else {}
 
 
 def options_in(folder: Path) -> LabelOptions:
