@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from florence2.labelling import LabelOptions
 from tests.labelling.standing_in import draw_pictures, journal_lines
 from tests.server.process import running_server, tiny_checkpoint
 
@@ -45,6 +47,17 @@ def test_a_folder_becomes_data_sets(label, cli, request, tmp_path):
     code, out, err = cli("label", output, "-f", "yolo", "--min-score", 0.5)
     assert (code, out.splitlines()[0].split(",")[0]) == (0, "2 pictures (none new)")
     assert "nothing is asked" in err
+    for words, flag in ((["--model", "florence-2-base"], "--model"), (["--limit", 3], "--limit"), (["--pages", "1"], "--pages")):
+        code, _, err = cli("label", output, "-f", "coco", *words)
+        assert (code, err.startswith(f"florence2: {flag} is about asking, and of the folder of a run alone nothing is asked")) == (2, True)
+
+
+def test_every_option_has_a_flag(cli):
+    named = {"tasks": "task", "texts": "text", "num_beams": "beams", "formats": "format"}
+    words = cli("label", "--help")[1].split()
+    for each in fields(LabelOptions):
+        if each.init:
+            assert f"--{named.get(each.name, each.name).replace('_', '-')}" in " ".join(words).replace(",", " ").replace("/", " ").split()
 
 
 @pytest.mark.parametrize(

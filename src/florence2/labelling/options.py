@@ -38,11 +38,9 @@ class LabelOptions:
         texts: what tasks with a text are about, each a question of its own.
         classes: names to be found, each by a question of its own; their ids in this order. Names that differ in case or spaces are one.
         phrases_from: the kind of caption whose phrases are then found; None for none.
-        num_beams: as of an engine's request, and so are the next four; None is the checkpoint's own.
+        num_beams: as of an engine's request, and so are the next two; None is the checkpoint's own.
         max_new_tokens: see there.
         no_repeat_ngram_size: see there.
-        length_penalty: see there.
-        early_stopping: see there.
         tiles: how pictures are cut into tiles that are asked as well, such as "2x2" or "640"; None for whole pictures alone.
         tile_overlap: how much neighbouring tiles share, as a part of a tile's side; None for the default.
         formats: what is written.
@@ -65,8 +63,6 @@ class LabelOptions:
     num_beams: int | None = field(default=None, metadata=_ASKED)
     max_new_tokens: int | None = field(default=None, metadata=_ASKED)
     no_repeat_ngram_size: int | None = field(default=None, metadata=_ASKED)
-    length_penalty: float | None = field(default=None, metadata=_ASKED)
-    early_stopping: bool | str | None = field(default=None, metadata=_ASKED)
     tiles: str | None = field(default=None, metadata=_ASKED)
     tile_overlap: float | None = field(default=None, metadata=_ASKED)
     formats: Sequence[str] = field(default=("jsonl",), metadata=_WRITTEN)
@@ -120,7 +116,7 @@ class LabelOptions:
     @property
     def search(self) -> dict[str, Any]:
         """The options of each request to an engine."""
-        names = ("num_beams", "max_new_tokens", "no_repeat_ngram_size", "length_penalty", "early_stopping")
+        names = ("num_beams", "max_new_tokens", "no_repeat_ngram_size")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 

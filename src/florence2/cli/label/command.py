@@ -19,7 +19,7 @@ from florence2.cli.options import Adapter, Device, Model, Precision, one_of
 from florence2.cli.stopping import stopped_softly
 from florence2.cli.usage import WrongUsage
 from florence2.console import notify, report, shown
-from florence2.errors import EngineClosed
+from florence2.errors import EngineClosed, InvalidOption
 
 if TYPE_CHECKING:
     from florence2.labelling.run import LabelSummary
@@ -109,6 +109,9 @@ def label(
         int | None, typer.Option("--beams", "-b", help="Beams of the search; 1 is greedy and fastest. Default: the checkpoint's.")
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens. Default: the checkpoint's.")] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, typer.Option(help="No run of so many tokens comes twice; 0 for long lists. Default: the checkpoint's.")
+    ] = None,
     tiles: Annotated[
         str | None,
         typer.Option("--tiles", metavar="TILES", help="Ask about tiles, too: a grid (2x2) or the side of a tile in pixels (640)."),
@@ -128,6 +131,14 @@ def label(
         float | None,
         typer.Option("--suppress-overlaps", metavar="IOU", help="Of objects of two classes that overlap so much, keep the likelier."),
     ] = None,
+    segments: Annotated[
+        bool | None,
+        typer.Option(
+            "--segments/--no-segments",
+            help="Write outlines where a format has a place for them, or boxes alone. Default: outlines; YOLO, where all have one.",
+            show_default=False,
+        ),
+    ] = None,
     scores: Annotated[bool | None, typer.Option("--scores", "-s", help="Write scores where a format has a place for them.")] = None,
     val_share: Annotated[float | None, typer.Option("--val-share", help="Share of the pictures for validation. Default: 0.1.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the choice of these. Default: 0.")] = None,
@@ -143,10 +154,12 @@ def label(
         "phrases_from": phrases_from,
         "num_beams": beams,
         "max_new_tokens": max_new_tokens,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
         "tiles": tiles,
         "tile_overlap": tile_overlap,
         "formats": formats,
         "images": placing,
+        "segments": segments,
         "scores": scores or None,
         "min_score": min_score,
         "min_size": min_size,
@@ -155,12 +168,6 @@ def label(
         "seed": seed,
     }
     named = (classes or (), classes_file, class_map or ())
-    if output is None:
-        summary = _rebuilt(images or [], lists or [], values, named, preview)
-        print_summary(summary, as_json=as_json)
-        return
-    from florence2.inputs.selection import Selection
-
     run = {
         "model": model,
         "adapters": adapter or (),
@@ -169,14 +176,19 @@ def label(
         "engine": engine,
         "api_key": api_key,
         "concurrency": concurrency,
-        "lists": lists or (),
         "column": column,
-        "selection": Selection(pages, frames, every),
         "limit": limit,
         "shard": shard,
         "strict": strict,
-        "preview": preview,
     }
+    if output is None:
+        asked = {**run, "pages": pages, "frames": None if frames == "first" else frames, "every": every}
+        summary = _rebuilt(images or [], lists or [], values, named, preview, asked)
+        print_summary(summary, as_json=as_json)
+        return
+    from florence2.inputs.selection import Selection
+
+    run |= {"lists": lists or (), "selection": Selection(pages, frames, every), "preview": preview}
     _label(images or [], output, read_options(values, *named), run, as_json=as_json)
 
 
@@ -205,8 +217,10 @@ def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, 
         raise typer.Exit(1)
 
 
-def _rebuilt(images: Sequence[str], lists: Sequence[str], values: Mapping[str, Any], named: Any, preview: bool) -> LabelSummary:
-    """Build the outputs of a run that is there."""
+def _rebuilt(
+    images: Sequence[str], lists: Sequence[str], values: Mapping[str, Any], named: Any, preview: bool, asked: Mapping[str, Any]
+) -> LabelSummary:
+    """Build the outputs of a run that is there; ``asked`` are the options of asking, none of which goes with that."""
     from florence2.labelling.journal import is_run
     from florence2.labelling.outputs import options_in
     from florence2.labelling.run import rebuild
@@ -214,6 +228,13 @@ def _rebuilt(images: Sequence[str], lists: Sequence[str], values: Mapping[str, A
     if len(images) != 1 or lists or not is_run(Path(images[0])):
         raise WrongUsage("--output is missing: the folder for what is written; see florence2 label --help", field="output")
     folder = Path(images[0])
+    for name, value in asked.items():
+        if value not in (None, (), False, "auto"):
+            flag = {"adapters": "adapter"}.get(name, name)
+            raise InvalidOption(
+                f"{flag}= is about asking, and of the folder of a run alone nothing is asked; leave it out, or name pictures and --output",
+                field=flag,
+            )
     options = changed_options(options_in(folder), values, *named)
     notify(f"florence2: {shown(folder)} holds a run; {', '.join(options.formats)} is built of it, and nothing is asked")
     return rebuild(folder, options, preview=preview, on_message=_notice)
