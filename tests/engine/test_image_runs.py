@@ -107,6 +107,14 @@ def test_a_region_that_lies_in_one_picture_and_not_in_another(engine: Engine) ->
     assert len(large.results) == 1
 
 
+def test_a_picture_with_too_many_tiles_does_not_end_the_others(engine: Engine) -> None:
+    large, small = engine.run_images([picture(1, (2000, 2000)), picture(2)], "<OD>", tiles=64, **SHORT)
+    assert isinstance(large.error, InvalidImage)
+    assert large.error.field == "tiles"
+    assert large.size == (2000, 2000)
+    assert len(small.results) == 1
+
+
 def test_results_refer_to_files_and_hold_no_pictures(engine: Engine, files: Path) -> None:
     (plain,) = engine.run_images("p/a.png", "<OD>", **SHORT)
     assert plain.results[0].annotate().width >= 40

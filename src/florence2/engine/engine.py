@@ -362,7 +362,7 @@ class Engine:
             futures: list[Future[Result]] = [request.future for request in requests]
         else:
             of_tiles = [self._tokenized(asked_of_tiles(given.prompt), None, None, False) for given in prompts]
-            parts = [ask(picture.crop(box), of_tiles) for box in boxes]
+            parts = [ask(picture if box == (0, 0, *picture.size) else picture.crop(box), of_tiles) for box in boxes]
             requests = [request for part in parts for request in part]
             merges = [partial(merge, boxes=boxes, size=picture.size, task=given.prompt.task_key, source=source) for given in prompts]
             futures = [TiledAnswer(requests[index :: len(prompts)], merge) for index, merge in enumerate(merges)]

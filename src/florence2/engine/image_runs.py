@@ -51,7 +51,7 @@ class ImageResults:
         name: as it was given or found, a page or frame with its mark (``report.pdf#page=3``); ``image 0`` for the first in memory.
         path: the file that it is, or that it is a part of; None for what is no file.
         size: width and height in pixels; None where there is no picture.
-        error: why it can't be read, or why a region does not lie in it; None where it was answered.
+        error: why it can't be read, that it has too many tiles, or why a region does not lie in it; None where it was answered.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ImageResults:
         """The results, one for each prompt, in order.
 
         Raises:
-            InvalidImage: there is no picture.
+            InvalidImage: there is no picture, or it has too many tiles.
             InvalidRegion: a region does not lie in it.
         """
         if self.error is not None:
@@ -131,14 +131,14 @@ def _answered(
     engine: Engine, pictures: Iterator[Future[Picture]], prompts: Sequence[TokenizedPrompt], options: RequestOptions
 ) -> Iterator[ImageResults]:
     """Each picture with its answers."""
-    errors: dict[int, InvalidRegion] = {}
+    errors: dict[int, InvalidImage | InvalidRegion] = {}
 
     def submit(picture: Picture) -> list[Future[Result]]:
         if isinstance(picture.content, InvalidImage) or not prompts:
             return []
         try:
             return engine.submit_many(picture.content, prompts, **options)
-        except InvalidRegion as error:  # it may lie in the next picture
+        except (InvalidRegion, InvalidImage) as error:  # it may lie in the next picture, or that may have fewer tiles
             errors[id(picture.content)] = error
             return []
 
