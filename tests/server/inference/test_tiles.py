@@ -136,11 +136,28 @@ async def test_tiles_with_what_they_do_not_go_with() -> None:
     async with client_of() as client:
         several = await client.post("/infer/lmm", json=asked(prompt=None, prompts=["<OD>", "<CAPTION>"], tiles="2x2"))
         chances = await client.post("/v1/chat/completions", json=chat(tiles="2x2", logprobs=True))
-        wrong = await client.post("/infer/lmm", json=asked(tiles=[2, 2]))
     assert several.json()["field"] == "tiles"
     assert several.json()["message"].startswith("prompts[1]: tiles do not go with <CAPTION>")
     assert chances.json()["error"]["param"] == "logprobs"
-    assert (wrong.status_code, wrong.json()["field"]) == (422, "tiles")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        *(({"tiles": wrong}, "tiles", 'a grid of columns x rows such as "2x2", or the side of') for wrong in (True, 2.5, [2, 2], {})),
+        *(({"tiles": "2x2", "tile_overlap": wrong}, "tile_overlap", "a valid number") for wrong in (True, False, [0.2])),
+    ],
+)
+async def test_tiles_of_a_wrong_type_are_told_what_they_should_be(fields: dict[str, Any], field: str, said: str) -> None:
+    engine = FakeEngine()
+    async with client_of(engine) as client:
+        refused = await client.post("/infer/lmm", json=asked(**fields))
+        in_chat = await client.post("/v1/chat/completions", json=chat(**fields))
+    assert (refused.status_code, refused.json()["field"]) == (422, field), refused.text
+    assert said in refused.json()["message"]
+    assert (in_chat.status_code, in_chat.json()["error"]["param"]) == (400, field), in_chat.text
+    assert said in in_chat.json()["error"]["message"]
+    assert not engine.asked
 
 
 async def test_a_picture_with_too_many_tiles_leaves_the_others_alone() -> None:

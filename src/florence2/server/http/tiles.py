@@ -11,11 +11,16 @@ OVERLAP = "Share of a tile that its neighbour shows, too, 0 to 0.5. Default: 0.2
 ONLY = "With tiles: do not ask about the whole picture besides."
 
 
-def _form(value: object) -> str:
-    return "as number" if isinstance(value, int) else "as text"
+_FORMS = 'Input should be a grid of columns x rows such as "2x2", or the side of a tile in pixels such as 640'
 
 
-# Discriminated by their JSON type, so that an error is about the form that was meant.
+def _form(value: object) -> str | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return "as number" if is_number else "as text" if isinstance(value, str) else None
+
+
+# Discriminated by their JSON type, so that an error is about the form that was meant, and says both of what has neither.
 TilesValue = Annotated[
-    Annotated[Annotated[str, Field(max_length=64)], Tag("as text")] | Annotated[StrictInt, Tag("as number")], Discriminator(_form)
+    Annotated[Annotated[str, Field(max_length=64)], Tag("as text")] | Annotated[StrictInt, Tag("as number")],
+    Discriminator(_form, custom_error_type="tiles_type", custom_error_message=_FORMS),
 ]

@@ -49,6 +49,12 @@ def _no_flag(value: object) -> object:
 NoFlag = Annotated[int, BeforeValidator(_no_flag)]
 
 
+def _no_flag_but_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
+
+
 def _image_form(value: object) -> str:
     return "as list" if isinstance(value, list) else "as one"
 
@@ -87,7 +93,7 @@ class InferRequest(_Message):
     allow_unknown_tag: bool = Field(default=False, description="Let a fine-tuned checkpoint's own tag pass.")
     scores: bool = Field(default=False, description="Add to found objects how likely each is right, from 0 to 1.")
     tiles: TilesValue | None = Field(default=None, description=TILES, examples=["2x2", 640])
-    tile_overlap: float | None = Field(default=None, description=OVERLAP)
+    tile_overlap: Annotated[float, BeforeValidator(_no_flag_but_number)] | None = Field(default=None, description=OVERLAP)
     tiles_only: bool = Field(default=False, description=ONLY)
     coordinates: Literal["int", "float"] = Field(default="int", description="Whole pixels, or the unrounded middles of the model's bins.")
     raw: bool = Field(default=False, description="Add what the model wrote, token by token.")
