@@ -75,6 +75,7 @@ def test_hosted_mode_and_header_transport(call: Call, client: InferenceHTTPClien
 
 def test_tiles_travel_as_they_are(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
     """What the server makes of them: ``tests/server/inference/test_tiles.py``."""
+    client._own_servers[stub.url] = True
     call(client, "infer_lmm", jpeg, "m", "<OD>", tiles="2x2", tile_overlap=0.1, tiles_only=True)
     assert [stub.last.json[name] for name in ("tiles", "tile_overlap", "tiles_only")] == ["2x2", 0.1, True]
     call(client, "infer_lmm", jpeg, "m", "<OD>", tiles=640, tile_overlap=None)
@@ -426,6 +427,22 @@ def test_fields_of_our_own_go_to_our_own_servers(
     assert [received.json.get("on_error") for received in asked] == ["item" if is_told else None] * 2
     assert len(stub.received) == (3 if name else 4)  # asked once where there is an answer
     assert SERVER_NAME == wire.OWN_SERVER
+
+
+def test_tiles_are_not_asked_of_a_server_that_would_ignore_them(call: Call, client: InferenceHTTPClient, stub: Stub, jpeg: Path) -> None:
+    """The answer would look like one in tiles. A server that says nothing of itself may be this project's, behind a proxy."""
+    about = [Reply(200, {**INFO, "name": "Roboflow Inference Server"}), Reply(404, {}), Reply(200, {**INFO, "name": SERVER_NAME})]
+    for info, num_asked in zip(about, (0, 1, 1), strict=True):
+        stub.respond = lambda received, info=info: info if received.path == "/info" else Reply(200, caption("a"))
+        stub.received.clear()
+        client._own_servers.clear()
+        if num_asked:
+            call(client, "infer_lmm", jpeg, "m", "<OD>", tiles="2x2")
+        else:
+            with pytest.raises(InvalidParameter, match=r"^tiles are known to servers of florence2 alone, and .* is none") as caught:
+                call(client, "infer_lmm", jpeg, "m", "<OD>", tiles="2x2")
+            assert caught.value.field == "tiles"
+        assert sum(received.path != "/info" for received in stub.received) == num_asked
 
 
 def test_an_error_names_its_image_within_a_batch(call: Call, client: InferenceHTTPClient, stub: Stub) -> None:

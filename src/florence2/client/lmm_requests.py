@@ -18,7 +18,7 @@ from florence2.client import urls, wire
 from florence2.client.answers import scaled_back, scaled_region, typed
 from florence2.client.configuration import InferenceConfiguration
 from florence2.client.connection import Connection
-from florence2.client.errors import ConnectionFailed, InferenceError, UnexpectedAnswer
+from florence2.client.errors import ConnectionFailed, InferenceError, InvalidParameter, UnexpectedAnswer
 from florence2.client.inputs import Encoded, Source, encode, identify, remembered
 from florence2.client.management import get_server_info
 from florence2.client.options import OnError
@@ -129,8 +129,13 @@ async def request_for(connection: Connection, call: LmmCall, images: Sequence[En
         call: the call.
         images: the images, ready to be sent.
         more: fields beside those of the call.
+
+    Raises:
+        InvalidParameter: tiles are asked of a server that does not know them.
     """
     options = {**call.options, **more}
+    if "tiles" in options:
+        await _check_tiled(connection, call)
     if images[0].sent_size:
         options = _with_scaled_regions(options, images[0])
     if len(images) > 1 and call.on_error == "item" and await _is_own(connection, call):  # an answer or an error for each
@@ -196,6 +201,14 @@ def _checked_url(url: str, configuration: InferenceConfiguration) -> None:
         urls.policy(configuration).checked(url)
     except FetchError as error:
         raise urls.error_of(error, url) from error
+
+
+async def _check_tiled(connection: Connection, call: LmmCall) -> None:
+    """Refuse tiles for a server that says it is another project's: its answer would look like one in tiles without being one."""
+    if not await _is_own(connection, call) and call.own_servers.get(call.target.url) is False:
+        raise InvalidParameter(
+            f"tiles are known to servers of florence2 alone, and {call.target.url} is none: leave tiles out", field="tiles"
+        )
 
 
 async def _is_own(connection: Connection, call: LmmCall) -> bool:

@@ -41,7 +41,7 @@ class LmmFields(TypedDict, total=False):
 
 
 class LmmOptions(LmmFields, total=False):
-    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it.
+    """What this project's server takes beyond the known client; sent only when given. Other servers ignore it; tiles are not sent to them.
 
     Attributes:
         text: the text of a task that needs one, apart from its tag.
