@@ -128,6 +128,16 @@ trailer <</Root 1 0 R/Encrypt 4 0 R/ID[<00><00>]/Size 5>>
 """ % (b"11" * 32, b"22" * 32)
 
 
+def test_pages_that_are_claimed_end(tmp_path: Path) -> None:
+    objects = ["/Type/Catalog/Pages 2 0 R", "/Type/Pages/Kids[3 0 R]/Count 90000", "/Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]"]
+    lines = [f"{number} 0 obj<<{content}>>endobj" for number, content in enumerate(objects, 1)]
+    (tmp_path / "a.pdf").write_text("\n".join(["%PDF-1.7", *lines, "trailer<</Root 1 0 R>>"]))
+    (_, page), *others, (image, error) = pictures(tmp_path / "a.pdf")
+    assert isinstance(page, Image.Image)
+    assert len(others) == 100
+    assert (image.part, "100 pages in a row" in str(error)) == (None, True)
+
+
 def test_an_encrypted_document(tmp_path: Path) -> None:
     (tmp_path / "locked.pdf").write_bytes(_LOCKED)
     assert "it is encrypted; save it without a password" in error_of(tmp_path / "locked.pdf")
@@ -210,6 +220,11 @@ def test_videos_that_cannot_be_read(make_video: Make, tmp_path: Path) -> None:
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     assert "it has sound and no pictures" in error_of(tmp_path / "sound.mp4")
+
+
+def test_a_codec_that_is_not_known(make_video: Make, tmp_path: Path) -> None:
+    (tmp_path / "odd.mkv").write_bytes(make_video("a.mkv").read_bytes().replace(b"V_MPEG4/ISO/ASP", b"V_UNHEARD_OF_YET"[:15]))
+    assert "in a codec that is not read here" in error_of(tmp_path / "odd.mkv")
 
 
 def test_frames_of_too_many_pixels_and_lengths_that_cannot_be(make_video: Make, monkeypatch: pytest.MonkeyPatch) -> None:

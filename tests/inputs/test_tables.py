@@ -16,6 +16,7 @@ TABLES = {
     "a.csv": "id,file_name,label\n1,a.png,cat\n2,https://example.org/b.png,\n3,,x\n",
     "semicolons.csv": "\ufefflabel;Image\nx;a.png\ny;https://example.org/b.png\n",
     "quoted.csv": 'text,path\r\n"a, ""b""\r\nc",a.png\r\n,https://example.org/b.png\r\n',
+    "mixed.csv": "image;note, long, and longer\na.png;1\nhttps://example.org/b.png;2\n",
     "a.tsv": "label\turl\nx, y\ta.png\nz\thttps://example.org/b.png\n",
     "a.jsonl": '{"image": "a.png", "prefix": "<OD>"}\n\n{"image": null}\n{"image": "https://example.org/b.png"}\n',
     "texts.jsonl": '"a.png"\n"https://example.org/b.png"\n',
@@ -31,6 +32,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def names(*words: str, column: str | None = None) -> list[str]:
     return [one.name for one in find_inputs(words, [], lambda _: None, column=column)]
+
+
+@pytest.mark.parametrize("name", ["semicolons.csv", "a.tsv", "a.jsonl"])
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_tables_of_windows(here: Path, name: str, order: str) -> None:
+    (here / name).write_bytes(("\ufeff" + TABLES[name].lstrip("\ufeff")).encode(f"utf-16-{order}"))
+    assert names(name) == ["a.png", "https://example.org/b.png"]
 
 
 @pytest.mark.parametrize(("name", "content"), list(TABLES.items()))
@@ -68,6 +76,7 @@ def test_a_column_by_name_and_one_that_is_not_there(here: Path) -> None:
     ("name", "content", "said"),
     [
         ("a.jsonl", '{"image": "a.png"}\n{broken\n', "a.jsonl, line 2 is no JSON"),
+        ("a.jsonl", '{"image":' + "[" * 100_000 + "\n", "a.jsonl, line 1 is no JSON"),
         ("a.jsonl", '{"image": {"bytes": ""}}\n', "line 1: expected a path or URL"),
         ("a.jsonl", "[1]\n", "line 1: expected an object or a text"),
         ("a.parquet", "words", "is no Parquet that can be read"),
@@ -80,6 +89,7 @@ def test_tables_that_are_none(here: Path, name: str, content: str, said: str) ->
     with pytest.raises(InvalidRequest) as caught:
         names(name)
     assert said in caught.value.message
+    assert "can't be read: " not in caught.value.message
 
 
 def test_paths_that_are_only_in_the_folder_of_the_table(here: Path) -> None:

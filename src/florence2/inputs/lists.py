@@ -48,6 +48,8 @@ def read_list(name: str, column: str | None = None) -> list[str]:
         if is_table(name) and not os.path.isdir(name):
             return _beside(name, read_table(name, column))
         content = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    except InvalidRequest:  # which is a ValueError, too
+        raise
     except FileNotFoundError:
         raise InvalidRequest(f"there is no list {shown(name)!r}; the current folder is {shown(os.getcwd())!r}", field="lists") from None
     except IsADirectoryError:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Skip = Callable[[str], bool]
+_MAX_BAD_PAGES = 100  # in a row; a small file may claim millions
 
 
 class Picture(NamedTuple):
@@ -203,14 +204,19 @@ def _attempted(image: Input, reading: Callable[[], Image.Image]) -> Picture:
 
 def _pages(given: Input, source: Path | bytes, selection: Selection, is_wanted: Callable[[Input], bool]) -> Iterator[Picture]:
     """The pages of a document."""
+    num_bad = 0
     with documents.opened(source) as document:
         for number in _chosen(given, selection, document.num_pages):
             image = replace(given, part=Part("page", number))
             if is_wanted(image):
                 try:
                     yield Picture(image, document.page(number))
+                    num_bad = 0
                 except BrokenDocument as error:
                     yield Picture(image, _invalid(image, str(error)))
+                    num_bad += 1
+            if num_bad == _MAX_BAD_PAGES:
+                raise BrokenDocument(f"{num_bad} pages in a row can't be, up to page {number}; what follows was left out")
 
 
 def _frames(given: Input, source: Path | bytes, selection: Selection, is_wanted: Callable[[Input], bool]) -> Iterator[Picture]:

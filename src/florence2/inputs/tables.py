@@ -5,11 +5,12 @@ In: the file. Out: what stands in the column, in order; empty cells are left out
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from florence2.console import shown
 from florence2.errors import InvalidRequest
@@ -58,12 +59,12 @@ def _chosen(path: Path, names: Sequence[str], column: str | None) -> str:
 
 def _csv(path: Path, column: str | None) -> Iterator[str]:
     """A column of comma-, semicolon- or tab-separated values with a line of names."""
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with _opened(path, newline="") as file:
         head = file.readline()
         file.seek(0)
-        is_tabbed = path.suffix.lower() == ".tsv" or ("\t" in head and "," not in head)
-        rows = csv.reader(file, delimiter="\t" if is_tabbed else ";" if ";" in head and "," not in head else ",")
+        rows = csv.reader(file)
         try:
+            rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else _delimiter(head, column))
             names = next(rows, [])
             index = names.index(_chosen(path, names, column))
             yield from (row[index] for row in rows if index < len(row))
@@ -71,16 +72,31 @@ def _csv(path: Path, column: str | None) -> Iterator[str]:
             raise _wrong(path, f"line {rows.line_num}: {error}") from error
 
 
+def _delimiter(head: str, column: str | None) -> str:
+    """What parts the names in the first line: that by which the wanted one is among them, or else by which they are most."""
+    named = {mark: [name.strip().lower() for name in next(csv.reader([head], delimiter=mark), [])] for mark in ",;\t"}
+    wanted = {name.strip().lower() for name in (COLUMNS if column is None else (column,))}
+    return max(named, key=lambda mark: (not wanted.isdisjoint(named[mark]), len(named[mark])))
+
+
+def _opened(path: Path, newline: str | None = None) -> TextIO:
+    """A text file in UTF-8, or in UTF-16 with a byte order mark, as Windows writes it."""
+    with open(path, "rb") as file:
+        is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding, errors = ("utf-16", "replace") if is_utf_16 else ("utf-8-sig", "surrogateescape")
+    return open(path, encoding=encoding, errors=errors, newline=newline)
+
+
 def _jsonl(path: Path, column: str | None) -> Iterator[str]:
     """A field of JSON objects, one a line; lines that are texts are taken as they are."""
     field: str | None = None
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _wrong(path, f"line {number} is no JSON: {str(error)[:80]}") from None
             if isinstance(record, str):
                 yield record

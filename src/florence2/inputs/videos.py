@@ -198,6 +198,8 @@ def opened(source: Path | bytes) -> Iterator[Video]:
                     if container.streams.audio
                     else "the video is damaged or cut off: no pictures are found in it"
                 )
+            if streams[0].codec_context is None:
+                raise BrokenVideo("its pictures are in a codec that is not read here; convert it to H.264")
             streams[0].thread_type = "AUTO"
             streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             yield Video(container, streams[0])
