@@ -71,6 +71,10 @@ def test_every_option_has_a_flag(cli):
         ),
         (["in", "-t", "od", "-o", "out", "--shard", "17/16"], "--shard must be one part of several, such as 3/16 (counted from 1 to 16)"),
         (["in", "-t", "od", "-o", "out", "--engine", "http://localhost:1"], "--engine goes with --model"),
+        (
+            ["in", "-t", "od", "-o", "out", "--engine", "localhost:1", "-m", "a"],
+            "--engine must be an address such as http://localhost:9001",
+        ),
         (["in", "-t", "od", "-o", "out", "--concurrency", "3"], "--concurrency goes with --engine, the address of a server; leave"),
         (["in", "-t", "od", "-o", "out", "--pages", "x"], "--pages must be numbers from 1"),
         (["in", "--classes", "a", "--classes-file", "b", "-o", "out"], "--classes and --classes-file are given"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from florence2.errors import InvalidOption
+from florence2.errors import InvalidOption, InvalidRequest
 from florence2.extras import requires
 from florence2.labelling.answering import AnsweringModel, EngineModel
 from florence2.labelling.options import LabelOptions
@@ -46,6 +46,8 @@ class ModelChoice:
             raise InvalidOption(
                 "engine= goes with model=, one of the server's models, and without adapter=, device= and precision=", field="engine"
             )
+        if isinstance(self.engine, str):
+            _check_address(self.engine)
         for name, value in {"concurrency": self.concurrency, "api_key": self.api_key}.items():
             if value is not None and not is_server:
                 raise InvalidOption(f"{name}= goes with engine=, the address of a server; leave {name} out", field=name)
@@ -97,6 +99,16 @@ class ModelChoice:
         if self.engine is None or isinstance(self.engine, str):
             return DEMO
         return self.engine.checkpoint.folder.name
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, before a folder is made, in the words of ``engine``."""
+    from florence2.client.wire import server_url
+
+    try:
+        server_url(address)
+    except InvalidRequest as error:
+        raise InvalidOption(error.message.replace("api_url must", "engine= must", 1), field="engine") from error
 
 
 def _named(model: str | os.PathLike[str]) -> str:
