@@ -68,11 +68,23 @@ def test_a_small_picture_has_fewer_tiles_than_the_grid() -> None:
 
 
 def test_too_many_tiles_are_the_mistake_of_the_picture() -> None:
-    with pytest.raises(InvalidImage, match=r"tiles of 640 pixels would be 20 x 14 .* at most 64 .*give a larger side") as refused:
+    with pytest.raises(InvalidImage, match=r"tiles of 640 pixels would be 20 x 14 .* at most 64 .*give a side of 1409 or more") as refused:
         Tiles(640).boxes((10_000, 7000))
     assert refused.value.field == "tiles"
     with pytest.raises(InvalidImage, match="at most 64"):
         Tiles(64).boxes((178_000_000, 1))  # no list of millions is made
+
+
+@given(
+    size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
+    overlap=st.floats(0, 0.5),
+    max_tiles=st.sampled_from([1, 9, 16, 64]),
+    more=st.integers(0, 2000),
+)
+def test_the_side_that_a_refusal_names_would_do(size: tuple[int, int], overlap: float, max_tiles: int, more: int) -> None:
+    side = Tiles(64, overlap).smallest_side(size, max_tiles)
+    assert Tiles(side + more, overlap).num_tiles(size) <= max_tiles
+    assert side == 64 or Tiles(side - 1, overlap).num_tiles(size) > max_tiles
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import ceil
 
@@ -81,6 +82,11 @@ class Tiles:
         """How many tiles a picture of this size has, be they too many; the whole picture does not count unless it is the only one."""
         return self._num_spans(0, size[0]) * self._num_spans(1, size[1])
 
+    def smallest_side(self, size: tuple[int, int], max_tiles: int) -> int:
+        """The smallest side of a tile, in pixels, of which a picture of this size has no more tiles; the overlap is that of this cut."""
+        sides = range(MIN_SIDE, max(MIN_SIDE, *size) + 1)
+        return sides[bisect_left(sides, True, key=lambda side: Tiles(side, self.overlap).num_tiles(size) <= max_tiles)]
+
     def _num_spans(self, axis: int, length: int) -> int:
         """How many tiles there are along one axis of so many pixels."""
         if self.grid is not None:
@@ -98,7 +104,8 @@ class Tiles:
         width, height = size
         return InvalidImage(
             f"tiles of {self.cut} pixels would be {columns} x {rows} in this picture of {width} x {height}, and at most {MAX_TILES} are "
-            'asked about: give a larger side, a smaller overlap or a grid such as "8x8", or scale the picture down',
+            f"asked about: give a side of {self.smallest_side(size, MAX_TILES)} or more, or a grid such as "
+            '"8x8", or scale the picture down',
             field="tiles",
         )
 

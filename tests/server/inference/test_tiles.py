@@ -114,7 +114,7 @@ async def test_without_room_for_its_tiles_a_request_is_told_to_come_again() -> N
         ({"tiles": 3}, 400, "tiles", "tiles must be a grid"),
         ({"tiles": "5x5"}, 400, "tiles", "at most 16 tiles are taken here; a grid of 5x5 has 25"),
         ({"tiles": 100}, 413, "tiles", "a picture of 800 x 600 pixels has 80 tiles of 100 pixels"),
-        ({"tiles": 200}, 413, "tiles", "has 20 tiles of 200 pixels, and at most 16 are taken here"),
+        ({"tiles": 200}, 413, "tiles", "has 20 tiles of 200 pixels, and at most 16 are taken here: send a side of 232 or more"),
         ({"tiles": "2x2", "tile_overlap": 0.9}, 400, "tile_overlap", "from 0 to 0.5"),
         ({"tile_overlap": 0.1}, 400, "tile_overlap", "give tiles, too"),
         ({"tiles_only": True}, 400, "tiles_only", "give tiles, too"),

@@ -62,7 +62,7 @@ def num_extra_parts(tiles: Tiles, size: tuple[int, int], max_tiles: int) -> int:
     if num_tiles > max_tiles:
         raise ImageTooLarge(
             f"a picture of {size[0]} x {size[1]} pixels has {num_tiles} tiles of {tiles.cut} pixels, and at most {max_tiles} are taken "
-            "here: send a larger side, or scale the picture down",
+            f"here: send a side of {tiles.smallest_side(size, max_tiles)} or more, or a grid, or scale the picture down",
             field="tiles",
         )
     return num_tiles - (num_tiles == 1 or not tiles.includes_whole)
