@@ -52,6 +52,14 @@ def test_a_folder_becomes_data_sets(label, cli, request, tmp_path):
         assert (code, err.startswith(f"florence2: {flag} is about asking, and of the folder of a run alone nothing is asked")) == (2, True)
 
 
+@pytest.mark.slow
+def test_a_server_that_is_not_there_has_nothing_kept(cli, monkeypatch, tmp_path):
+    draw_pictures(tmp_path / "in", 1)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli("label", "in", "-t", "od", "-o", "out", "--engine", "http://127.0.0.1:1", "-m", "a")
+    assert (code, len(err.splitlines()), "is the server running?" in err) == (1, 1, True)
+
+
 def test_every_option_has_a_flag(cli):
     named = {"tasks": "task", "texts": "text", "num_beams": "beams", "formats": "format"}
     words = cli("label", "--help")[1].split()

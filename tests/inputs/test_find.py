@@ -91,7 +91,7 @@ def test_a_name_that_is_there_is_no_pattern(here: Path) -> None:
     [
         ("missing.png", "there is no file 'missing.png'; the current folder is"),
         ("no/*.png", "no file matches 'no/*.png'"),
-        ("*.txt", "no picture among the 1 files of '*.txt'"),
+        ("*.txt", "no picture among 1 file of '*.txt'"),
         ("<OD>", "a task goes behind --task or --prompt"),
         ("caption", "a task goes behind --task or --prompt"),
         ("notes.txt", "notes.txt: not an image"),

@@ -92,7 +92,7 @@ def test_empty_folders_and_those_without_pictures_are_told(here: Path) -> None:
     (here / "words" / "a.txt").write_text("words")
     ((empty,), _), ((words,), _) = found("empty"), found("words")
     assert "there is no file in the folder 'empty' or below it" in str(empty.error)
-    assert "no picture among the 1 files" in str(words.error)
+    assert "no picture among 1 file of" in str(words.error)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ class _Finder:
             if left[medium]:
                 self.notice(f"{shown(word)}: left out {_files(left[medium])}: {missing_reader(medium)}")
         if not found and not unreadable:
-            said = nothing if not files else f"no picture among the {len(files)} files of {shown(word)!r} ({READ_FORMATS} are read)"
+            said = nothing if not files else f"no picture among {_files(len(files))} of {shown(word)!r} ({READ_FORMATS} are read)"
             yield Input(word, path=absolute(root), error=_invalid(said))
         elif left["picture"]:
             are_none = "is no picture" if left["picture"] == 1 else "are no pictures"

@@ -19,7 +19,7 @@ from florence2.cli.options import Adapter, Device, Model, Precision, one_of
 from florence2.cli.stopping import stopped_softly
 from florence2.cli.usage import WrongUsage
 from florence2.console import notify, report, shown
-from florence2.errors import EngineClosed, InvalidOption
+from florence2.errors import EngineClosed, Florence2Error, InvalidOption
 
 if TYPE_CHECKING:
     from florence2.labelling.run import LabelSummary
@@ -204,7 +204,8 @@ def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, 
             with counted() as on_progress:
                 summary = label_all(images, output, options, **run, on_progress=on_progress, on_message=_notice, is_to_stop=stop.is_wanted)
         except (OSError, BrokenPicture, EngineClosed, ModelGone):
-            notify(f"florence2: what was answered is kept; {goes_on}")
+            if _holds_answers(output):
+                notify(f"florence2: what was answered is kept; {goes_on}")
             raise
         except KeyboardInterrupt:
             report(f"florence2: stopped at once; {goes_on}")
@@ -215,6 +216,16 @@ def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, 
         raise typer.Exit(stop.exit_code)
     if summary.num_problems and not summary.num_pictures:
         raise typer.Exit(1)
+
+
+def _holds_answers(folder: Path) -> bool:
+    """Whether the journals of a run hold an answer; False where they can't be read."""
+    from florence2.labelling.records import Records
+
+    try:
+        return len(Records(folder)) > 0
+    except (OSError, Florence2Error):
+        return False
 
 
 def _rebuilt(
@@ -236,7 +247,8 @@ def _rebuilt(
                 field=flag,
             )
     options = changed_options(options_in(folder), values, *named)
-    notify(f"florence2: {shown(folder)} holds a run; {', '.join(options.formats)} is built of it, and nothing is asked")
+    are = "is" if len(options.formats) == 1 else "are"
+    notify(f"florence2: {shown(folder)} holds a run; {', '.join(options.formats)} {are} built of it, and nothing is asked")
     return rebuild(folder, options, preview=preview, on_message=_notice)
 
 
