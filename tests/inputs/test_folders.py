@@ -64,6 +64,7 @@ def test_links_are_followed_and_loops_end(here: Path) -> None:
     Path("p/0").symlink_to("sub")
     Path("p/far").symlink_to(here / "far")
     Path("p/gone").symlink_to("nowhere")
+    Path("p/itself").symlink_to("itself")
     inputs, notices = found("p")
     assert [one.id for one in inputs] == ["p/far/b.png", "p/sub/a.png"]
     assert "left out 2 links to folders" in notices[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from florence2.datasets import writers
 from florence2.datasets.labelled import LabelledSet
+from florence2.datasets.record import Problem
 from florence2.datasets.writers import WriteOptions, Written
 from florence2.errors import DatasetError, InvalidOption
 from florence2.labelling.class_names import read_class_map
@@ -149,6 +152,51 @@ def test_corrections_by_hand_are_kept_beside_the_new_folder(run):
     (run / "coco" / "notes" / "mine.txt").write_text("mine")
     write_outputs(run, OPTIONS, lines.append)
     assert (run / "coco-changed-3" / "notes" / "mine.txt").exists()
+
+
+def test_linked_pictures_that_lose_or_gain_names_are_no_correction_and_one_that_is_removed_is(run, tmp_path, monkeypatch):
+    original = tmp_path / "original.png"
+    original.write_bytes(b"pixels")
+
+    def linking(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
+        os.link(original, folder / "a.png")
+        return write_names(data, folder, options)
+
+    monkeypatch.setattr(writers, "FORMATS", {"coco": linking})
+    linked = replace(OPTIONS, images="link")
+    write_outputs(run, linked, silent)
+    os.link(run / "coco" / "names", tmp_path / "backup")
+    write_outputs(run, linked, silent)
+    original.rename(tmp_path / "moved.png")
+    (tmp_path / "moved.png").write_bytes(b"other pixels")
+    original.write_bytes(b"pixels")
+    write_outputs(run, linked, silent)
+    assert not list(run.glob("coco-*"))
+    (run / "coco" / "a.png").unlink()
+    write_outputs(run, linked, silent)
+    assert [path.name for path in run.glob("coco-*")] == ["coco-changed"]
+
+
+@pytest.mark.parametrize(("images", "is_kept"), [("copy", True), ("link", True), ("leave", False)])
+def test_the_last_copies_of_pictures_whose_files_are_gone_are_kept(run, monkeypatch, images, is_kept):
+    missing: list[Problem] = []
+
+    def writing(data: LabelledSet, folder: Path, options: WriteOptions) -> Written:
+        return replace(write_names(data, folder, options), problems=tuple(missing))
+
+    monkeypatch.setattr(writers, "FORMATS", {"coco": writing})
+    asked = replace(OPTIONS, images=images)
+    lines: list[str] = []
+    write_outputs(run, asked, lines.append)
+    missing += [Problem(f"{number}.png", "its file is gone") for number in range(7)]
+    for _ in range(2):
+        lines.clear()
+        write_outputs(run, asked, lines.append)
+        assert [path.name for path in run.glob("coco-*")] == ["coco-before"] * is_kept
+        assert [line for line in lines if "coco: " in line and "thing" not in line] == [
+            *(f"coco: {number}.png: its file is gone" for number in range(3)),
+            "coco: 4 more pictures are left out for such a reason",
+        ]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("of a writer")])

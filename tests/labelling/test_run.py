@@ -27,6 +27,25 @@ def problems(output: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (output / "problems.jsonl").read_text().splitlines()]
 
 
+def test_a_run_never_labels_what_it_has_written(tmp_path):
+    pictures = draw_pictures(tmp_path / "in", 3)
+    options, output, model = LabelOptions(tasks=("od",), images="copy", formats=("coco",)), pictures / "out", StandIn()
+    (tmp_path / "list.txt").write_text("".join(f"{pictures}/{name}\n" for name in ("0000.png", "out/coco/train/0001.png")))
+    lines: list[str] = []
+    for words in (
+        str(pictures),
+        str(pictures / "**" / "*.png"),
+        [*map(str, sorted(pictures.iterdir())), str(output)],
+        [str(pictures / "0000.png"), str(output / "coco" / "train" / "0001.png")],
+        f"@{tmp_path / 'list.txt'}",
+    ):
+        run(words, output, model, options, on_message=lines.append)
+        assert model.widths == [20, 21, 22], words
+    assert f"left out 1 name that lies in the output folder '{output}'" in lines
+    with pytest.raises(InvalidRequest, match="all that is named lies in the output folder"):
+        run([str(output)], output, model, options)
+
+
 def test_each_picture_is_asked_once_and_new_ones_later(tmp_path):
     pictures, output, model = draw_pictures(tmp_path / "in" / "a", 30), tmp_path / "out", StandIn(lambda *_: time.sleep(0.01))
     draw_pictures(tmp_path / "in" / "b", 2, 30)

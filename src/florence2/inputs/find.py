@@ -19,7 +19,7 @@ from florence2.console import shown
 from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import READ_FORMATS
 from florence2.inputs import urls
-from florence2.inputs.folders import Walk, walk
+from florence2.inputs.folders import InFolder, Walk, is_folder, walk, without_runs
 from florence2.inputs.input import Input
 from florence2.inputs.lists import STDIN, is_list, list_name, read_list
 from florence2.inputs.looking import absolute, from_data, from_stdin, from_url, looked_at, refused, sifted
@@ -40,6 +40,7 @@ def find_inputs(
     is_recursive: bool = False,
     are_distinct: bool = False,
     column: str | None = None,
+    output: str | None = None,
 ) -> list[Input]:
     """Each image, document or video that is named, in order, those of lists last.
 
@@ -51,9 +52,10 @@ def find_inputs(
         is_recursive: folders are looked through with all that is below them.
         are_distinct: a file, URL or data URI that is named again is left out.
         column: of tables, the column with paths or URLs; None for the first that is known to hold images.
+        output: a folder of which nothing is taken, however it is named.
 
     Raises:
-        InvalidRequest: there is none, a list can't be read, or standard input is named twice.
+        InvalidRequest: there is none, all are in the output, a list can't be read, or standard input is named twice.
         MissingExtra: a list is Parquet, and pyarrow is not installed.
     """
     all_lists = [*(list_name(word) for word in words if is_list(word)), *lists]
@@ -67,8 +69,25 @@ def find_inputs(
         raise InvalidRequest(f"no image is named in {' or '.join(map(shown, all_lists))}", field="image")
     if not named:
         raise InvalidRequest("no image is given: name files, folders, patterns or URLs, - for standard input, or a list with --list")
+    if output is not None:
+        named = _outside(output, named, notice)
     inputs = [found for word, is_listed in named for found in finder.found(word, is_listed=is_listed)]
     return without_repeats(inputs, notice) if are_distinct else inputs
+
+
+def _outside(output: str, named: Sequence[tuple[str, bool]], notice: Notice) -> list[tuple[str, bool]]:
+    """The words that name nothing in the output.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    folder = InFolder(output)
+    kept = [(word, is_listed) for word, is_listed in named if not (os.path.lexists(word) and folder.holds(word))]
+    if not kept:
+        raise InvalidRequest(f"all that is named lies in the output folder {shown(output)!r}; name pictures outside of it", field="image")
+    if num := len(named) - len(kept):
+        notice(f"left out {num} {'name that lies' if num == 1 else 'names that lie'} in the output folder {shown(output)!r}")
+    return kept
 
 
 def _check_stdin(names: Sequence[str]) -> None:
@@ -122,7 +141,7 @@ class _Finder:
     def _in_folder(self, word: str, path: str) -> Iterator[Input]:
         """The pictures of one folder, without those below it."""
         try:
-            names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and not entry.is_dir())
+            names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith(".") and not is_folder(entry))
         except OSError as error:
             yield Input(word, path=absolute(path), error=_unreadable(word, error.strerror))
             return
@@ -135,6 +154,8 @@ class _Finder:
         paths = sorted(glob.glob(word, recursive=True))
         if not self.is_recursive or "**" in word:
             paths = [path for path in paths if not os.path.isdir(path)]
+        paths, num_runs = without_runs(paths, _fixed_folder(word))
+        self._report_walk(word, Walk(num_runs=num_runs))
         nothing = f"no file matches {shown(word)!r}; the current folder is {shown(os.getcwd())!r}"
         yield from self._pictures(word, _fixed_folder(word), paths, nothing)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 RUN_FOLDER = ".florence2"  # in each folder that a labelling run writes
@@ -62,7 +63,55 @@ def _list(folder: str, walked: Walk, folders: deque[str], links: deque[str], *, 
         if entry.name.startswith("."):
             continue
         path = os.path.join(folder, entry.name)
-        if not entry.is_dir():
+        if not is_folder(entry):
             walked.paths.append(path)
         else:
             (links if entry.is_symlink() else folders).append(path)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that leads in a circle, or to where nobody may look, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+class InFolder:
+    """Whether paths are a folder, or lie in it; links on the way are followed, that of the last name is not.
+
+    Args:
+        folder: need not be there.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.realpath(folder)
+        self._known: dict[str, str] = {}
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is the folder, or in it."""
+        above, name = os.path.split(os.path.abspath(path))
+        if above not in self._known:
+            self._known[above] = os.path.realpath(above)
+        return f"{os.path.join(self._known[above], name)}{os.sep}".startswith(os.path.join(self._folder, ""))
+
+
+def without_runs(paths: Sequence[str], root: str) -> tuple[list[str], int]:
+    """The paths below a folder that are no output of a labelling run, and how many runs there are.
+
+    Args:
+        paths: below the root, and beginning with it.
+        root: the folder; it may itself be a run's, or in one.
+    """
+    runs: dict[str, str] = {os.path.normpath(root or "."): ""}
+
+    def run_of(folder: str) -> str:
+        """The folder of the run that a folder is in; empty for none."""
+        if folder not in runs:
+            above = os.path.dirname(folder) or "."
+            inherited = "" if above == folder else run_of(above)
+            runs[folder] = inherited or (folder if os.path.isdir(os.path.join(folder, RUN_FOLDER)) else "")
+        return runs[folder]
+
+    kept = [path for path in paths if not run_of(os.path.normpath(path if os.path.isdir(path) else os.path.dirname(path)))]
+    return kept, len({run for run in runs.values() if run})

@@ -1,7 +1,8 @@
 """Whether a folder that was written is still as it was: corrections by hand in it must not be lost.
 
 In: a folder. Out: a fingerprint of the names, sizes and times of its files, and names for folders that are kept. Left out are what systems
-and training tools leave there (hidden files, caches), and pictures that are links, which change with their originals. Knows no formats.
+and training tools leave there (hidden files, caches). Pictures that may be links count by their names alone, because all else of them
+changes with their originals: also how many links a file has, once an original is removed or the folder is copied. Knows no formats.
 """
 
 from __future__ import annotations
@@ -10,18 +11,28 @@ import hashlib
 import os
 from pathlib import Path
 
+_CACHES = (".cache", ".npy")
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
-def fingerprint(folder: Path) -> str:
-    """What changes when somebody changes, adds or removes a file below the folder; the same for a folder that was only moved."""
+
+def fingerprint(folder: Path, *, are_linked: bool) -> str:
+    """What changes when somebody changes, adds or removes a file below the folder; the same for a folder that was only moved.
+
+    Args:
+        folder: what was written.
+        are_linked: whether its pictures were linked, where that could be done.
+    """
     digest = hashlib.sha256()
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         for name in sorted(names):
-            path = os.path.join(base, name)
-            status = os.lstat(path)
-            if name.startswith(".") or name.endswith(".cache") or status.st_nlink > 1 or os.path.islink(path):
+            if name.startswith(".") or name.endswith(_CACHES):
                 continue
-            digest.update(os.fsencode(f"{os.path.relpath(path, folder)}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+            path = os.path.join(base, name)
+            digest.update(os.fsencode(f"{os.path.relpath(path, folder)}\0"))
+            if not (os.path.islink(path) or (are_linked and name.lower().endswith(_PICTURES))):
+                status = os.lstat(path)
+                digest.update(f"{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 

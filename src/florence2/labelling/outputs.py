@@ -2,7 +2,8 @@
 
 In: a run's folder and its options. Out: a folder for each format. It is built aside and put in its place by renaming, so that a format is
 always one whole data set, the old or the new; what a kill leaves between is mended by the next start. A folder that florence2 did not make
-is never replaced, and one that was changed since is kept beside the new one. Knows nothing of what formats look like.
+is never replaced. One that was changed since, or that holds pictures whose files are gone, is kept beside the new one. Knows nothing of
+what formats look like.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from florence2.labelling.records import STATE, Records
 _OPTIONS = "options.json"
 _OWN = "formats.json"
 _BUILDING, _READY, _OLD = "building-", "ready-", "old-"
+_PROBLEMS_SHOWN = 3
+_WITH_PIXELS = ("parquet", "webdataset")
 
 Notice = Callable[[str], None]
 
@@ -132,11 +135,18 @@ def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, no
         raise
     for line in written.notices:
         notice(f"{name}: {line}")
-    for problem in written.problems:
+    for problem in written.problems[:_PROBLEMS_SHOWN]:
         notice(f"{name}: {problem}")
+    if (num_more := len(written.problems) - _PROBLEMS_SHOWN) > 0:
+        notice(f"{name}: {num_more} more {'picture is' if num_more == 1 else 'pictures are'} left out for such a reason")
     own = _own_formats(folder)
-    kept = [known for known in own.get(name, []) if known == fingerprint(place)]
-    _replace(folder / STATE / _OWN, {**own, name: [*kept, fingerprint(building)]})
+    before = _entry_of(place, own.get(name, []))
+    new = {
+        "print": fingerprint(building, are_linked=options.images == "link"),
+        "images": options.images,
+        "missing": sorted(str(problem.where) for problem in written.problems),
+    }
+    _replace(folder / STATE / _OWN, {**own, name: [*([before] if before else []), new]})
     building.rename(folder / STATE / f"{_READY}{name}")
     _put_in_place(folder, name, notice)
     return written
@@ -146,15 +156,33 @@ def _put_in_place(folder: Path, name: str, notice: Notice) -> None:
     """Replace a format's folder by the one that is ready; killed at any moment, ``mend`` goes on."""
     place, ready, old = folder / name, folder / STATE / f"{_READY}{name}", folder / STATE / f"{_OLD}{name}"
     if os.path.lexists(place):
-        if fingerprint(place) in _own_formats(folder).get(name, []):
-            _remove(old)
-        else:
+        known = _own_formats(folder).get(name, [])
+        before = _entry_of(place, known)
+        if before is None:
             old = new_name(folder, f"{name}-changed")
             notice(f"{place} was changed since it was written; it is kept as {old}")
+        elif lost := _num_lost(name, before, known[-1]):
+            old = new_name(folder, f"{name}-before")
+            holds = f"{lost} {'picture' if lost == 1 else 'pictures'} whose {'file is' if lost == 1 else 'files are'} gone"
+            notice(f"{place} may be the last that holds {holds}; it is kept as {old}")
+        else:
+            _remove(old)
         place.rename(old)
     ready.rename(place)
     if old.parent != folder:
         _remove(old)
+
+
+def _entry_of(place: Path, known: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What was noted of a folder when it was written; None for one that was changed since."""
+    return next((entry for entry in known if fingerprint(place, are_linked=entry["images"] == "link") == entry["print"]), None)
+
+
+def _num_lost(name: str, before: dict[str, Any], new: dict[str, Any]) -> int:
+    """How many pictures, themselves or by a hard link, may be in the folder of before, and can't be read any more for the new one."""
+    if before["images"] == "leave" and name not in _WITH_PIXELS:
+        return 0
+    return len(set(new["missing"]) - set(before["missing"]))
 
 
 def _remove(path: Path) -> None:
@@ -172,10 +200,16 @@ def _replace(path: Path, content: Any) -> None:
     new.replace(path)
 
 
-def _own_formats(folder: Path) -> dict[str, list[str]]:
-    """The formats that florence2 has written in a run's folder, with the fingerprints of what is there and of what is to come."""
+def _own_formats(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The formats that florence2 has written in a run's folder, with what is noted of the folder that is there and of the one to come."""
     found = _read(folder / STATE / _OWN)
-    return {name: list(prints) for name, prints in found.items() if isinstance(prints, list)} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: [entry for entry in entries if isinstance(entry, dict) and {"print", "images", "missing"} <= entry.keys()]
+        for name, entries in found.items()
+        if isinstance(entries, list)
+    }
 
 
 def options_in(folder: Path) -> LabelOptions:

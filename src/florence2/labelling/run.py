@@ -131,7 +131,7 @@ def label(
     choice = ModelChoice(model, adapters, device, precision, engine, api_key, concurrency)
     for line in options.notices:
         on_message(line)
-    found = _found(inputs, lists, column, on_message)
+    found = _found(inputs, folder, lists, column, on_message)
     with open_journal(folder, options.asked, choice.name, part) as journal:
         check_outputs(folder, options.formats)
         with held(folder / STATE / "lock-options", is_waited_for=True):
@@ -228,9 +228,13 @@ class _Work:
 
 
 def _found(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], lists: Sequence[str], column: str | None, notice: OnMessage
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: Path,
+    lists: Sequence[str],
+    column: str | None,
+    notice: OnMessage,
 ) -> list[Input]:
-    """The inputs, each once.
+    """The inputs, each once, without what the run has written itself.
 
     Raises:
         InvalidRequest: there is none, or what was named itself is not there.
@@ -239,7 +243,9 @@ def _found(
 
     given = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     words = [os.fspath(word) for word in given]
-    found = find_inputs(words, lists, notice, is_recursive=True, are_distinct=True, column=column)
+    found = find_inputs(
+        words, lists, notice, is_recursive=True, are_distinct=True, column=column, output=str(output) if (output / STATE).is_dir() else None
+    )
     named = set(words)
     for one in found:  # one of thousands that a list or a folder names is no mistake of this call
         if one.error is not None and (len(found) == 1 or (one.name in named and not os.path.isfile(one.name) and one.kind == "file")):

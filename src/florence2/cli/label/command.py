@@ -185,6 +185,8 @@ def label(
         asked = {**run, "pages": pages, "frames": None if frames == "first" else frames, "every": every}
         summary = _rebuilt(images or [], lists or [], values, named, preview, asked)
         print_summary(summary, as_json=as_json)
+        if summary.num_problems and not summary.num_pictures:
+            raise typer.Exit(1)
         return
     from florence2.inputs.selection import Selection
 
