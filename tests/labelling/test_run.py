@@ -29,7 +29,7 @@ def problems(output: Path) -> list[dict[str, object]]:
 
 def test_a_run_never_labels_what_it_has_written(tmp_path):
     pictures = draw_pictures(tmp_path / "in", 3)
-    options, output, model = LabelOptions(tasks=("od",), images="copy", formats=("coco",)), pictures / "out", StandIn()
+    options, output, model = LabelOptions(tasks=("od",), images="copy", formats=("coco",), val_share=0), pictures / "out", StandIn()
     (tmp_path / "list.txt").write_text("".join(f"{pictures}/{name}\n" for name in ("0000.png", "out/coco/train/0001.png")))
     lines: list[str] = []
     for words in (
