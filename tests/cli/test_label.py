@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from florence2.cli.label import command
+from florence2.datasets.writers import FORMATS
 from florence2.labelling import LabelOptions
 from tests.labelling.standing_in import draw_pictures, journal_lines
 from tests.server.process import running_server, tiny_checkpoint
@@ -61,6 +63,7 @@ def test_a_server_that_is_not_there_has_nothing_kept(cli, monkeypatch, tmp_path)
 
 
 def test_every_option_has_a_flag(cli):
+    assert tuple(command.FORMATS) == tuple(FORMATS)  # the command's own list spares its help an import
     named = {"tasks": "task", "texts": "text", "num_beams": "beams", "formats": "format"}
     words = cli("label", "--help")[1].split()
     for each in fields(LabelOptions):
