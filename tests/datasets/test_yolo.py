@@ -306,6 +306,7 @@ BAD_DESCRIPTIONS = {
     "expected train as a folder": "names: [cat]\ntrain: {a: b}",
     "expected kpt_shape as two whole numbers": "names: [cat]\nkpt_shape: 17",
     "names ../gone/images, which is not there": "names: [cat]\ntrain: ../gone/images",
+    "which is not there or empty": f"names: [cat]\ntrain: {'x' * 5_000}",
     "got the key '9999999999": "names: {" + "9" * 500 + ": cat}",
 }
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from florence2.errors import InvalidImage, InvalidOption
+from florence2.image_files import tiff
 from florence2.inputs import documents, urls, videos
 from florence2.inputs.find import find_inputs
 from florence2.inputs.input import Input
@@ -267,6 +268,14 @@ def test_pages_of_a_tiff(make_animation: Make) -> None:
     assert parts(path, pages="2") == [("page=2", 1)]
     assert "it has 3 pages" in error_of(path, pages="7")
     assert parts(make_animation("one.tif", 1), pages="all")[0][0].endswith("one.tif")
+
+
+def test_the_chain_of_pages_is_gone_through_once(make_animation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    whole = tiff._directory
+    monkeypatch.setattr(tiff, "_directory", lambda data, layout, position: read.append(position) or whole(data, layout, position))
+    assert len(parts(make_animation("a.tiff", 12), pages="all")) == 12
+    assert len(read) == 24  # to find each, and to read it
 
 
 def test_smaller_copies_in_a_tiff_are_no_pages(make_animation: Make, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def find_below(roots: Sequence[Path], name: str) -> Path | None:
     tails = ["/".join(parts[start:]) for start in range(1, len(parts)) if start < len(parts) - 1 or part_of_folder(parts[start])]
     for wanted in (*likely, *tails):
         for root in roots:
-            if wanted and (root / wanted).exists():
+            if wanted and os.path.exists(root / wanted):  # which holds of no name that is too long
                 return root / wanted
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, describe, format_of, inspect, is_picture, is_read
 from florence2.image_files.structure import MAX_PIXELS, Structure
-from florence2.image_files.tiff import num_pages
+from florence2.image_files.tiff import page_positions
 
 __all__ = [
     "FORMATS",
@@ -23,5 +23,5 @@ __all__ = [
     "inspect",
     "is_picture",
     "is_read",
-    "num_pages",
+    "page_positions",
 ]

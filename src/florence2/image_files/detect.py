@@ -84,19 +84,19 @@ _FOREIGN_PICTURES = tuple(pattern for pattern, *_ in _KINDS[len(_VIDEOS) : len(_
 _TGA_END = b"TRUEVISION-XFILE.\0"
 
 
-def inspect(data: bytes, page: int = 1) -> Structure | None:
+def inspect(data: bytes, at: int | None = None) -> Structure | None:
     """The structure of an image file; None where its format is not read here.
 
     Args:
         data: the file.
-        page: which of the pages of a TIFF, from 1.
+        at: where one of the pages of a TIFF begins; None for the first.
 
     Raises:
-        InvalidImage: a structure that no valid picture has, or no such page.
+        InvalidImage: a structure that no valid picture has.
     """
     for pattern, read in _READERS.values():
         if pattern.match(data):
-            return read(data) if page == 1 else read_tiff(data, page)
+            return read(data) if at is None else read_tiff(data, at)
     return read_heif(data) if _is_heif(data) else None
 
 

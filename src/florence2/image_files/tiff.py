@@ -71,29 +71,28 @@ class _Layout:
         return 8 if self.is_big else 4
 
 
-def num_pages(data: bytes) -> int:
-    """How many pages a TIFF file has; smaller copies of a page, such as thumbnails, and masks are none.
+def page_positions(data: bytes) -> list[int]:
+    """Where each page of a TIFF file begins; smaller copies of a page, such as thumbnails, and masks are none.
 
     Raises:
         InvalidImage: it has more than any file that is meant has.
     """
-    layout = _layout(data)
-    return len(_pages(data, layout, MAX_TIFF_PAGES + 1))
+    return _pages(data, _layout(data))
 
 
-def read_tiff(data: bytes, page: int = 1) -> Structure:
+def read_tiff(data: bytes, at: int | None = None) -> Structure:
     """The structure of a page of a TIFF file.
 
     Args:
         data: the file.
-        page: which, from 1.
+        at: where the page begins; None for the first page.
 
     Raises:
-        InvalidImage: more tags, strips or tiles than any valid picture has, strips that share their bytes, or no such page.
+        InvalidImage: more tags, strips or tiles than any valid picture has, or strips that share their bytes.
     """
     layout = _layout(data)
     try:
-        entries = _directory(data, layout, _position_of(data, layout, page))
+        entries = _directory(data, layout, _first(data, layout) if at is None else at)
     except struct.error:
         return Structure("TIFF", data, None)  # for the decoder to say
     kept = {entry.tag: entry for entry in reversed(entries) if entry.tag in _KEPT and _is_inside(data, entry, layout)}
@@ -111,34 +110,19 @@ def _layout(data: bytes) -> _Layout:
     return _Layout("<" if data[:2] == b"II" else ">", 43 in (data[2], data[3]))
 
 
-def _position_of(data: bytes, layout: _Layout, page: int) -> int:
-    """Where the directory of a page lies.
-
-    Raises:
-        InvalidImage: there is no such page.
-        struct.error: there is no directory.
-    """
-    if page == 1:
-        return _first(data, layout)
-    positions = _pages(data, layout, page)
-    if len(positions) < page:
-        refuse(f"there is no page {page}; it has {len(positions)}")
-    return positions[page - 1]
-
-
 def _first(data: bytes, layout: _Layout) -> int:
     """Where the first directory lies."""
     return struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)[0]
 
 
-def _pages(data: bytes, layout: _Layout, at_most: int) -> list[int]:
-    """Where the directories of the first pages lie; a chain that leads back or out of the file ends there."""
+def _pages(data: bytes, layout: _Layout) -> list[int]:
+    """Where the directories of the pages lie; a chain that leads back or out of the file ends there."""
     positions: list[int] = []
     seen: set[int] = set()
     num_entries = 0
     try:
         position = _first(data, layout)
-        while position and position not in seen and len(positions) < at_most:
+        while position and position not in seen:
             if len(seen) >= MAX_TIFF_PAGES or num_entries > _MAX_ALL_ENTRIES:
                 refuse(f"the TIFF has more than {MAX_TIFF_PAGES} pages, or far more tags than there are kinds of; split it")
             seen.add(position)

@@ -68,20 +68,20 @@ def read_image(image: ImageInput, *, auto_orient: bool = True) -> Image.Image:
     raise invalid(f"an image must be a path, bytes, a Pillow image, a numpy array or a torch tensor, got {type_of(given)}")
 
 
-def read_bytes(data: bytes, name: str, *, auto_orient: bool = True, page: int = 1) -> Image.Image:
+def read_bytes(data: bytes, name: str, *, auto_orient: bool = True, at: int | None = None) -> Image.Image:
     """The picture in the content of an image file, in RGB.
 
     Args:
         data: the file.
         name: what messages call it.
         auto_orient: turn it upright by its EXIF orientation.
-        page: which of the pages of a TIFF, from 1.
+        at: where one of the pages of a TIFF begins; None for the first.
 
     Raises:
         InvalidImage: it holds no readable image.
         OutOfMemory: there is not enough memory to decode it.
     """
-    return decode(inspected(data, name, page), name, auto_orient=auto_orient)
+    return decode(inspected(data, name, at), name, auto_orient=auto_orient)
 
 
 def open_file(structure: Structure, name: str) -> Image.Image:
@@ -215,7 +215,7 @@ def _not_a_path(text: str) -> str | None:
     return None
 
 
-def inspected(data: bytes, name: str, page: int = 1) -> Structure:
+def inspected(data: bytes, name: str, at: int | None = None) -> Structure:
     """The structure of an image file, without decoding it.
 
     Raises:
@@ -224,7 +224,7 @@ def inspected(data: bytes, name: str, page: int = 1) -> Structure:
     if not data:
         raise invalid(f"{name} hold no image: they are empty" if name.startswith("the ") else f"the file {name} is empty")
     try:
-        structure = inspect(data, page)
+        structure = inspect(data, at)
     except InvalidImage as error:
         raise invalid(f"{name}: {error.message}") from None
     if structure is None:

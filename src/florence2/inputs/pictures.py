@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from florence2.background import in_background
 from florence2.console import shown
 from florence2.errors import InvalidImage, OutOfMemory
-from florence2.image_files import format_of, num_pages
+from florence2.image_files import format_of, page_positions
 from florence2.in_flight import NUM_READ_AHEAD
 from florence2.inputs import documents, urls, videos
 from florence2.inputs.documents import BrokenDocument
@@ -179,11 +179,11 @@ def _several(given: Input, source: Path | bytes, selection: Selection, is_wanted
     content, name = source.read_bytes() if isinstance(source, Path) else source, shown(given.shown)
     kind = format_of(content[:START_BYTES])
     if kind == "TIFF" and selection.pages is not None:
-        total = num_pages(content)
-        for number in _chosen(given, selection, total):
-            image = replace(given, part=Part("page", number)) if total > 1 else given
+        positions = page_positions(content)
+        for number in _chosen(given, selection, len(positions)):
+            image = replace(given, part=Part("page", number)) if len(positions) > 1 else given
             if is_wanted(image):
-                yield _attempted(image, partial(images.read_bytes, content, name, page=number))
+                yield _attempted(image, partial(images.read_bytes, content, name, at=positions[number - 1]))
     elif kind in images.ANIMATED and selection.has_all_frames and images.has_frames(content, name):
         for number, frame in enumerate(images.read_frames(content, name)):
             image = replace(given, part=Part("frame", number))
