@@ -19,6 +19,7 @@ import pytest
 from florence2.cli.label import command
 from florence2.datasets.writers import FORMATS
 from florence2.labelling import LabelOptions
+from tests.labelling.journals import record, write_journal
 from tests.labelling.standing_in import draw_pictures, journal_lines
 from tests.server.process import running_server, tiny_checkpoint
 
@@ -60,6 +61,11 @@ def test_a_server_that_is_not_there_has_nothing_kept(cli, monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     code, _, err = cli("label", "in", "-t", "od", "-o", "out", "--engine", "http://127.0.0.1:1", "-m", "a")
     assert (code, len(err.splitlines()), "is the server running?" in err) == (1, 1, True)
+
+
+def test_a_run_of_broken_pictures_alone_is_a_failure_when_it_is_built_anew_too(cli, tmp_path):
+    write_journal(tmp_path, LabelOptions(tasks=("od",)).asked, record("a.png", error={"code": "invalid_image", "message": "x"}))
+    assert cli("label", tmp_path)[0] == 1
 
 
 def test_every_option_has_a_flag(cli):
