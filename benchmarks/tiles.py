@@ -13,7 +13,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -23,18 +23,18 @@ from benchmarks import report
 from florence2.engine.engine import Engine
 from florence2.evaluation.overlaps import LabelledBox, match
 from florence2.results import Result
-from florence2.scenes.scene import SceneOptions
 from florence2.scenes.synthetic import FIRST_FREE_SEED, ScenePicture
+from florence2.scenes.world import IMAGE_SIZE, WORLD
 from florence2.tiling.tiles import Tiles
 
 SEED = FIRST_FREE_SEED + 4177
 SIDE = 4
-SCENE = 192
-EMPTY = SceneOptions(num_objects=(0, 0), num_words=(0, 0))
+SCENE = IMAGE_SIZE
+EMPTY = replace(WORLD, num_objects=(0, 0), num_words=(0, 0))
 TASKS = ("<OD>", "<OCR_WITH_REGION>")
 WAYS: dict[str, Tiles | None] = {
     "whole picture": None,
-    **{f"{cut}": Tiles(cut) for cut in ("2x2", "3x3", "4x4", "5x5", 240)},
+    **{f"{cut}": Tiles(cut) for cut in ("2x2", "3x3", "4x4", "5x5", 280)},
     "4x4, no overlap": Tiles("4x4", 0),
     "4x4, overlap 0.1": Tiles("4x4", 0.1),
     "4x4, overlap 0.3": Tiles("4x4", 0.3),
@@ -69,7 +69,7 @@ def draw_mosaic(number: int) -> Mosaic:
     for place in range(SIDE * SIDE):
         row, column = divmod(place, SIDE)
         left, top = column * SCENE + row % 2 * (SCENE // 2), row * SCENE
-        scene, _ = ScenePicture(SEED, number * SIDE * SIDE + place, SCENE, SceneOptions()).draw()
+        scene, _ = ScenePicture(SEED, number * SIDE * SIDE + place, SCENE, WORLD).draw()
         picture.paste(scene.image, (left, top))
         scenes.append((scene.image, (left, top)))
         objects += [(thing.label, moved(thing.box, left, top)) for thing in scene.objects]
@@ -124,7 +124,7 @@ def figures_of(counts: Counter[str], seconds: Sequence[float], num_encodings: in
         for share, right, of in (("recall", f"{name}_right", "wanted"), ("precision", f"{name}_right", "found"))
     }
     placed = round(counts["words_placed"] / max(counts["words_wanted"], 1), 4)
-    return {**shares, "word_places_recall": placed, "encodings": num_encodings, "seconds": report.spread(seconds), "counts": dict(counts)}
+    return {**shares, "word_places_recall": placed, "encodings": num_encodings, "ms": report.spread(seconds), "counts": dict(counts)}
 
 
 def measure(mosaics: Sequence[Mosaic], ask: Callable[[Mosaic], Answers], num_encodings: int) -> dict[str, Any]:

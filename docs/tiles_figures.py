@@ -10,13 +10,13 @@ def tiles() -> str:
     found = figures._result("tiles")
     if found is None:
         return figures._unmeasured("tiles")
-    alone = found["figures"]["whole picture"]["seconds"]["median"]
+    alone = found["figures"]["whole picture"]["ms"]["median"]
     header = ("", "Pictures encoded", "Time", "Objects: recall", "precision", "Words: places found", "read right", "precision")
     rows = [
         (
             name,
             one["encodings"],
-            f"{one['seconds']['median'] / 1000:.2f} s ({one['seconds']['median'] / alone:.1f} x)",
+            f"{one['ms']['median'] / 1000:.2f} s ({one['ms']['median'] / alone:.1f} x)",
             *(f"{one[metric]:.2f}" for metric in ("objects_recall", "objects_precision")),
             *(f"{one[metric]:.2f}" for metric in ("word_places_recall", "words_recall", "words_precision")),
         )

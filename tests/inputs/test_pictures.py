@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +18,9 @@ from PIL import Image
 
 from florence2.errors import InvalidImage, InvalidOption
 from florence2.image_files import tiff
-from florence2.inputs import documents, urls, videos
+from florence2.inputs import documents, page_renderer, urls, videos
 from florence2.inputs.find import find_inputs
-from florence2.inputs.input import Input
+from florence2.inputs.input import Input, Part
 from florence2.inputs.pictures import Picture, read, read_pictures
 from florence2.inputs.selection import Selection
 from tests.inputs.conftest import shade_of, shades
@@ -105,7 +106,7 @@ def test_pages_of_any_size_have_a_bounded_number_of_pixels(tmp_path: Path, size:
     ((_, content),) = pictures(tmp_path / "page.pdf")
     width, height = pixels(content).size
     assert max(width, height) >= 1000
-    assert width * height <= documents.MAX_PAGE_PIXELS
+    assert width * height <= page_renderer.MAX_PAGE_PIXELS
 
 
 def test_documents_that_cannot_be_read(make_animation: Make, tmp_path: Path) -> None:
@@ -129,11 +130,38 @@ trailer <</Root 1 0 R/Encrypt 4 0 R/ID[<00><00>]/Size 5>>
 """ % (b"11" * 32, b"22" * 32)
 
 
+def write_document(path: Path, objects: Sequence[str]) -> Path:
+    """A PDF file of these objects, the first its catalogue; readers find objects by themselves where there is no table of them."""
+    lines = [f"{number} 0 obj{content}endobj" for number, content in enumerate(objects, 1)]
+    path.write_text("\n".join(["%PDF-1.7", *lines, "trailer<</Root 1 0 R>>"]))
+    return path
+
+
+@pytest.mark.slow
+def test_a_page_that_takes_for_ever_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forms in forms: each draws the next one twenty times, and the last one draws a line."""
+    form = "<</Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources<</XObject<</F {} 0 R>>>>/Length 120>>stream\n"
+    forms = [form.format(inner) + "/F Do " * 20 + "\nendstream " for inner in range(7, 19)]
+    last = "<</Type/XObject/Subtype/Form/BBox[0 0 99 99]/Length 14>>stream\n0 0 m 9 9 l S \nendstream "
+    page = "<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]{more}>>"
+    used = "/Resources<</XObject<</F 6 0 R>>>>/Contents 5 0 R"
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R 4 0 R]/Count 2>>",
+        page.format(more=used), page.format(more=""), "<</Length 5>>stream\n/F Do\nendstream ", *forms, last,
+    ]  # fmt: skip
+    monkeypatch.setattr(documents, "PAGE_TIMEOUT_S", 1.5)
+    started = time.monotonic()
+    (_, bad), (image, good) = pictures(write_document(tmp_path / "a.pdf", objects))
+    assert isinstance(bad, InvalidImage)
+    assert "page 1 takes" in bad.message
+    assert image.part == Part("page", 2)
+    assert pixels(good).size == (1000, 1000)
+    assert time.monotonic() - started < 15
+
+
 def test_pages_that_are_claimed_end(tmp_path: Path) -> None:
-    objects = ["/Type/Catalog/Pages 2 0 R", "/Type/Pages/Kids[3 0 R]/Count 90000", "/Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]"]
-    lines = [f"{number} 0 obj<<{content}>>endobj" for number, content in enumerate(objects, 1)]
-    (tmp_path / "a.pdf").write_text("\n".join(["%PDF-1.7", *lines, "trailer<</Root 1 0 R>>"]))
-    (_, page), *others, (image, error) = pictures(tmp_path / "a.pdf")
+    objects = ["<</Type/Catalog/Pages 2 0 R>>", "<</Type/Pages/Kids[3 0 R]/Count 90000>>", "<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>"]
+    (_, page), *others, (image, error) = pictures(write_document(tmp_path / "a.pdf", objects))
     assert isinstance(page, Image.Image)
     assert len(others) == 100
     assert (image.part, "100 pages in a row" in str(error)) == (None, True)

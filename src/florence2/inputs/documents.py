@@ -1,28 +1,30 @@
-"""The pages of PDF documents as pictures, rendered by PDFium.
+"""The pages of PDF documents as pictures, rendered by PDFium in a process of its own (``page_renderer``).
 
 In: a document. Out: its pages in RGB, each rendered when it is its turn. Pages are rendered at 200 dots an inch, small ones larger and
-large ones smaller, so that their pixels are bounded whatever size the document claims. PDFium is not made for threads: it is called by one
-at a time. Knows nothing of names.
+large ones smaller, so that their pixels are bounded whatever size the document claims. A page that takes too long, or that PDFium crashes
+on, costs itself alone: the process is ended, and another one renders the pages behind it. Knows nothing of names.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from math import sqrt
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from florence2.extras import requires
 
 if TYPE_CHECKING:
     from PIL import Image
 
-DOTS_PER_POINT = 200 / 72
-MIN_LONGER_SIDE = 1000
-MAX_PAGE_PIXELS = 2**25
-_PDFIUM = threading.RLock()  # of one thread: what the interpreter frees while it runs may close a document, too
+PAGE_TIMEOUT_S = 60.0
+"""How long opening a document, and each of its pages, may take."""
+_MAX_LOST = 3
 
 
 class BrokenDocument(Exception):
@@ -35,6 +37,9 @@ class Document:
     Args:
         source: the file, or its content.
 
+    Attributes:
+        num_pages: how many pages it says that it has.
+
     Raises:
         BrokenDocument: it is encrypted or damaged.
         MissingExtra: pypdfium2 is not installed.
@@ -42,13 +47,11 @@ class Document:
 
     def __init__(self, source: Path | bytes) -> None:
         with requires("pdf", "a PDF document"):
-            import pypdfium2
-        with _PDFIUM:
-            try:
-                self._document: Any = pypdfium2.PdfDocument(source)
-                self.num_pages = len(self._document)
-            except pypdfium2.PdfiumError as error:
-                raise BrokenDocument(_reason(error)) from error
+            if find_spec("pypdfium2") is None:
+                raise ModuleNotFoundError(name="pypdfium2")
+        self._source = source
+        self._num_lost = 0
+        self._process, self.num_pages = self._opened()
 
     def page(self, number: int) -> Image.Image:
         """A page in RGB.
@@ -57,40 +60,100 @@ class Document:
             number: which, from 1.
 
         Raises:
-            BrokenDocument: it is damaged, or has no size.
+            BrokenDocument: it is damaged, has no size, or takes too long.
         """
-        import pypdfium2
+        from PIL import Image
 
-        with _PDFIUM:
-            try:
-                page = self._document[number - 1]
-            except pypdfium2.PdfiumError as error:
-                raise BrokenDocument(f"page {number} is damaged ({error})") from error
-            try:
-                width, height = page.get_size()
-                if not (0 < width < 1e7 and 0 < height < 1e7):
-                    raise BrokenDocument(f"page {number} has no size that can be: {width:g} x {height:g} points")
-                bitmap = page.render(scale=scale_of(width, height))
-                return bitmap.to_pil().convert("RGB")
-            except BrokenDocument:
-                raise
-            except Exception as error:  # whatever a damaged page led it to
-                raise BrokenDocument(f"page {number} can't be rendered ({error})") from error
-            finally:
-                page.close()
+        if self._process.poll() is not None:
+            if self._num_lost >= _MAX_LOST:
+                raise BrokenDocument(f"page {number} is not tried, as {_MAX_LOST} pages before it could not be rendered")
+            self._process, self.num_pages = self._opened()
+        fields, pixels = self._answer(f"{number}\n".encode(), f"page {number}")
+        return Image.frombytes("RGB", tuple(fields["size"]), pixels)
 
     def close(self) -> None:
         """Free the document."""
-        with _PDFIUM:
-            self._document.close()
+        _end(self._process)
+
+    def _opened(self) -> tuple[subprocess.Popen[bytes], int]:
+        """A process that has the document open, and how many pages there are."""
+        content = self._source if isinstance(self._source, bytes) else b""
+        path = [] if content else [str(self._source)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "florence2.inputs.page_renderer", str(PAGE_TIMEOUT_S), str(len(content)), *path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            fields, _ = self._answer(content, "the document")
+        except BaseException:
+            _end(self._process)
+            raise
+        return self._process, fields["num_pages"]
+
+    def _answer(self, question: bytes, what: str) -> tuple[dict[str, Any], bytes]:
+        """What the process says to a question, and the pixels behind that.
+
+        Raises:
+            BrokenDocument: it can't be, or the process has ended.
+        """
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            self._process.kill()
+
+        timer = threading.Timer(PAGE_TIMEOUT_S, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            fields, pixels = _exchanged(self._process, question)
+        except (OSError, EOFError) as error:
+            _end(self._process)
+            self._num_lost += 1
+            # A crash and the end of its processor time look alike from here.
+            why = f"takes longer than {PAGE_TIMEOUT_S:g} s" if is_late.is_set() else "takes too long, too much memory, or breaks PDFium"
+            raise BrokenDocument(f"{what} {why}") from error
+        finally:
+            timer.cancel()
+        if "error" in fields:
+            raise BrokenDocument(fields["error"])
+        return fields, pixels
 
 
-def scale_of(width: float, height: float) -> float:
-    """How many pixels a point of a page gets."""
-    scale = max(DOTS_PER_POINT, MIN_LONGER_SIDE / max(width, height))
-    # Sides are rounded up to whole pixels, at least one.
-    largest = min(sqrt(MAX_PAGE_PIXELS / (width * height)), MAX_PAGE_PIXELS / max(width, height))
-    return min(scale, largest * 0.999)
+def _exchanged(process: subprocess.Popen[bytes], question: bytes) -> tuple[dict[str, Any], bytes]:
+    """The answer to a question, a line of JSON, and the pixels that it announces.
+
+    Raises:
+        EOFError, OSError: the process has ended.
+    """
+    stdin, stdout = _pipe(process.stdin), _pipe(process.stdout)
+    stdin.write(question)
+    stdin.flush()
+    line = stdout.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    fields = json.loads(line)
+    width, height = fields.get("size", (0, 0))
+    pixels = stdout.read(3 * width * height)
+    if len(pixels) != 3 * width * height:
+        raise EOFError
+    return fields, pixels
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # both are pipes
+    return stream
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and free what it has."""
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):
+            _pipe(stream).close()
+    process.wait()
 
 
 @contextmanager
@@ -101,11 +164,3 @@ def opened(source: Path | bytes) -> Iterator[Document]:
         yield document
     finally:
         document.close()
-
-
-def _reason(error: Exception) -> str:
-    """Why a document can't be opened."""
-    text = str(error)
-    if "assword" in text:
-        return "it is encrypted; save it without a password"
-    return f"the document is damaged, or no PDF ({text.removeprefix('Failed to load document ').strip('().')})"
