@@ -19,6 +19,7 @@ from florence2.inputs.selection import Selection
 from florence2.labelling.answering import ModelGone
 from florence2.labelling.asking import MOST_UNANSWERED
 from florence2.labelling.options import LabelOptions
+from florence2.labelling.outputs import labelled_set
 from florence2.labelling.run import BrokenPicture, rebuild
 from tests.labelling.standing_in import OD, StandIn, draw_pictures, journal_lines, run
 
@@ -46,6 +47,18 @@ def test_a_run_never_labels_what_it_has_written(tmp_path):
         run([str(output)], output, model, options)
 
 
+def test_a_file_that_has_changed_is_asked_again(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in", 3), tmp_path / "out", StandIn()
+    run(pictures, output, model)
+    Image.new("RGB", (90, 70), "red").save(pictures / "0001.png")
+    lines: list[str] = []
+    run(pictures, output, model, on_message=lines.append)
+    assert run(pictures, output, model, on_message=lines.append).num_pictures == 3
+    assert model.widths == [20, 21, 22, 90]
+    assert [line for line in lines if "changed" in line] == ["1 picture has changed since it was labelled, and is asked about again"]
+    assert [picture.size for picture in labelled_set(output).pictures()][1] == (90, 70)
+
+
 def test_each_picture_is_asked_once_and_new_ones_later(tmp_path):
     pictures, output, model = draw_pictures(tmp_path / "in" / "a", 30), tmp_path / "out", StandIn(lambda *_: time.sleep(0.01))
     draw_pictures(tmp_path / "in" / "b", 2, 30)
@@ -62,6 +75,7 @@ def test_each_picture_is_asked_once_and_new_ones_later(tmp_path):
         "name": "a/0000.png",
         "root": str(tmp_path / "in"),
         "path": str(pictures / "0000.png"),
+        "num_bytes": (pictures / "0000.png").stat().st_size,
         "url": None,
         "part": None,
         "file": None,

@@ -181,9 +181,18 @@ def _described(image: Input) -> Record:
         "name": image.relative_name,
         "root": image.root,
         "path": str(image.path) if image.kind == "file" else None,
+        "num_bytes": _num_bytes(image),
         "url": image.name if image.kind == "url" else None,
         "part": None if image.part is None else image.part.to_dict(),
     }
+
+
+def _num_bytes(image: Input) -> int | None:
+    """The length of an image's file, by which one that was changed is known; None for what is no file, or gone."""
+    try:
+        return image.path.stat().st_size if image.kind == "file" else None
+    except OSError:
+        return None
 
 
 def _answer(prompt: str, result: Result) -> Record:

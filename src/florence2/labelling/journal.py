@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,13 +39,15 @@ class Journal:
         before: the journals of the folder as they were; None where there was none.
 
     Attributes:
-        labelled: ids of the pictures that were labelled before.
-        places: their files, as of ``Records``.
+        labelled: the pictures that were labelled before, by their ids, with the lengths of their files.
+        places: the same by their files, as of ``Records``.
+        changed: ids of those whose files have another length now; they are not held.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], before: Records | None) -> None:
-        self.labelled: Collection[str] = frozenset() if before is None else frozenset(before.labelled)
-        self.places: Collection[str] = frozenset() if before is None else before.places
+        self.labelled: Mapping[str, int | None] = {} if before is None else before.lengths
+        self.places: Mapping[str, int | None] = {} if before is None else before.places
+        self.changed: set[str] = set()
         self._path = path
         self._end = _cut_off(path)
         self._file: BinaryIO = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close
@@ -65,13 +67,20 @@ class Journal:
         self.sync_if_due()
 
     def holds(self, picture_id: str, path: str | None) -> bool:
-        """Whether a picture was labelled before, under this name or another one of its file.
+        """Whether a picture was labelled before, under this name or another one of its file, and its file is as long as it was.
 
         Args:
             picture_id: its id.
             path: its file's absolute path; None where it is no file.
         """
-        return picture_id in self.labelled or (path is not None and f"{path}{file_and_part(picture_id)[1]}" in self.places)
+        place = f"{path}{file_and_part(picture_id)[1]}"
+        if picture_id not in self.labelled and place not in self.places:
+            return False
+        length = self.labelled[picture_id] if picture_id in self.labelled else self.places[place]
+        if path is not None and length is not None and _length(path) not in (length, None):
+            self.changed.add(picture_id)
+            return False
+        return True
 
     def sync_if_due(self) -> None:
         """Have the disk hold what was written, if that was last done a second ago."""
@@ -187,6 +196,14 @@ def _before(folder: Path, asked: Mapping[str, Any], model: str) -> Records | Non
             field="output",
         )
     return records
+
+
+def _length(path: str) -> int | None:
+    """How many bytes a file has; None where it can't be seen."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
 
 
 def _has_header(path: Path) -> bool:

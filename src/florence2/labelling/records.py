@@ -40,7 +40,7 @@ class Records:
     Attributes:
         header: what was asked, and of which model.
         labelled: ids of the pictures that were labelled, in their order.
-        places: the files of these by their absolute paths, with the mark of the page or frame.
+        places: the files of these by their absolute paths, with the mark of the page or frame; and the lengths that they had.
         failed: ids of those that could not be, in their order.
         num_damaged: lines that can't be read.
 
@@ -55,14 +55,20 @@ class Records:
         lines: dict[str, _Line] = {}
         failed: set[str] = set()
         self._places: dict[str, str] = {}
+        self._lengths: dict[str, int] = {}
         for number in range(len(self._files)):
             self._read(number, lines, failed)
         if not self.header:
             raise DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
         self._lines = lines
         self.labelled = sorted(lines.keys() - failed, key=_natural)
-        self.places = {self._places[name] for name in self.labelled if name in self._places}
+        self.places = {self._places[name]: self._lengths.get(name) for name in self.labelled if name in self._places}
         self.failed = sorted((name for name in failed if self._places.get(name) not in self.places), key=_natural)
+
+    @property
+    def lengths(self) -> dict[str, int | None]:
+        """The labelled pictures by their ids, with the lengths in bytes that their files had, where these are known."""
+        return {name: self._lengths.get(name) for name in self.labelled}
 
     def __len__(self) -> int:
         """How many pictures were labelled."""
@@ -98,6 +104,8 @@ class Records:
                             (failed.add if is_failure else failed.discard)(name)
                             if record.get("path"):
                                 self._places[name] = f"{record['path']}{file_and_part(name)[1]}"
+                            if isinstance(length := record.get("num_bytes"), int):
+                                self._lengths[name] = length
                     elif written.endswith(b"\n"):
                         self.num_damaged += 1
                     offset += len(written)

@@ -151,6 +151,10 @@ def label(
             with suppress(OSError):  # a full disk has been said already
                 _list_problems(folder)
             raise
+        if journal.changed:
+            count = len(journal.changed)
+            are, them = ("picture has", "it was") if count == 1 else ("pictures have", "they were")
+            on_message(f"{count} {are} changed since {them} labelled, and {'is' if count == 1 else 'are'} asked about again")
         _list_problems(folder)
         return _finished(folder, options, work, preview, on_message)
 
