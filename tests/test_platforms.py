@@ -174,8 +174,10 @@ def test_memory_that_is_vouched_for_beforehand_is_bounded(monkeypatch: pytest.Mo
     assert cache.usable_positions(large, torch.device("cpu")) == cache.DEVICE_POSITIONS
 
 
+# PyTorch loads dill where it is installed, which here a package of the tests brings, and dill wants a folder for temporary files.
 READ_ONLY = """
 import sys, tempfile
+sys.modules["dill"] = None
 def refuse(): raise FileNotFoundError(2, "No usable temporary directory found")
 tempfile._get_default_tempdir = refuse
 import florence2

@@ -45,21 +45,19 @@ def held(path: Path, *, is_shared: bool = False, is_waited_for: bool = False) ->
         os.close(descriptor)
 
 
-if sys.platform == "win32":
-    import msvcrt
+def _lock(descriptor: int, *, is_shared: bool, is_waited_for: bool) -> None:
+    """Lock an open file, or raise ``OSError``. Modules of one system alone are imported where they are used."""
+    if sys.platform == "win32":
+        import msvcrt
 
-    def _lock(descriptor: int, *, is_shared: bool, is_waited_for: bool) -> None:
-        if is_shared:
-            return
-        while True:
+        while not is_shared:
             try:
                 msvcrt.locking(descriptor, msvcrt.LK_LOCK if is_waited_for else msvcrt.LK_NBLCK, 1)
                 return
             except OSError as error:  # LK_LOCK itself gives up after ten seconds
                 if not is_waited_for or error.errno not in _HELD:
                     raise
-else:
-    import fcntl
+    else:
+        import fcntl
 
-    def _lock(descriptor: int, *, is_shared: bool, is_waited_for: bool) -> None:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if is_waited_for else fcntl.LOCK_NB))

@@ -71,7 +71,7 @@ def test_arrays_are_bgr_unless_told(picture: Image.Image) -> None:
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((4, 4, 3), np.float32), "astype"),
+        (np.full((4, 4, 3), 128, np.float32), "scale it to 0..1"),
         (np.zeros((4, 4), bool), "astype"),
         (np.zeros((3, 40, 50), np.uint8), "move the channels"),
         (np.zeros((2, 4, 4, 3), np.uint8), "list of arrays"),

@@ -177,7 +177,7 @@ def test_a_run_that_is_cut_off_goes_on_as_if_it_had_not_been(base, records, tmp_
         with pytest.raises(Cut):
             tuner(base, tmp_path / "cut", LORA).run(records[:24], records[24:30], on_step=cut)
     assert last_saved() == 5
-    with pytest.raises(InvalidOption, match="resume it"):
+    with pytest.raises(InvalidOption, match="go on with resume=True"):
         tuner(base, tmp_path / "cut", LORA)
     with pytest.raises(InvalidOption, match="rank was 4"):
         tuner(base, tmp_path / "cut", dataclasses.replace(LORA, rank=8), resume=True)

@@ -17,7 +17,6 @@ import time
 from math import ceil, sqrt
 from typing import IO, Any
 
-import pypdfium2
 from PIL import Image
 
 DOTS_PER_POINT = 200 / 72
@@ -28,6 +27,8 @@ MAX_MEMORY_BYTES = 4 * 2**30
 
 def main() -> None:
     """Render pages until the input ends."""
+    import pypdfium2
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who reads the pages
     max_seconds, length = float(sys.argv[1]), int(sys.argv[2])
     _limit("RLIMIT_AS", MAX_MEMORY_BYTES)
@@ -59,12 +60,14 @@ def scale_of(width: float, height: float) -> float:
     return min(scale, largest * 0.999)
 
 
-def _rendered(document: pypdfium2.PdfDocument, number: int) -> Image.Image:
+def _rendered(document: Any, number: int) -> Image.Image:
     """A page in RGB; ``number`` counts from 1.
 
     Raises:
         ValueError: it is damaged, or has no size.
     """
+    import pypdfium2
+
     try:
         page = document[number - 1]
     except pypdfium2.PdfiumError as error:
@@ -73,8 +76,7 @@ def _rendered(document: pypdfium2.PdfDocument, number: int) -> Image.Image:
         width, height = page.get_size()
         if not (0 < width < 1e7 and 0 < height < 1e7):
             raise ValueError(f"page {number} has no size that can be: {width:g} x {height:g} points")
-        scale: Any = scale_of(width, height)  # pypdfium2 writes int, as its default is one
-        return page.render(scale=scale).to_pil().convert("RGB")
+        return page.render(scale=scale_of(width, height)).to_pil().convert("RGB")
     except (pypdfium2.PdfiumError, RuntimeError, MemoryError) as error:
         raise ValueError(f"page {number} can't be rendered ({error})") from error
     finally:
