@@ -65,7 +65,9 @@ class Own:
     def __init__(self, folder: Path, precision: str) -> None:
         self.engine = florence2.load(folder, device="cpu", precision=precision)
         # No token ends an answer, so that each is as long as was asked for.
-        self.engine._special = replace(self.engine._special, eos=-1, forced_eos=None)
+        maker = self.engine._maker
+        endless = replace(maker.checkpoint.generation, eos_token_id=-1, forced_eos_token_id=None)
+        self.engine._maker = replace(maker, checkpoint=replace(maker.checkpoint, generation=endless))
 
     def answer(self, asks: Sequence[Ask], run: int) -> list[int]:
         by_image: dict[int, list[Ask]] = {}
