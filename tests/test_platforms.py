@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fixtures.checkpoints import TINY
+from florence2 import process_limits
 from florence2.model import cache
 from florence2.server.http import descriptors
 from florence2.server.inference import decoder_process
@@ -142,8 +143,8 @@ def test_pictures_are_decoded_where_limits_are_refused_or_lower(
 ) -> None:
     monkeypatch.setitem(sys.modules, "resource", resource)
     for _ in range(2):  # for each picture
-        decoder_process._limit_memory(1000)
-        decoder_process._limit_time(100)
+        process_limits.limit_memory(1000)
+        process_limits.limit_time(100)
     assert resource.limits.get("as") == (None if memory is None else (memory, memory))
     assert resource.limits["core"] == (0, 0)
     assert 100 <= resource.limits["cpu"][0] <= 600
@@ -152,8 +153,8 @@ def test_pictures_are_decoded_where_limits_are_refused_or_lower(
 
 def test_systems_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    decoder_process._limit_memory(1000)
-    decoder_process._limit_time(1)
+    process_limits.limit_memory(1000)
+    process_limits.limit_time(1)
     assert descriptors.raise_file_limit() is None
 
 

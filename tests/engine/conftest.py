@@ -1,4 +1,4 @@
-"""An engine with a tiny random checkpoint, and an image, for the tests of this room."""
+"""An engine with a tiny random checkpoint, an image, and a scheduler with a scripted model, for the tests of this room."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from PIL import Image
 import florence2
 from fixtures.checkpoints import write_checkpoint
 from florence2.engine.engine import Engine
+from florence2.engine.scheduler import Scheduler
+from tests.engine.fakes import ScriptedModel
+
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +32,16 @@ def engine(folder: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+def scheduler(model: ScriptedModel) -> Iterator[Scheduler]:
+    scheduler = Scheduler(model)
+    yield scheduler
+    model.hold.set()
+    scheduler.close(cancel=True, timeout_s=PATIENCE_S)

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -23,19 +22,6 @@ from tests.engine.fakes import ScriptedModel, answer_alone, image, request
 
 PATIENCE_S = 20.0
 LONG = GenerationOptions(num_beams=1, max_new_tokens=40)
-
-
-@pytest.fixture
-def model() -> ScriptedModel:
-    return ScriptedModel()
-
-
-@pytest.fixture
-def scheduler(model: ScriptedModel) -> Iterator[Scheduler]:
-    scheduler = Scheduler(model)
-    yield scheduler
-    model.hold.set()
-    scheduler.close(cancel=True, timeout_s=PATIENCE_S)
 
 
 def submit(scheduler: Scheduler, *requests: Request) -> list[Future]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,6 @@ from tests.engine.fakes import ScriptedModel, answer_alone, request
 
 PATIENCE_S = 20.0
 LONG = GenerationOptions(max_new_tokens=40)
-
-
-@pytest.fixture
-def model() -> ScriptedModel:
-    return ScriptedModel()
-
-
-@pytest.fixture
-def scheduler(model: ScriptedModel) -> Iterator[Scheduler]:
-    scheduler = Scheduler(model)
-    yield scheduler
-    model.hold.set()
-    scheduler.close(cancel=True, timeout_s=PATIENCE_S)
 
 
 def tiled(count: int = 3, merge: Any = tuple) -> tuple[TiledAnswer, list[Request]]:

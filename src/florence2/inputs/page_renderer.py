@@ -8,16 +8,16 @@ that takes for ever. Loads PDFium and Pillow alone.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
-import time
-from math import ceil, sqrt
+from math import sqrt
 from typing import IO, Any
 
 from PIL import Image
+
+from florence2.process_limits import limit_memory, limit_time
 
 DOTS_PER_POINT = 200 / 72
 MIN_LONGER_SIDE = 1000
@@ -31,11 +31,11 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who reads the pages
     max_seconds, length = float(sys.argv[1]), int(sys.argv[2])
-    _limit("RLIMIT_AS", MAX_MEMORY_BYTES)
+    limit_memory(MAX_MEMORY_BYTES)
     # A library that prints must not write between the pixels.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit_time(max_seconds)
+    limit_time(max_seconds)  # also where nobody waits for it any more
     try:
         document = pypdfium2.PdfDocument(sys.stdin.buffer.read(length) if length else sys.argv[3])
         _send(output, {"num_pages": len(document)})
@@ -43,7 +43,7 @@ def main() -> None:
         _send(output, {"error": _reason(error)})
         return
     for line in sys.stdin.buffer:
-        _limit_time(max_seconds)
+        limit_time(max_seconds)
         try:
             picture = _rendered(document, int(line))
         except Exception as error:  # whatever a damaged page led it to
@@ -86,21 +86,6 @@ def _rendered(document: Any, number: int) -> Image.Image:
 def _send(output: IO[bytes], fields: dict[str, Any], pixels: bytes = b"") -> None:
     output.write(json.dumps(fields).encode() + b"\n" + pixels)
     output.flush()
-
-
-def _limit_time(max_seconds: float) -> None:
-    """Let the system end this process after ``max_seconds`` more of processor time, also where nobody waits for it any more."""
-    _limit("RLIMIT_CPU", ceil(time.process_time() + max_seconds) + 1)
-
-
-def _limit(name: str, most: int) -> None:
-    """Lower one of the system's limits, where there is such a limit and it can be lowered."""
-    with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
-        import resource
-
-        limit = getattr(resource, name)
-        hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _reason(error: Exception) -> str:

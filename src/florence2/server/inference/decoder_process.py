@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -22,26 +20,26 @@ from PIL import Image
 from florence2.errors import InvalidImage, OutOfMemory
 from florence2.image_files import Structure
 from florence2.images import decode, open_file
+from florence2.process_limits import limit_memory, limit_time
 
 LENGTHS = struct.Struct("<LQ")
 """Before each message: the lengths of its JSON and of the bytes behind it."""
 
 NAME = "the image"
 _BAND_PIXELS = 2**20
-_CPU_GRACE_S = 1  # the system counts in whole seconds
 
 
 def main() -> None:
     """Decode until the input ends."""
     max_bytes, max_seconds, max_pixels = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    _limit_memory(max_bytes)
+    limit_memory(max_bytes)
     _limit_threads()
     # A library that prints must not write between the pixels.
     output = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     while (message := read_message(sys.stdin.buffer)) is not None:
         fields, data = message
-        _limit_time(max_seconds)
+        limit_time(max_seconds)
         for part in _answer(fields, data, max_pixels):
             write_all(output, part)
 
@@ -111,33 +109,6 @@ def _bands(picture: Image.Image) -> Iterator[bytes]:
     num_rows = max(1, _BAND_PIXELS // picture.width)
     for top in range(0, picture.height, num_rows):
         yield picture.crop((0, top, picture.width, min(picture.height, top + num_rows))).tobytes()
-
-
-def _limit_memory(max_bytes: int) -> None:
-    _limit("RLIMIT_AS", max_bytes)
-    _limit("RLIMIT_CORE", 0)
-
-
-def _limit_time(max_seconds: float) -> None:
-    """Let the system end this process after ``max_seconds`` more of processor time."""
-    _limit("RLIMIT_CPU", math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S)
-
-
-def _limit(name: str, most: int) -> None:
-    """Lower one of the system's limits, where there is such a limit and it can be lowered.
-
-    macOS refuses every bound of the address space that is below what the process has, which is hundreds of gigabytes. Whoever started
-    the server may have set a lower one, which stays. The clock of ``decoding.py`` holds everywhere.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        limit = getattr(resource, name)
-        hard = resource.getrlimit(limit)[1]
-        lower = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (lower, hard if name == "RLIMIT_CPU" else lower))  # that one is raised again for the next picture
 
 
 def _limit_threads() -> None:
