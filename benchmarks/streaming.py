@@ -36,19 +36,20 @@ import florence2
 from benchmarks import report
 from benchmarks.http import wait_for_port
 from fixtures.checkpoints import write_checkpoint
+from florence2.answer_events import Event, TokensDecided
 from florence2.data_sources import read_source
 from florence2.engine.answer import Interpreter
 from florence2.engine.decided import Reporter
 from florence2.engine.engine import Engine
-from florence2.engine.events import Event, TokensDecided
-from florence2.engine.options import GenerationOptions
 from florence2.engine.precision import choose_packing, choose_precision
-from florence2.engine.preprocess import normalise, resize
+from florence2.engine.preprocess import normalise
 from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import SpecialTokens
+from florence2.images.resized import resize
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
+from florence2.request_options import GenerationOptions
 from florence2.results import Result
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 from florence2.tasks import Tokenizer, build_prompt

@@ -174,8 +174,8 @@ def load_arguments() -> str:
 
 def request_options() -> str:
     """What a request may set."""
-    generation = section(documented("engine/options.py", "GenerationOptions")[0], "Attributes")
-    switches = section(documented("engine/options.py", "RequestOptions")[0], "Attributes")
+    generation = section(documented("request_options.py", "GenerationOptions")[0], "Attributes")
+    switches = section(documented("request_options.py", "RequestOptions")[0], "Attributes")
     return table(("Option", "Meaning"), ((f"`{name}`", prose(text)) for name, text in {**generation, **switches}.items()))
 
 
@@ -303,14 +303,14 @@ def server_errors() -> str:
 
 def server_settings() -> str:
     """Every setting of the server."""
-    from florence2.server.settings import settings_table
+    from florence2.server.settings_report import settings_table
 
     return settings_table()
 
 
 def server_profiles() -> str:
     """What each profile of the server sets."""
-    from florence2.server.settings import profiles_table
+    from florence2.server.settings_report import profiles_table
 
     return profiles_table()
 

@@ -14,12 +14,21 @@ from florence2.errors import MissingExtra
 
 _ENGINE = frozenset({"huggingface_hub", "safetensors", "tokenizers", "torch"})
 _HEIF, _PDF, _VIDEO, _PARQUET = (frozenset({name}) for name in ("pillow_heif", "pypdfium2", "av", "pyarrow"))
+_SERVER = (
+    _ENGINE
+    | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
+    | {"python_multipart", "starlette", "uvicorn", "uvloop"}
+)
+_KEYS = _SERVER | {"alembic", "limits", "sqlalchemy"}
 # By the names that are imported; an extra's own packages and those of the extras that it includes.
 PACKAGES: dict[str, frozenset[str]] = {
     "engine": _ENGINE,
-    "server": _ENGINE
-    | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
-    | {"python_multipart", "starlette", "uvicorn", "uvloop"},
+    "server": _SERVER,
+    "keys": _KEYS,
+    "postgresql": _KEYS | {"psycopg"},
+    "redis": _KEYS | {"redis"},
+    "otel": _SERVER | {"opentelemetry"},
+    "bench": frozenset({"matplotlib"}),
     "mcp": _ENGINE | {"mcp", "mcp_types", "pydantic", "pydantic_core", "uvicorn"},
     "heif": _HEIF,
     "pdf": _PDF,

@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from fixtures.fake_engine import FakeEngine
+from florence2.answer_events import Event, ObjectFound, TokensDecided
 from florence2.cli.infer.answers import Answer
 from florence2.cli.infer.live import LiveJson, LiveLines, LivePrinter
 from florence2.cli.infer.questions import Question
 from florence2.cli.infer.streaming import stream_all
-from florence2.engine.events import Event, ObjectFound, TokensDecided
 from florence2.errors import InvalidImage
 from florence2.inputs.input import Input
 from florence2.inputs.pictures import Picture

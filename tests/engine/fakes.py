@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from florence2.engine.options import GenerationOptions
 from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.search import Generated, SpecialTokens, best_tokens
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache
 from florence2.model.config import TextConfig
+from florence2.request_options import GenerationOptions
 
 VOCABULARY = 80
 SPECIAL = SpecialTokens()

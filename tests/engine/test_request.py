@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from florence2.engine.options import GenerationOptions, as_flag
 from florence2.engine.request import start_search
 from florence2.engine.search import BeamSearch, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, InvalidOption
+from florence2.request_options import GenerationOptions, as_flag
 from tests.engine.fakes import request
 
 

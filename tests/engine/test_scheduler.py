@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from florence2.engine.options import GenerationOptions
 from florence2.engine.request import Request
 from florence2.engine.scheduler import Scheduler
 from florence2.errors import EngineClosed, EngineFailed
+from florence2.request_options import GenerationOptions
 from tests.engine.fakes import ScriptedModel, answer_alone, image, request
 
 PATIENCE_S = 20.0

@@ -17,16 +17,16 @@ import torch
 from PIL import Image
 
 import florence2
+from florence2.answer_events import Event, ObjectFound, TokensDecided
 from florence2.engine import decided
 from florence2.engine.answer import Interpreter
 from florence2.engine.engine import Engine
-from florence2.engine.events import Event, ObjectFound, TokensDecided
-from florence2.engine.options import GenerationOptions
 from florence2.engine.request import start_search
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.search import SpecialTokens, best_tokens
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.errors import EngineClosed, EngineFailed, InvalidOption, UnknownTask
+from florence2.request_options import GenerationOptions
 from florence2.results import Result
 from florence2.tasks import build_prompt
 from tests.engine.fakes import ScriptedModel, request

@@ -12,11 +12,11 @@ from PIL import Image
 
 import florence2
 from florence2.engine.engine import Engine
-from florence2.engine.options import GenerationOptions
 from florence2.engine.request import Request
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.tiled import TiledAnswer
 from florence2.errors import EngineClosed, EngineFailed, InvalidImage, InvalidOption
+from florence2.request_options import GenerationOptions
 from florence2.scenes.scene import draw_scene
 from tests.engine.fakes import ScriptedModel, answer_alone, request
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 
 import fixtures.fake_engine
 from fixtures.fake_engine import FakeEngine
-from florence2.engine.events import ObjectFound
+from florence2.answer_events import ObjectFound
 from florence2.errors import EngineFailed, OutOfMemory
 from florence2.results import FoundObject, Result
 from florence2.tasks.prompt import Prompt

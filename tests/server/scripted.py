@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from fixtures.fake_engine import FakeEngine, answer_to
-from florence2.engine.events import Event, OnEvent, TokensDecided
+from florence2.answer_events import Event, OnEvent, TokensDecided
 from florence2.errors import EngineFailed
 from florence2.results import Result
 from florence2.server.inference import loading

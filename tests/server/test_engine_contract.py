@@ -13,7 +13,7 @@ from PIL import Image
 import florence2
 from fixtures.checkpoints import write_checkpoint
 from fixtures.fake_engine import FakeEngine
-from florence2.engine.events import ObjectFound, TokensDecided
+from florence2.answer_events import ObjectFound, TokensDecided
 from florence2.errors import (
     EngineClosed,
     EngineFailed,

@@ -12,7 +12,8 @@ import pytest
 from florence2.server.http.auth import Keys
 from florence2.server.http.logs import FIELDS, TextFormatter
 from florence2.server.self_check import run_check
-from florence2.server.settings import Settings, differing
+from florence2.server.settings import Settings
+from florence2.server.settings_report import differing
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
 

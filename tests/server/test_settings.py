@@ -12,8 +12,10 @@ import pytest
 
 from florence2.cli.serve import serve
 from florence2.errors import InvalidOption
+from florence2.server.profiles import PROFILES
 from florence2.server.setting_sources import FOREIGN_NAMES
-from florence2.server.settings import FLAGS, PROFILES, Settings, differing, notices, parse_assignments, read_settings
+from florence2.server.settings import FLAGS, Settings, parse_assignments, read_settings
+from florence2.server.settings_report import differing, notices
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from PIL import Image
 
 import florence2
 from florence2 import Engine, Florence2Error, Result
-from florence2.engine.events import ObjectFound, TokensDecided
-from florence2.engine.tokenized_prompt import TokenizedPrompt
+from florence2.answer_events import ObjectFound, TokensDecided
 from florence2.evaluation import Answered, Evaluation, Metric, evaluate
 from florence2.results import FoundObject
 from florence2.tasks import TASKS, Task, expand_prompt, parse_prompt
+from florence2.tasks.tokenized_prompt import TokenizedPrompt
 from florence2.weights import ALIASES, Alias, resolve
 
 

@@ -67,7 +67,8 @@ def serve(
         from florence2.server.http.logs import set_up
         from florence2.server.http.process import serve as run
         from florence2.server.self_check import run_check
-        from florence2.server.settings import differing, notices, parse_assignments, read_settings
+        from florence2.server.settings import parse_assignments, read_settings
+        from florence2.server.settings_report import differing, notices
 
     flags: dict[str, Any] = {
         **parse_assignments(set_ or ()),

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from florence2.answer_events import ObjectFound, OnEvent, TokensDecided
 from florence2.engine.answer import Interpreter
-from florence2.engine.events import ObjectFound, OnEvent, TokensDecided
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SearchToken
 from florence2.results import Result
 

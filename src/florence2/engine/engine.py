@@ -18,29 +18,29 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
+from florence2.answer_events import OnEvent
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
 from florence2.engine.device import choose_device, give_back_memory
-from florence2.engine.events import OnEvent
 from florence2.engine.image_cache import ImageCache
 from florence2.engine.image_runs import run_images
 from florence2.engine.loading import Loading
-from florence2.engine.options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.request_maker import RequestMaker
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.engine.threads import FreeCores, bound_threads
 from florence2.engine.tiled import TiledAnswer
-from florence2.engine.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
 from florence2.errors import InvalidOption, InvalidPrompt
 from florence2.images import ImageInput, read_image
 from florence2.model.cache import usable_positions
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
+from florence2.request_options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.results import Result
 from florence2.sources import Source, remember
 from florence2.tasks.prompt import Prompt, Region, shortened
+from florence2.tasks.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.tiling.merging import merge
 from florence2.tiling.tasks import asked_of_tiles, check_tiled

@@ -17,8 +17,6 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from florence2.engine.options import resolve_options
-from florence2.engine.tokenized_prompt import AnyPrompt, TokenizedPrompt
 from florence2.errors import InvalidImage, InvalidOption, InvalidRegion
 from florence2.images import ImageInput, read_image
 from florence2.images.kinds import kind_of_input
@@ -27,7 +25,9 @@ from florence2.inputs.find import find_inputs
 from florence2.inputs.input import Input
 from florence2.inputs.pictures import Picture, read_pictures
 from florence2.inputs.selection import Selection
+from florence2.request_options import resolve_options
 from florence2.sources import remember
+from florence2.tasks.tokenized_prompt import AnyPrompt, TokenizedPrompt
 from florence2.tiling.tasks import check_tiled
 from florence2.tiling.tiles import as_tiles
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from florence2.engine.engine import Engine
-    from florence2.engine.options import RequestOptions
+    from florence2.request_options import RequestOptions
     from florence2.results import Result
 
 logger = logging.getLogger(__name__)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+
+from florence2.images.resized import resize
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from PIL import Image
     from torch import Tensor
 
     from florence2.weights.defaults import ImageSettings
@@ -32,11 +34,6 @@ def preprocess(image: Image.Image, settings: ImageSettings) -> Float[Tensor, "3 
         settings: the checkpoint's.
     """
     return normalise(resize(image, settings), settings)
-
-
-def resize(image: Image.Image, settings: ImageSettings) -> NDArray[np.uint8]:
-    """The picture squeezed to the checkpoint's size, ``[height, width, 3]``."""
-    return np.asarray(image.resize((settings.width, settings.height), resample=Image.Resampling(settings.resample)))
 
 
 def normalise(pixels: NDArray[np.uint8], settings: ImageSettings) -> Float[Tensor, "3 height width"]:

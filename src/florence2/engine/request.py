@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from florence2.engine.options import GenerationOptions
 from florence2.engine.pending import PendingAnswer
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SpecialTokens
 from florence2.errors import EngineFailed, Florence2Error
+from florence2.request_options import GenerationOptions
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from florence2.answer_events import OnEvent
 from florence2.engine.answer import Interpreter
 from florence2.engine.decided import Reporter
-from florence2.engine.events import OnEvent
 from florence2.engine.image_cache import ImageCache
-from florence2.engine.options import GenerationOptions
-from florence2.engine.preprocess import normalise, resize
+from florence2.engine.preprocess import normalise
 from florence2.engine.request import Request, start_search
 from florence2.engine.search import SpecialTokens
-from florence2.engine.tokenized_prompt import TokenizedPrompt
+from florence2.images.resized import resize
+from florence2.request_options import GenerationOptions
 from florence2.results import Result, Usage
 from florence2.sources import Source
+from florence2.tasks.tokenized_prompt import TokenizedPrompt
 from florence2.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

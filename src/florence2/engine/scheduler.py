@@ -17,9 +17,9 @@ import torch
 
 from florence2.engine import lifetime
 from florence2.engine.batch import Batch, Model
-from florence2.engine.options import MAX_BEAMS
 from florence2.engine.request import Request, step_failure
 from florence2.errors import EngineClosed, EngineFailed
+from florence2.request_options import MAX_BEAMS
 
 
 class Scheduler:

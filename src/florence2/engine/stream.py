@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
 
-from florence2.engine.events import Event
+from florence2.answer_events import Event
 from florence2.results import Result
 
 EventQueue = SimpleQueue[Event | Future[Result]]

@@ -18,12 +18,12 @@ from florence2.data_sources import read_source
 from florence2.datasets.reader import check_limit
 from florence2.datasets.record import DataSet, Record
 from florence2.engine.engine import Engine, load
-from florence2.engine.options import check_generation
 from florence2.errors import DatasetError, InvalidOption
 from florence2.evaluation.answers import answer_all, check
 from florence2.evaluation.metrics import Answered, Metrics, check_installed, compute_metrics, metrics_as_dict
 from florence2.extras import requires
 from florence2.outputs import check_folder, write_new
+from florence2.request_options import check_generation
 from florence2.tasks.naming import with_tag
 from florence2.tasks.prompt import shortened
 from florence2.tasks.table import TASKS

@@ -22,40 +22,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
 from florence2.server import setting_sources as sources
+from florence2.server.profiles import PROFILES, Profile
 from florence2.weights.aliases import DEMO
 
 Names = Annotated[list[str], NoDecode]
-Profile = Literal["local", "dedicated", "hosted"]
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "local": {},
-    "dedicated": {
-        "host": "0.0.0.0",
-        "require_keys": True,
-        "max_images": 32,
-        "request_timeout_s": 120.0,
-        "drain_delay_s": 2.0,
-        "drain_timeout_s": 28.0,
-        "log_json": True,
-    },
-    "hosted": {
-        "host": "0.0.0.0",
-        "require_keys": True,
-        "loadable": "named",
-        "allow_model_management": False,
-        "playground": False,
-        "max_images": 8,
-        "max_tiles": 9,
-        "max_requests": 192,
-        "max_requests_per_key": 24,
-        "request_timeout_s": 30.0,
-        "drain_delay_s": 5.0,
-        "drain_timeout_s": 25.0,
-        "log_json": True,
-    },
-}
-"""What each profile sets; all else keeps its default."""
-
 # pydantic's wording, and this project's.
 _WORDS = {
     "Input should be": "must be",
@@ -303,68 +273,21 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         name = name.strip().lower().replace("-", "_").removeprefix(sources.PREFIX.lower())
         if not equals or name not in Settings.model_fields:
-            raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{_closest(name)}")
+            raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{closest(name)}")
         values[name] = sources.Given(value, f"--set {name}").parsed(name)
     return values
 
 
-def notices(environment: Mapping[str, str], settings: Settings) -> list[str]:
-    """What of the environment looks like a setting and is not read, a line each."""
-    lines = [
-        f"no such setting: {name}{_closest(name.removeprefix(sources.PREFIX).lower())}"
-        for name in sources.unknown_names(environment, Settings.model_fields)
-    ]
-    unread = [] if settings.roboflow_names else sources.unread_names(environment)
-    if unread:
-        lines.append(f"not read: {', '.join(unread)}; set {sources.PREFIX}ROBOFLOW_NAMES=true to read the names of Roboflow's server")
-    return lines
-
-
-def differing(settings: Settings, flags: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
-    """The settings that are not as they are by default: each with its value, keys counted only, and where it was set."""
-    found: dict[str, tuple[Any, str]] = {}
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        if value == field.default:
-            continue
-        one = _where(name, flags)
-        shown = f"{len(value)} of them" if name == "api_keys" else settings.model_dump(mode="json", include={name})[name]
-        found[name] = shown, one.origin if one else f"profile {settings.profile}"
-    return found
-
-
-def settings_table() -> str:
-    """All settings, as Markdown for the documentation."""
-    foreign: dict[str, list[str]] = {}
-    for name, setting in sources.FOREIGN_NAMES.items():
-        foreign.setdefault(setting, []).append(f"`{name}`")
-    lines = ["| Setting | Default | Meaning | Roboflow's name |", "| --- | --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
-        default = {"image_threads": "one a core, at most 4", "image_processes": "one a core, at most 2"}.get(name) or _shown(field.default)
-        lines.append(f"| `{name}` | {default} | {field.description} | {', '.join(foreign.get(name, []))} |")
-    return "\n".join(lines)
-
-
-def profiles_table() -> str:
-    """What each profile sets, as Markdown for the documentation."""
-    lines = [f"| Setting | {' | '.join(PROFILES)} |", "| --- |" + " --- |" * len(PROFILES)]
-    for name, field in Settings.model_fields.items():
-        if any(name in values for values in PROFILES.values()):
-            cells = [_shown(values.get(name, field.default)) for values in PROFILES.values()]
-            lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _complaint(where: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
+def _complaint(path: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
     """What is wrong with a setting, and where it was set."""
-    name = str(where[0]) if where else ""
+    name = str(path[0]) if path else ""
     message = _in_plain_words(message)
     if not name:
         return message
-    one = _where(name, flags)
+    one = where(name, flags)
     origin = f" ({one.origin})" if one else ""
     if name not in Settings.model_fields:
-        return f"unknown setting {name!r}{origin}{_closest(name)}"
+        return f"unknown setting {name!r}{origin}{closest(name)}"
     if one is not None and one.origin == f"--{name.replace('_', '-')}":
         return f"{one.origin}{'' if message.startswith('must ') else ':'} {message}"
     return f"{name}{origin}{'' if message.startswith('must ') else ':'} {message}"  # never the value, which may be a misplaced key
@@ -378,22 +301,14 @@ def _in_plain_words(message: str) -> str:
     return message
 
 
-def _where(name: str, flags: Mapping[str, Any]) -> sources.Given | None:
+def where(name: str, flags: Mapping[str, Any]) -> sources.Given | None:
     """The value of a setting as its writer wrote it, and where."""
     if name in flags:
         return sources.Given(flags[name], f"--{name.replace('_', '-')}" if name in FLAGS else f"--set {name}")
     return sources.found(os.environ, flags, Settings).get(name)
 
 
-def _closest(name: str) -> str:
+def closest(name: str) -> str:
+    """A question after the setting whose name is nearest to this one; "" for none."""
     close = difflib.get_close_matches(name, list(Settings.model_fields), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _shown(value: Any) -> str:
-    """A value as it is written in the environment; nothing for an empty one."""
-    if value is None or value == [] or value == {}:
-        return ""
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

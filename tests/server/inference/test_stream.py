@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fixtures.fake_engine import FakeEngine
-from florence2.engine.events import Event, ObjectFound, TokensDecided
+from florence2.answer_events import Event, ObjectFound, TokensDecided
 from florence2.errors import EngineClosed, EngineFailed, InvalidImage
 from florence2.image_files import Structure, inspect
 from florence2.results import FoundObject

@@ -179,7 +179,7 @@ def _loaded(model: str | None, search: dict[str, Any], **options: Any) -> Engine
     """
     with requires("engine", "florence2 infer"):
         from florence2.engine.engine import load
-        from florence2.engine.options import check_generation
+        from florence2.request_options import check_generation
 
     check_generation(**search)
     return load(chosen_model(model), **options)

@@ -19,7 +19,7 @@ from florence2.inputs.input import Input
 from florence2.results import FoundObject, Result
 
 if TYPE_CHECKING:
-    from florence2.engine.events import Event
+    from florence2.answer_events import Event
 
 
 class LivePrinter(ABC):
@@ -75,7 +75,7 @@ def _print(record: dict[str, Any]) -> None:
 
 def _event_fields(event: Event) -> dict[str, Any] | None:
     """An event as the server's streams have it; None where it says nothing."""
-    from florence2.engine.events import TokensDecided
+    from florence2.answer_events import TokensDecided
 
     if isinstance(event, TokensDecided):
         return {"event": "text", "text": event.text} if event.text else None
@@ -105,7 +105,7 @@ class LiveLines(LivePrinter):
 
     def event(self, answer: StreamedAnswer, event: Event) -> None:
         """See ``LivePrinter``."""
-        from florence2.engine.events import ObjectFound, TokensDecided
+        from florence2.answer_events import ObjectFound, TokensDecided
 
         if isinstance(event, TokensDecided) and answer.is_text and event.text:
             self._begin(answer.question.title)

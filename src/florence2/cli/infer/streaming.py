@@ -24,8 +24,8 @@ from florence2.inputs.input import Input
 if TYPE_CHECKING:
     from PIL import Image
 
+    from florence2.answer_events import Event
     from florence2.engine.engine import Engine
-    from florence2.engine.events import Event
     from florence2.inputs.pictures import Picture
     from florence2.results import Result
     from florence2.tasks.prompt import Prompt

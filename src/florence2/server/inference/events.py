@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from florence2.errors import EngineClosed, InvalidRequest
 
 if TYPE_CHECKING:  # the engine brings torch, which the server's start need not wait for
-    from florence2.engine.events import Event
+    from florence2.answer_events import Event
     from florence2.results import FoundObject
 
 
@@ -160,7 +160,7 @@ class _Reported:
     objects: tuple[FoundObject, ...] = ()
 
     def add(self, event: Event) -> None:
-        from florence2.engine.events import TokensDecided
+        from florence2.answer_events import TokensDecided
 
         if isinstance(event, TokensDecided):
             self.token_ids += event.token_ids
@@ -174,7 +174,7 @@ class _Reported:
         Raises:
             EngineClosed: something else was sent.
         """
-        from florence2.engine.events import TokensDecided
+        from florence2.answer_events import TokensDecided
 
         after = replace(self)
         after.add(event)

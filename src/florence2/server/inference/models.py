@@ -28,7 +28,7 @@ from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
 
 if TYPE_CHECKING:
-    from florence2.engine.events import OnEvent
+    from florence2.answer_events import OnEvent
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class Models:
             model_id: the canonical id of its model.
             requested: the request's own number; None: the model's default, or 1 as long as the model is not loaded.
         """
-        from florence2.engine.options import MAX_BEAMS  # brings torch, which the server's start need not wait for
+        from florence2.request_options import MAX_BEAMS  # brings torch, which the server's start need not wait for
 
         model = self._loaded.get(model_id)
         default = 1 if model is None else getattr(model.engine, "num_beams", 1)

@@ -40,7 +40,7 @@ async def stream_chunks(
     Raises:
         Florence2Error: whatever is wrong; before the first event if it is the request's mistake.
     """
-    from florence2.engine.events import TokensDecided  # brings torch, which the server's start need not wait for
+    from florence2.answer_events import TokensDecided  # brings torch, which the server's start need not wait for
 
     chunks = _Chunks(message, request.model_id, engine)
     async with aclosing(inference.stream(request)) as happenings:

@@ -22,7 +22,7 @@ from florence2.server.roboflow.answers import answers_json, model_headers
 from florence2.server.roboflow.schemas import ErrorEvent, InferRequest, ObjectEvent, TextEvent
 
 if TYPE_CHECKING:
-    from florence2.engine.events import ObjectFound
+    from florence2.answer_events import ObjectFound
 
 Happenings = AsyncGenerator[Happening | Outcome, None]
 
@@ -65,7 +65,7 @@ async def _events(
 
 def _event_of(message: InferRequest, one: ImageEvent) -> bytes | None:
     """An event of the engine as clients read it; None where it says nothing to them."""
-    from florence2.engine.events import TokensDecided
+    from florence2.answer_events import TokensDecided
 
     place: dict[str, Any] = {"image_index": one.image_index, "prompt_index": one.event.index}
     if not isinstance(one.event, TokensDecided):
