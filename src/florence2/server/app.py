@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
+from florence2.engine_stats import EngineStats
 from florence2.errors import Florence2Error, InvalidRequest
 from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
@@ -178,12 +179,22 @@ class _Borrowed:
     """An engine that belongs to someone else: dropping the model does not close it."""
 
     def __init__(self, engine: AnsweringEngine) -> None:
-        self.submit_many = engine.submit_many
-        # A simple stand-in for an engine need not tokenize ahead, nor know how it searches or how its tokens are written.
-        self.prepare = getattr(engine, "prepare", lambda prompt: prompt)
-        self.num_beams = getattr(engine, "num_beams", 1)
-        self.token_bytes = getattr(engine, "token_bytes", lambda token_id: b"")
-        self.max_answer_tokens = getattr(engine, "max_answer_tokens", None)
+        self._engine = engine
+        self.prepare, self.submit_many, self.token_bytes = engine.prepare, engine.submit_many, engine.token_bytes
+
+    @property
+    def num_beams(self) -> int:
+        """The engine's own."""
+        return self._engine.num_beams
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """The engine's own."""
+        return self._engine.max_answer_tokens
+
+    def stats(self) -> EngineStats:
+        """The engine's own."""
+        return self._engine.stats()
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing."""

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from florence2.background import in_thread
+from florence2.engine_stats import EngineStats
 from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.request_options import MAX_BEAMS
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.model_names import NO_IDS, name_adapters, name_models
@@ -47,6 +49,16 @@ class AnsweringEngine(Protocol):
     tokenized twice, and what is wrong with it is known before an image is fetched.
     """
 
+    @property
+    def num_beams(self) -> int:
+        """How many beams a request searches with that does not say so itself."""
+        ...
+
+    @property
+    def max_answer_tokens(self) -> int:
+        """The most tokens that an answer can have."""
+        ...
+
     def prepare(self, prompt: Prompt) -> Any:
         """The prompt as ``submit_many`` takes it; refused if it is too long for the model."""
         ...
@@ -57,6 +69,10 @@ class AnsweringEngine(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of text that a token stands for."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """What it is doing at this moment; from any thread, and without waiting."""
         ...
 
     def close(self, *, cancel: bool = False) -> None:
@@ -173,10 +189,8 @@ class Models:
             model_id: the canonical id of its model.
             requested: the request's own number; None: the model's default, or 1 as long as the model is not loaded.
         """
-        from florence2.request_options import MAX_BEAMS  # brings torch, which the server's start need not wait for
-
         model = self._loaded.get(model_id)
-        default = 1 if model is None else getattr(model.engine, "num_beams", 1)
+        default = 1 if model is None else model.engine.num_beams
         return default if requested is None else min(max(requested, 1), MAX_BEAMS)
 
     async def get(self, name: str, wait_s: float | None = None) -> tuple[LoadedModel, bool]:

@@ -134,7 +134,7 @@ def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> Infer
     limit = message.max_completion_tokens or message.max_tokens
     if limit is not None:
         # An upper limit is kept by a lower one; clients send one that fits all of their models.
-        options["max_new_tokens"] = min(limit, getattr(model.engine, "max_answer_tokens", None) or limit)
+        options["max_new_tokens"] = min(limit, model.engine.max_answer_tokens)
     image = UrlImage(chat.question.image_url, chat.question.image_field, fetcher)
     return InferenceRequest(
         model.id,
