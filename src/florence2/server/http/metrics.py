@@ -6,7 +6,7 @@ ids, task tags, error codes. Knows nothing of HTTP messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -15,9 +15,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from florence2.results import Result
 from florence2.server.http.api import Loaded
-from florence2.server.inference.observer import task_label
+from florence2.server.inference.observer import Answered, Failed, task_label
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -66,22 +65,21 @@ class Metrics:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
 
-    def note_answer(
-        self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float, first_s: float | None
-    ) -> None:
+    def note_answer(self, answered: Answered) -> None:
         """Count an image that was answered; see ``Observer``."""
+        model, task = answered.model, answered.task
         self.answers.labels(model, task, "ok").inc()
-        self.pixels_s.labels(source).observe(image_s)
-        self.engine_s.labels(model, task).observe(engine_s)
-        if first_s is not None:
-            self.first_s.labels(model, task).observe(first_s)
-        for result in results:
+        self.pixels_s.labels(answered.source).observe(answered.image_s)
+        self.engine_s.labels(model, task).observe(answered.engine_s)
+        if answered.first_s is not None:
+            self.first_s.labels(model, task).observe(answered.first_s)
+        for result in answered.results:
             self.finishes.labels(model, task_label(result.task), result.finish_reason).inc()
             self.tokens.labels(model).inc(len(result.token_ids))
 
-    def note_failure(self, model: str, task: str, code: str) -> None:
+    def note_failure(self, failed: Failed) -> None:
         """Count an image that was not answered; see ``Observer``."""
-        self.answers.labels(model, task, code).inc()
+        self.answers.labels(failed.model, failed.task, failed.code).inc()
 
     def render(self) -> bytes:
         """All of them in Prometheus' text format."""

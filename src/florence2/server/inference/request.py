@@ -61,7 +61,7 @@ class InferenceRequest:
         images: one image or several; they are independent of each other.
         prompts: the prompts on each image.
         options: those of ``Engine.submit``; the engine's defaults for the others.
-        fair_key: whose requests take turns with those of others in the engine; "": all stand on one account.
+        key_name: the name of its key, "" where none is needed; keys take turns in the engine.
         auto_orient: turn images upright by their EXIF orientation.
         keeps_going: an image's own mistake is returned in its place; otherwise the first error is raised.
         tiles: ask about overlapping parts of each image; None for the images as they are.
@@ -73,7 +73,7 @@ class InferenceRequest:
     images: Sequence[ImageSource]
     prompts: Sequence[RequestPrompt]
     options: Mapping[str, Any]
-    fair_key: str = ""
+    key_name: str = ""
     auto_orient: bool = True
     keeps_going: bool = False
     tiles: Tiles | None = None

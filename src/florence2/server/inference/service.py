@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from florence2.server.errors import for_client, naming
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
 from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
-from florence2.server.inference.observer import CANCELLED, Observer
+from florence2.server.inference.observer import CANCELLED, Answered, Failed, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
 from florence2.server.inference.tiles import num_extra_parts
 from florence2.server.settings import Settings
@@ -41,6 +41,16 @@ class _Prepared:
     engine: AnsweringEngine
     prompts: Sequence[Any]
     is_retry: bool = False
+
+
+@dataclass
+class _Times:
+    """When the work on one image got how far, by ``time.perf_counter``."""
+
+    began_at: float = field(default_factory=time.perf_counter)
+    fetched_at: float = 0.0
+    decoded_at: float = 0.0
+    queued_at: float = 0.0
 
 
 class InferenceService:
@@ -120,13 +130,14 @@ class InferenceService:
 
     async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource, events: ImageEvents | None) -> ImageAnswer:
         """The answer about one image, reported to the observers."""
-        task, began = prepared.request.task, time.perf_counter()
+        task, key_name, times = prepared.request.task, prepared.request.key_name, _Times()
         try:
             fetched = await image.fetch()
+            times.fetched_at = time.perf_counter()
             while True:
                 try:
-                    futures = await self._queue(prepared, image, fetched, events and events.callback())
-                    queued = time.perf_counter()
+                    futures = await self._queue(prepared, image, fetched, times, events and events.callback())
+                    times.queued_at = time.perf_counter()
                     if events is not None:
                         events.note_queued()
                     results = await results_of(futures, "send the request again")
@@ -137,19 +148,19 @@ class InferenceService:
                     prepared = await self._prepare_again(prepared, model)
         except BaseException as error:
             code = CANCELLED if isinstance(error, asyncio.CancelledError) else for_client(error).code  # type: ignore[arg-type]
+            failed = Failed(model.id, task, code, key_name, times.began_at, time.perf_counter() - times.began_at)
             for observer in self._observers:
-                observer.note_failure(model.id, task, code)
+                observer.note_failure(failed)
             if not isinstance(error, InvalidRequest):
                 raise
             described = image.describe(error)
             if events is not None and prepared.request.keeps_going and _is_of_image(described):
                 events.note_failure(described)
             raise described from None
-        answered = time.perf_counter()
-        first_s = max(events.first_at - queued, 0.0) if events is not None and events.first_at is not None else None
+        answered = _answered(model.id, task, results, image.label, key_name, times, events)
         for observer in self._observers:
-            observer.note_answer(model.id, task, results, image.label, queued - began, answered - queued, first_s)
-        return ImageAnswer(results, answered)
+            observer.note_answer(answered)
+        return ImageAnswer(results, times.began_at + answered.total_s)
 
     async def _prepare_again(self, prepared: _Prepared, model: LoadedModel) -> _Prepared:
         """The request for a new engine: the model was dropped meanwhile, or its engine is dead."""
@@ -157,12 +168,14 @@ class InferenceService:
         again, _ = await self._models.get(model.id, self._settings.model_wait_s)
         return _prepare(prepared.request, again.engine, is_retry=True)
 
-    async def _queue(self, prepared: _Prepared, image: ImageSource, fetched: object, report: Report | None) -> list[Future[Result]]:
+    async def _queue(
+        self, prepared: _Prepared, image: ImageSource, fetched: object, times: _Times, report: Report | None
+    ) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
         request = prepared.request
         read = partial(_read, image, fetched, request.auto_orient, self._settings.max_image_pixels)
         # Of an image in tiles the size has to be known before it is queued.
-        job = self._pool.submit(partial(_submit, prepared, read, report) if request.tiles is None else read)
+        job = self._pool.submit(partial(_submit, prepared, read, times, report) if request.tiles is None else read)
         with cancelling_queued(job):
             found = await asyncio.wrap_future(job)
         if isinstance(found, list):
@@ -170,7 +183,7 @@ class InferenceService:
         picture = await self._decoders.decode(found, auto_orient=request.auto_orient) if isinstance(found, Structure) else found
         if request.tiles is not None and not prepared.is_retry:
             request.reserve(num_extra_parts(request.tiles, picture.size, self._settings.max_tiles))
-        job = self._pool.submit(_submit, prepared, lambda: picture, report)
+        job = self._pool.submit(_submit, prepared, lambda: picture, times, report)
         with cancelling_queued(job):
             return await asyncio.wrap_future(job)  # type: ignore[return-value]
 
@@ -196,24 +209,44 @@ def _read(image: ImageSource, fetched: object, auto_orient: bool, max_pixels: in
     return decode(structure, "the image", auto_orient=auto_orient) if is_cheap(structure) else structure
 
 
-def _submit(prepared: _Prepared, read: Callable[[], Image | Structure], report: Report | None) -> list[Future[Result]] | Structure:
+def _submit(
+    prepared: _Prepared, read: Callable[[], Image | Structure], times: _Times, report: Report | None
+) -> list[Future[Result]] | Structure:
     """Queue the prompts on the image that ``read`` returns. Runs in a thread of the pool: preprocessing costs milliseconds."""
     picture = read()
     if isinstance(picture, Structure):
         return picture
+    times.decoded_at = time.perf_counter()
     request = prepared.request
     for prompt in request.prompts:
         if prompt.where is not None and prompt.prompt.region is not None:  # the engine's error would not say which of several
             with naming(prompt.where):
                 prompt.prompt.region_bins(picture.size)
     options = {**request.options, "keep_image": False}  # decoded images are large, and the server draws nothing
-    if request.fair_key:
-        options["fair_key"] = request.fair_key
+    if request.key_name:
+        options["fair_key"] = request.key_name
     if request.tiles is not None:
         options["tiles"] = request.tiles
     if report is not None:
         options["on_event"] = partial(report, picture.size)
     return prepared.engine.submit_many(picture, prepared.prompts, **options)
+
+
+def _answered(
+    model_id: str, task: str, results: list[Result], source: str, key_name: str, times: _Times, events: ImageEvents | None
+) -> Answered:
+    """What is reported of an image whose results have just come."""
+    queued_at = times.queued_at
+    first_at = None if events is None else events.first_at
+    return Answered(
+        *(model_id, task, results, source, key_name),
+        began_at=times.began_at,
+        fetch_s=times.fetched_at - times.began_at,
+        preprocess_s=queued_at - times.fetched_at,
+        decode_s=times.decoded_at - times.fetched_at,
+        engine_s=time.perf_counter() - queued_at,
+        first_s=None if first_at is None else max(first_at - queued_at, 0.0),
+    )
 
 
 def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) -> list[ImageAnswer | InvalidRequest]:

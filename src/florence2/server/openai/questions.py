@@ -141,7 +141,7 @@ def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> Infer
         images=[image],
         prompts=[RequestPrompt(chat.prompt)],
         options=options,
-        fair_key=chat.key_name,
+        key_name=chat.key_name,
         tiles=chat.tiles,
         reserve=chat.reserve,
     )

@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from florence2.results import Result
 from florence2.server.http.api import Loaded
-from florence2.server.inference.observer import CANCELLED
+from florence2.server.inference.observer import CANCELLED, Answered, Failed
 
 WINDOW_S = 10.0
 
@@ -35,16 +34,14 @@ class RecentInferences(Collector):
         self._loaded = loaded
         self._seen: dict[str, deque[tuple[float, float | None]]] = defaultdict(deque)
 
-    def note_answer(
-        self, model: str, task: str, results: Sequence[Result], source: str, image_s: float, engine_s: float, first_s: float | None
-    ) -> None:
+    def note_answer(self, answered: Answered) -> None:
         """Note an image that was answered; see ``Observer``."""
-        self._note(model, image_s + engine_s)
+        self._note(answered.model, answered.total_s)
 
-    def note_failure(self, model: str, task: str, code: str) -> None:
+    def note_failure(self, failed: Failed) -> None:
         """Note an image that was not answered; those of callers who left do not count."""
-        if code != CANCELLED:
-            self._note(model, None)
+        if failed.code != CANCELLED:
+            self._note(failed.model, None)
 
     def _note(self, model_id: str, seconds: float | None) -> None:
         """Note an answer that took so long, or an error (None)."""

@@ -56,7 +56,7 @@ def inference_request(
         images=[FieldImage(field, index if is_list else None, fetcher, settings) for index, field in enumerate(fields)],
         prompts=prompts,
         options=options,
-        fair_key=key_name,
+        key_name=key_name,
         auto_orient=not message.disable_preproc_auto_orient,
         keeps_going=message.on_error == "item" and is_list,
         tiles=tiles,
