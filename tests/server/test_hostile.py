@@ -8,11 +8,15 @@ import json
 import logging
 
 import pytest
+from pydantic import SecretStr
 
+from fixtures.fake_engine import FakeEngine
+from florence2.errors import InvalidOption
+from florence2.server.app import create_app
 from florence2.server.http.auth import Keys
 from florence2.server.http.logs import FIELDS, TextFormatter
 from florence2.server.self_check import run_check
-from florence2.server.settings import Settings
+from florence2.server.settings import Settings, read_settings
 from florence2.server.settings_report import differing
 from florence2.url_policy import is_public
 from tests.server.fakes import body, client_of
@@ -116,13 +120,26 @@ def test_the_check_knows_keys_from_a_file(tmp_path, capsys: pytest.CaptureFixtur
     assert "not photographs; --model florence-2-base" in shown
 
 
-def test_open_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    from fixtures.fake_engine import FakeEngine
-    from florence2.server.app import create_app
-
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.7", "gpu.example"])
+def test_others_get_in_without_a_key_only_where_that_was_said(host: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="florence2")
-    create_app(Settings(host="0.0.0.0"), engine=FakeEngine())
+    with pytest.raises(InvalidOption, match=r"--api-keys-file .* listen on 127.0.0.1; .* --allow-anonymous"):
+        create_app(Settings(host=host), engine=FakeEngine())
+    create_app(Settings(host=host, api_keys=[SecretStr(SECRET)]), engine=FakeEngine())
+    assert "everybody may use this server" not in caplog.text
+    create_app(Settings(host=host, allow_anonymous=True), engine=FakeEngine())
     assert "everybody may use this server" in caplog.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "LOCALHOST.", "127.9.9.9", "::ffff:127.0.0.1"])
+def test_ones_own_machine_needs_no_key(host: str) -> None:
+    create_app(Settings(host=host), engine=FakeEngine())
+
+
+def test_a_profile_that_needs_keys_starts_without_where_that_was_said() -> None:
+    with pytest.raises(InvalidOption, match="FLORENCE2_ALLOW_ANONYMOUS=true"):
+        read_settings({"profile": "dedicated"})
+    assert read_settings({"profile": "hosted", "allow_anonymous": True}).host == "0.0.0.0"
 
 
 async def test_a_prompt_that_is_too_long_is_told_before_the_image_is_looked_at() -> None:

@@ -40,6 +40,9 @@ def serve(
     port: Annotated[int | None, typer.Option("--port", "-P", help="The port to listen on. Default: 9001.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file with settings.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option("--allow-anonymous", help="Start without keys although other machines can reach the address.")
+    ] = None,
     root_path: Annotated[
         str | None, typer.Option(metavar="PATH", help="The path below which a proxy offers the server, such as /florence2.")
     ] = None,
@@ -74,6 +77,7 @@ def serve(
         **parse_assignments(set_ or ()),
         **_given(model=model, adapter=adapter, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
         **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
+        **_given(allow_anonymous=allow_anonymous),
     }
     settings = read_settings(flags)
     changed = differing(settings, flags)

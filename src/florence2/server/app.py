@@ -25,7 +25,7 @@ from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.http import health, pages
 from florence2.server.http.api import Api
-from florence2.server.http.auth import Gate, Keys
+from florence2.server.http.auth import Gate, Keys, check_anonymous
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.middleware import RequestMiddleware
 from florence2.server.http.origins import Origins, is_loopback
@@ -116,7 +116,7 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     if engine is not None:
         models.adopt(_Borrowed(engine))
     if keys.is_open and not is_loopback(settings.host):
-        logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
+        check_anonymous(settings)
 
     def loaded() -> dict[str, float]:
         return {model.id: model.load_s for model in models.loaded}

@@ -41,7 +41,7 @@ _WORDS = {
 FLAGS = frozenset(
     {
         *("model", "adapter", "profile", "host", "port", "config", "api_keys_file", "root_path"),
-        *("device", "precision", "log_level", "log_json"),
+        *("device", "precision", "log_level", "log_json", "allow_anonymous"),
     }
 )
 _LEVELS = {"warn": "warning", "fatal": "critical", "10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"}
@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(default=None, description="A file with such keys, one a line; # begins a comment.")
     require_keys: bool = Field(default=False, description="Refuse to start without keys.")
+    allow_anonymous: bool = Field(
+        default=False, description="Start without keys although other machines can reach `host`; everybody who does may use the server."
+    )
     allow_key_in_header: bool = Field(default=True, description="Accept a key as Authorization: Bearer.")
 
     model: Names = Field(
@@ -208,9 +211,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
-        if self.require_keys and not (self.api_keys or self.api_keys_file):
+        if self.require_keys and not (self.api_keys or self.api_keys_file or self.allow_anonymous):
             raise ValueError(
-                f"the profile {self.profile} needs keys: set FLORENCE2_API_KEYS or FLORENCE2_API_KEYS_FILE, or FLORENCE2_REQUIRE_KEYS=false"
+                f"the profile {self.profile} needs keys: set FLORENCE2_API_KEYS or FLORENCE2_API_KEYS_FILE, "
+                "or FLORENCE2_ALLOW_ANONYMOUS=true for a server that everybody may use"
             )
         if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
             raise ValueError("ssl_certfile and ssl_keyfile go together: set both or none")

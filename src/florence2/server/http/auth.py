@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -19,6 +20,8 @@ from florence2.errors import InvalidOption
 from florence2.server.errors import UNAUTHORIZED_MESSAGE, Unauthorized
 from florence2.server.http.api import Api, api_at
 from florence2.server.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset(
     {"/", "/healthz", "/readiness", "/docs", "/docs/errors", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"}
@@ -103,6 +106,22 @@ class Gate:
                 return value
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
         return (credentials.strip() or None) if self._in_header and scheme.lower() == "bearer" else None
+
+
+def check_anonymous(settings: Settings) -> None:
+    """Refuse to listen without keys where other machines can connect, unless that is allowed.
+
+    Raises:
+        InvalidOption: it is not allowed.
+    """
+    if not settings.allow_anonymous:
+        raise InvalidOption(
+            f"without keys everybody who reaches {settings.host or 'this machine'} could use the server: name keys with --api-keys-file or "
+            "FLORENCE2_API_KEYS, or listen on 127.0.0.1; if it shall be open to everybody, add --allow-anonymous "
+            "(FLORENCE2_ALLOW_ANONYMOUS=true)",
+            field="allow_anonymous",
+        )
+    logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
 
 
 def check_body(scope: Scope, keys: Keys, key: object) -> str:

@@ -78,7 +78,8 @@ class Origins:
 def is_loopback(host: str) -> bool:
     """Whether only programs of the same machine can connect to this address."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -17,10 +20,10 @@ from florence2.server.http.state import SERVER_NAME, state_of
 from florence2.version import __version__
 
 ASSETS = "/docs/assets"
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-)
+_SHARED_POLICY = "style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = f"default-src 'none'; {_SHARED_POLICY}"
+"""Of pages without a script."""
+PAGE = {"content-security-policy": POLICY}
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "pre{background:#f4f4f4;padding:1rem;overflow:auto}td,th{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top}"
@@ -46,7 +49,7 @@ async def landing(request: Request) -> Response:
         return page(request)
     model = models[0] if models else "florence-2-base"
     examples = [api.example(f"http://localhost:9001{root}", model) for api in server.apis if api.example is not None]
-    return HTMLResponse(_landing(models, root, examples, server.notice), headers=vary)
+    return HTMLResponse(_landing(models, root, examples, server.notice), headers=vary | PAGE)
 
 
 @router.get("/docs", response_class=HTMLResponse)
@@ -58,7 +61,7 @@ async def docs(request: Request, api_key: str | None = Query(None)) -> HTMLRespo
 @router.get("/docs/errors", response_class=HTMLResponse)
 async def docs_errors() -> HTMLResponse:
     """Every error, for the links in answers."""
-    return HTMLResponse(_errors())
+    return HTMLResponse(_errors(), headers=PAGE)
 
 
 def asset_files() -> StaticFiles:
@@ -103,9 +106,15 @@ def _swagger(title: str, api_key: str | None, root: str) -> HTMLResponse:
         swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
         swagger_favicon_url="data:,",
     )
-    page.headers["content-security-policy"] = POLICY
-    page.headers["referrer-policy"] = "no-referrer"  # the page's address may hold the key
+    page.headers["content-security-policy"] = _with_script(bytes(page.body))
     return page
+
+
+def _with_script(page: bytes) -> str:
+    """The policy of a page that runs one script of its own, known by its digest, and calls this server."""
+    script = re.search(rb"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script[1] if script else b"").digest()).decode()
+    return f"default-src 'none'; script-src 'self' 'sha256-{digest}'; connect-src 'self'; font-src data:; {_SHARED_POLICY}"
 
 
 def _page(title: str, body: str) -> str:
