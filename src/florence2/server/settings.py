@@ -145,7 +145,9 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         default=4096, ge=1, description="Most connections; beyond them, and beyond what the system allows, the longest idle are closed."
     )
-    request_timeout_s: float = Field(default=600.0, gt=0, description="Longest time for a request, waiting included.")
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, description="Longest time for a request, waiting included; its header `x-request-timeout` may shorten it."
+    )
     stream_keep_alive_s: float = Field(
         default=5.0, gt=0, description="A streamed answer of which nothing else was sent for so long gets a comment, which clients ignore."
     )

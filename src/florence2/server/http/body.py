@@ -82,7 +82,7 @@ async def _in_time(request: Request, settings: Settings, received: int) -> Messa
     """The next part, unless the time for the body is up."""
     is_known = request.scope["state"]["key_name"] is not None
     allowed = settings.body_timeout_s + received / MIN_BYTES_PER_S if is_known else settings.keyless_body_timeout_s
-    allowed = min(allowed, settings.request_timeout_s)
+    allowed = min(allowed, request.scope["state"]["deadline_s"])
     left = request.scope["state"]["started"] + allowed - time.perf_counter()
     try:
         return await asyncio.wait_for(request.receive(), max(0.0, left))

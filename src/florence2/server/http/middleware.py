@@ -34,6 +34,7 @@ from florence2.server.errors import (
     shortened,
 )
 from florence2.server.http.api import Api, api_at
+from florence2.server.http.deadline import allowed_s
 from florence2.server.http.logs import ACCESS, FIELDS
 from florence2.server.http.metrics import Metrics
 from florence2.server.inference.admission import Admission
@@ -64,9 +65,10 @@ _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 class RequestMiddleware:
     """Middleware around everything that can fail.
 
-    ``scope["state"]`` gets ``request_id``, ``started`` (by ``time.perf_counter``), ``help_root`` (the address of the page of errors) and
-    ``until_sent``, an ``ExitStack`` that is closed when the response is sent to its last byte, has failed, or has lost its client. A
-    response whose body can say that it has failed puts ``last_part`` there, which makes the bytes that say so of the error.
+    ``scope["state"]`` gets ``request_id``, ``started`` (by ``time.perf_counter``), ``deadline_s`` (how long it may take, see ``deadline``),
+    ``help_root`` (the address of the page of errors) and ``until_sent``, an ``ExitStack`` that is closed when the response is sent to its
+    last byte, has failed, or has lost its client. A response whose body can say that it has failed puts ``last_part`` there, which makes
+    the bytes that say so of the error.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, apis: Sequence[Api], metrics: Metrics, admission: Admission) -> None:
@@ -97,6 +99,7 @@ class RequestMiddleware:
             exchange.headers[self._settings.request_id_header] = scope["state"]["request_id"]
             try:
                 _check_head(scope)
+                scope["state"]["deadline_s"] = allowed_s(scope, self._settings)
                 await self._app(scope, exchange.receive, exchange.send)
             except asyncio.CancelledError:
                 # A server that shuts down cancels the requests that are left when its time is up.

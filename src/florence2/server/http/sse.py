@@ -60,7 +60,6 @@ def event_stream(
         with_comments(events, settings.stream_keep_alive_s),
         media_type=MEDIA_TYPE,
         headers=ChainMap({} if headers is None else headers, HEADERS),
-        timeout_s=settings.request_timeout_s,
     )
 
 

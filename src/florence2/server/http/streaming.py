@@ -14,21 +14,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from florence2.server.errors import ClientLeft, TimedOut
+from florence2.server.errors import ClientLeft
+from florence2.server.http.deadline import seconds_left, timed_out
 
 Value = TypeVar("Value")
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Value], timeout_s: float) -> Value:
-    """The result of ``work``, which is cancelled when the client leaves or the time is up.
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
+    """The result of ``work``, which is cancelled when the client leaves or the request's time is up.
 
     Raises:
         ClientLeft: the client closed the connection.
-        TimedOut: the work took longer than ``timeout_s`` seconds.
+        TimedOut: the time is up.
     """
     task, left = asyncio.ensure_future(work), asyncio.ensure_future(_client_left(request.receive))
     try:
-        await asyncio.wait({task, left}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, left}, timeout=seconds_left(request.scope), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
     finally:
@@ -39,21 +40,20 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Value
         return task.result()  # it was done a moment before
     if left.done() and not left.cancelled():
         raise ClientLeft("the client closed the connection")
-    raise _timed_out(timeout_s)
+    raise timed_out(request.scope)
 
 
 class StreamedResponse(Response):
     """A response whose body is made while it is sent.
 
-    Its head is sent with the first part of the body: an error before that is an ordinary one. When the client leaves, the time is up or the
-    server ends, the generator is cancelled where it waits, and closed in any case: what it does in ``finally`` is done before the request
-    counts as over.
+    Its head is sent with the first part of the body: an error before that is an ordinary one. When the client leaves, the request's time
+    is up or the server ends, the generator is cancelled where it waits, and closed in any case: what it does in ``finally`` is done before
+    the request counts as over.
 
     Args:
         parts: the body.
         media_type: its content type.
         headers: further headers; read when the head is sent.
-        timeout_s: longest time to make and send it all; None: as long as it takes.
     """
 
     def __init__(
@@ -62,11 +62,9 @@ class StreamedResponse(Response):
         *,
         media_type: str,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
     ) -> None:
         self._parts = parts
         self._further_headers = headers
-        self._timeout_s = timeout_s
         self.status_code = 200
         self.media_type = media_type
         self.background = None
@@ -81,7 +79,7 @@ class StreamedResponse(Response):
         async with aclosing(self._parts):
             sending, left = asyncio.ensure_future(self._send_all(send)), asyncio.ensure_future(_client_left(receive))
             try:
-                await asyncio.wait({sending, left}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, left}, timeout=seconds_left(scope), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 is_sent, has_left = sending.done(), left.done()
                 for task in (sending, left):
@@ -92,8 +90,7 @@ class StreamedResponse(Response):
             if has_left:
                 left.result()  # an error of ``receive`` itself, if there is one
                 raise ClientLeft("the client closed the connection")
-            assert self._timeout_s is not None
-            raise _timed_out(self._timeout_s)
+            raise timed_out(scope)
 
     async def _send_all(self, send: Send) -> None:
         has_begun = False
@@ -109,10 +106,6 @@ class StreamedResponse(Response):
     async def _send_head(self, send: Send) -> None:
         self.init_headers(self._further_headers)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-
-
-def _timed_out(seconds: float) -> TimedOut:
-    return TimedOut(f"the request took longer than {seconds:g} s, the longest that this server allows")
 
 
 async def _client_left(receive: Receive) -> None:

@@ -75,7 +75,7 @@ async def chat_completions(request: Request) -> Response:
     if message.stream:
         help_root = request.scope["state"]["help_root"]
         return event_stream(request, _streamed(server, chat), error_event=lambda error: error_event(error, help_root))
-    return await unless_client_leaves(request, _answered(server, chat), settings.request_timeout_s)
+    return await unless_client_leaves(request, _answered(server, chat))
 
 
 def read_request(body: bytes) -> ChatRequest:

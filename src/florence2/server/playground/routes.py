@@ -63,7 +63,6 @@ async def image(request: Request) -> Response:
     permit = admit(request)
     body = await receive_body(request, permit, server.keys, lambda *_: None, settings, IMAGE_BODY_BYTES)
     address = validate(ImageAddress, parse_object(body)).url
-    fetched = linked_image(address, server.fetcher, settings)
-    data, media_type = await unless_client_leaves(request, fetched, settings.request_timeout_s)
+    data, media_type = await unless_client_leaves(request, linked_image(address, server.fetcher, settings))
     permit.add_bytes(len(data))
     return Response(data, media_type=media_type, headers=NOT_KEPT)

@@ -88,7 +88,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     permit.grow(len(question.images) * num_rows)
     if message.stream:
         return stream_answers(request, message, model_id, server.inference.stream(question))
-    outcome = await unless_client_leaves(request, server.inference.answer(question), settings.request_timeout_s)
+    outcome = await unless_client_leaves(request, server.inference.answer(question))
     return write_answers(message, outcome, state["started"], state["help_root"])
 
 
