@@ -1,7 +1,7 @@
 # make run    an answer from a fresh clone        make test   everything that is checked
 # make serve  the page to try models on, at http://localhost:9001
 # make setup  the environment alone               make check  lint, and the quick tests of what a change touches
-# make bench  figures into benchmarks/results/    make lint   style, types, import directions
+# make bench  figures into benchmarks/results/    make lint   style, types, import directions, known weaknesses
 # make docs   what is generated in docs/ and README.md
 PYTHON ?= python3
 VENV := .venv
@@ -63,6 +63,8 @@ lint: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src .ci
+	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.compare

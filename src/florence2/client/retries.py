@@ -61,7 +61,7 @@ async def retried(connection: Connection, send: Job[Answered], configuration: In
             retry_after = retry_after_of(response)
             if retry_after is not None and retry_after > configuration.max_retry_wait_s:
                 return response
-            jitter = random.uniform(1.0, 1.0 + _RETRY_AFTER_JITTER)
+            jitter = random.uniform(1.0, 1.0 + _RETRY_AFTER_JITTER)  # nosec B311 # spreads clients, keeps no secret
             seconds = _backoff(attempt, configuration) if retry_after is None else retry_after * jitter
         attempt += 1
         await connection.wait(seconds)
@@ -69,4 +69,4 @@ async def retried(connection: Connection, send: Job[Answered], configuration: In
 
 def _backoff(attempt: int, configuration: InferenceConfiguration) -> float:
     longest = min(configuration.retry_wait_s * 2.0**attempt, _MAX_BACKOFF_S)
-    return random.uniform(longest / 2, longest)
+    return random.uniform(longest / 2, longest)  # nosec B311 # spreads clients, keeps no secret

@@ -42,7 +42,7 @@ def mapping_of(path: Path) -> dict[Any, Any]:
     """
     text = text_of(path, _MOST_BYTES)
     try:
-        content = yaml.load(text, _Texts)  # a BaseLoader, which builds texts, lists and mappings only
+        content = yaml.load(text, _Texts)  # nosec B506 # a BaseLoader, which builds texts, lists and mappings only
     except DatasetError as error:
         raise DatasetError(f"{path}: {error.message}") from None
     except yaml.YAMLError as error:

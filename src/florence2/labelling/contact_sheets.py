@@ -78,7 +78,7 @@ class _Sample:
 
 def _sample(data: LabelledSet, num_pictures: int, seed: int) -> _Sample:
     """The pictures to show, in their own order, by one pass over all of them."""
-    chosen = set(random.Random(seed).sample(range(data.num_pictures), min(num_pictures, data.num_pictures)))
+    chosen = set(random.Random(seed).sample(range(data.num_pictures), min(num_pictures, data.num_pictures)))  # nosec B311 # a choice to look at
     sample = _Sample()
     for index, picture in enumerate(data.pictures()):
         sample.num_all += 1

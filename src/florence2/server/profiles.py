@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 Profile = Literal["local", "dedicated", "hosted"]
 
+EVERY_ADDRESS = "0.0.0.0"  # nosec B104 # not without keys, unless that is allowed
+
 PROFILES: dict[str, dict[str, Any]] = {
     "local": {},
     "dedicated": {
-        "host": "0.0.0.0",
+        "host": EVERY_ADDRESS,
         "require_keys": True,
         "max_images": 32,
         "request_timeout_s": 120.0,
@@ -21,7 +23,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "log_json": True,
     },
     "hosted": {
-        "host": "0.0.0.0",
+        "host": EVERY_ADDRESS,
         "require_keys": True,
         "loadable": "named",
         "allow_model_management": False,

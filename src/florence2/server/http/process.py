@@ -28,6 +28,7 @@ from florence2.server.http.logs import flush
 from florence2.server.http.shutdown import Deadline
 from florence2.server.http.state import ServerState
 from florence2.server.inference.admission import Admission
+from florence2.server.profiles import EVERY_ADDRESS
 from florence2.server.settings import Settings
 
 END_S = 3  # of the time to end: what is left for closing engines, once requests have been waited for
@@ -139,7 +140,7 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
 def _first_call(server: ServerState, port: int | None) -> str:
     """A line to copy: the call that shows that the server answers."""
     settings = server.settings
-    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
+    host = "localhost" if settings.host in (EVERY_ADDRESS, "::", "127.0.0.1") else settings.host
     address = f"{'https' if settings.ssl_certfile else 'http'}://{host}:{port or settings.port}{settings.root_path}"
     calls = (api.first_call(address, server.models.known[0], not server.keys.is_open) for api in server.apis if api.first_call)
     return " or try: ".join([f"open {address}", *calls])
