@@ -32,7 +32,7 @@ def server() -> Iterator[str]:
     settings = {
         "model": ["florence-2-base"],
         "models": {"florence-2-base": demo, "florence-2-large": demo},
-        "api_keys": [KEY],
+        "management_keys": [KEY],
         "allow_http_urls": True,
         "allow_urls_without_domain": True,
         "allow_private_urls": True,

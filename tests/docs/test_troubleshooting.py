@@ -173,7 +173,7 @@ def test_messages_of_the_client() -> None:
 @pytest.mark.slow
 def test_messages_of_the_server() -> None:
     """With the statuses that the page names; those of load and time are provoked by the server's own tests."""
-    with running_server(api_keys=[KEY], max_image_pixels=1000, allow_model_management=False, models={"m": "florence-2-demo"}) as url:
+    with running_server(management_keys=[KEY], max_image_pixels=1000, allow_model_management=False, models={"m": "florence-2-demo"}) as url:
         picture = {"image": ("scene.png", Path(SCENE).read_bytes())}
         form = {"model_id": "m", "prompt": "<OD>"}
         answers = [

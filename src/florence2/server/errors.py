@@ -94,6 +94,13 @@ class Unauthorized(Florence2Error):
     status = 401
 
 
+class Forbidden(Florence2Error):
+    """A key that is known and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
 class NotOffered(Florence2Error):
     """Something that this server's settings switch off."""
 
@@ -147,6 +154,30 @@ class Overloaded(TryAgain):
     status = 429
 
 
+class RateLimited(TryAgain):
+    """More requests of a key than it may send in a time."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(RateLimited):
+    """More images than a key may ask about in this month."""
+
+    code = "quota_exceeded"
+
+
+class KeysUnavailable(TryAgain):
+    """A key that can't be looked up, because the database of keys does not answer."""
+
+    code = "keys_unavailable"
+    retry_after_s = 5
+
+
 class ModelLoading(TryAgain):
     """A model that is still being loaded."""
 
@@ -196,12 +227,16 @@ REMEDIES: dict[type[Florence2Error], str] = {
     BodyTimedOut: "Send it faster or smaller, or the image's URL; with the key in the `Authorization` header there is more time.",
     UnsupportedMedia: "Send `Content-Type: application/json`, `multipart/form-data`, or `image/…` with the fields in the query.",
     Unauthorized: "Send a key: `?api_key=`, `Authorization: Bearer`, or `api_key` in the body.",
+    Forbidden: "Use a key that may: the message names the role or the models; whoever runs the server gives keys out.",
     NotOffered: "Ask whoever runs the server; the message names the setting.",
     OriginRefused: "Ask whoever runs the server to name the page's origin (`allow_origins`) or the name of the server (`allow_hosts`).",
     errors.ModelNotFound: "Use one of the models that the message lists.",
     NotFound: "See `/docs` for the paths that there are.",
     MethodNotAllowed: "Use the method that the `Allow` header names.",
     Overloaded: "Wait for as long as `Retry-After` says, then send it again.",
+    RateLimited: "Wait for as long as `Retry-After` says: until the key's next time begins.",
+    QuotaExceeded: "Wait for the next month, or ask whoever runs the server for more.",
+    KeysUnavailable: "Wait for as long as `Retry-After` says, then send it again.",
     ModelLoading: "Wait for as long as `Retry-After` says, then send it again.",
     Draining: "Send it again: another server answers, or this one after its restart.",
     ClientLeft: "Nothing: there is nobody to read it.",

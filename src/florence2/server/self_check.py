@@ -104,7 +104,8 @@ async def _check_all(settings: Settings, *, is_shown: bool) -> list[ModelReport]
     """Check the models one after the other, so that one that fails does not hide the others."""
     app = create_app(settings)
     server = app.state.server
-    query = {} if server.keys.first is None else {"api_key": server.keys.first}
+    key = server.keys.issue()
+    query = {} if key is None else {"api_key": key}
     checked = []
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://check", params=query, timeout=None) as client:

@@ -47,6 +47,9 @@ FLAGS = frozenset(
 _LEVELS = {"warn": "warning", "fatal": "critical", "10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"}
 
 
+KEY_LISTS = ("api_keys", "management_keys")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Lists are written with commas in the environment, mappings as JSON."""
 
@@ -82,6 +85,11 @@ class Settings(BaseSettings):
         default=[], description="Keys, one of which every request must bring. None: open."
     )
     api_keys_file: Path | None = Field(default=None, description="A file with such keys, one a line; # begins a comment.")
+    management_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default=[], description="Keys that may also manage models and read metrics and everybody's usage."
+    )
+    management_keys_file: Path | None = Field(default=None, description="A file with such keys, one a line.")
+    open_metrics: bool = Field(default=False, description="Offer /metrics without a key where there are keys.")
     require_keys: bool = Field(default=False, description="Refuse to start without keys.")
     allow_anonymous: bool = Field(
         default=False, description="Start without keys although other machines can reach `host`; everybody who does may use the server."
@@ -174,12 +182,17 @@ class Settings(BaseSettings):
         return "model" not in self.model_fields_set and self.model == [DEMO] and DEMO not in self.models
 
     @property
+    def has_keys(self) -> bool:
+        """Whether there are keys, one of which a request must bring."""
+        return bool(self.api_keys or self.api_keys_file or self.management_keys or self.management_keys_file)
+
+    @property
     def help_root(self) -> str:
         """The address of the page of errors. Not made of the request's ``Host``, which clients choose."""
         return (self.public_url or self.root_path).rstrip("/") + "/docs/errors"
 
     @field_validator(
-        "allow_origins", "allow_hosts", "trusted_proxies", "model", "adapter", "url_allow_list", "url_deny_list", "api_keys", mode="before"
+        "allow_origins", "allow_hosts", "trusted_proxies", "model", "adapter", "url_allow_list", "url_deny_list", *KEY_LISTS, mode="before"
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -188,7 +201,7 @@ class Settings(BaseSettings):
             return value
         return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
 
-    @field_validator("api_keys", mode="before")
+    @field_validator(*KEY_LISTS, mode="before")
     @classmethod
     def _not_blank(cls, value: object) -> object:
         """A text of keys has one at least: a server whose keys got lost on the way must not be open to everybody."""
@@ -213,7 +226,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
-        if self.require_keys and not (self.api_keys or self.api_keys_file or self.allow_anonymous):
+        if self.require_keys and not (self.has_keys or self.allow_anonymous):
             raise ValueError(
                 f"the profile {self.profile} needs keys: set FLORENCE2_API_KEYS or FLORENCE2_API_KEYS_FILE, "
                 "or FLORENCE2_ALLOW_ANONYMOUS=true for a server that everybody may use"

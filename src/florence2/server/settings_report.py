@@ -10,7 +10,7 @@ from typing import Any
 
 from florence2.server import setting_sources as sources
 from florence2.server.profiles import PROFILES
-from florence2.server.settings import Settings, closest, where
+from florence2.server.settings import KEY_LISTS, Settings, closest, where
 
 
 def notices(environment: Mapping[str, str], settings: Settings) -> list[str]:
@@ -33,7 +33,7 @@ def differing(settings: Settings, flags: Mapping[str, Any]) -> dict[str, tuple[A
         if value == field.default:
             continue
         one = where(name, flags)
-        shown = f"{len(value)} of them" if name == "api_keys" else settings.model_dump(mode="json", include={name})[name]
+        shown = f"{len(value)} of them" if name in KEY_LISTS else settings.model_dump(mode="json", include={name})[name]
         found[name] = shown, one.origin if one else f"profile {settings.profile}"
     return found
 

@@ -110,7 +110,7 @@ async def test_keys_in_forms_and_queries() -> None:
 
 
 async def test_management_takes_keys_from_the_body_too() -> None:
-    async with client_of(api_keys=GOOD) as client:
+    async with client_of(management_keys=GOOD) as client:
         assert (await client.post("/model/add", json={"model_id": "florence-2-base", "api_key": GOOD})).status_code == 200
         assert (await client.post("/model/remove", json={"model_id": "florence-2-base"})).status_code == 401
         assert (await client.post("/model/clear")).status_code == 401
@@ -124,11 +124,11 @@ async def test_wrong_requests_without_a_key_learn_nothing() -> None:
     assert response.status_code == 401
 
 
-def test_file_of_keys(tmp_path: Path) -> None:
+async def test_file_of_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# team a\n  first-key \n\nsecond-key\n", encoding="utf-8")
     keys = Keys(Settings(api_keys="third-key", api_keys_file=path))  # type: ignore[arg-type]
-    assert [keys.check(key) for key in ("third-key", "first-key", "second-key")] == ["key-1", "key-2", "key-3"]
+    assert [(await keys.check(key)).name for key in ("third-key", "first-key", "second-key")] == ["key-1", "key-2", "key-3"]
 
 
 @pytest.mark.parametrize("content", [None, "# none\n", b"\xff\xfe\x00"])
@@ -147,3 +147,34 @@ async def test_keys_take_turns_in_the_engine() -> None:
         for key in ("second-key", "first-key"):
             assert (await client.post("/infer/lmm", json=body(api_key=key))).status_code == 200
     assert [asked["fair_key"] for asked in engine.asked] == ["key-2", "key-1"]
+
+
+async def test_what_each_role_may() -> None:
+    """A key of ``api_keys`` asks; loading, dropping and metrics are for those of ``management_keys``."""
+    async with client_of(api_keys=GOOD, management_keys=OTHER) as client:
+        for key, may_manage in ((GOOD, False), (OTHER, True)):
+            header = bearer(key)
+            assert await status(client, header=header) == 200
+            for path in ("/v1/models", "/model/registry", "/openapi.json", "/info"):
+                assert (await client.get(path, headers=header)).status_code == 200, path
+            answers = [await client.post("/model/add", json={"model_id": "florence-2-base", "api_key": key})]
+            answers += [await client.post("/model/remove", json={"model_id": "florence-2-base"}, params={"api_key": key})]
+            answers += [await client.post("/model/clear", headers=header), await client.get("/metrics", headers=header)]
+            assert [answer.status_code for answer in answers] == [200 if may_manage else 403] * 4
+            if not may_manage:
+                assert answers[0].json()["code"] == "forbidden"
+                assert "role manage" in answers[0].json()["message"]
+
+
+async def test_metrics_can_be_open_beside_keys() -> None:
+    async with client_of(api_keys=GOOD, open_metrics=True) as client:
+        assert (await client.get("/metrics")).status_code == 200
+    async with client_of(api_keys=GOOD) as client:
+        assert (await client.get("/metrics")).status_code == 401
+
+
+async def test_everything_is_open_without_keys() -> None:
+    async with client_of() as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.post("/model/add", json={"model_id": "florence-2-base"})).status_code == 200
+        assert (await client.post("/model/clear")).status_code == 200

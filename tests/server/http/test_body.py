@@ -221,6 +221,6 @@ async def test_fields_of_a_query_have_the_same_limits(query: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("path", ["/model/add", "/model/remove"])
 async def test_bodies_of_the_other_routes_are_small(path: str) -> None:
-    async with client_of(api_keys=KEY) as client:
+    async with client_of(management_keys=KEY) as client:
         response = await client.post(path, content=b'{"model_id": "' + b"x" * MB + b'"}', params={"api_key": KEY})
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from florence2.errors import Florence2Error
+from florence2.server.accounts.key_info import Role
 from florence2.server.errors import as_json
 from florence2.server.inference.observer import Observer
 from florence2.server.settings import Settings
@@ -35,6 +36,7 @@ class Api:
         error_body: the JSON body of an error, made of the error and the address of the page that explains the codes.
         open_paths: those of its paths that need no key.
         may_hold_key: whether the body of a request may hold the key.
+        role_of: the role that a key needs for a path; None: any key will do.
         model_ids: the ids by which it knows models, each with the alias that it means.
         exposed_headers: headers of its answers that pages of other origins may read.
         observe: adds its own metrics of models to the registry, and returns the observer that counts answers for them.
@@ -49,6 +51,7 @@ class Api:
     error_body: Callable[[Florence2Error, str], Any] = as_json
     open_paths: frozenset[str] = frozenset()
     may_hold_key: Callable[[Scope], bool] = lambda _: False
+    role_of: Callable[[str], Role | None] = lambda _: "infer"
     model_ids: Mapping[str, str] = field(default_factory=dict)
     exposed_headers: tuple[str, ...] = ()
     observe: Callable[[CollectorRegistry, Loaded], Observer] | None = None

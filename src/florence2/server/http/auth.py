@@ -1,103 +1,110 @@
 """Authentication: the keys that are accepted, and the middleware in front of the routes that checks them.
 
 A key is read from the query, else from ``Authorization: Bearer``, else from the body where the API has one; the first that holds a key
-decides. Keys are compared in constant time and never logged. Knows nothing of what a request is about.
+decides. What it may do is checked as soon as it is known (``identify``). Keys are compared in constant time and never logged. Knows
+nothing of what a request is about.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from florence2.errors import InvalidOption
-from florence2.server.errors import UNAUTHORIZED_MESSAGE, Unauthorized
+from florence2.errors import InvalidOption, ModelNotFound
+from florence2.server.accounts.given_keys import GivenKeys, digest
+from florence2.server.accounts.key_info import ANYBODY, ROLES, KeyInfo, Role
+from florence2.server.errors import UNAUTHORIZED_MESSAGE, Forbidden, Unauthorized
 from florence2.server.http.api import Api, api_at
 from florence2.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+METRICS_PATH = "/metrics"
 OPEN_PATHS = frozenset(
     {"/", "/healthz", "/readiness", "/docs", "/docs/errors", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"}
 )
-MIN_KEY_CHARS = 8
 
 
 class Keys:
     """The keys that are accepted; without any, every request is.
 
     Raises:
-        InvalidOption: the file of keys can't be read or holds none, or a key is too short or could not be sent.
+        InvalidOption: as of ``GivenKeys``.
     """
 
     def __init__(self, settings: Settings) -> None:
-        values = [key.get_secret_value() for key in settings.api_keys]
-        _check_keys(values, "api_keys")
-        if settings.api_keys_file is not None:
-            values += _read_keys(settings.api_keys_file)
-        # For ``serve --check``, which calls its own routes.
-        self.first = values[0] if values else None
-        # Digests have one length, so that comparing them reveals nothing about the length of a key.
-        self._digests = [_digest(value) for value in values]
+        self._given = GivenKeys(
+            *([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
+            *([key.get_secret_value() for key in settings.management_keys], settings.management_keys_file),
+        )
+        self._own: bytes | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether requests need no key."""
-        return not self._digests
+        return not self._given
 
-    def name_of(self, key: object) -> str | None:
-        """The name by which logs and limits know the key, made of its number in the list; "" if none is needed; None: no such key."""
+    def issue(self) -> str | None:
+        """A key of this process, for ``serve --check``, which calls its own routes; None: none is needed."""
         if self.is_open:
-            return ""
-        digest, found = _digest(key if isinstance(key, str) else ""), None
-        for number, known in enumerate(self._digests, 1):
-            if hmac.compare_digest(digest, known):
-                found = f"key-{number}"
-        return found
+            return None
+        key = secrets.token_urlsafe(32)
+        self._own = digest(key)
+        return key
 
-    def check(self, key: object) -> str:
-        """The key's name, as by ``name_of``.
+    async def find(self, key: object) -> KeyInfo | None:
+        """Whose key it is; None: nobody's."""
+        if self.is_open:
+            return ANYBODY
+        sought = key if isinstance(key, str) else ""
+        if self._own is not None and hmac.compare_digest(self._own, digest(sought)):
+            return KeyInfo("self-check", frozenset(ROLES))
+        return self._given.find(sought)
+
+    async def check(self, key: object) -> KeyInfo:
+        """Whose key it is.
 
         Raises:
-            Unauthorized: no such key.
+            Unauthorized: nobody's.
         """
-        name = self.name_of(key)
-        if name is None:
+        found = await self.find(key)
+        if found is None:
             raise Unauthorized(UNAUTHORIZED_MESSAGE, field="api_key")
-        return name
+        return found
 
 
 class Gate:
-    """Middleware that refuses requests with no key or a wrong one, before anything of the body is read.
+    """Middleware that refuses requests with no key, a wrong one, or one that may not do this, before anything of the body is read.
 
-    A request whose API says that its body may hold a key is let through without one; ``scope["state"]["key_name"]`` is then None until
-    the body shows it, or the route has called ``check_body``.
+    A request whose API says that its body may hold a key is let through without one; ``scope["state"]`` has None for ``key`` (its
+    ``KeyInfo``) and ``key_name`` then, until the body shows it, or the route has called ``check_body``.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys, apis: Sequence[Api], settings: Settings) -> None:
         self._app = app
         self._keys = keys
         self._apis = apis
-        self._open_paths = OPEN_PATHS.union(*(api.open_paths for api in apis))
+        self._open_paths = OPEN_PATHS.union(*(api.open_paths for api in apis), {METRICS_PATH} if settings.open_metrics else ())
         self._in_header = settings.allow_key_in_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or raise ``Unauthorized``."""
+        """Let the request through, or raise ``Unauthorized`` or ``Forbidden``."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
-            key = self._key_of(scope)
-            waits_for_body = key is None and not self._keys.is_open and self._may_hold_key(scope)
-            scope["state"]["key_name"] = None if waits_for_body else self._keys.check(key)
+            key, api = self._key_of(scope), api_at(self._apis, scope["path"])
+            state = scope["state"]
+            state["key"] = state["key_name"] = None
+            state["role"] = _own_role(scope["path"]) if api is None else api.role_of(scope["path"])
+            if key is not None or self._keys.is_open or api is None or not api.may_hold_key(scope):
+                await identify(scope, self._keys, key)
         await self._app(scope, receive, send)
-
-    def _may_hold_key(self, scope: Scope) -> bool:
-        api = api_at(self._apis, scope["path"])
-        return api is not None and api.may_hold_key(scope)
 
     def _key_of(self, scope: Scope) -> str | None:
         """The key in query or header. An empty one in the query counts as one; ``Bearer`` with nothing behind it does not."""
@@ -106,6 +113,11 @@ class Gate:
                 return value
         scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
         return (credentials.strip() or None) if self._in_header and scheme.lower() == "bearer" else None
+
+
+def _own_role(path: str) -> Role | None:
+    """What the paths that belong to no API need."""
+    return "metrics" if path == METRICS_PATH else None
 
 
 def check_anonymous(settings: Settings) -> None:
@@ -124,48 +136,91 @@ def check_anonymous(settings: Settings) -> None:
     logger.warning("there are no keys, and %s can be reached by others: everybody may use this server", settings.host)
 
 
-def check_body(scope: Scope, keys: Keys, key: object) -> str:
-    """The name of the request's key, which may stand in the body if it stood nowhere else.
+async def identify(scope: Scope, keys: Keys, key: object, *, is_certain: bool = True) -> KeyInfo | None:
+    """Whose key a request has, from now on in its state.
+
+    Args:
+        scope: the request's.
+        keys: the keys that are accepted.
+        key: what it has for a key.
+        is_certain: that is its key; otherwise it only may be, and a wrong one is passed over.
+
+    Returns:
+        None: nobody's, where that is not certain.
+
+    Raises:
+        Unauthorized: nobody's.
+        Forbidden: it has not the role that the path needs.
+    """
+    state = scope["state"]
+    found = await (keys.check(key) if is_certain else keys.find(key))
+    if found is not None:
+        if state["role"] is not None:
+            _check_role(found, state["role"])
+        state["key"], state["key_name"] = found, found.name
+    return found
+
+
+async def check_body(scope: Scope, keys: Keys, key: object) -> KeyInfo:
+    """The request's key, which may stand in the body if it stood nowhere else.
 
     Raises:
         Unauthorized: no key anywhere, or one that is not known.
+        Forbidden: it has not the role that the path needs.
     """
-    if scope["state"].get("key_name") is None:
-        scope["state"]["key_name"] = keys.check(key)
-    return scope["state"]["key_name"]
+    known: KeyInfo | None = scope["state"].get("key")
+    if known is None:
+        known = await identify(scope, keys, key)
+    assert known is not None
+    return known
+
+
+def require_role(request: Request, role: Role) -> None:
+    """Refuse a request whose key has not this role.
+
+    Raises:
+        Forbidden: it has not.
+    """
+    _check_role(request.scope["state"]["key"], role)
+
+
+def may_use(key: KeyInfo, model_id: str, canonical: Callable[[str], str]) -> bool:
+    """Whether a key may ask a model.
+
+    Args:
+        key: the key.
+        model_id: the canonical id of the model.
+        canonical: the canonical id of any name; raises ``ModelNotFound``.
+    """
+    if key.models is None:
+        return True
+    for name in key.models:
+        with suppress(ModelNotFound):
+            if canonical(name) == model_id:
+                return True
+    return False
+
+
+def require_model(request: Request, model_id: str, canonical: Callable[[str], str]) -> None:
+    """Refuse a request whose key may not ask this model; arguments as of ``may_use``.
+
+    Raises:
+        Forbidden: it may not.
+    """
+    key: KeyInfo = request.scope["state"]["key"]
+    if not may_use(key, model_id, canonical):
+        allowed = ", ".join(sorted(key.models or ()))
+        raise Forbidden(f"this key may not use the model {model_id}, only: {allowed or 'none'}", field="model_id")
+
+
+def _check_role(key: KeyInfo, role: Role) -> None:
+    if role not in key.roles:
+        raise Forbidden(
+            f"this needs a key with the role {role}, and this one has: {', '.join(sorted(key.roles)) or 'none'}; whoever runs the server "
+            f"makes one with florence2 keys create NAME --role {role}, or names it in management_keys"
+        )
 
 
 def content_kind(scope: Scope) -> str:
     """The content type without its parameters."""
     return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _read_keys(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidOption(
-            f"the file of keys {str(path)!r} can't be read: {getattr(error, 'strerror', None) or error}", field="api_keys_file"
-        ) from None
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys:
-        raise InvalidOption(f"the file of keys {str(path)!r} holds none; write one key a line", field="api_keys_file")
-    _check_keys(keys, "api_keys_file")
-    return keys
-
-
-def _check_keys(keys: Sequence[str], setting: str) -> None:
-    """Refuse keys that could be guessed, or that no header can carry. The message names a key by its number: it may be logged."""
-    for number, key in enumerate(keys, 1):
-        if len(key) < MIN_KEY_CHARS:
-            raise InvalidOption(
-                f"key {number} of {setting} has {len(key)} characters, and fewer than {MIN_KEY_CHARS} can be guessed; "
-                "make one with: openssl rand -hex 20",
-                field=setting,
-            )
-        if not (key.isascii() and key.isprintable() and " " not in key):
-            raise InvalidOption(f"key {number} of {setting} must be printable ASCII without spaces; no header can carry it", field=setting)

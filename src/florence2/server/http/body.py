@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
+from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.errors import BodyTimedOut, BodyTooLarge, UnsupportedMedia
-from florence2.server.http.auth import Keys, content_kind
+from florence2.server.http.auth import Keys, content_kind, identify
 from florence2.server.inference.admission import Permit
 from florence2.server.settings import Settings
 
@@ -70,10 +71,10 @@ async def receive_body(request: Request, permit: Permit | None, keys: Keys, find
         body += chunk
         if len(body) > max_bytes:
             raise _too_large(max_bytes, "more")
-        key = watch.look(body)
+        key = await watch.look(body)
         if permit is not None:
             if key is not None:
-                permit.identify(key)
+                permit.identify(key.name, key.max_slots)
             permit.add_bytes(len(chunk))
     return bytes(body)
 
@@ -100,24 +101,20 @@ class _KeyWatch:
         self._find_key = find_key
         self._next_look = 1
 
-    def look(self, body: bytearray) -> str | None:
-        """The name of the key, once the body shows it.
+    async def look(self, body: bytearray) -> KeyInfo | None:
+        """The key, once the body shows it.
 
         Raises:
             Unauthorized: the body certainly shows one that is not known.
         """
         # Not at every chunk, which may be a byte: only when the body is twice as long.
-        state = self._scope["state"]
-        if state["key_name"] is not None or len(body) < self._next_look:
+        if self._scope["state"]["key_name"] is not None or len(body) < self._next_look:
             return None
         self._next_look = 2 * len(body) if len(body) < SEARCHED_BYTES else 2**62
         shown = self._find_key(self._scope, bytes(body[:SEARCHED_BYTES]))
         if shown is None:
             return None
-        name = self._keys.check(shown.value) if shown.is_certain else self._keys.name_of(shown.value)
-        if name is not None:
-            state["key_name"] = name
-        return name
+        return await identify(self._scope, self._keys, shown.value, is_certain=shown.is_certain)
 
 
 def require_json(request: Request) -> None:

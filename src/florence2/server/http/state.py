@@ -11,6 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import Scope
 
+from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
 from florence2.server.http.metrics import Metrics
@@ -87,7 +88,9 @@ def admit(request: Request) -> Permit:
         Draining: the server is about to end.
         Overloaded: there is no room left.
     """
-    return hold(request.scope, state_of(request).admission.enter(request.scope["state"]["key_name"]))
+    key: KeyInfo | None = request.scope["state"]["key"]
+    name, max_slots = (None, None) if key is None else (key.name, key.max_slots)
+    return hold(request.scope, state_of(request).admission.enter(name, max_slots))
 
 
 def hold(scope: Scope, context: AbstractContextManager[Held]) -> Held:

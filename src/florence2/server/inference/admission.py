@@ -22,6 +22,7 @@ class Permit:
 
     Attributes:
         key: the name of the key on whose account it stands; None as long as that is not known.
+        max_slots: the most slots that the key may take, beside what all may; None: no such limit of its own.
         num_slots: slots taken; 0 as long as there is no key.
         num_bytes: how much of its body is held.
         is_keyless: it holds one of the few bodies that are read without a key.
@@ -30,13 +31,14 @@ class Permit:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.key: str | None = None
+        self.max_slots: int | None = None
         self.num_slots = 0
         self.num_bytes = 0
         self.is_keyless = False
 
-    def identify(self, key: str) -> None:
+    def identify(self, key: str, max_slots: int | None = None) -> None:
         """See ``Admission.identify``."""
-        self._admission.identify(self, key)
+        self._admission.identify(self, key, max_slots)
 
     def grow(self, num_slots: int) -> None:
         """See ``Admission.grow``."""
@@ -79,11 +81,12 @@ class Admission:
         return self._num_slots
 
     @contextmanager
-    def enter(self, key: str | None) -> Iterator[Permit]:
+    def enter(self, key: str | None, max_slots: int | None = None) -> Iterator[Permit]:
         """Admit one request, of which nothing but its key is known yet; all that it holds is given back at the end.
 
         Args:
             key: the name of its key, "" where none is needed; None: its body may hold one.
+            max_slots: the most slots that this key may take, beside what all may; None: no such limit of its own.
 
         Raises:
             Draining: the server is about to end.
@@ -94,12 +97,12 @@ class Admission:
         permit = Permit(self)
         try:
             if key is not None:
-                self.identify(permit, key)
+                self.identify(permit, key, max_slots)
             yield permit
         finally:
             self._leave(permit)
 
-    def identify(self, permit: Permit, key: str) -> None:
+    def identify(self, permit: Permit, key: str, max_slots: int | None = None) -> None:
         """Put a request on its key's account, with one slot and what was read of its body. Once it is there it stays.
 
         Raises:
@@ -107,10 +110,10 @@ class Admission:
         """
         if permit.key is not None:
             return
-        self._check_slots(0, 1, key)
+        self._check_slots(0, 1, key, max_slots)
         self._check_bytes(key, permit.num_bytes)
         self._leave_keyless(permit)
-        permit.key, permit.num_slots = key, 1
+        permit.key, permit.max_slots, permit.num_slots = key, max_slots, 1
         self._num_slots += 1
         self._slots_of[key] += 1
         self._bytes += permit.num_bytes
@@ -125,7 +128,7 @@ class Admission:
             Overloaded: there is no room for it.
         """
         key = permit.key or ""
-        self._check_slots(permit.num_slots, num_slots, key)
+        self._check_slots(permit.num_slots, num_slots, key, permit.max_slots)
         self._num_slots += num_slots - permit.num_slots
         self._slots_of[key] += num_slots - permit.num_slots
         permit.num_slots = num_slots
@@ -144,14 +147,14 @@ class Admission:
             self._add_keyless_bytes(permit, count)
         permit.num_bytes += count
 
-    def _check_slots(self, present: int, wanted: int, key: str) -> None:
+    def _check_slots(self, present: int, wanted: int, key: str, max_slots: int | None) -> None:
         """Refuse ``wanted`` slots instead of the ``present`` ones of a request, unless there is room or the request is alone."""
         others, of_key = self._num_slots - present, self._slots_of[key] - present
         if others and others + wanted > self._max_slots:
             raise Overloaded(
                 f"the server has {others} of {self._max_slots} places taken, and this request needs {wanted}; send it again in a moment"
             )
-        most = self._max_slots_per_key
+        most = min((one for one in (self._max_slots_per_key, max_slots) if one is not None), default=None)
         if most is not None and of_key and of_key + wanted > most:
             raise Overloaded(
                 f"this key has {of_key} of its {most} places taken, and this request needs {wanted}; send it again in a moment"

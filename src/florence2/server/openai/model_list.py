@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from florence2.server.inference.models import Models
@@ -13,9 +14,9 @@ STARTED = int(time.time())
 """When the server started: no checkpoint says when it was made."""
 
 
-def model_list(models: Models) -> ModelList:
-    """All models that have a name here; where any hub id may be loaded, there are more."""
-    return ModelList(data=[model_entry(models, model_id) for model_id in models.known])
+def model_list(models: Models, model_ids: Iterable[str]) -> ModelList:
+    """The models of these ids."""
+    return ModelList(data=[model_entry(models, model_id) for model_id in model_ids])
 
 
 def model_entry(models: Models, name: str) -> ModelEntry:

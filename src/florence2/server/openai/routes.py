@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from florence2.errors import InvalidRequest
 from florence2.server.errors import ValidationFailed
+from florence2.server.http.auth import may_use, require_model
 from florence2.server.http.body import ShownKey, receive_body, require_json
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.openapi import json_body
@@ -65,6 +66,7 @@ async def chat_completions(request: Request) -> Response:
     del body
     with naming_arguments(message):
         request.scope["state"]["model"] = model_id = server.models.canonical(message.model)
+        require_model(request, model_id, server.models.canonical)
         question = read_question(message.messages)
         prompt = parse(message, question, settings.max_prompt_chars)
         tiles = parse_tiles(message, prompt, settings.max_tiles)
@@ -117,13 +119,16 @@ async def _streamed(server: ServerState, chat: Chat) -> AsyncGenerator[bytes, No
 @router.get("/models", responses=ERRORS)
 async def list_models(request: Request) -> ModelList:
     """The models that a request may name."""
-    return model_list(state_of(request).models)
+    models, key = state_of(request).models, request.scope["state"]["key"]
+    return model_list(models, [one for one in models.known if may_use(key, one, models.canonical)])
 
 
 @router.get("/models/{model_id:path}", responses=ERRORS)
 async def show_model(request: Request, model_id: str) -> ModelEntry:
     """One model, by any of its names."""
-    return model_entry(state_of(request).models, model_id)
+    models = state_of(request).models
+    require_model(request, models.canonical(model_id), models.canonical)
+    return model_entry(models, model_id)
 
 
 def _no_key(_: Scope, __: bytes) -> ShownKey | None:

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from florence2.results import Result, Usage
 from florence2.server.errors import as_json
-from florence2.server.inference.models import Models
+from florence2.server.inference.models import LoadedModel, Models
 from florence2.server.inference.request import ImageAnswer, Outcome
 from florence2.server.roboflow.schemas import (
     FailedItem,
@@ -67,10 +67,10 @@ def model_headers(model_id: str, load_s: float, is_cold_start: bool) -> dict[str
     return headers
 
 
-def registry(models: Models) -> Registry:
-    """The loaded models as clients read them."""
+def registry(models: Models, shown: Sequence[LoadedModel]) -> Registry:
+    """These loaded models as clients read them."""
     entries = []
-    for model in models.loaded:
+    for model in shown:
         names = [name for name in (model.id, *models.aliases(model.id)) if name != model.listed_as]
         paths = [f"/infer/lmm/{name}" for name in (model.listed_as, *names)]
         entries.append(LoadedModelEntry(model_id=model.listed_as, request_aliases=names, request_paths=["/infer/lmm", *paths]))

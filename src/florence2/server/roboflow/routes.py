@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from florence2.errors import InvalidRequest
-from florence2.server.errors import ModelMismatch, NotOffered
-from florence2.server.http.auth import check_body
+from florence2.server.errors import Forbidden, ModelMismatch, NotOffered
+from florence2.server.http.auth import check_body, may_use, require_model
 from florence2.server.http.body import receive_body
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.openapi import json_body
@@ -31,6 +31,7 @@ from florence2.server.roboflow.streaming import stream_answers
 from florence2.version import __version__
 
 INFO_PATH = "/info"
+MANAGEMENT_PATHS = frozenset({"/model/add", "/model/remove", "/model/clear"})
 MODEL_BODY_BYTES = 2**14  # of the routes that manage models
 
 router = APIRouter()
@@ -74,13 +75,15 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     try:
         fields = await read_fields(request, body, settings)
     except InvalidRequest:
-        check_body(request.scope, server.keys, None)  # a missing key is reported first
+        await check_body(request.scope, server.keys, None)  # a missing key is reported first
         raise
     del body
-    permit.identify(check_body(request.scope, server.keys, fields.get("api_key")))
+    key = await check_body(request.scope, server.keys, fields.get("api_key"))
+    permit.identify(key.name, key.max_slots)
     message = infer_request(fields, settings)
     del fields
     state["model"] = model_id = _model_id(server.models, path_model, message.model_id)
+    require_model(request, model_id, server.models.canonical)
     prompts = parse_prompts(message, settings.max_prompt_chars)
     num_rows = len(prompts) * server.models.num_beams(model_id, message.num_beams)  # of one image
     reserve = partial(permit.add_slots, num_rows)
@@ -114,7 +117,7 @@ async def model_registry(request: Request) -> Registry:
     server = state_of(request)
     if not server.settings.allow_model_registry:
         raise NotOffered("the list of models is not offered here (setting allow_model_registry)")
-    return registry(server.models)
+    return _registry(request)
 
 
 @router.post("/model/add", **MANAGEMENT_DOCS, openapi_extra=json_body(ModelRequest))
@@ -122,7 +125,7 @@ async def model_add(request: Request, countinference: bool | None = None, servic
     """Load a model, if it is not loaded yet."""
     server, message = await _model_request(request)
     await server.models.add(message.model_id)
-    return registry(server.models)
+    return _registry(request)
 
 
 @router.post("/model/remove", **MANAGEMENT_DOCS, openapi_extra=json_body(ModelRequest))
@@ -130,7 +133,7 @@ async def model_remove(request: Request) -> Registry:
     """Drop a model, if it is loaded."""
     server, message = await _model_request(request)
     server.models.remove(message.model_id)
-    return registry(server.models)
+    return _registry(request)
 
 
 @router.post("/model/clear", **MANAGEMENT_DOCS)
@@ -138,8 +141,16 @@ async def model_clear(request: Request) -> Registry:
     """Drop all models."""
     server = state_of(request)
     _check_management(server)
+    if request.scope["state"]["key"].models is not None:
+        raise Forbidden("this key is for some models, and may not drop all: drop them by name, with /model/remove")
     server.models.clear()
-    return registry(server.models)
+    return _registry(request)
+
+
+def _registry(request: Request) -> Registry:
+    """The loaded models that the request's key may use."""
+    models, key = state_of(request).models, request.scope["state"]["key"]
+    return registry(models, [model for model in models.loaded if may_use(key, model.id, models.canonical)])
 
 
 async def _model_request(request: Request) -> tuple[ServerState, ModelRequest]:
@@ -149,10 +160,13 @@ async def _model_request(request: Request) -> tuple[ServerState, ModelRequest]:
     try:
         fields = parse_object(body)
     except InvalidRequest:
-        check_body(request.scope, server.keys, None)
+        await check_body(request.scope, server.keys, None)
         raise
-    check_body(request.scope, server.keys, fields.get("api_key"))
-    return server, validate(ModelRequest, fields)
+    await check_body(request.scope, server.keys, fields.get("api_key"))
+    message = validate(ModelRequest, fields)
+    if request.scope["state"]["key"].models is not None:
+        require_model(request, server.models.canonical(message.model_id), server.models.canonical)
+    return server, message
 
 
 def _check_management(server: ServerState) -> None:
