@@ -236,6 +236,12 @@ def test_a_webp_claims_its_canvas_before_it_is_opened() -> None:
     assert "more pixels" in refused(claimed)
 
 
+def test_a_webp_canvas_has_the_sides_that_encoders_make() -> None:
+    frames = encoded(photo(8, 8), "WEBP", save_all=True, append_images=[photo(8, 8).rotate(90)])
+    wide = frames[:24] + (2**23 - 1).to_bytes(3, "little") + frames[27:]
+    assert "claims 8388608 x 8 pixels, and no side may have more than 16384" in refused(wide)
+
+
 def test_run_length_bitmaps_have_a_bound() -> None:
     header = b"BM" + struct.pack("<LHHL", 0, 0, 0, 54 + 1024) + struct.pack("<LllHHLLllLL", 40, 4000, 4000, 1, 8, 1, 0, 0, 0, 256, 0)
     assert "run-length" in refused(header + bytes(1024) + b"\1\1" * 5_000_000)

@@ -15,6 +15,8 @@ _GRAPHIC_CONTROL = 0xF9
 _MAX_RLE_BYTES = 2**23
 _RLE = (1, 2)
 _WEBP_FRAMES = (b"VP8 ", b"VP8L", b"ALPH", b"ANIM")
+# No encoder makes longer sides. Pillow collects each row of a decoded canvas in parts of 64 KiB, which takes minutes for a wide one.
+_MAX_WEBP_SIDE = 2**14
 _ICC_FLAG, _EXIF_FLAG, _XMP_FLAG = 0x20, 0x08, 0x04
 
 
@@ -58,7 +60,7 @@ def read_webp(data: bytes) -> Structure:
     """The structure of a WebP file: its canvas and its first frame.
 
     Raises:
-        InvalidImage: more chunks than any valid picture has.
+        InvalidImage: more chunks than any valid picture has, or a longer side.
     """
     kept: list[bytes] = []
     metadata: dict[bytes, bytes] = {}
@@ -81,6 +83,8 @@ def read_webp(data: bytes) -> Structure:
         refuse_parts("WebP")
     content = b"WEBP" + b"".join(kept)
     size = _webp_size(kept[0]) if kept else None
+    if size is not None and max(size) > _MAX_WEBP_SIDE:
+        refuse(f"the WebP claims {size[0]} x {size[1]} pixels, and no side may have more than {_MAX_WEBP_SIDE}; scale it down first")
     clean = b"RIFF" + len(content).to_bytes(4, "little") + content
     orientation = orientation_of(metadata.get(b"EXIF"), metadata.get(b"XMP "))
     return Structure("WEBP", clean, size, orientation, size[0] * size[1] if size else 0)

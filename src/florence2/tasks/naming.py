@@ -16,8 +16,6 @@ from urllib.parse import unquote
 from florence2.errors import UnknownTask
 from florence2.tasks.table import TASKS, Task
 
-# Characters around a name that pages, shells and copied texts put in place of brackets.
-_OF_NO_TAG = re.compile(r"^[\W_]+|[\W_]+$")
 _NAMED_FIRST = re.compile(r"\W*([A-Z]+(?:_[A-Z]+)+)\b")
 TAG_LIKE = re.compile(r"\s*(<\s*([A-Za-z][\w-]*(?: [\w-]+)*)\s*(?:>|$))")
 # A name at the start, and the text after it. Brackets, capitals or joined words make it a name: "caption this" is English.
@@ -26,6 +24,7 @@ _BEGINS = tuple(
     for tag in sorted(TASKS, key=len, reverse=True)
 )
 _TASK_OF = {task.name: task for task in TASKS.values()}
+_LONGEST_LOOK = 1000  # characters of a prompt in which a tag is looked for: long rows of accents take quadratic time to normalise
 _LONGEST_NAME = 40  # in a message, which also lists all tasks
 
 
@@ -59,8 +58,8 @@ def _nearest(name: str) -> list[str]:
 
 def meant_tag(prompt: str) -> str | None:
     """The tag that a prompt without a tag most likely means: a name alone, or a tag whose brackets were escaped or lost; or None."""
-    plain = _unescaped(prompt)
-    alone = tag_named(_OF_NO_TAG.sub("", plain))
+    plain = _unescaped(prompt[:_LONGEST_LOOK])
+    alone = tag_named(_bare(plain)) if len(prompt) <= _LONGEST_LOOK else None
     if alone in TASKS:
         return alone
     first = TAG_LIKE.match(plain)
@@ -74,13 +73,19 @@ def with_tag(prompt: str) -> str:
     if any(tag in prompt for tag in TASKS):
         return prompt
     plain = _unescaped(prompt).strip()
-    alone = tag_named(_OF_NO_TAG.sub("", plain))
+    alone = tag_named(_bare(plain))
     if alone in TASKS:
         return alone
     for tag, pattern in _BEGINS:
         if (match := pattern.match(plain)) and _is_marked(*match.group(1, 2, 3)):
             return tag + match[4]
     return plain if any(tag in plain for tag in TASKS) else prompt
+
+
+def _bare(text: str) -> str:
+    """The text without the characters around it that pages, shells and copied texts put in place of brackets."""
+    places = [place for place, sign in enumerate(text) if sign.isalnum()]
+    return text[places[0] : places[-1] + 1] if places else ""
 
 
 def _is_marked(opening: str, name: str, closing: str | None) -> bool:

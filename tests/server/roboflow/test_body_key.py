@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from florence2.server.roboflow.body_key import shown_key
+from florence2.server.http.body import SEARCHED_BYTES
+from florence2.server.roboflow.body_key import find_key, shown_key
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,11 @@ from florence2.server.roboflow.body_key import shown_key
 )
 def test_the_key_at_the_beginning_of_a_body(beginning: str, shown: tuple[bool, str | None]) -> None:
     assert shown_key(beginning.encode()) == shown
+
+
+@pytest.mark.parametrize("line", ['name="api_key"\r\n', "name=api_key" * 16 + "\r\n", "name=api_key", 'name="api_key"\r\na\r\n'])
+def test_names_of_keys_without_end_are_looked_through_at_once(line: str) -> None:
+    scope = {"headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
+    began = time.process_time()
+    find_key(scope, (line * SEARCHED_BYTES).encode()[:SEARCHED_BYTES])
+    assert time.process_time() - began < 0.5  # it took six seconds, in which nobody else was answered

@@ -20,7 +20,8 @@ _STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 # A member whose value is no list and no object; the character behind it shows that a number or a word is complete.
 _MEMBER = re.compile(rb"\s*" + _STRING + rb"\s*:\s*(?:" + _STRING + rb"|[\w.+-]+(?=[\s,}]))\s*,?", re.DOTALL)
 _START = re.compile(rb"\s*\{")
-_FORM_KEY = re.compile(rb'\bname="?api_key"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
+# With bounds on lines and their lengths: what has none of them is searched to its end for every name in it.
+_FORM_KEY = re.compile(rb'\bname="?api_key"?[^\r\n]{0,200}\r\n(?:[^\r\n]{1,200}\r\n){0,4}\r\n([^\r\n]{0,1024})\r\n', re.IGNORECASE)
 
 
 def may_hold_key(scope: Scope) -> bool:
