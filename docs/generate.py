@@ -189,11 +189,11 @@ def commands() -> str:
     """Every command with its arguments and options; not the formatted help, which changes with typer and the terminal."""
     import typer.main
 
-    from florence2.cli import app
+    from florence2.cli.app import app, commands_of
 
     group: Any = typer.main.get_command(app)
     sections = []
-    for name, command in (("florence2", group), *((f"florence2 {name}", command) for name, command in group.commands.items())):
+    for name, command in (("florence2", group), *((f"florence2 {name}", command) for name, command in commands_of().items())):
         needed = (_name(param, short=False) for param in command.params if param.required or param.param_type_name == "argument")
         call = " ".join([name, *needed]) if command is not group else f"{name} COMMAND"
         _, _, examples = (command.epilog or "").partition("Examples:\n")

@@ -18,7 +18,6 @@ import torch
 from fixtures.checkpoints import TINY
 from florence2 import process_limits
 from florence2.model import cache
-from florence2.server.http import descriptors
 from florence2.server.inference import decoder_process
 from tests.docs.markdown import ROOT
 
@@ -155,7 +154,7 @@ def test_systems_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     process_limits.limit_memory(1000)
     process_limits.limit_time(1)
-    assert descriptors.raise_file_limit() is None
+    assert process_limits.raise_file_limit() is None
 
 
 def test_a_decoder_runs_under_a_lower_limit_of_its_starter() -> None:

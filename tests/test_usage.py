@@ -18,11 +18,13 @@ import typer
 
 from florence2 import console, errors
 from florence2.cli import app, main
+from florence2.cli.app import GROUPS, commands_of
 from florence2.cli.examples import EXAMPLES
 from florence2.weights.aliases import ALIASES, DEMO
 from tests.docs.markdown import ROOT
 
 GROUP: Any = typer.main.get_command(app)
+COMMANDS = commands_of()
 SCENE = str(ROOT / "examples" / "scene.png")
 EVERYWHERE = {"-h", "--help", "-q", "--quiet", "-v", "--verbose"}
 
@@ -46,7 +48,7 @@ def options(command: Any) -> dict[str, str]:
     return {name: max(param.opts, key=len) for param in params for name in (*param.opts, *param.secondary_opts)}
 
 
-@pytest.mark.parametrize("words", [["-h"], ["--help"], *([name, "-h"] for name in GROUP.commands)])
+@pytest.mark.parametrize("words", [["-h"], ["--help"], *([*name.split(), "-h"] for name in COMMANDS)])
 def test_help_is_there_in_every_command(cli, words: list[str]) -> None:
     code, out, err = cli(*words)
     assert (code, err) == (0, "")
@@ -70,25 +72,33 @@ def test_without_a_command_help_is_an_error(cli) -> None:
 
 def test_a_letter_means_the_same_everywhere() -> None:
     meanings = defaultdict(set)
-    for command in (GROUP, *GROUP.commands.values()):
+    for command in (GROUP, *COMMANDS.values()):
         for name, longest in options(command).items():
             if len(name) == 2:
                 meanings[name].add(longest)
     assert {letter: names for letter, names in meanings.items() if len(names) > 1} == {}
     assert set(meanings) >= {"-h", "-V", "-q", "-v", "-m", "-a", "-o", "-d", "-p"}
-    assert {name: EVERYWHERE - set(options(command)) for name, command in GROUP.commands.items()} == {
-        name: set() for name in GROUP.commands
-    }
+    assert {name: EVERYWHERE - set(options(command)) for name, command in COMMANDS.items()} == {name: set() for name in COMMANDS}
 
 
-@pytest.mark.parametrize("name", GROUP.commands)
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_alone_lists_its_commands_as_an_error(cli, name: str) -> None:
+    code, out, err = cli(name)
+    assert (code, out) == (2, "")
+    for command in GROUPS[name][1]:
+        assert re.search(rf"^  {command.__name__} +{re.escape(COMMANDS[f'{name} {command.__name__}'].help)}$", err, re.MULTILINE)
+    assert cli(name, "-h") == (0, err, "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_of_a_command_can_be_read_by_it(name: str) -> None:
     calls = [line for line in EXAMPLES[name].splitlines() if "florence2" in line]
     assert calls
     for call in calls:
-        program, command, *words = shlex.split(call)
-        assert (program, command) == ("florence2", name)
-        GROUP.commands[name].make_context(name, words)
+        program, *words = shlex.split(call)
+        num_words = len(name.split())
+        assert (program, " ".join(words[:num_words])) == ("florence2", name)
+        COMMANDS[name].make_context(name, words[num_words:])
 
 
 @pytest.mark.parametrize(
@@ -113,6 +123,11 @@ def test_the_examples_of_a_command_can_be_read_by_it(name: str) -> None:
         (["evaluate"], "--data is missing; see florence2 evaluate --help"),
         (["evaluate", "-d", "x", "-n", "0"], "--limit must be at least 1, got '0'; see florence2 evaluate --help"),
         (["pull"], "MODEL is missing; see florence2 pull --help"),
+        (["bench", "srve"], "there is no command srve (did you mean serve?); see florence2 bench --help"),
+        (["bench", "--rate", "3"], "--rate goes behind the command; see florence2 bench --help"),
+        (["bench", "serve"], "URL is missing; see florence2 bench serve --help"),
+        (["bench", "serve", "x", "--rte", "3"], "there is no option --rte (did you mean --rate?); see florence2 bench serve --help"),
+        (["bench", "serve", "x", "--seed", "-1"], "--seed must be at least 0, got '-1'; see florence2 bench serve --help"),
         (["serve", "-P", "web"], "--port must be a whole number, got 'web'; see florence2 serve --help"),
         (["-q", "models", "-v"], "--quiet and --verbose are given; leave one of them out"),
         (["models", "-q", "-v"], "--quiet and --verbose are given; leave one of them out"),
@@ -198,7 +213,7 @@ def test_no_message_speaks_of_python(room: str, monkeypatch: pytest.MonkeyPatch)
 def _commands_with(field: str | None) -> list[Any]:
     """The commands whose option a field is; all, where there is none."""
     name = {"num_beams": "beams"}.get(field or "", field)
-    commands = [command for command in GROUP.commands.values() if name is None or any(param.name == name for param in command.params)]
+    commands = [command for command in COMMANDS.values() if name is None or any(param.name == name for param in command.params)]
     assert commands, field
     return commands
 

@@ -1,7 +1,7 @@
 """Limits of this process that the system holds: memory, and processor time for what it does next.
 
 In: bytes or seconds. Out: nothing; where the system has no such limit, or does not let it be lowered, there is none. For processes that do
-nothing else than decode what strangers have made. Knows nothing of what that is.
+nothing else than decode what strangers have made. And the number of open files, which is raised instead. Knows nothing of what they are.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import math
 import time
 
+MAX_FILES = 65_536
 _CPU_GRACE_S = 1  # the system counts in whole seconds
 
 
@@ -22,6 +23,23 @@ def limit_memory(max_bytes: int) -> None:
 def limit_time(max_seconds: float) -> None:
     """Let the system end this process after ``max_seconds`` more of processor time; the next call begins anew."""
     _limit("RLIMIT_CPU", math.ceil(time.process_time() + max_seconds) + _CPU_GRACE_S)
+
+
+def raise_file_limit() -> int | None:
+    """The number of files that the process may have open, raised as far as the system allows; None: there is no such limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return MAX_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # some systems have a lower bound of their own
+        return soft
+    return most
 
 
 def _limit(name: str, most: int) -> None:

@@ -8,12 +8,13 @@ of several images failed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from florence2.cli.bench import command as bench
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
@@ -40,6 +41,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Commands of two words: the first one with its job, and the second ones.
+GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
+    "bench": ("Measure servers under load.", (bench.serve,)),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` are those of the process if left out."""
@@ -51,6 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except UsageError as error:
             raise as_ours(error, typer.main.get_command(app), words) from error
         sys.exit(code)
+
+
+def commands_of() -> dict[str, Any]:
+    """All commands by their words: ``infer``, ``bench serve``."""
+    found: dict[str, Any] = {}
+    program: Any = typer.main.get_command(app)
+    for word, command in program.commands.items():
+        below = getattr(command, "commands", None)
+        found |= {word: command} if below is None else {f"{word} {second}": one for second, one in below.items()}
+    return found
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -71,6 +87,13 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_help(context: typer.Context) -> None:
+    """Where no command is named: print which there are, as an error."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
 @app.callback(invoke_without_command=True)
 def _global_options(
     context: typer.Context,
@@ -81,10 +104,14 @@ def _global_options(
     verbose: Verbose = False,
 ) -> None:
     """What stands before a command."""
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
+    _print_help(context)
 
 
 for command in (infer, label, view, models, pull, serve, mcp, train, evaluate):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))
+for name, (job, commands) in GROUPS.items():
+    group = typer.Typer(name=name, help=job, rich_markup_mode=None)
+    group.callback(invoke_without_command=True)(_print_help)
+    for command in commands:
+        group.command(epilog=EXAMPLES[f"{name} {command.__name__}"])(with_verbosity(command))
+    app.add_typer(group)

@@ -27,6 +27,12 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 serve -m florence-2-base --check",
         "florence2 serve -m cats=runs/cats/adapter --host 0.0.0.0 --api-keys-file keys.txt",
     ),
+    "bench serve": (
+        "florence2 bench serve http://localhost:9001 --rate 20 --duration 60s --target 2s",
+        "florence2 bench serve http://localhost:9001 photos/ --concurrency 16 --mix '<OD>=2,<OCR>=1' --stream",
+        "florence2 bench serve http://localhost:9001 --rate 1,2,4,8,16 --json result.json --plot result.png",
+        "florence2 bench serve http://localhost:8000/v1 --prompt 'Describe the picture.' --rate 2",
+    ),
     "mcp": (
         "florence2 mcp -m florence-2-base --allow ~/Pictures",
         "florence2 mcp -m florence-2-base --allow . --no-urls",

@@ -9,26 +9,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-MAX_FILES = 65_536
 RESERVED_FILES = 256  # for models, images, the log, connections to the hub
 LOOK_S = 1.0
-
-
-def raise_file_limit() -> int | None:
-    """The number of files that the process may have open, raised as far as the system allows; None: there is no such limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return MAX_FILES if soft == resource.RLIM_INFINITY else soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    except (OSError, ValueError):  # some systems have a lower bound of their own
-        return soft
-    return most
 
 
 class ConnectionBound:

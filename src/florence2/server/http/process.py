@@ -22,8 +22,9 @@ from fastapi import FastAPI
 
 from florence2.console import is_interactive, report, reporting
 from florence2.errors import Florence2Error
+from florence2.process_limits import raise_file_limit
 from florence2.server.http.connection import BoundedProtocol
-from florence2.server.http.descriptors import ConnectionBound, raise_file_limit
+from florence2.server.http.descriptors import ConnectionBound
 from florence2.server.http.logs import flush
 from florence2.server.http.shutdown import Deadline
 from florence2.server.http.state import ServerState

@@ -1,0 +1,1 @@
+"""``florence2 bench``: load tests."""
