@@ -1,11 +1,17 @@
-"""What holds for all tests: programs that they start can be interrupted.
+"""What holds for all tests: programs that they start can be interrupted, and processes that test beside each other share the processors.
 
 A shell that puts this run in the background has it ignore SIGINT, and every program that is started from here would inherit that.
+PyTorch takes a thread for each processor, and threads that wait for each other's share of a product spin: two processes on two processors
+get through a third of what they do with a thread each. ``tests/model/cpu`` and ``tests/parity`` compute with several all the same.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+
+if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(num_workers))))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

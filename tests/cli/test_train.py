@@ -18,8 +18,9 @@ from PIL import Image
 
 import florence2
 from fixtures.checkpoints import reference_model, write_checkpoint
+from florence2.errors import InvalidOption
 from florence2.tasks.tokenizer import Tokenizer
-from florence2.training import FineTuneData, FineTuneOptions
+from florence2.training import FineTuneData, FineTuneOptions, fine_tune
 from florence2.training.fine_tuning import prepare
 from florence2.training.preparation import Reports, Start
 from florence2.weights import load_model, read_checkpoint
@@ -322,6 +323,9 @@ def test_a_run_upon_an_adapter_goes_on_with_that_one(base, data, tmp_path, capsy
     upon = (*words, "-o", tmp_path / "upon")
     assert command(*upon, "-a", tmp_path / "1" / "adapter") == 0
     assert command(*upon, "-a", tmp_path / "1" / "adapter", "--resume", "--epochs", 2) == 0
+    options, others = FineTuneOptions(epochs=3, batch_size=4, rank=2), [tmp_path / "2" / "adapter"]
+    with pytest.raises(InvalidOption, match="goes on with the adapters") as _error:  # it keeps its frames, and the folder is free still
+        fine_tune(data, model=base, output=tmp_path / "upon", options=options, adapters=others, precision="fp32", resume=True)
     capsys.readouterr()
     assert command(*upon, "-a", tmp_path / "2" / "adapter", "--resume", "--epochs", 3) == 2
     assert "goes on with the adapters that it began with" in capsys.readouterr().err

@@ -131,6 +131,10 @@ class FineTuner:
         """The number of trainable parameters."""
         return sum(parameter.numel() for parameter in self._trainable().values())
 
+    def leave(self) -> None:
+        """Give the folder back without a run: others may train in it."""
+        self._alone.close()
+
     def run(self, records: Sequence[Record], held_out: Sequence[Record], *, on_step: Callable[[Step], None] | None = None) -> Outcome:
         """Train until the last epoch, or until patience ends.
 

@@ -144,7 +144,11 @@ def prepare(
         tensorboard=tensorboard,
     )
     if options.method == "lora":
-        keep_adapters(output / ADAPTER, adapters, base, revision)
+        try:
+            keep_adapters(output / ADAPTER, adapters, base, revision)
+        except BaseException:
+            tuner.leave()  # who keeps the error keeps the tuner, and with it the folder
+            raise
     return PreparedRun(tuner, records, held_out, _summary(start.name, tuner, records, held_out))
 
 
