@@ -11,6 +11,7 @@ Florence2Error
 │   └── DatasetError      a data set that holds what can't be used
 ├── ModelNotFound         an alias, folder or hub repository that is not there
 ├── CheckpointError       a folder whose files are damaged, incomplete or foreign
+│   └── NeedsMerging      an adapter that can't share the weights of its base
 ├── DownloadError         the hub could not be reached or broke off
 ├── MissingExtra          a part of the project that is not installed
 ├── OutOfMemory           not enough memory to decode an image
@@ -134,6 +135,12 @@ class CheckpointError(Florence2Error):
     """A checkpoint folder whose files are damaged, incomplete or foreign."""
 
     code = "invalid_checkpoint"
+
+
+class NeedsMerging(CheckpointError):
+    """A LoRA adapter that is more than an update of linear layers, and can't share the weights of its base."""
+
+    code = "needs_merging"
 
 
 class DownloadError(Florence2Error):

@@ -71,6 +71,7 @@ class RequestOptions(TypedDict, total=False):
         tiles: ask about overlapping parts of the picture and make one answer of theirs, for small things on large pictures: a grid of
             columns x rows ("2x2"), the side of a tile in pixels (640), or ``Tiles``. For detection, grounding, region captions and
             proposals, and OCR; not with events.
+        adapter: the name of the adapter that answers (``Engine.add_adapter``); the base does if it is left out.
     """
 
     num_beams: int | None
@@ -84,6 +85,7 @@ class RequestOptions(TypedDict, total=False):
     keep_image: bool | None
     fair_key: str | None
     tiles: Tiles | str | int | None
+    adapter: str | None
 
 
 def resolve_options(
@@ -109,7 +111,7 @@ def resolve_options(
     flags = {"scores": False, "auto_orient": True, "allow_unknown_tag": False, "keep_image": True}
     for name, value in options.items():
         if name not in values and name not in flags:
-            raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags, 'tiles'])}", field=name)
+            raise InvalidOption(f"unknown option {name!r}; there are {', '.join([*values, *flags, 'tiles', 'adapter'])}", field=name)
         if value is None:
             continue
         if name in values:

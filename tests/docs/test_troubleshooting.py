@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import florence2
 from florence2.client import InferenceConfiguration, InferenceHTTPClient
@@ -104,6 +105,16 @@ def of_the_engine(engine: florence2.Engine) -> Iterator[Callable[[], object]]:
     wrong: list[dict[str, Any]] = [{"max_new_tokens": 9000}, {"num_beams": 0}, {"beams": 1}]
     for options in wrong:
         yield lambda options=options: engine.run(SCENE, "<OD>", **options)
+    yield lambda: engine.add_adapter("mine", _whole("whole"))
+
+
+def _whole(folder: str) -> Path:
+    """The folder of an adapter with a norm that was trained as a whole."""
+    Path(folder).mkdir()
+    Path(folder, "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    norm = "base_model.model.model.language_model.decoder.layernorm_embedding.weight"
+    save_file({norm: torch.ones(2)}, Path(folder, "adapter_model.safetensors"))
+    return Path(folder)
 
 
 def test_messages_of_the_engine(engine: florence2.Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.search import Generated, SpecialTokens, best_tokens
+from florence2.model.adapters import Routing
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache
 from florence2.model.config import TextConfig
@@ -53,6 +54,7 @@ class ScriptedModel:
         self.hold.set()
         self.in_step = threading.Event()
         self.failure: dict[str, BaseException] = {}
+        self.routing = Routing()
 
     def _fail(self, call: str) -> None:
         if call in self.failure:

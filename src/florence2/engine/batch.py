@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from florence2.engine.request import Request, step_failure
+from florence2.engine.request import Request, SharedImage, step_failure
 from florence2.engine.search import best_tokens
 from florence2.errors import EngineFailed
+from florence2.model.adapters import ALL, ModelAdapter, Route, Routes, Routing, routes_of
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache
 
@@ -30,6 +31,11 @@ class Model(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """The weights' floating-point type."""
+        ...
+
+    @property
+    def routing(self) -> Routing:
+        """Where the model looks up which adapters the entries of a pass go through."""
         ...
 
     def encode_image(self, pixel_values: Tensor) -> Tensor:
@@ -60,6 +66,7 @@ class Batch:
         self.requests: list[Request[Any]] = []
         self._model = model
         self._cache = model.new_cache(max_rows)
+        self._routes: Routes = ()
 
     @property
     def num_rows(self) -> int:
@@ -69,15 +76,22 @@ class Batch:
     def encode(self, requests: Sequence[Request[Any]]) -> EncodedPrompts:
         """Encode the prompts of ``requests``, and first those of their images that are not encoded yet."""
         images = {id(request.image): request.image for request in requests if request.image.features is None}
-        if images:
-            pixels = torch.stack([image.pixels for image in images.values() if image.pixels is not None])
-            for image, features in zip(images.values(), self._model.encode_image(self._moved(pixels)), strict=True):
-                # A copy of its own: a view would keep the whole pass in memory for as long as one of its images is kept.
-                image.features, image.pixels = features.clone() if len(images) > 1 else features, None
+        for adapter in {image.adapter: None for image in images.values()}:
+            self._encode_images([image for image in images.values() if image.adapter is adapter], adapter)
         lengths = [len(request.prompt_ids) for request in requests]
         padded = [request.prompt_ids + [0] * (max(lengths) - len(request.prompt_ids)) for request in requests]
         features = torch.stack([request.image.features for request in requests if request.image.features is not None])
-        return self._model.encode_prompt(features, torch.tensor(padded, device=self._model.device), lengths)
+        with self._model.routing.over(routes_of([request.adapter for request in requests], self._model.device)):
+            return self._model.encode_prompt(features, torch.tensor(padded, device=self._model.device), lengths)
+
+    def _encode_images(self, images: Sequence[SharedImage], adapter: ModelAdapter | None) -> None:
+        """Encode images in one pass; all of them go through the adapter, if there is one."""
+        pixels = torch.stack([image.pixels for image in images if image.pixels is not None])
+        with self._model.routing.over(() if adapter is None else (Route(adapter, ALL),)):
+            encoded = self._model.encode_image(self._moved(pixels))
+        for image, features in zip(images, encoded, strict=True):
+            # A copy of its own: a view would keep the whole pass in memory for as long as one of its images is kept.
+            image.features, image.pixels = features.clone() if len(images) > 1 else features, None
 
     def _moved(self, pixels: Tensor) -> Tensor:
         """The pixels on the model's device; on their way to a GPU from memory that it can read by itself, while other work goes on."""
@@ -88,7 +102,14 @@ class Batch:
     def admit(self, requests: Sequence[Request[Any]], encoded: EncodedPrompts) -> None:
         """Let ``requests`` take part from the next step on."""
         self.requests += requests
-        self._model.admit(self._cache, encoded, [request.search.num_rows for request in requests])
+        self._note_routes()
+        with self._model.routing.over(routes_of([request.adapter for request in requests], self._model.device)):
+            self._model.admit(self._cache, encoded, [request.search.num_rows for request in requests])
+
+    def _note_routes(self) -> None:
+        """Work out the routes of the steps to come; they change only when requests enter or leave."""
+        rows = [request.adapter for request in self.requests for _ in range(request.search.num_rows)]
+        self._routes = routes_of(rows, self._model.device)
 
     def step(self) -> None:
         """One token for every row. Requests that are complete are answered and leave; so does one whose search fails."""
@@ -96,7 +117,8 @@ class Batch:
             return
         searches = [request.search for request in self.requests]
         tokens = torch.tensor([token for search in searches for token in search.tokens])
-        logits = self._model.decode_step(tokens.to(self._model.device), self._cache)
+        with self._model.routing.over(self._routes):
+            logits = self._model.decode_step(tokens.to(self._model.device), self._cache)
         forced = sorted({token for search in searches for token in search.forced})
         banned = [tokens for search in searches for tokens in search.banned()]
         locations = next((search.locations for search in searches if search.locations), ())
@@ -127,10 +149,11 @@ class Batch:
         if len(staying) < len(self.requests):
             self._cache.keep(staying)
             self.requests = [self.requests[index] for index in staying]
+            self._note_routes()
 
     def fail(self, error: BaseException) -> None:
         """Fail every request and begin anew: after a step that broke, the cache's content is not to be trusted."""
         for request in self.requests:
             request.fail(step_failure(error))
-        self.requests = []
+        self.requests, self._routes = [], ()
         self._cache.clear()

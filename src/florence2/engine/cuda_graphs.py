@@ -76,19 +76,22 @@ class GraphedModel:
         image_size: height and width of the images to come; the pass of one and a request's first steps are then recorded with the cache.
             Everything else is recorded when it first comes.
         num_beams: rows of the requests to come.
+
+    Attributes:
+        plain: the model, which computes without recordings what goes through adapters.
     """
 
     def __init__(
         self, model: Florence2, recorder: Recorder, *, image_size: tuple[int, int] | None = None, num_beams: Sequence[int] = (1,)
     ) -> None:
-        self._model = model
+        self._model = self.plain = model
         self._image_size = image_size
         self._num_beams = num_beams
         self._recorder: Recorder | None = recorder
         self._cache: DecoderCache | None = None
         self._steps: dict[StepSize, _RecordedStep] = {}
         self._images: dict[torch.Size, _RecordedImages] = {}
-        self.device, self.dtype = model.device, model.dtype
+        self.device, self.dtype, self.routing = model.device, model.dtype, model.routing
 
     def new_cache(self, max_rows: int) -> DecoderCache:
         """A cache; steps of the latest one are recorded, for recordings hold on to its memory."""
@@ -118,7 +121,7 @@ class GraphedModel:
     def encode_image(self, pixel_values: Tensor) -> Tensor:
         """As the model does, in as many images as were recorded."""
         count = len(pixel_values)
-        if self._recorder is None or count > IMAGES[-1]:
+        if self._recorder is None or count > IMAGES[-1] or self.routing.routes:
             return self._model.encode_image(pixel_values)
         shape = torch.Size((IMAGES[bisect_left(IMAGES, count)], *pixel_values.shape[1:]))
         recorded = self._images.get(shape)
@@ -132,7 +135,8 @@ class GraphedModel:
 
     def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
         """As the model does, in a step of a size that was recorded."""
-        size = None if self._recorder is None or cache is not self._cache else rounded(cache.needed_size(), cache)
+        is_plain = self._recorder is None or cache is not self._cache or self.routing.routes
+        size = None if is_plain else rounded(cache.needed_size(), cache)
         if size is None or self._recorder is None:
             return self._model.decode_step(token_ids, cache)
         step = cache.begin_step(size)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from florence2.answer_events import OnEvent
+from florence2.engine.adapters import Adapters, add_adapter, list_adapters, remove_adapter
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
 from florence2.engine.device import choose_device, give_back_memory
@@ -173,6 +174,7 @@ class Engine:
         vision = checkpoint.config.vision
         self._num_image_tokens = vision.num_image_tokens(checkpoint.image.height, checkpoint.image.width)
         self._maker = RequestMaker(checkpoint, tokenizer, ImageCache(image_cache_bytes), self._num_image_tokens)
+        self._adapters = Adapters(checkpoint, model)
 
     @property
     def num_beams(self) -> int:
@@ -215,6 +217,8 @@ class Engine:
         return self._wait(self.submit_many(image, prompts, **options))
 
     run_images = run_images
+    add_adapter, remove_adapter = add_adapter, remove_adapter
+    adapters = property(list_adapters)
 
     def stream(
         self,
@@ -347,6 +351,7 @@ class Engine:
             raise InvalidOption(f"events are reported to a function of one event, got {shortened(on_event)}")
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
+        adapter = self._adapters.find(options.pop("adapter", None))
         tiles = _tiles(options.pop("tiles", None), on_event)
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
         source: Source | None = remember(image, flags["auto_orient"])
@@ -355,7 +360,7 @@ class Engine:
         prompts = [self._tokenized(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
         for given in prompts if tiles is not None else ():
             check_tiled(given.prompt)
-        ask = partial(self._maker.make, generation=generation, scores=flags["scores"], fair_key=fair_key)
+        ask = partial(self._maker.make, generation=generation, scores=flags["scores"], fair_key=fair_key, adapter=adapter)
         boxes = [] if tiles is None else tiles.boxes(picture.size)
         if len(boxes) < 2:
             requests = ask(picture, prompts, source=source, on_event=on_event)

@@ -119,6 +119,7 @@ def _check(engine: Engine, options: RequestOptions, prompts: Sequence[TokenizedP
     """Refuse what is wrong for every picture, before one is read."""
     plain = options.copy()
     plain.pop("fair_key", None)
+    engine._adapters.find(plain.pop("adapter", None))
     tiles = plain.pop("tiles", None)
     resolve_options(plain, engine.checkpoint.generation, engine.max_answer_tokens)
     if tiles is not None:

@@ -18,6 +18,8 @@ from florence2.request_options import GenerationOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from florence2.model.adapters import ModelAdapter
+
 Answer = TypeVar("Answer")
 
 
@@ -48,10 +50,12 @@ class SharedImage:
     Attributes:
         pixels: the preprocessed image, ``[3, height, width]``; dropped once it is encoded.
         features: its tokens, ``[image_tokens, width]``, from then on.
+        adapter: the adapter that it is encoded with, of those that change how images are encoded; None for the base.
     """
 
     pixels: Tensor | None
     features: Tensor | None = None
+    adapter: ModelAdapter | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -73,6 +77,7 @@ class Request(Generic[Answer]):
         interpret: makes the caller's answer of what was generated; runs in the engine's thread.
         future: the caller's future. It stays cancellable until the answer is there.
         on_step: called in the engine's thread with the number of requests when a step has advanced the search; None without a listener.
+        adapter: the adapter that answers; None for the base.
         is_settled: the future has its outcome, and the request is done.
     """
 
@@ -83,6 +88,7 @@ class Request(Generic[Answer]):
     future: PendingAnswer[Answer] = field(default_factory=PendingAnswer)
     fair_key: str = ""
     on_step: Callable[[int], object] | None = None
+    adapter: ModelAdapter | None = None
     is_settled: bool = False
 
     @property

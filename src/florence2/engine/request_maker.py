@@ -27,6 +27,7 @@ from florence2.tasks.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from florence2.model.adapters import ModelAdapter
     from florence2.weights.checkpoint import Checkpoint
 
 
@@ -56,6 +57,7 @@ class RequestMaker:
         fair_key: str,
         source: Source | None = None,
         on_event: OnEvent | None = None,
+        adapter: ModelAdapter | None = None,
     ) -> list[Request[Result]]:
         """One request for each prompt; they share the picture.
 
@@ -67,13 +69,14 @@ class RequestMaker:
             fair_key: on whose account the requests stand.
             source: what their results refer to; None for no image.
             on_event: called with their events.
+            adapter: what answers; None for the base.
 
         Raises:
             InvalidRegion: a prompt's region is not inside the picture.
         """
         prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
         resized = resize(picture, self.checkpoint.image)
-        shared = self.images.share(resized, partial(normalise, resized, self.checkpoint.image))
+        shared = self.images.share(resized, partial(normalise, resized, self.checkpoint.image), adapter)
         is_cached = shared.features is not None
         requests: list[Request[Result]] = []
         for index, (prompt, ids) in enumerate(zip((given.prompt for given in prompts), prompt_ids, strict=True)):
@@ -81,7 +84,7 @@ class RequestMaker:
             answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, scores, source, usage)
             locations = self.tokenizer.location_ids if scores and prompt.kind != "text" else ()
             search = start_search(generation, self._special_tokens, locations)
-            request = Request(shared, ids, search, answer, fair_key=fair_key)
+            request = Request(shared, ids, search, answer, fair_key=fair_key, adapter=adapter)
             if on_event:
                 reporter = Reporter(search, answer, on_event, index)
                 request.on_step, request.interpret = reporter.report, reporter.result

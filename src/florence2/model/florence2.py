@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from florence2.model.adapters import Routing
 from florence2.model.bart import Bart, EncodedPrompts
 from florence2.model.cache import DecoderCache, Step
 from florence2.model.config import Florence2Config
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
 class Florence2(nn.Module):
     """The whole model.
 
+    Attributes:
+        routing: which adapters the entries of a pass go through, where there are any (``florence2.model.adapting``).
+
     Source: Florence-2 (arXiv 2311.06242); equal to the reference implementation in float32 within rounding.
     """
 
     def __init__(self, config: Florence2Config) -> None:
         super().__init__()
         self.config = config
+        self.routing = Routing()
         self.vision_tower = DaViT(config.vision)
         self.multi_modal_projector = Projector(config.vision)
         self.language_model = Bart(config.text)
@@ -46,6 +51,11 @@ class Florence2(nn.Module):
     def dtype(self) -> torch.dtype:
         """The text model's floating-point type."""
         return self.language_model.decoder.layernorm_embedding.weight.dtype
+
+    @property
+    def tower_dtype(self) -> torch.dtype:
+        """The floating-point type of the vision tower and the projector."""
+        return self.multi_modal_projector.image_proj_norm.weight.dtype
 
     def encode_image(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images tokens d_model"]:
         """Image tokens: the mean token, then the grid row by row."""

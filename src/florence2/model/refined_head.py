@@ -29,7 +29,12 @@ class RefinedHead(nn.Module):
     Args:
         layer: computes all logits, in few bits.
         table: the head's weights, ``[vocabulary, width]``.
+
+    Attributes:
+        added: computes what adapters add to all logits, in float32, or None for nothing; None where there are no adapters.
     """
+
+    added: Callable[[Tensor], Tensor | None] | None = None
 
     def __init__(self, layer: Callable[[Tensor], Tensor], table: Float[Tensor, "vocabulary width"]) -> None:
         super().__init__()
@@ -39,8 +44,13 @@ class RefinedHead(nn.Module):
     def forward(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         """Logits in float32."""
         logits = self.layer(hidden).float()
+        added = None if self.added is None else self.added(hidden)
+        if added is not None:
+            logits = logits + added
         ids = top_k_indices(logits, min(REFINED, logits.shape[-1]))
         exact = (self.table[ids].float() @ hidden.float().unsqueeze(-1)).squeeze(-1)
+        if added is not None:
+            exact += added.gather(1, ids)
         return logits.scatter_(1, ids, exact)
 
 

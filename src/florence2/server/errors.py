@@ -245,6 +245,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
     errors.EngineClosed: "Send it again.",
     EngineFailed: "Send it again; if it fails again, report the request id.",
     ModelFailed: "Report it to whoever runs the server: the log has the cause.",
+    errors.NeedsMerging: "Report it to whoever runs the server: the log has the cause.",
     errors.CheckpointError: "Report it to whoever runs the server: the log has the cause.",
     errors.DownloadError: "Try again later, or have the checkpoint put on the server.",
     errors.MissingExtra: "Report it to whoever runs the server: something is not installed.",

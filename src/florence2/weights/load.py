@@ -113,6 +113,21 @@ def load_model(
     return model.eval()
 
 
+def unchanged_tensors(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint by our names, not read yet; with tables of head and decoder only if they differ from the shared one.
+
+    Raises:
+        CheckpointError: the weights are damaged, incomplete or of another model.
+    """
+    return _all_tensors(checkpoint, _expected(checkpoint), (), mapped=True)
+
+
+def _expected(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's tensors by our names, as its configuration has them."""
+    with torch.device("meta"), _Uninitialised():
+        return {name: tuple(value.shape) for name, value in Florence2(checkpoint.config).state_dict().items()}
+
+
 def _all_tensors(
     checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], adapters: Sequence[Path], *, mapped: bool
 ) -> dict[str, StoredTensor]:

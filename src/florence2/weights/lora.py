@@ -21,7 +21,7 @@ from torch import Tensor
 from florence2.errors import CheckpointError
 from florence2.weights.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_is_adapter, choose_adapter_weights
 from florence2.weights.json_reader import JsonObject, read_json
-from florence2.weights.names import to_ours, without_wrappers
+from florence2.weights.names import HEAD, to_ours, without_wrappers
 from florence2.weights.tables import ALL_TABLES, TableChanges, TokenRows, rows_beside_others
 from florence2.weights.tensors import StoredTensor, open_file
 
@@ -55,7 +55,7 @@ _REFUSED_WHEN_SET = (
 
 
 @dataclass
-class _Update:
+class Update:
     """The low-rank update of one module: ``scale x B A``, with DoRA's magnitudes if there are any."""
 
     module: str
@@ -70,6 +70,7 @@ class _Update:
         return self.parts["lora_B"].shape[0]
 
     def part(self, name: str) -> Tensor:
+        """One of its tensors, in float32."""
         return self.parts[name].read(torch.float32)
 
     def merged(self, weight: Tensor) -> Tensor:
@@ -111,12 +112,21 @@ def _delta(down: Tensor, up: Tensor, shape: torch.Size, is_embedding: bool) -> T
 
 @dataclass
 class Adapter:
-    """One adapter whose tensors are not read yet: low-rank updates and replaced tensors by our names, and changes of token tables."""
+    """One adapter whose tensors are not read yet.
+
+    Attributes:
+        folder: the adapter's.
+        tables: its changes of token tables, that of the head included.
+        updates: its low-rank updates by our names of the tensors.
+        replacements: the tensors that it replaces by our names.
+        head: its low-rank update of the head; None if there is none.
+    """
 
     folder: Path
     tables: TableChanges
-    updates: dict[str, _Update]
+    updates: dict[str, Update]
     replacements: dict[str, StoredTensor]
+    head: Update | None = None
 
     def applied_to(self, base: dict[str, StoredTensor], *, is_tied: bool = True) -> dict[str, StoredTensor]:
         """The base's tensors with this adapter's changes, not read yet.
@@ -187,7 +197,7 @@ def open_adapter(folder: Path) -> Adapter:
         updates={name: update.merged for name, update in table_updates.items()},
         num_rows={name: update.num_outputs for name, update in table_updates.items()},
     )
-    return Adapter(folder, tables, updates, replacements)
+    return Adapter(folder, tables, updates, replacements, table_updates.get(HEAD))
 
 
 def _copied(config: JsonObject, names: Iterable[str]) -> set[str]:
@@ -213,9 +223,9 @@ def _by_name(path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[st
     return tensors
 
 
-def _updates(config: JsonObject, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, _Update]:
+def _updates(config: JsonObject, path: Path, entries: Iterable[tuple[str, StoredTensor]]) -> dict[str, Update]:
     """The low-rank updates by the names of the weights that they change."""
-    updates: dict[str, _Update] = {}
+    updates: dict[str, Update] = {}
     for name, stored in entries:
         match = _KEY.fullmatch(name)
         if match is None:
@@ -224,7 +234,7 @@ def _updates(config: JsonObject, path: Path, entries: Iterable[tuple[str, Stored
         spelled = _KEY.fullmatch(stored.name.rpartition("base_model.model.")[2]) or match
         part = "bias" if match["kind"] == "bias" else match["part"]
         target = to_ours(f"{match['module']}.{'bias' if part == 'bias' else 'weight'}")
-        update = updates.setdefault(target, _Update(spelled["module"]))
+        update = updates.setdefault(target, Update(spelled["module"]))
         if part in update.parts:
             raise CheckpointError(f"{path} holds one tensor twice, as {update.parts[part].name} and as {stored.name}.")
         update.parts[part] = stored
@@ -261,7 +271,7 @@ def _token_ids(config: JsonObject, module: str) -> tuple[int, ...] | None:
     return None if key is None else listed.integers(key, ())
 
 
-def _complete(config: JsonObject, target: str, update: _Update, updates: dict[str, _Update]) -> None:
+def _complete(config: JsonObject, target: str, update: Update, updates: dict[str, Update]) -> None:
     """Set the scale of an update, after a check that it has both factors."""
     owner = update if not target.endswith(".bias") else updates.get(to_ours(f"{update.module}.weight"), update)
     downs = [part for name, part in owner.parts.items() if name.endswith("_A")]

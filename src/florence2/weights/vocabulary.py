@@ -48,6 +48,14 @@ def read_tokenizer(checkpoint: Checkpoint, adapters: Sequence[Path], num_rows: i
     return tokenizer
 
 
+def adds_tokens(checkpoint: Checkpoint, adapter: Path) -> bool:
+    """Whether an adapter's folder has a tokenizer with tokens that the checkpoint's does not have."""
+    if not _has_tokenizer(adapter):
+        return False
+    known = Tokenizer.load(checkpoint.folder).ids()
+    return any(token not in known and token != IMAGE_TOKEN for token in Tokenizer.load(adapter).ids())
+
+
 def _has_tokenizer(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() or ((folder / "vocab.json").is_file() and (folder / "merges.txt").is_file())
 
