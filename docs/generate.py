@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import configparser
 import inspect
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,32 +43,18 @@ from docs.figures import (
 )
 from docs.korean import korean
 from docs.labelling_figures import label
+from docs.package_blocks import PACKAGE, ROOT, decisions, imports, rooms
+from docs.server_blocks import openai_arguments, server_errors, server_metrics, server_profiles, server_settings
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
+from docs.wording import first_sentence, prose
 from florence2 import errors
 from florence2.tasks import TASKS
 from florence2.weights.aliases import ALIASES
 
-ROOT = Path(__file__).resolve().parents[1]
-TREE_COLUMN = 30  # where the jobs of the modules begin
-PACKAGE = ROOT / "src" / "florence2"
-
 _BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end generated -->)", re.DOTALL)
 EVERYWHERE = ("quiet", "verbose")  # options of every command, described once
 _OPENING, _CLOSING = "<!-- generated: ", "<!-- end generated -->"
-
-
-def prose(docstring: str) -> str:
-    """A docstring's text as Markdown on one line: its code marks, and no HTML outside of them."""
-    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(docstring.split())).replace("``", "`")
-    pieces = text.split("`")
-    return "`".join(piece if index % 2 else piece.replace("<", "&lt;") for index, piece in enumerate(pieces))
-
-
-def first_sentence(docstring: str) -> str:
-    """The first sentence, without its full stop."""
-    paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
-    return re.split(r"\.(?:\s|$)", paragraph, maxsplit=1)[0]
 
 
 def documented(file: str, name: str) -> tuple[ast.FunctionDef | ast.ClassDef, ast.Module]:
@@ -240,88 +225,6 @@ def _default_of(field: Any) -> str:
     return "required" if field.is_required() else "" if field.default is None else f"`{json.dumps(field.default)}`"
 
 
-# Blocks: how the package is built
-
-
-def rooms() -> str:
-    """The tree of the package, with the first sentence of each module."""
-    return "\n".join(["```", "src/florence2/", *_listed(PACKAGE, "  "), "```"])
-
-
-def _listed(folder: Path, indent: str) -> Iterator[str]:
-    """The modules of a package, then the packages in it."""
-    for path in sorted(folder.glob("*.py")):
-        if path.name != "__init__.py":
-            yield f"{indent}{path.name:<{TREE_COLUMN - len(indent) - 1}} {_job(path)}"
-    for package in sorted(folder.glob("*/__init__.py")):
-        yield f"{indent}{package.parent.name + '/':<{TREE_COLUMN - len(indent) - 1}} {_job(package)}"
-        yield from _listed(package.parent, indent + "  ")
-
-
-def _job(path: Path) -> str:
-    return first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").replace("``", "")
-
-
-def imports() -> str:
-    """Who may import whom, as import-linter checks it."""
-    contracts = configparser.ConfigParser()
-    contracts.read(ROOT / ".importlinter", encoding="utf-8")
-    parts = []
-    for name in contracts.sections():
-        contract = contracts[name]
-        if contract.get("type") == "layers":
-            layers = contract["layers"].replace("florence2.", "").strip()
-            parts.append(f"**{contract['name']}.** Each line may import those below it, and none on its own line.\n\n```\n{layers}\n```")
-        elif contract.get("type") == "forbidden":
-            sources, forbidden = (_names(contract[key]) for key in ("source_modules", "forbidden_modules"))
-            parts.append(f"**{contract['name']}.** Not imported in {sources}, directly or through other modules: {forbidden}.")
-    return "\n\n".join(parts)
-
-
-def _names(listed: str) -> str:
-    return ", ".join(f"`{name.removeprefix('florence2.')}`" for name in listed.split())
-
-
-def decisions() -> str:
-    """The decisions, by number."""
-    lines = []
-    for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
-        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        lines.append(f"* [{title}]({path.name})")
-    return "\n".join(lines)
-
-
-# Blocks: the server
-
-
-def server_errors() -> str:
-    """Every error that the server answers with."""
-    from florence2.server.errors import as_markdown
-
-    return as_markdown()
-
-
-def server_settings() -> str:
-    """Every setting of the server."""
-    from florence2.server.settings_report import settings_table
-
-    return settings_table()
-
-
-def server_profiles() -> str:
-    """What each profile of the server sets."""
-    from florence2.server.settings_report import profiles_table
-
-    return profiles_table()
-
-
-def openai_arguments() -> str:
-    """What becomes of each argument of OpenAI's chat completions."""
-    from florence2.server.openai.arguments import as_markdown
-
-    return as_markdown()
-
-
 BLOCKS: dict[str, Callable[[], str]] = {
     "tasks": tasks,
     "prompts": prompts,
@@ -340,6 +243,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "server-errors": server_errors,
     "server-settings": server_settings,
     "server-profiles": server_profiles,
+    "server-metrics": server_metrics,
     "openai-arguments": openai_arguments,
     "calibration": calibration,
     "calibration-worlds": calibration_worlds,

@@ -18,6 +18,7 @@ from florence2.answer_fields import Unreadable, answer_fields, size_of, unwrappe
 from florence2.errors import InvalidOption
 from florence2.location_bins import middle
 from florence2.outlines import Box, Outline, box_around, corners
+from florence2.timing import Timing
 
 if TYPE_CHECKING:
     from typing import Self
@@ -129,6 +130,7 @@ class Result:
         log_probability: Sum over the generated tokens; None when not known.
         log_probabilities: One per generated token, before any rule of the search; None when not known.
         usage: What the answer took; None where no engine made the result. It counts for no comparison.
+        timing: Where the time went, in seconds; as ``usage``. It is not part of ``to_dict``.
     """
 
     task: str
@@ -149,6 +151,7 @@ class Result:
     log_probability: float | None = None
     log_probabilities: list[float] | None = None
     usage: Usage | None = field(default=None, compare=False)
+    timing: Timing | None = field(default=None, compare=False)
     _source: InitVar[Any] = field(default=None, kw_only=True)  # no field of the value: the image of the request
 
     def __post_init__(self, _source: Source | None) -> None:

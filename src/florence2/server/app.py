@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NoReturn
 from uuid import uuid4
@@ -26,16 +26,20 @@ from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.http import health, pages
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Gate, Keys, check_anonymous
+from florence2.server.http.gauges import Gauges
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.middleware import RequestMiddleware
 from florence2.server.http.origins import Origins, is_loopback
+from florence2.server.http.request_notes import NotesKeeper
 from florence2.server.http.root_path import RootPath
 from florence2.server.http.state import SERVER_NAME, ServerState
+from florence2.server.http.tracing import Tracing
 from florence2.server.http.url_fetch import make_fetcher
 from florence2.server.http.validation import failed_validation
 from florence2.server.inference.admission import Admission
 from florence2.server.inference.loading import EngineLoader
 from florence2.server.inference.models import AnsweringEngine, Loader, Models
+from florence2.server.inference.observer import Observer
 from florence2.server.inference.service import InferenceService
 from florence2.server.settings import Settings
 from florence2.version import __version__
@@ -67,6 +71,7 @@ def create_app(
 
     Raises:
         InvalidOption: keys are needed and there are none, or their file can't be read.
+        MissingExtra: ``otlp_endpoint`` is set, and the extra ``otel`` is not installed.
     """
     server = _server_state(settings, engine, loader)
     app = FastAPI(
@@ -92,7 +97,9 @@ def _add_middleware(app: FastAPI, server: ServerState) -> None:
     settings, keys, apis = server.settings, server.keys, server.apis
     app.add_middleware(Gate, keys=keys, apis=apis, settings=settings)
     app.add_middleware(Origins, settings=settings, has_keys=not keys.is_open)
-    app.add_middleware(RequestMiddleware, settings=settings, apis=apis, metrics=server.metrics, admission=server.admission)
+    app.add_middleware(
+        RequestMiddleware, settings=settings, apis=apis, metrics=server.metrics, admission=server.admission, tracing=server.tracing
+    )
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.allow_origins,
@@ -118,15 +125,25 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     if keys.is_open and not is_loopback(settings.host):
         check_anonymous(settings)
 
+    admission = Admission(settings)
+    metrics = Metrics()
+    uuid = uuid4().hex[:6]
+    tracing = None if settings.otlp_endpoint is None else Tracing(settings, uuid)
+    inference = InferenceService(settings, models, _observers(apis, models, metrics, tracing))
+    fetcher = make_fetcher(settings)
+    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid, tracing)
+    metrics.registry.register(Gauges(server))
+    return server
+
+
+def _observers(apis: Sequence[Api], models: Models, metrics: Metrics, tracing: Tracing | None) -> list[Observer]:
+    """What is told of each answer."""
+
     def loaded() -> dict[str, float]:
         return {model.id: model.load_s for model in models.loaded}
 
-    admission = Admission(settings)
-    metrics = Metrics(lambda: admission.num_slots, loaded)
-    observers = [metrics, *(api.observe(metrics.registry, loaded) for api in apis if api.observe is not None)]
-    inference = InferenceService(settings, models, observers)
-    fetcher = make_fetcher(settings)
-    return ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid=uuid4().hex[:6])
+    of_apis = [api.observe(metrics.registry, loaded) for api in apis if api.observe is not None]
+    return [metrics, NotesKeeper(), *of_apis, *([] if tracing is None else [tracing])]
 
 
 def _lifespan(

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 from florence2.errors import InvalidOption
 
 PREFIX = "FLORENCE2_"
+# What OpenTelemetry's own names of the collector's address are followed by, the stronger one first.
+OTLP_NAMES = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "/v1/traces"}
 FOREIGN_NAMES: dict[str, str] = {
     "HOST": "host",
     "PORT": "port",
@@ -83,7 +86,8 @@ def found(environment: Mapping[str, str], flags: Mapping[str, Any], kind: type[B
     config = flags.get("config") or (own["config"].value if "config" in own else None)
     in_file = {} if config is None else read_file(Path(config), kind)
     switch = flags.get("roboflow_names", own["roboflow_names"].value if "roboflow_names" in own else in_file.get("roboflow_names", False))
-    return {**_with_lines(config, in_file), **(foreign_values(environment) if _is_true(switch) else {}), **own}
+    foreign = foreign_values(environment) if _is_true(switch) else {}
+    return {**standard_values(environment), **_with_lines(config, in_file), **foreign, **own}
 
 
 def own_values(environment: Mapping[str, str], names: Mapping[str, Any]) -> dict[str, Given]:
@@ -107,6 +111,22 @@ def foreign_values(environment: Mapping[str, str]) -> dict[str, Given]:
     if _is_true(environment.get("OFFLINE_MODE", "")):
         found["allow_urls"] = Given(False, "OFFLINE_MODE in the environment")
     return found
+
+
+def standard_values(environment: Mapping[str, str]) -> dict[str, Given]:
+    """The collector of traces by OpenTelemetry's own names, which clusters give to all containers: read where the extra is installed."""
+    for variable, path in OTLP_NAMES.items():
+        if environment.get(variable) and has_otel():
+            return {"otlp_endpoint": Given(environment[variable].rstrip("/") + path, f"{variable} in the environment")}
+    return {}
+
+
+def has_otel() -> bool:
+    """Whether the extra ``otel`` is installed."""
+    try:
+        return find_spec("opentelemetry.sdk") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def unread_names(environment: Mapping[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -169,6 +170,13 @@ class Settings(BaseSettings):
     metrics: bool = Field(default=True, description="Offer /metrics.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="The least that is logged.")
     log_json: bool = Field(default=False, description="One JSON object a line in the log.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Where traces are sent by OTLP over HTTP, such as `http://localhost:4318`; an address with a path is used as it is.",
+    )
+    trace_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="The share of requests that are traced, of those whose caller does not say."
+    )
     drain_delay_s: float = Field(default=0.0, ge=0, description="After SIGTERM: how long to stay reachable, but not ready, before closing.")
     drain_timeout_s: float = Field(
         default=30.0,
@@ -215,6 +223,17 @@ class Settings(BaseSettings):
         """The five names in any case, their short forms and numbers."""
         name = str(value).strip().lower()
         return _LEVELS.get(name, name) if isinstance(value, str | int) else value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _without_credentials(cls, value: str | None) -> str | None:
+        """An address that may be logged."""
+        address = urlsplit(value or "http://none")
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("expected an address such as http://localhost:4318")
+        if address.username or address.password or address.query:
+            raise ValueError("holds no credentials: they go in OTEL_EXPORTER_OTLP_HEADERS")
+        return value
 
     @field_validator("root_path")
     @classmethod

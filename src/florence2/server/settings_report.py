@@ -22,6 +22,11 @@ def notices(environment: Mapping[str, str], settings: Settings) -> list[str]:
     unread = [] if settings.roboflow_names else sources.unread_names(environment)
     if unread:
         lines.append(f"not read: {', '.join(unread)}; set {sources.PREFIX}ROBOFLOW_NAMES=true to read the names of Roboflow's server")
+    lines += [
+        f"not read: {name}, as the extra otel is not installed: pip install 'florence2-engine[otel]'"
+        for name in sources.OTLP_NAMES
+        if environment.get(name) and not sources.has_otel()
+    ]
     return lines
 
 

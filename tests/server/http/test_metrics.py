@@ -7,10 +7,14 @@ import logging
 import sys
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families
 
-from fixtures.fake_engine import FakeEngine
+from fixtures.fake_engine import TIMING, FakeEngine
 from florence2.server.http.logs import FIELDS, JsonFormatter, TextFormatter
-from florence2.server.inference.observer import task_label
+from florence2.server.http.metric_table import TABLE
+from florence2.server.http.metrics import MAX_NAMES, Metrics
+from florence2.server.inference.observer import Answered, task_label
 from tests.server.fakes import body, client_of, image_field
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +55,69 @@ async def test_metrics_of_requests() -> None:
     assert "avg_inference_time_florence_2_base" in text
     assert "nope" not in text
     assert "some/where" not in text
+
+
+async def test_all_metrics_are_there_and_can_be_parsed() -> None:
+    async with client_of(FakeEngine(), api_keys=["first-key-1"], management_keys=["second-key"]) as client:
+        for prompt in ("<OD>", "a prompt", '<OD>"\n\\'):
+            await client.post("/infer/lmm", json=body(api_key="first-key-1", prompt=prompt, stream=prompt == "<OD>"))
+        await client.post("/infer/lmm", json=body(api_key="wrong-key"))
+        head = {"authorization": "Bearer second-key"}
+        plain = await client.get("/metrics", headers=head)
+        accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+        openmetrics = await client.get("/metrics", headers={**head, "accept": accept})
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    for families in (text_string_to_metric_families(plain.text), openmetrics_families(openmetrics.text)):
+        found = {family.name: family for family in families}
+        for row in TABLE:
+            family = found[row.name.removesuffix("_total") if row.kind == "counter" else row.name]
+            assert (family.type, family.documentation) == (row.kind, row.text)
+            assert family.samples, row.name
+            for sample in family.samples:
+                assert set(sample.labels) - {"le"} == set(row.labels), sample
+
+
+async def test_times_of_the_stages_are_those_of_the_engine() -> None:
+    async with client_of(FakeEngine(), api_keys=["first-key-1"], management_keys=["second-key"]) as client:
+        await client.post("/infer/lmm", json=body(api_key="first-key-1", prompts=["<OD>", "a prompt"], prompt=None))
+        text = (await client.get("/metrics", headers={"authorization": "Bearer second-key"})).text
+    for line in (
+        f'florence2_queue_seconds_sum{{model="florence-2-base"}} {2 * TIMING.queue_s}',
+        f'florence2_decode_seconds_sum{{model="florence-2-base",task="<OD>"}} {TIMING.decode_s}',
+        f'florence2_decode_seconds_sum{{model="florence-2-base",task="free"}} {TIMING.decode_s}',
+        f'florence2_parse_seconds_sum{{model="florence-2-base"}} {2 * TIMING.parse_s}',
+        f'florence2_first_token_seconds_sum{{model="florence-2-base"}} {2 * TIMING.first_token_s}',
+        f'florence2_compute_seconds_total{{model="florence-2-base"}} {2 * TIMING.compute_s}',
+        f'florence2_key_compute_seconds_total{{key="key-1"}} {2 * TIMING.compute_s}',
+        'florence2_key_images_total{key="key-1"} 1.0',
+        'florence2_request_seconds_count{model="florence-2-base",task="several"} 1.0',
+    ):
+        assert line in text, line
+
+
+async def test_an_engine_that_can_not_tell_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    async with client_of(engine) as client:
+        assert 'florence2_rows_max{model="florence-2-demo"} 48.0' in (await client.get("/metrics")).text
+        monkeypatch.setattr(engine, "stats", lambda: 1 / 0)
+        text = (await client.get("/metrics")).text
+    assert "florence2_rows_max{" not in text
+    assert "florence2_models_loaded 1.0" in text
+    assert 'florence2_process_memory_bytes{process="server"}' in text
+
+
+def test_series_are_bounded() -> None:
+    metrics = Metrics()
+    for number in range(3 * MAX_NAMES):
+        answered = Answered(f"someone/model-{number}", "<OD>", [], "url", f"key-{number}", 0.0, 0.1, 0.1, 0.1, 0.1)
+        metrics.note_answer(answered)
+    lines = metrics.render()[0].decode().splitlines()
+    for name, label in (("florence2_answers_total", "model"), ("florence2_key_images_total", "key")):
+        found = [line for line in lines if line.startswith(name)]
+        assert len(found) == MAX_NAMES + 1
+        assert found[-1].endswith(f" {2 * MAX_NAMES}.0")
+        assert f'{label}="others"' in found[-1]
 
 
 def test_labels_are_few() -> None:

@@ -31,8 +31,9 @@ async def readiness(request: Request) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """For Prometheus: its text, or OpenMetrics where it asks for that."""
     server = state_of(request)
     if not server.settings.metrics:
         raise NotOffered("metrics are not offered here (setting metrics)")
-    return Response(server.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    content, media_type = server.metrics.render(request.headers.get("accept", ""))
+    return Response(content, headers={"content-type": media_type})

@@ -26,11 +26,12 @@ class QueuedHandler(logging.Handler):
 
     Attributes:
         num_dropped: lines lost since the last one that was written.
+        num_lost: lines lost since the start.
     """
 
     def __init__(self, stream: TextIO, max_lines: int = MAX_LINES) -> None:
         super().__init__()
-        self.num_dropped = 0
+        self.num_dropped = self.num_lost = 0
         self._counting = threading.Lock()
         self._stream = stream
         self._descriptor = _descriptor_of(stream)
@@ -72,6 +73,7 @@ class QueuedHandler(logging.Handler):
     def _count(self, lines: int) -> None:
         with self._counting:
             self.num_dropped += lines
+            self.num_lost += max(lines, 0)
 
     def _dropped_line(self, lost: int) -> bytes:
         message = f"{lost} lines of the log were dropped, because nobody read them"

@@ -12,6 +12,7 @@ import sys
 from datetime import UTC, datetime
 
 from florence2.server.http.log_writer import QueuedHandler
+from florence2.server.http.request_notes import ids
 
 ACCESS = logging.getLogger("florence2.access")
 FIELDS = "fields"  # the attribute of a record that holds its named values
@@ -24,7 +25,7 @@ class JsonFormatter(logging.Formatter):
         """The line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        line.update(getattr(record, FIELDS, {}))
+        line.update({**ids(), **getattr(record, FIELDS, {})})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -38,7 +39,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, named values at its end."""
-        fields = " ".join(f"{name}={_on_one_line(value)}" for name, value in getattr(record, FIELDS, {}).items() if value is not None)
+        named = {**ids(), **getattr(record, FIELDS, {})}
+        fields = " ".join(f"{name}={_on_one_line(value)}" for name, value in named.items() if value is not None)
         line = super().format(record)
         return f"{line} {fields}" if fields else line
 
@@ -65,6 +67,11 @@ def set_up(level: str, as_json: bool) -> None:
     logging.getLogger("uvicorn.access").disabled = True
     # httpx2 logs each URL that it fetches, and a URL may hold a signature.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+def num_lines_dropped() -> int:
+    """How many lines were lost since the start because nobody read the log."""
+    return sum(handler.num_lost for handler in logging.getLogger("florence2").handlers if isinstance(handler, QueuedHandler))
 
 
 def flush() -> None:

@@ -1,100 +1,126 @@
-"""What Prometheus reads: counters and histograms of requests, gauges of what is under way and loaded.
+"""What Prometheus reads: counters and histograms of requests and answers, and what is read elsewhere when it asks.
 
-One registry for each application, to which an API may add metrics by names of its own. Labels have few values: routes, canonical model
-ids, task tags, error codes. Knows nothing of HTTP messages.
+One registry for each application, to which an API may add metrics by names of its own. In: what the middleware and the inference service
+report. Out: the text that Prometheus reads. Knows nothing of HTTP messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-from florence2.server.http.api import Loaded
+from florence2.server.http.metric_table import COUNTED
+from florence2.server.http.request_notes import trace_id
 from florence2.server.inference.observer import Answered, Failed, task_label
+from florence2.timing import Timing
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+MAX_NAMES = 100
+OTHERS = "others"
+
+
+class Names:
+    """The values of one label, at most ``MAX_NAMES``; all that come later are one."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def label(self, name: str) -> str:
+        """The name itself, or ``OTHERS``."""
+        if name not in self._known and len(self._known) >= MAX_NAMES:
+            return OTHERS
+        self._known.add(name)
+        return name
 
 
 class Metrics:
     """The metrics of one application; an observer of the inference service.
 
-    Args:
-        num_slots: how many slots are taken now.
-        loaded: the loaded models' canonical ids, each with the seconds that loading took.
+    Attributes:
+        registry: where all of them are.
     """
 
-    def __init__(self, num_slots: Callable[[], int], loaded: Loaded) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "http_requests", "Requests by route, method and status.", ["handler", "method", "status"], registry=registry
-        )
-        self.durations = Histogram(
-            "http_request_duration_seconds", "Time of requests.", ["handler", "method"], buckets=SECONDS, registry=registry
-        )
-        self.answers = Counter(
-            "florence2_answers", "Images answered or failed, by model, task and code.", ["model", "task", "code"], registry=registry
-        )
-        self.finishes = Counter("florence2_finish_reasons", "Why answers ended.", ["model", "task", "finish_reason"], registry=registry)
-        self.tokens = Counter("florence2_generated_tokens", "Tokens generated.", ["model"], registry=registry)
-        self.pixels_s = Histogram(
-            "florence2_image_seconds", "Fetching and reading one image.", ["source"], buckets=SECONDS, registry=registry
-        )
-        self.engine_s = Histogram(
-            "florence2_engine_seconds", "From the engine's queue to the answer.", ["model", "task"], buckets=SECONDS, registry=registry
-        )
-        self.first_s = Histogram(
-            "florence2_first_event_seconds",
-            "From the engine's queue to the first text or object of a streamed answer.",
-            ["model", "task"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        Gauge("florence2_requests_under_way", "Images times prompts times beams waiting or running.", registry=registry).set_function(
-            num_slots
-        )
-        Gauge("florence2_models_loaded", "Loaded models.", registry=registry).set_function(lambda: len(loaded()))
-        registry.register(_LoadTimes(loaded))
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+        self._counted = {row.name: row.counted(self.registry) for row in COUNTED}
+        # Where requests may load any model of the hub, and where keys are made by the thousand, each would be a series for ever.
+        self._models, self._keys = Names(), Names()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def note_request(self, handler: str, method: str, status: int, seconds: float, code: str | None) -> None:
+        """Count a request.
+
+        Args:
+            handler: the path of its route.
+            method: its method.
+            status: the status of its response; 0: there was none.
+            seconds: how long it took.
+            code: the code of the error that it ended in; None: it did not.
+        """
+        self._add("http_requests_total", handler, method, str(status))
+        self._observe("http_request_duration_seconds", seconds, handler, method)
+        if code is not None:
+            self.note_refusal(code)
+
+    def note_refusal(self, code: str) -> None:
+        """Count an error by its code."""
+        self._add("florence2_refusals_total", code)
 
     def note_answer(self, answered: Answered) -> None:
         """Count an image that was answered; see ``Observer``."""
-        model, task = answered.model, answered.task
-        self.answers.labels(model, task, "ok").inc()
-        self.pixels_s.labels(answered.source).observe(answered.image_s)
-        self.engine_s.labels(model, task).observe(answered.engine_s)
+        model, task = self._models.label(answered.model), answered.task
+        self._add("florence2_answers_total", model, task, "ok")
+        self._observe("florence2_fetch_seconds", answered.fetch_s, answered.source)
+        self._observe("florence2_preprocess_seconds", answered.preprocess_s, answered.source)
+        self._observe("florence2_image_seconds", answered.image_s, answered.source)
+        self._observe("florence2_request_seconds", answered.total_s, model, task)
+        self._observe("florence2_engine_seconds", answered.engine_s, model, task)
         if answered.first_s is not None:
-            self.first_s.labels(model, task).observe(answered.first_s)
+            self._observe("florence2_first_event_seconds", answered.first_s, model, task)
+        key = self._keys.label(answered.key_name) if answered.key_name else None
+        if key is not None:
+            self._add("florence2_key_images_total", key)
         for result in answered.results:
-            self.finishes.labels(model, task_label(result.task), result.finish_reason).inc()
-            self.tokens.labels(model).inc(len(result.token_ids))
+            task = task_label(result.task)
+            self._add("florence2_finish_reasons_total", model, task, result.finish_reason)
+            self._add("florence2_generated_tokens_total", model, amount=len(result.token_ids))
+            if result.timing is not None:
+                self._note_timing(model, task, key, result.timing)
 
     def note_failure(self, failed: Failed) -> None:
         """Count an image that was not answered; see ``Observer``."""
-        self.answers.labels(failed.model, failed.task, failed.code).inc()
+        self._add("florence2_answers_total", self._models.label(failed.model), failed.task, failed.code)
 
-    def render(self) -> bytes:
-        """All of them in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """All of them, and the content type.
 
+        Args:
+            accept: the header of that name: OpenMetrics where it asks for it, else Prometheus' own text.
+        """
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
 
-class _LoadTimes(Collector):
-    """How long loading each model took."""
+    def _note_timing(self, model: str, task: str, key: str | None, timing: Timing) -> None:
+        """Count where the time of one answer went. The tower's time counts for pictures that it has seen."""
+        self._observe("florence2_queue_seconds", timing.queue_s, model)
+        if timing.vision_s:
+            self._observe("florence2_vision_seconds", timing.vision_s, model)
+        self._observe("florence2_prefill_seconds", timing.prefill_s, model)
+        self._observe("florence2_decode_seconds", timing.decode_s, model, task)
+        self._observe("florence2_parse_seconds", timing.parse_s, model)
+        self._observe("florence2_first_token_seconds", timing.first_token_s, model)
+        self._add("florence2_compute_seconds_total", model, amount=timing.compute_s)
+        if key is not None:
+            self._add("florence2_key_compute_seconds_total", key, amount=timing.compute_s)
 
-    def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
+    def _add(self, name: str, *labels: str, amount: float = 1) -> None:
+        self._counted[name].labels(*labels).inc(amount)
 
-    def collect(self) -> Iterable[Metric]:
-        """The gauge as it is now."""
-        gauge = GaugeMetricFamily("florence2_model_load_seconds", "How long loading took.", labels=["model"])
-        for model_id, seconds in self._loaded().items():
-            gauge.add_metric([model_id], seconds)
-        yield gauge
+    def _observe(self, name: str, seconds: float, *labels: str) -> None:
+        """Note a time, with the id of the trace that shows it."""
+        shown = trace_id()
+        self._counted[name].labels(*labels).observe(seconds, None if shown is None else {"trace_id": shown})

@@ -37,6 +37,8 @@ from florence2.server.http.api import Api, api_at
 from florence2.server.http.deadline import allowed_s
 from florence2.server.http.logs import ACCESS, FIELDS
 from florence2.server.http.metrics import Metrics
+from florence2.server.http.request_notes import RequestNotes, ids, noting
+from florence2.server.http.tracing import Tracing, end_request
 from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
 
@@ -71,12 +73,21 @@ class RequestMiddleware:
     the bytes that say so of the error.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, apis: Sequence[Api], metrics: Metrics, admission: Admission) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        apis: Sequence[Api],
+        metrics: Metrics,
+        admission: Admission,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._app = app
         self._apis = apis
         self._settings = settings
         self._metrics = metrics
         self._admission = admission
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request to its end, whatever happens."""
@@ -88,15 +99,10 @@ class RequestMiddleware:
         sent_id = Headers(scope=scope).get(self._settings.request_id_header, "")
         exchange = _Exchange(scope, receive, send)
         error: Florence2Error | None = None
-        with ExitStack() as until_sent:
-            scope["state"] = {
-                **scope.get("state", {}),
-                "started": time.perf_counter(),
-                "request_id": sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex,
-                "help_root": self._settings.help_root,
-                "until_sent": until_sent,
-            }
-            exchange.headers[self._settings.request_id_header] = scope["state"]["request_id"]
+        request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex
+        with noting(request_id) as notes, ExitStack() as until_sent:
+            self._begin(scope, notes, until_sent)
+            exchange.headers[self._settings.request_id_header] = request_id
             try:
                 _check_head(scope)
                 scope["state"]["deadline_s"] = allowed_s(scope, self._settings)
@@ -111,17 +117,33 @@ class RequestMiddleware:
                 else:
                     await self._response(exchange, error)(scope, receive, exchange.send)
             except Exception as raised:
-                error = self._for_client(raised, scope["state"]["request_id"])
-                if not exchange.status:
-                    await self._respond(exchange, error)
-                elif isinstance(error, ClientLeft):
-                    pass  # nobody is there to read a response
-                elif exchange.can_fail:
-                    await exchange.fail(error)
-                else:  # too late for another response
+                error = self._for_client(raised)
+                if not await self._is_told(exchange, error):
                     raise
             finally:
-                self._note(scope, exchange.status, error)
+                self._note(scope, exchange.status, error, notes)
+
+    def _begin(self, scope: Scope, notes: RequestNotes, until_sent: ExitStack) -> None:
+        """Give the request its state, and its trace a span."""
+        scope["state"] = {
+            **scope.get("state", {}),
+            "started": time.perf_counter(),
+            "request_id": notes.request_id,
+            "help_root": self._settings.help_root,
+            "until_sent": until_sent,
+        }
+        if self._tracing is not None and scope["path"] not in QUIET_PATHS:
+            self._tracing.begin(notes, scope, scope["state"]["started"])
+
+    async def _is_told(self, exchange: _Exchange, error: Florence2Error) -> bool:
+        """Whether the client has been sent the error, or is not there any more; it may be too late for another response."""
+        if not exchange.status:
+            await self._respond(exchange, error)
+        elif not isinstance(error, ClientLeft):
+            if not exchange.can_fail:
+                return False
+            await exchange.fail(error)
+        return True
 
     async def _respond(self, exchange: _Exchange, error: Florence2Error) -> None:
         """Send an error, and see to what of the request's body has not been read."""
@@ -139,35 +161,36 @@ class RequestMiddleware:
         body = (as_json if api is None else api.error_body)(error, self._settings.help_root)
         return JSONResponse(body, status_code=error.status, headers=_headers_of(error))
 
-    def _for_client(self, raised: Exception, request_id: str) -> Florence2Error:
+    def _for_client(self, raised: Exception) -> Florence2Error:
         """The error as it is sent; an error of the server itself is logged with its traceback."""
         if isinstance(raised, ClientDisconnect):
             return ClientLeft("the client closed the connection")
         if not isinstance(raised, Florence2Error) or raised.status == 500:
-            logger.error("request failed", exc_info=raised, extra={FIELDS: {"request_id": request_id}})
+            logger.error("request failed", exc_info=raised)
         return for_client(raised)
 
-    def _note(self, scope: Scope, status: int, error: Florence2Error | None) -> None:
+    def _note(self, scope: Scope, status: int, error: Florence2Error | None, notes: RequestNotes) -> None:
         """Count and log the request."""
         state, method = scope["state"], scope["method"]
         seconds = time.perf_counter() - state["started"]
         handler = getattr(scope.get("route"), "path", "none")
         counted = method if method in METHODS else "other"  # clients can invent any number of them
-        self._metrics.requests.labels(handler, counted, str(status)).inc()
-        self._metrics.durations.labels(handler, counted).observe(seconds)
+        self._metrics.note_request(handler, counted, status, seconds, error.code if error else None)
         fields = {
             "method": shortened(method, MAX_LOGGED_CHARS),
             "path": shortened(scope["path"], MAX_LOGGED_CHARS),
             "status": status,
             "ms": round(seconds * 1000, 1),
             "client": (scope.get("client") or ("-",))[0],
-            "request_id": state["request_id"],
+            **ids(),
             "model": state.get("model"),
             "key": state.get("key_name") or None,
             "code": error.code if error else None,
+            **notes.timings,
         }
         level = logging.DEBUG if scope["path"] in QUIET_PATHS else logging.INFO
         ACCESS.log(level, "request", extra={FIELDS: fields})
+        end_request(notes, fields, handler, counted)
 
 
 class _Exchange:

@@ -15,6 +15,7 @@ from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
 from florence2.server.http.metrics import Metrics
+from florence2.server.http.tracing import Tracing
 from florence2.server.inference.admission import Admission, Permit
 from florence2.server.inference.models import Models
 from florence2.server.inference.service import InferenceService
@@ -35,6 +36,7 @@ class ServerState:
     Attributes:
         apis: the APIs that it offers.
         uuid: a random name of this process.
+        tracing: makes traces; None: nobody wants them.
         failure: why the models named at the start could not be loaded; None: they could, or are still being loaded.
     """
 
@@ -47,6 +49,7 @@ class ServerState:
     fetcher: Fetcher
     inference: InferenceService
     uuid: str
+    tracing: Tracing | None = None
     failure: str | None = None
 
     @property
@@ -74,6 +77,8 @@ class ServerState:
         await self.models.close(cancel=True)
         self.inference.close()
         await self.fetcher.close()
+        if self.tracing is not None:
+            await self.tracing.close()
 
 
 def state_of(request: Request) -> ServerState:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -174,8 +175,8 @@ class InferenceService:
         """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
         request = prepared.request
         read = partial(_read, image, fetched, request.auto_orient, self._settings.max_image_pixels)
-        # Of an image in tiles the size has to be known before it is queued.
-        job = self._pool.submit(partial(_submit, prepared, read, times, report) if request.tiles is None else read)
+        # The threads' lines in the log are the request's. Of an image in tiles the size has to be known before it is queued.
+        job = self._pool.submit(copy_context().run, partial(_submit, prepared, read, times, report) if request.tiles is None else read)
         with cancelling_queued(job):
             found = await asyncio.wrap_future(job)
         if isinstance(found, list):
@@ -183,7 +184,7 @@ class InferenceService:
         picture = await self._decoders.decode(found, auto_orient=request.auto_orient) if isinstance(found, Structure) else found
         if request.tiles is not None and not prepared.is_retry:
             request.reserve(num_extra_parts(request.tiles, picture.size, self._settings.max_tiles))
-        job = self._pool.submit(_submit, prepared, lambda: picture, times, report)
+        job = self._pool.submit(copy_context().run, _submit, prepared, lambda: picture, times, report)
         with cancelling_queued(job):
             return await asyncio.wrap_future(job)  # type: ignore[return-value]
 
