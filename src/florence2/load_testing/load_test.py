@@ -96,8 +96,14 @@ class Watcher:
     on_figures: Callable[[dict[str, Any]], None] = lambda _: None
 
 
-async def measure(settings: Settings, questions: Sequence[Question], pictures: Pictures, watcher: Watcher) -> dict[str, Any]:
+async def measure(settings: Settings, questions: Sequence[Question], prepare: Callable[[], Pictures], watcher: Watcher) -> dict[str, Any]:
     """The result of a test.
+
+    Args:
+        settings: how the server is tested.
+        questions: what is asked.
+        prepare: makes the pictures, once it is known that a server is there.
+        watcher: is told how the test goes.
 
     Raises:
         NothingToMeasure: nothing answers, or not the requests of this test.
@@ -109,6 +115,7 @@ async def measure(settings: Settings, questions: Sequence[Question], pictures: P
     if server.model is None:
         raise InvalidOption(f"--model is missing, and {settings.url} does not say which it has", field="model")
     watcher.on_server(server)
+    pictures = prepare()
     sender = Sender(
         settings.url,
         _api(settings, server, server.model),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 150
 SIZE_INCHES = (8.0, 7.0)
+_WIDE = 8  # the largest load against the smallest, from where on loads stand as far apart as their ratios
 # Colours that people who confuse red and green can tell apart.
 _P50, _P90, _P99, _ASKED, _BAD, _GOOD, _INK = "#56B4E9", "#0072B2", "#D55E00", "#999999", "#D55E00", "#009E73", "#1A1A1A"
 _LATENCIES = (("p50", _P50), ("p90", _P90), ("p99", _P99))
@@ -129,8 +130,7 @@ def _latency_over_load(axes: Axes, result: Mapping[str, Any]) -> None:
         axes.plot(_loads(runs), [run["latency_s"][name] for run in runs], color=colour, marker="o", label=name)
     _target(axes, result["runs"][0])
     _over_load(axes, result, "Latency", "latency (s)")
-    if runs:
-        axes.set_yscale("log")
+    _in_powers(axes)
 
 
 def _share_over_load(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -170,17 +170,29 @@ def _first_events_over_load(axes: Axes, result: Mapping[str, Any]) -> None:
     for name, colour in reversed(_LATENCIES):
         axes.plot(_loads(runs), [run["first_event_s"][name] for run in runs], color=colour, marker="o", label=name)
     _over_load(axes, result, "Time to the first event", "time (s)")
-    axes.set_yscale("log")
+    _in_powers(axes)
 
 
 def _over_load(axes: Axes, result: Mapping[str, Any], title: str, unit: str) -> None:
     """What the panels of several loads have in common: the axis of loads, and the last that was kept up with."""
     is_rate = "rate" in result["runs"][0]["load"]
     axes.set(title=title, xlabel="load (requests/s)" if is_rate else "load (clients at once)", ylabel=unit)
-    axes.set_xlim(left=0)
+    loads = _loads(result["runs"])
+    if max(loads) >= _WIDE * min(loads):
+        axes.set_xscale("log")
+        axes.set_xticks(loads, [f"{load:g}" for load in loads])
+        axes.set_xticks([], minor=True)
+    else:
+        axes.set_xlim(left=0)
     best = last_kept_up(result["runs"])
     if best is not None:
         axes.axvline(_loads([best])[0], color=_ASKED, linewidth=1, label="last load kept up with")
+
+
+def _in_powers(axes: Axes) -> None:
+    """Let times be shown by their powers of ten, written as numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _target(axes: Axes, run: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ def planned_requests(
     chance = random.Random(f"requests {seed}")
     names = list(questions)
     weights = [one.weight for one in names]
-    num_new = 0
+    num_variants = [0] * len(pictures.pictures)
     for number in count():
         question = chance.choices(names, weights)[0]
         prompt = chance.choice(question.prompts)
@@ -59,14 +59,9 @@ def planned_requests(
         is_repeated = chance.random() < repeat
         variant = 0
         if pictures.are_varied and not is_repeated:
-            num_new += 1
-            variant = 1 + (num_new - 1) // _num_alike(pictures, order) % (NUM_VARIANTS - 1)
+            variant = 1 + num_variants[picture] % (NUM_VARIANTS - 1)
+            num_variants[picture] += 1
         yield Planned(question.name, prompt, picture, variant)
-
-
-def _num_alike(pictures: Pictures, order: str) -> int:
-    """How many new pictures in a row may share a variant: with each picture in its turn, all of them are others."""
-    return 1 if order == "random" else len(pictures.pictures)
 
 
 def due_times(load: Load, arrivals: str, seed: int) -> Iterator[float]:

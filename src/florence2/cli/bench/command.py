@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,10 +132,9 @@ def serve(
         keeps_raw=raw,
     )
     drawn_size = read.parse_size(size)
-    with stopped_softly(_STOPPING) as stop:
-        pictures = _pictures(images or (), generate, drawn_size, settings)
-        with _watched(settings, stop) as watcher:
-            result = _measured(settings, questions, pictures, watcher)
+    prepare = _pictures(images or (), generate, drawn_size, settings)
+    with stopped_softly(_STOPPING) as stop, _watched(settings, stop) as watcher:
+        result = _measured(settings, questions, prepare, watcher)
     _report(result, json_, plot)
     if stop.is_wanted():
         raise typer.Exit(stop.exit_code)
@@ -185,17 +184,22 @@ def _key(given: str | None) -> str | None:
     return checked_key(os.environ.get(_KEY_VARIABLE) if given is None else given)
 
 
-def _pictures(images: Any, generate: int | None, size: tuple[int, int], settings: Settings) -> Pictures:
-    """The pictures that are sent, read or drawn."""
+def _pictures(images: Sequence[str], generate: int | None, size: tuple[int, int], settings: Settings) -> Callable[[], Pictures]:
+    """What makes the pictures that are sent: files are read at once, others are drawn when there is a server for them."""
     from florence2.load_testing.pictures import draw_pictures, read_pictures
 
     if images and (generate is not None or settings.repeat):
         raise InvalidOption("--generate and --repeat are for drawn pictures; leave them or IMAGE out", field="generate")
     if images:
-        return read_pictures(images, lambda line: notify(f"florence2: {line}"))
+        pictures = read_pictures(images, lambda line: notify(f"florence2: {line}"))
+        return lambda: pictures
     count = _GENERATED if generate is None else generate
-    with show_progress("pictures drawn", count) as progress:
-        return draw_pictures(count, size, settings.seed, progress.update)
+
+    def draw() -> Pictures:
+        with show_progress("pictures drawn", count) as progress:
+            return draw_pictures(count, size, settings.seed, progress.update)
+
+    return draw
 
 
 @contextmanager
@@ -227,12 +231,12 @@ def _watched(settings: Settings, stop: Stop) -> Iterator[Watcher]:
         )
 
 
-def _measured(settings: Settings, questions: Any, pictures: Pictures, watcher: Watcher) -> dict[str, Any]:
+def _measured(settings: Settings, questions: Any, prepare: Callable[[], Pictures], watcher: Watcher) -> dict[str, Any]:
     """The result, or the exit of a user who did not want to wait for its first run."""
     from florence2.load_testing.load_test import measure
 
     try:
-        result = asyncio.run(measure(settings, questions, pictures, watcher))
+        result = asyncio.run(measure(settings, questions, prepare, watcher))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if not result["runs"]:
