@@ -11,9 +11,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from fixtures.fake_engine import TIMING, FakeEngine
-from florence2.server.http.logs import FIELDS, JsonFormatter, TextFormatter
+from florence2.server.http.logs import FIELDS, MAX_MESSAGE_COLUMNS, JsonFormatter, TextFormatter, shown_path
 from florence2.server.http.metric_table import TABLE
 from florence2.server.http.metrics import MAX_NAMES, Metrics
+from florence2.server.http.request_notes import noting
 from florence2.server.inference.observer import Answered, task_label
 from tests.server.fakes import body, client_of, image_field
 
@@ -149,3 +150,30 @@ def test_tracebacks_in_json() -> None:
 
 def test_log_lines_as_text() -> None:
     assert TextFormatter().format(record()).endswith("request path=/infer/lmm status=200")
+
+
+def test_the_text_of_a_line_has_its_traceback_below() -> None:
+    made = record()
+    try:
+        raise ValueError(f"broken by {'a' * 30} and {'word ' * 200}")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    with noting("the-id"):
+        first, *_, last = TextFormatter().format(made).splitlines()
+    assert first.endswith("request request_id=the-id path=/infer/lmm status=200")
+    assert last.startswith("ValueError: broken by … and word word")
+    assert len(last) == MAX_MESSAGE_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/infer/lmm/florence-2-base", "/infer/lmm/florence-2-base"),
+        ("/infer/lmm/microsoft/Florence-2-large-ft", "/infer/lmm/microsoft/Florence-2-large-ft"),
+        ("/infer/lmm?api_key=short", "/infer/lmm"),
+        ("/0123456789abcdef0123/x", "/…/x"),
+        ("/x" * 300, "/x" * 99 + "/…"),
+    ],
+)
+def test_paths_are_logged_without_what_may_be_a_key(path: str, shown: str) -> None:
+    assert shown_path(path) == shown

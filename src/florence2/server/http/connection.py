@@ -16,6 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from florence2.errors import Florence2Error
 from florence2.server.errors import BadFraming, BodyTimedOut, HeadersTooLarge, as_json
+from florence2.server.http.logs import ACCESS, FIELDS
+from florence2.server.http.metrics import Metrics
 from florence2.server.http.middleware import DISCARD_TIMEOUT_S, DISCARDED_BYTES, MAX_HEAD_BYTES
 from florence2.server.settings import Settings
 
@@ -27,12 +29,13 @@ MIN_CHUNK_BYTES = 64
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's protocol with more timers. ``settings`` comes on top of its own arguments."""
+    """uvicorn's protocol with more timers. ``settings`` and ``metrics`` come on top of its own arguments."""
 
-    def __init__(self, *arguments: Any, settings: Settings, **named: Any) -> None:
+    def __init__(self, *arguments: Any, settings: Settings, metrics: Metrics, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.conn = _Parser(h11.SERVER, MAX_HEAD_BYTES)
         self._settings = settings
+        self._metrics = metrics
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
@@ -124,13 +127,14 @@ class BoundedProtocol(H11Protocol):
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not (is_running and cycle.response_started):
+            request_id = self._note(error)
             content = json.dumps(as_json(error, self._settings.help_root)).encode()
             headers = [
                 *self.server_state.default_headers,
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(content)).encode()),
                 (b"connection", b"close"),
-                (self._settings.request_id_header.encode(), uuid4().hex.encode()),
+                (self._settings.request_id_header.encode(), request_id.encode()),
             ]
             for event in (h11.Response(status_code=error.status, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
@@ -139,6 +143,13 @@ class BoundedProtocol(H11Protocol):
             cycle.message_event.set()
         self.transport.close()
         self._watch_reading()
+
+    def _note(self, error: Florence2Error) -> str:
+        """Count and log what is no request; the id that it gets."""
+        fields = {"status": error.status, "client": (self.client or ("-",))[0], "request_id": uuid4().hex, "code": error.code}
+        self._metrics.note_refusal(error.code)
+        ACCESS.info("request", extra={FIELDS: fields})
+        return fields["request_id"]
 
 
 class _Parser(h11.Connection):

@@ -1,16 +1,19 @@
 """The server's log: one line for each request and for what happens to models, as text or as JSON.
 
-Lines carry path, status, time, model and the key's name, never a query, a body or a key. They go to
-standard error by way of ``log_writer``. Knows nothing of how.
+Lines carry path, status, time, model and the key's name, never a query, a body or a key; within a request also its id. They go to standard
+error by way of ``log_writer``. Knows nothing of how.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
+from florence2.server.errors import shortened
 from florence2.server.http.log_writer import QueuedHandler
 from florence2.server.http.request_notes import ids
 
@@ -18,7 +21,30 @@ ACCESS = logging.getLogger("florence2.access")
 FIELDS = "fields"  # the attribute of a record that holds its named values
 
 
-class JsonFormatter(logging.Formatter):
+MAX_PATH_CHARS = 200
+MAX_MESSAGE_COLUMNS = 400
+_SECRET = re.compile(r"[A-Za-z0-9_+=~]{20,}")  # so long without a sign in between are keys and images, and hardly a word or a name
+
+
+def shown_path(path: str) -> str:
+    """A path as it is logged: without what looks like a key, and without a query that was encoded as a part of it."""
+    return shortened(_SECRET.sub("…", path.partition("?")[0]), MAX_PATH_CHARS)
+
+
+class _Formatter(logging.Formatter):
+    """What both forms have in common."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        """A traceback; the message of an error of others may repeat what it was given, so that it is shortened and looked through."""
+        return "\n".join(line if line.startswith(" ") else _without_secrets(line) for line in super().formatException(ei).splitlines())
+
+
+def _without_secrets(line: str) -> str:
+    kind, colon, message = line.partition(":")
+    return shortened(f"{kind}{colon}{_SECRET.sub('…', message)}", MAX_MESSAGE_COLUMNS)
+
+
+class JsonFormatter(_Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -31,18 +57,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_Formatter):
     """A line for people."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, named values at its end."""
+        """The line, named values at its end, and its traceback below."""
         named = {**ids(), **getattr(record, FIELDS, {})}
         fields = " ".join(f"{name}={_on_one_line(value)}" for name, value in named.items() if value is not None)
-        line = super().format(record)
-        return f"{line} {fields}" if fields else line
+        line, end, traceback = super().format(record).partition("\n")
+        return f"{line} {fields}{end}{traceback}" if fields else f"{line}{end}{traceback}"
 
 
 def _on_one_line(value: object) -> str:
@@ -65,8 +91,9 @@ def set_up(level: str, as_json: bool) -> None:
     logging.captureWarnings(True)
     # It would print queries, and with them keys.
     logging.getLogger("uvicorn.access").disabled = True
-    # httpx2 logs each URL that it fetches, and a URL may hold a signature.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # httpx2 logs each URL that it fetches, and a URL may hold a signature; so do the libraries below it.
+    for name in ("httpx2", "httpcore2", "urllib3", "python_multipart", "multipart"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def num_lines_dropped() -> int:

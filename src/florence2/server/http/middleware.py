@@ -35,7 +35,7 @@ from florence2.server.errors import (
 )
 from florence2.server.http.api import Api, api_at
 from florence2.server.http.deadline import allowed_s
-from florence2.server.http.logs import ACCESS, FIELDS
+from florence2.server.http.logs import ACCESS, FIELDS, shown_path
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.request_notes import RequestNotes, ids, noting
 from florence2.server.http.tracing import Tracing, end_request
@@ -178,7 +178,7 @@ class RequestMiddleware:
         self._metrics.note_request(handler, counted, status, seconds, error.code if error else None)
         fields = {
             "method": shortened(method, MAX_LOGGED_CHARS),
-            "path": shortened(scope["path"], MAX_LOGGED_CHARS),
+            "path": shown_path(scope["path"]),
             "status": status,
             "ms": round(seconds * 1000, 1),
             "client": (scope.get("client") or ("-",))[0],

@@ -165,7 +165,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,  # it would print keys in queries
         server_header=False,
         # Not "auto": httptools, where it happens to be installed, takes heads of any size.
-        http=cast(Any, partial(BoundedProtocol, settings=settings)),
+        http=cast(Any, partial(BoundedProtocol, settings=settings, metrics=app.state.server.metrics)),
         ws="none",
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
