@@ -63,7 +63,7 @@ COUNTED = (
     MetricRow("florence2_compute_seconds_total", "counter", "Engine time that answers cost.", _MODEL),
     MetricRow("florence2_key_images_total", "counter", "Images answered, by the name of the key.", ("key",)),
     MetricRow("florence2_key_compute_seconds_total", "counter", "Engine time that answers cost, by the name of the key.", ("key",)),
-    MetricRow("florence2_request_seconds", "histogram", "One image from the beginning of its work to its answer.", _TASK),
+    MetricRow("florence2_request_seconds", "histogram", "One image from the beginning of its work to its answer.", _MODEL),
     MetricRow("florence2_fetch_seconds", "histogram", "Getting an image file, such as the content of a URL.", ("source",), SHORT_SECONDS),
     MetricRow(
         *("florence2_preprocess_seconds", "histogram", "Decoding and resizing an image, and waiting for a thread that does it."),
@@ -73,7 +73,7 @@ COUNTED = (
     MetricRow("florence2_queue_seconds", "histogram", "Waiting in the engine's queue.", _MODEL, SHORT_SECONDS),
     MetricRow("florence2_vision_seconds", "histogram", "An image's share of a pass of the vision tower.", _MODEL, SHORT_SECONDS),
     MetricRow("florence2_prefill_seconds", "histogram", "Encoding a prompt and preparing the decoder for it.", _MODEL, SHORT_SECONDS),
-    MetricRow("florence2_decode_seconds", "histogram", "Generating an answer's tokens.", _TASK),
+    MetricRow("florence2_decode_seconds", "histogram", "Generating an answer's tokens.", _MODEL),
     MetricRow("florence2_parse_seconds", "histogram", "Reading an answer out of its tokens.", _MODEL, SHORT_SECONDS),
     MetricRow("florence2_first_token_seconds", "histogram", "From the engine's queue to an answer's first token.", _MODEL),
     MetricRow("florence2_engine_seconds", "histogram", "One image from the engine's queue to its answer.", _TASK),
