@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import re
 import socket
 import threading
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ssl import SSLContext
 from typing import Any, TypeVar
 
 import httpcore2
@@ -30,6 +32,7 @@ from florence2.url_policy import FetchError, FetchPolicy
 
 T = TypeVar("T")
 
+MAX_HEAD_BYTES = 2**18
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNREAD_CODINGS = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
 _MARKUP = ("text/html", "application/json", "application/xhtml+xml")
@@ -253,7 +256,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
         refused: Exception = httpcore2.ConnectError(host)
         for address in addresses:
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                return _HeadBound(await self._backend.connect_tcp(address, port, timeout, local_address, socket_options))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 refused = error
         raise refused
@@ -267,6 +270,42 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait for some seconds."""
         await asyncio.sleep(seconds)
+
+
+class _HeadBound(httpcore2.AsyncNetworkStream):
+    """A connection on which little may come before the response has begun: interim responses without end cost time of the event loop."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left: float = MAX_HEAD_BYTES
+
+    def release(self) -> None:
+        """Let everything through: the head is there."""
+        self._left = math.inf
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Some bytes."""
+        if self._left <= 0:
+            raise httpcore2.RemoteProtocolError("no response within its first 256 KiB")
+        data = await self._stream.read(max_bytes, timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send bytes."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> _HeadBound:
+        """The connection, encrypted from here on."""
+        return _HeadBound(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """What the connection says of itself."""
+        return self._stream.get_extra_info(info)
 
 
 class _Route(httpx2.AsyncBaseTransport):
@@ -299,6 +338,9 @@ class _Route(httpx2.AsyncBaseTransport):
             raise httpx2.TimeoutException(str(error), request=request) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as error:
             raise httpx2.TransportError(str(error), request=request) from error
+        stream = response.extensions.get("network_stream")
+        if isinstance(stream, _HeadBound):
+            stream.release()
         return httpx2.Response(response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions)
 
     async def aclose(self) -> None:

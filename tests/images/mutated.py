@@ -26,11 +26,12 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from florence2.errors import InvalidImage, OutOfMemory
-from florence2.images import read_image
+from florence2.images import read_image, size_of
 from florence2.process_limits import limit_memory
 
 SIZE = (24, 18)
 MAX_S = 5.0  # of processor time for one file of some kB
+MAX_PIXELS = 10**7
 MAX_BYTES = 3 * 2**30
 BATCH = 400
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0, 0x10000, 100_000)
@@ -155,6 +156,9 @@ def _mend_checksums(data: bytearray) -> None:
 def check(data: bytes) -> None:
     """Read a file: it is a picture, or refused by one of the errors for that."""
     with contextlib.suppress(InvalidImage, OutOfMemory):
+        size = size_of(data)
+        if size is not None and size[0] * size[1] > MAX_PIXELS:
+            return  # costs what such pictures cost
         read = read_image(data)
         assert read.mode == "RGB"
         assert read.tobytes()
@@ -195,11 +199,10 @@ def _batch(seeds: range) -> Iterator[str]:
 
 def _read_all(seeds: range, writing: int) -> None:
     limit_memory(MAX_BYTES)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for seed in seeds:
         os.write(writing, f"{seed}\n".encode())
         name, data = mutated(random.Random(seed))
-        signal.alarm(20)
+        signal.setitimer(signal.ITIMER_PROF, 4 * MAX_S)
         began = time.process_time()
         try:
             check(data)

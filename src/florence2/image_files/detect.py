@@ -13,7 +13,7 @@ from florence2.image_files.heif import HEIF, read_heif
 from florence2.image_files.jpeg import read_jpeg
 from florence2.image_files.png import SIGNATURE, read_png
 from florence2.image_files.small import read_avif, read_bmp, read_gif, read_webp
-from florence2.image_files.structure import Structure
+from florence2.image_files.structure import Structure, refuse
 from florence2.image_files.tiff import read_tiff
 
 _READERS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], Structure]]] = {
@@ -94,6 +94,13 @@ def inspect(data: bytes, at: int | None = None) -> Structure | None:
     Raises:
         InvalidImage: a structure that no valid picture has.
     """
+    structure = _read(data, at)
+    if structure is not None and structure.size is not None and 0 in structure.size:
+        refuse(f"the picture has no pixels: its size is {structure.size[0]} x {structure.size[1]}")
+    return structure
+
+
+def _read(data: bytes, at: int | None) -> Structure | None:
     for pattern, read in _READERS.values():
         if pattern.match(data):
             return read(data) if at is None else read_tiff(data, at)

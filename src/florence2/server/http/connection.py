@@ -26,6 +26,7 @@ MIN_READ_BYTES = 16 * 2**10
 # A part of a body costs 20 µs, whatever it holds.
 FREE_CHUNKS = 1000
 MIN_CHUNK_BYTES = 64
+_VERSIONS = (b"1.0", b"1.1")
 
 
 class BoundedProtocol(H11Protocol):
@@ -168,6 +169,8 @@ class _Parser(h11.Connection):
             self.has_large_head = error.error_status_hint == 431
             raise
         if isinstance(event, h11.Request):
+            if event.http_version not in _VERSIONS:
+                raise h11.RemoteProtocolError("another version of HTTP")
             self._num_chunks = self._num_bytes = 0
         elif isinstance(event, h11.Data):
             self._num_chunks += 1
