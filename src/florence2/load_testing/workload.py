@@ -48,7 +48,7 @@ def planned_requests(
             that no other request has.
         seed: where all chance comes from.
     """
-    chance = random.Random(f"requests {seed}")
+    chance = random.Random(f"requests {seed}")  # nosec B311 # a load that can be repeated
     names = list(questions)
     weights = [one.weight for one in names]
     num_variants = [0] * len(pictures.pictures)
@@ -74,7 +74,7 @@ def due_times(load: Load, arrivals: str, seed: int) -> Iterator[float]:
     """
     if arrivals == "constant":
         yield from (number / load.value for number in count())
-    chance = random.Random(f"arrivals {seed} {load.value}")
+    chance = random.Random(f"arrivals {seed} {load.value}")  # nosec B311 # a load that can be repeated
     due_s = 0.0
     while True:
         due_s += chance.expovariate(load.value)
