@@ -75,6 +75,7 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.fine_tune
 	$(BIN)/python -m benchmarks.http
 	$(BIN)/python -m benchmarks.streaming
+	$(BIN)/python -m benchmarks.load_test
 	$(BIN)/python -m benchmarks.neighbours
 	$(BIN)/python -m benchmarks.tiles
 	$(BIN)/python -m benchmarks.label

@@ -43,6 +43,7 @@ from docs.figures import (
 )
 from docs.korean import korean
 from docs.labelling_figures import label
+from docs.load_figures import load_test
 from docs.package_blocks import PACKAGE, ROOT, decisions, imports, rooms
 from docs.server_blocks import openai_arguments, server_errors, server_metrics, server_profiles, server_settings
 from docs.streaming_figures import streaming
@@ -258,6 +259,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "streaming": streaming,
     "tiles": tiles,
     "label": label,
+    "load_test": load_test,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,

@@ -174,12 +174,15 @@ class Shell:
         text = re.sub(r"(?<![\w.])/data/", "data/", text).replace("~/Pictures", "examples")
         text = re.sub(r"synthetic:\d+", "synthetic:4", text)
         text = re.sub(r"--port[ =]\d+", "--port 0", re.sub(r"--host[ =]\S+", "--host 127.0.0.1", text))
+        if "florence2 bench serve" in text:
+            text = re.sub(r"--duration[ =]\S+", "--duration 1s", text)
+            text = re.sub(r"--requests[ =]\d+", "--requests 8", text) + ("" if "photos" in text else " --generate 1 --size 64x48")
         for match in _PICTURE.finditer(text):
             if "*" not in match[0] and not (self.folder / match[0]).exists() and f"{self.picture_host}" not in match[0]:
                 self._put(self.photo / f"photo.{match[1].replace('jpeg', 'jpg')}", match[0])
         for match in _SEVERAL.finditer(text):
             _write_several(self.folder / match[0])
-        if re.search(r"\bflorence2 (?:infer|label) photos\b", text) and not (self.folder / "photos").exists():
+        if re.search(r"\bflorence2 (?:infer|label|bench serve \S+) photos\b", text) and not (self.folder / "photos").exists():
             self._put(self.photo / "photo.jpg", "photos/one.jpg")
         for match in _DATA_SET.finditer(text):
             self._write_data_set(self.folder / match[1])

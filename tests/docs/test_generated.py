@@ -14,6 +14,7 @@ import pytest
 
 from docs import curves, figures, generate
 from docs.labelling_figures import label
+from docs.load_figures import load_test
 from docs.streaming_figures import streaming
 from florence2.tasks import TASKS
 from tests.docs.markdown import ROOT
@@ -101,6 +102,7 @@ def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pyt
         figures.http,
         streaming,
         label,
+        load_test,
         figures.parity_full,
         figures.demo_accuracy,
         figures.demo_accuracy_short,
@@ -136,6 +138,11 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             '"five tasks": {"pictures_per_s": {"florence2 label": 4.0, "loop of engine.run": 1.0}, '
             '"times_faster": {"loop of engine.run": 4.04}, "pictures_with_the_same_answers": 0.98}',
         ),
+        "load_test": (
+            '"model": "demo", "seconds": 20.0, "target_s": 2.0, "size": [640, 480]',
+            '"runs": [{"load": {"rate": 5.0}, "sent": 100, "answers_per_s": 4.5, "refused": 10, "latency_s": {"p50": 0.25, "p99": 1}, '
+            '"first_event_s": {"p50": 0.125}, "goodput": {"share": 0.9}, "kept_up": true, "generator": {"send_lag_s": {"p99": 0.004}}}]',
+        ),
         "streaming": (
             '"model": "demo", "scenes": 7',
             '"in_process": {"<OD>, greedy": {"first_text": {"median": 50}, "first_object": {"median": 61.2}, "whole": {"median": 122}, '
@@ -167,6 +174,8 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
     assert "| fp32 | 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
     assert "| `<OD>`, greedy | the engine | 50 ms | 61 ms | 122 ms | 50% of the time |" in streaming()
+    assert "| 5/s | 4.5/s | 10% | 0.25 s | 1.00 s | 0.12 s | 90% | yes |" in load_test()
+    assert "sent at most 4 ms late" in load_test()
     assert "| five tasks | 4.0 pictures/s | 1.0 pictures/s: 4.0 x faster |" in label()
     assert "| `<OD>`, one request, greedy | 2.00 ms | 2.04 ms | +2.0% | +2.5% |" in streaming()
     assert "| `<OD>` | `ap` | 30 | 0.900 | 0.800 |" in figures.precisions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -79,6 +80,21 @@ def test_a_request_of_chat_completions(pictures: Pictures) -> None:
     assert text == {"type": "text", "text": "<CAPTION>"}
     assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
     assert (found.outcome, found.num_tokens) == ("answered", 3)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_the_form_is_the_one_that_openai_s_client_knows(is_streamed: bool) -> None:
+    from openai.types.chat import ChatCompletionContentPartParam
+    from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming, CompletionCreateParamsStreaming
+    from pydantic import TypeAdapter
+
+    body = json.loads(OpenAIApi(Options("tiny", is_streamed, fields={"max_tokens": 5})).body("<OD>", b"AAAA", "image/png"))
+    form = CompletionCreateParamsStreaming if is_streamed else CompletionCreateParamsNonStreaming
+    known: Any = TypeAdapter(form).validate_python(body)
+    assert set(known) == set(body)
+    (message,) = body["messages"]
+    assert [TypeAdapter(ChatCompletionContentPartParam).validate_python(part) for part in message["content"]] == message["content"]
+    assert message["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
 
 
 def test_a_connection_is_used_again_and_a_broken_one_is_not(pictures: Pictures) -> None:
