@@ -62,3 +62,17 @@ async def test_failures_name_the_key_and_the_code() -> None:
     assert (failed.model, failed.task, failed.code, failed.key_name) == ("florence-2-base", "<CAPTION>", "invalid_image", "key-1")
     assert failed.total_s > 0
     assert noted.answered == []
+
+
+async def test_an_observer_that_raises_fails_no_answer_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("it can't count")
+
+    async with client_of(FakeEngine()) as client:
+        broken = observe(client)
+        broken.note_answer = broken.note_failure = fail  # type: ignore[method-assign]
+        noted = observe(client)
+        assert (await client.post("/infer/lmm", json=body())).status_code == 200
+        assert (await client.post("/infer/lmm", json=body(image=image_field(b"no image")))).status_code == 400
+    assert (len(noted.answered), len(noted.failed)) == (1, 1)
+    assert "Noted could not note an image" in caplog.text

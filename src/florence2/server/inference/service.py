@@ -8,6 +8,7 @@ and no status codes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,8 @@ from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,7 @@ class InferenceService:
         except BaseException as error:
             code = CANCELLED if isinstance(error, asyncio.CancelledError) else for_client(error).code  # type: ignore[arg-type]
             failed = Failed(model.id, task, code, key_name, times.began_at, time.perf_counter() - times.began_at)
-            for observer in self._observers:
-                observer.note_failure(failed)
+            self._tell(lambda observer: observer.note_failure(failed))
             if not isinstance(error, InvalidRequest):
                 raise
             described = image.describe(error)
@@ -159,9 +161,16 @@ class InferenceService:
                 events.note_failure(described)
             raise described from None
         answered = _answered(model.id, task, results, image.label, key_name, times, events)
-        for observer in self._observers:
-            observer.note_answer(answered)
+        self._tell(lambda observer: observer.note_answer(answered))
         return ImageAnswer(results, times.began_at + answered.total_s)
+
+    def _tell(self, note: Callable[[Observer], None]) -> None:
+        """Report to all observers; what one of them raises fails neither the answer nor the others."""
+        for observer in self._observers:
+            try:
+                note(observer)
+            except Exception:
+                logger.exception("%s could not note an image", type(observer).__name__)
 
     async def _prepare_again(self, prepared: _Prepared, model: LoadedModel) -> _Prepared:
         """The request for a new engine: the model was dropped meanwhile, or its engine is dead."""
