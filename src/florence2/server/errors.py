@@ -6,6 +6,7 @@ with its remedy; ``docs/errors.md`` and the page ``/docs/errors`` are made from 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -256,6 +257,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
 TABLE: dict[str, type[Florence2Error]] = {kind.code: kind for kind in REMEDIES}
 """Every error by its code."""
 
+_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][\w.@+~ -]*[\w.@+~-]){2,}")
 MAX_MESSAGE_CHARS = 500
 MAX_FIELD_CHARS = 100
 MAX_DETAILS = 16
@@ -294,9 +296,14 @@ def shortened(text: str, max_chars: int) -> str:
 
 
 def for_client(error: Exception) -> Florence2Error:
-    """The error as a client may see it: an error of the server itself keeps its code, and its message is replaced."""
+    """The error as a client may see it: an error of the server itself keeps its code, and its message is replaced.
+
+    What else is the server's fault keeps its message without paths, which may be those of another library's error.
+    """
     if isinstance(error, Florence2Error):
-        return error if error.status != 500 else type(error)(INTERNAL_MESSAGE)
+        if error.status == 500:
+            return type(error)(INTERNAL_MESSAGE)
+        return error if error.status < 500 else error.with_message(_PATH.sub("…", error.message.partition("Traceback")[0]))
     return Florence2Error(INTERNAL_MESSAGE)
 
 
