@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import florence2
-from fixtures.checkpoints import write_checkpoint
+from fixtures.adapters import write_adapter
+from fixtures.checkpoints import checkpoint_config, write_checkpoint
 from fixtures.fake_engine import FakeEngine
 from florence2.answer_events import ObjectFound, TokensDecided
 from florence2.errors import (
@@ -172,6 +173,17 @@ def test_a_listener_that_raises_fails_its_own_request(engine: Any) -> None:
     assert other.result(LONG_S).task == "<CAPTION>"
     with pytest.raises(InvalidOption, match="function of one event"):
         engine.submit(IMAGE, "<CAPTION>", on_event="print")
+
+
+def test_adapters_are_named_by_requests(engine: Any, tmp_path: Path) -> None:
+    engine.add_adapter("mine", str(write_adapter(tmp_path / "mine", checkpoint_config())))
+    futures = engine.submit_many(IMAGE, ["<CAPTION>"], adapter="mine")
+    assert futures[0].result(LONG_S).task == "<CAPTION>"
+    engine.remove_adapter("mine")
+    with pytest.raises(InvalidOption, match="no adapter 'mine'"):
+        engine.submit_many(IMAGE, ["<CAPTION>"], adapter="mine")
+    with pytest.raises(InvalidOption, match="no adapter 'mine'"):
+        engine.remove_adapter("mine")
 
 
 def test_who_cancels_hears_no_more(engine: Any) -> None:

@@ -19,7 +19,8 @@ from florence2.extras import requires
 
 def serve(
     model: Annotated[
-        list[str] | None, model_option("Loaded before the server is ready: alias, hub id, folder, or NAME=FOLDER. May be repeated.")
+        list[str] | None,
+        model_option("Loaded before the server is ready: alias, hub id, folder, NAME=FOLDER or NAME=BASE+ADAPTER. May be repeated."),
     ] = None,
     adapter: Annotated[
         list[str] | None,

@@ -198,6 +198,7 @@ class _Borrowed:
     def __init__(self, engine: AnsweringEngine) -> None:
         self._engine = engine
         self.prepare, self.submit_many, self.token_bytes = engine.prepare, engine.submit_many, engine.token_bytes
+        self.add_adapter, self.remove_adapter = engine.add_adapter, engine.remove_adapter
 
     @property
     def num_beams(self) -> int:

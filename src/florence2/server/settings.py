@@ -99,13 +99,13 @@ class Settings(BaseSettings):
 
     model: Names = Field(
         default=[DEMO],
-        description="Models loaded before the server is ready: alias, alias@revision, hub id or folder, or NAME= and one of these.",
+        description="Loaded before the server is ready: alias, alias@revision, hub id or folder, NAME= and one of these or BASE+ADAPTER.",
     )
     adapter: Names = Field(
         default=[],
         description="LoRA adapters merged into the model of `model`: folder or hub id; NAME= in front says into which of several.",
     )
-    models: dict[str, str] = Field(default={}, description="Names of your own, and what each means: alias, hub id or folder.")
+    models: dict[str, str] = Field(default={}, description="Names of your own, and what each means: alias, hub id, folder or BASE+ADAPTER.")
     loadable: Literal["named", "aliases", "any"] = Field(
         default="aliases",
         description="What a request may load: what `model` and `models` name, the known aliases as well, or any hub id as well.",

@@ -102,7 +102,7 @@ async def test_loaded_once_for_all_who_wait() -> None:
     assert {id(model) for model, _ in found} == {id(models.loaded[0])}
     assert all(is_cold for _, is_cold in found)
     assert (await models.get("florence-2-base"))[1] is False
-    assert len(registry(models).models) == 1
+    assert len(registry(models, models.loaded).models) == 1
 
 
 async def test_who_leaves_does_not_end_the_loading() -> None:

@@ -1,7 +1,7 @@
 """The names of the models that the settings list.
 
-In: the settings ``model`` and ``models``: aliases, hub ids, folders, and ``NAME=`` in front of any of them. Out: each name with its source,
-no two models under one name. Knows nothing of loading.
+In: the settings ``model`` and ``models``: aliases, hub ids, folders, ``BASE+ADAPTER``, and ``NAME=`` in front of any of them. Out: each
+name with its source, no two models under one name, and the base of each model that is an adapter over one. Knows nothing of loading.
 """
 
 from __future__ import annotations
@@ -12,12 +12,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from florence2.errors import InvalidOption
 from florence2.weights.aliases import ALIASES
 
 NO_IDS: Mapping[str, str] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z0-9][\w.@-]*(/[\w.@-]+)*")
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+
+
+class Over(NamedTuple):
+    """An adapter over the model ``base``, by that model's name; the adapter is a folder or hub id."""
+
+    base: str
+    adapter: str
 
 
 def name_models(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapping[str, str] = NO_IDS) -> dict[str, str]:
@@ -69,6 +80,54 @@ def name_adapters(adapters: Sequence[str], models: Mapping[str, str]) -> dict[st
     return found
 
 
+def find_bases(models: Mapping[str, str], api_ids: Mapping[str, str] = NO_IDS) -> tuple[dict[str, str], dict[str, Over]]:
+    """All models with the bases that no setting names by itself, and those that are adapters over one of them.
+
+    A base may be given by the name of another model. A folder that no model names goes by the last parts of its path.
+
+    Args:
+        models: the names of the settings, each with its source.
+        api_ids: ids by which APIs know models, each with the alias that it means.
+
+    Raises:
+        InvalidOption: the base of an adapter is itself an adapter over another.
+    """
+    parts = {name: _base_and_adapter(source) for name, source in models.items()}
+    named = dict(models)
+    by_source = {_settled(source): name for name, source in models.items() if parts[name] is None}
+    over: dict[str, Over] = {}
+    for name, part in parts.items():
+        if part is None:
+            continue
+        base, adapter = api_ids.get(part.base, part.base), _settled(part.adapter)
+        if parts.get(base) is not None:
+            raise InvalidOption(
+                f"the model {name} is an adapter over {base}, which is one itself; give the model below it, or merge one of them",
+                field="model",
+            )
+        if base not in models:
+            source = _settled(base)
+            if source not in by_source:
+                by_source[source] = _short_names([source], set(named))[source] if _is_folder(base) else base
+                named[by_source[source]] = source
+            base = by_source[source]
+        over[name] = Over(base, adapter)
+    return named, over
+
+
+def _base_and_adapter(source: str) -> Over | None:
+    """The two parts of BASE+ADAPTER; None for anything else, such as a folder with a plus in its name."""
+    if "+" not in source or _is_folder(source):
+        return None
+    pieces = source.split("+")
+    splits = [Over("+".join(pieces[:index]).strip(), "+".join(pieces[index:]).strip()) for index in range(1, len(pieces))]
+    fitting = [split for split in splits if _is_folder(split.adapter) or _HUB_ID.fullmatch(split.adapter)]
+    chosen = (fitting or splits)[0]
+    if not (chosen.base and chosen.adapter):
+        raise InvalidOption(f"the model {source!r} is no BASE+ADAPTER: one of the two is missing", field="model")
+    return chosen
+
+
 def _listed(names: Iterable[str]) -> str:
     return " or ".join(names) or "no model at the start"
 
@@ -100,6 +159,8 @@ def _split(source: str, api_ids: Mapping[str, str]) -> tuple[str, str]:
         if not rest.strip():
             raise InvalidOption(f"the model {source!r} has no source: expected NAME=FOLDER, NAME=ALIAS or NAME=HUB-ID", field="model")
         return name.strip(), api_ids.get(rest.strip(), rest.strip())
+    if _base_and_adapter(source) is not None:
+        raise InvalidOption(f"an adapter over a base needs a name: NAME={source}", field="model")
     known = api_ids.get(source, source)
     return known, known
 

@@ -24,7 +24,8 @@ from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelN
 from florence2.request_options import MAX_BEAMS
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
-from florence2.server.inference.model_names import NO_IDS, name_adapters, name_models
+from florence2.server.inference.adapters import add_over, computing_engine
+from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
@@ -73,6 +74,14 @@ class AnsweringEngine(Protocol):
 
     def stats(self) -> EngineStats:
         """What it is doing at this moment; from any thread, and without waiting."""
+        ...
+
+    def add_adapter(self, name: str, source: str) -> None:
+        """Add a LoRA adapter beside the weights, for requests with ``adapter=name``; refused if it can't share them."""
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Take no more requests for an adapter."""
         ...
 
     def close(self, *, cancel: bool = False) -> None:
@@ -129,7 +138,7 @@ class Models:
         self._loader = loader
         self._stop_loading = stop_loading
         at_start = name_models(settings.model, settings.models, api_ids)
-        self._named = {**settings.models, **at_start}
+        self._named, self._over = find_bases({**settings.models, **at_start}, api_ids)
         self._pinned = list(at_start)
         self._adapters = name_adapters(settings.adapter, at_start)
         self._loaded: dict[str, LoadedModel] = {}
@@ -175,8 +184,9 @@ class Models:
         raise ModelNotFound(self._unknown(name), field="model_id")
 
     def source(self, model_id: str) -> str:
-        """What a model is loaded from: an alias, hub id or folder."""
-        return self._named.get(model_id, model_id)
+        """What a model is loaded from: an alias, hub id or folder; of an adapter over another model, the adapter's own."""
+        over = self._over.get(model_id)
+        return self._named.get(model_id, model_id) if over is None else over.adapter
 
     def aliases(self, model_id: str) -> list[str]:
         """The other names of a model."""
@@ -210,7 +220,7 @@ class Models:
         if self._is_closed:
             raise Draining
         if (model := self._loaded.get(model_id)) is not None:
-            model.used_at = time.monotonic()
+            self._note_use(model)
             return model, False
         task = self._loading.get(model_id)
         if task is None:
@@ -235,12 +245,15 @@ class Models:
         except ModelNotFound:
             return
         if model is not None:
+            for over in self._over_engine_of(model):
+                self.remove(over.id)
             self._close(model)
 
     def discard(self, model: LoadedModel) -> None:
-        """Forget a model whose engine has closed by itself, so that the next request loads it anew."""
+        """Forget a model whose engine has closed by itself, and all that share it, so that the next request loads them anew."""
+        engine = computing_engine(model.engine)
         if self._loaded.get(model.id) is model:
-            del self._loaded[model.id]
+            self._loaded = {one.id: one for one in self.loaded if computing_engine(one.engine) is not engine}
 
     def clear(self) -> None:
         """Drop all models."""
@@ -254,8 +267,9 @@ class Models:
         self._is_preloaded = True
 
     def adopt(self, engine: AnsweringEngine) -> None:
-        """Use an engine that exists already for the models that the settings name."""
-        self._loaded = {model_id: LoadedModel(model_id, engine, 0.0, listed_as=model_id) for model_id in self._pinned}
+        """Use an engine that exists already for the models that the settings name, but for adapters over others, which it is given."""
+        whole = [model_id for model_id in self._pinned if model_id not in self._over]
+        self._loaded = {model_id: LoadedModel(model_id, engine, 0.0, listed_as=model_id) for model_id in whole}
         self._is_preloaded = True
 
     async def close(self, *, cancel: bool) -> None:
@@ -276,12 +290,12 @@ class Models:
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
-        source = self.source(model_id)
+        source, over = self.source(model_id), self._over.get(model_id)
         adapters = self._adapters.get(model_id)
-        merged = f" with {', '.join(adapters)}" if adapters else ""
+        merged = f" over {over.base}" if over else f" with {', '.join(adapters)}" if adapters else ""
         logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)
         try:
-            engine = await in_thread("florence2-loader", partial(self._loader, source, **({"adapters": adapters} if adapters else {})))
+            engine = await self._engine_of(model_id)
         except Exception as error:
             is_known = isinstance(error, Florence2Error)
             logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_known else error)
@@ -295,6 +309,31 @@ class Models:
         logger.info("loaded %s in %.1f s", model_id, model.load_s)
         self._make_room(model)
         return model
+
+    async def _engine_of(self, model_id: str) -> AnsweringEngine:
+        """The engine of a model: that of its base where it is an adapter over one, which is loaded first if needed."""
+        over = self._over.get(model_id)
+        if over is None:
+            return await in_thread("florence2-loader", self._load_whole(model_id, ()))
+        base, _ = await self.get(over.base)
+        merged = self._load_whole(over.base, [over.adapter])
+        return await in_thread("florence2-loader", partial(add_over, base.engine, model_id, over.adapter, merged))
+
+    def _load_whole(self, model_id: str, more: Sequence[str]) -> Callable[[], AnsweringEngine]:
+        """What loads a model with weights of its own, its adapters and ``more`` merged into them."""
+        adapters = [*self._adapters.get(model_id, ()), *more]
+        return partial(self._loader, self.source(model_id), **({"adapters": adapters} if adapters else {}))
+
+    def _over_engine_of(self, model: LoadedModel) -> list[LoadedModel]:
+        """The loaded adapters that share a model's engine."""
+        return [one for one in self.loaded if one is not model and computing_engine(one.engine) is model.engine]
+
+    def _note_use(self, model: LoadedModel) -> None:
+        """Note that a model is used now, and so is the one whose weights it shares."""
+        engine = computing_engine(model.engine)
+        for one in self.loaded:
+            if one is model or one.engine is engine:
+                one.used_at = time.monotonic()
 
     def _check_loads(self, model_id: str) -> None:
         """Limit the loadings by hub id at a time: there are any number of ids, and each loading may hang.
@@ -313,9 +352,10 @@ class Models:
         return model_id not in self._named
 
     def _make_room(self, newest: LoadedModel) -> None:
-        """Drop the models that were used longest ago, as long as there are too many."""
-        while len(self._loaded) > self._settings.max_loaded_models:
-            others = [model for model in self.loaded if model is not newest and model.id not in self._pinned]
+        """Drop the models that were used longest ago, as long as there are too many; adapters over others take no place."""
+        whole = [model for model in self.loaded if computing_engine(model.engine) is model.engine]
+        for _ in whole[self._settings.max_loaded_models :]:
+            others = [model for model in whole if model is not newest and model.id not in self._pinned and model.id in self._loaded]
             if not others:
                 return
             oldest = min(others, key=lambda model: model.used_at)
