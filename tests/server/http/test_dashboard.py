@@ -105,3 +105,14 @@ def test_panels_have_a_place_and_a_number_of_their_own() -> None:
         assert not cells & taken, panel["title"]
         taken |= cells
         assert len({target["refId"] for target in panel.get("targets", ())}) == len(panel.get("targets", ()))
+
+
+def test_prometheus_reads_the_alerts_and_each_says_what_is_wrong() -> None:
+    configuration = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    assert all((DEPLOY / "prometheus" / name).is_file() for name in configuration["rule_files"])
+    assert [job["job_name"] for job in configuration["scrape_configs"]] == ["florence2"]
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        assert "{{ $labels.instance }}" in rule["annotations"]["summary"]
