@@ -44,10 +44,11 @@ run: setup
 serve: setup
 	$(BIN)/florence2 serve
 
-# The client that users have today, in an environment of its own: its pins clash with ours. And a browser, for the page.
+# The client that users have today, in an environment of its own: its pins clash with ours. A browser, for the page. PostgreSQL and Redis, for keys.
 test: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m tests.compatibility.install
 	$(BIN)/python -m tests.playground.install
+	$(BIN)/python -m tests.server.accounts.install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # While a change is written: style, import directions, the types of its files, and the quick tests of the rooms that it touches.

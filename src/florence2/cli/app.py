@@ -18,6 +18,7 @@ from florence2.cli.bench import command as bench
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
+from florence2.cli.keys import keys
 from florence2.cli.label.command import label
 from florence2.cli.mcp import mcp
 from florence2.cli.models import models
@@ -25,8 +26,9 @@ from florence2.cli.options import Quiet, Verbose, with_verbosity
 from florence2.cli.pull import pull
 from florence2.cli.serve import serve
 from florence2.cli.train import train
-from florence2.cli.usage import UsageError, as_ours
+from florence2.cli.usage import usage
 from florence2.cli.view import view
+from florence2.cli.wrong_usage import UsageError, as_ours
 from florence2.console import program
 from florence2.errors import InvalidRequest
 from florence2.version import __version__
@@ -107,7 +109,7 @@ def _global_options(
     _print_help(context)
 
 
-for command in (infer, label, view, models, pull, serve, mcp, train, evaluate):
+for command in (infer, label, view, models, pull, serve, keys, usage, mcp, train, evaluate):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))
 for name, (job, commands) in GROUPS.items():
     group = typer.Typer(name=name, help=job, rich_markup_mode=None)

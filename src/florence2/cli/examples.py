@@ -33,6 +33,14 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 bench serve http://localhost:9001 --rate 1,2,4,8,16 --json result.json --plot result.png",
         "florence2 bench serve http://localhost:8000/v1 --prompt 'Describe the picture.' --rate 2",
     ),
+    "keys": (
+        "florence2 keys create team-a --rate 60/minute --quota 10000 --expires 90d",
+        "florence2 keys create ops --role manage --role metrics",
+        "florence2 keys list",
+        "florence2 keys rotate team-a --grace 1h",
+        "florence2 keys revoke team-a",
+    ),
+    "usage": ("florence2 usage", "florence2 usage --key team-a --since 2026-11-01 --by month", "florence2 usage --csv"),
     "mcp": (
         "florence2 mcp -m florence-2-base --allow ~/Pictures",
         "florence2 mcp -m florence-2-base --allow . --no-urls",

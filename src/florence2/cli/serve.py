@@ -40,6 +40,9 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option("--port", "-P", help="The port to listen on. Default: 9001.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="A TOML file with settings.")] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="Keys with limits, and usage. Default: what florence2 keys has made, if it is there.")
+    ] = None,
     api_keys_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Keys that are accepted, one a line.")] = None,
     allow_anonymous: Annotated[
         bool | None, typer.Option("--allow-anonymous", help="Start without keys although other machines can reach the address.")
@@ -68,18 +71,21 @@ def serve(
     """Serve models over HTTP, a drop-in for Roboflow's /infer/lmm."""
     with requires("server", "florence2 serve"):
         from florence2.server import create_app
+        from florence2.server.accounts.location import default_database, has_default_database
         from florence2.server.http.logs import set_up
         from florence2.server.http.process import serve as run
         from florence2.server.self_check import run_check
-        from florence2.server.settings import parse_assignments, read_settings
+        from florence2.server.settings import parse_assignments, read_settings, where
         from florence2.server.settings_report import differing, notices
 
     flags: dict[str, Any] = {
         **parse_assignments(set_ or ()),
         **_given(model=model, adapter=adapter, profile=profile, host=host, port=port, config=config, api_keys_file=api_keys_file),
-        **_given(root_path=root_path, device=device, precision=precision, log_level=log_level, log_json=log_json),
+        **_given(root_path=root_path, device=device, precision=precision, database=database, log_level=log_level, log_json=log_json),
         **_given(allow_anonymous=allow_anonymous),
     }
+    if database is None and where("database", flags) is None and has_default_database():
+        flags["database"] = default_database()
     settings = read_settings(flags)
     changed = differing(settings, flags)
     if "log_level" not in settings.model_fields_set and (reporting.is_quiet or reporting.is_verbose):

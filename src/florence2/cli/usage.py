@@ -1,105 +1,87 @@
-"""Errors of usage, reported as all others are: one line that says what was wrong, what may be meant, and where help is.
+"""``florence2 usage``: what keys have used, from the database of a server.
 
-In: what typer raises while it reads the command line. Out: an error of this project. Knows nothing of what commands do.
+Out: a table for people, JSON lines or CSV for programs. Nothing of the server is imported before the command runs.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from florence2.errors import InvalidRequest
+from florence2.cli.keys import DatabaseUrl
+from florence2.cli.options import one_of
+from florence2.cli.tables import aligned
+from florence2.console import json_line, notify, shown
+from florence2.errors import InvalidOption
+from florence2.extras import requires
 
-# typer brings its own copy of click, or stands on click itself: in both, this is what a wrong call raises.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+if TYPE_CHECKING:
+    from florence2.server.accounts.usage import By, UsageRow
 
-# Parts of typer's messages on a value of the wrong kind → what was expected.
-_KINDS = {"valid int": "a whole number", "valid float": "a number", "valid number": "a number", "valid bool": "yes or no"}
-_LIMITS = {
-    "at least {}": r"greater than or equal to (\S+)|x>=(\S+?)\.?$",
-    "at most {}": r"less than or equal to (\S+)|x<=(\S+?)\.?$",
-}
-
-
-class WrongUsage(InvalidRequest):
-    """A call that the command line does not understand."""
-
-    code = "usage"
+GROUPINGS = ("day", "month", "model", "key")
+_COLUMNS = ("key", "model", "time", "requests", "images", "prompt_tokens", "answer_tokens", "compute_s", "errors")
 
 
-def as_ours(error: Any, group: Any, words: Sequence[str]) -> WrongUsage:
-    """The error in this project's form.
-
-    Args:
-        error: a ``UsageError``.
-        group: all commands.
-        words: the whole command line.
-    """
-    name = next((word for word in words if word in group.commands), None)
-    command, called = (group, "florence2") if name is None else (group.commands[name], f"florence2 {name}")
-    if error.ctx is not None:
-        command, called = error.ctx.command, error.ctx.command_path
-    return WrongUsage(f"{_what(error, command, words).rstrip('.')}; see {called} --help")
-
-
-def _what(error: Any, command: Any, words: Sequence[str]) -> str:
-    kind, said = type(error).__name__, " ".join(error.format_message().split())
-    commands = getattr(command, "commands", {})
-    if kind == "NoSuchOption":
-        return _no_such_option(error.option_name, command, commands)
-    if kind == "MissingParameter" and error.param is not None:
-        return f"{_name(error.param)} is missing"
-    if kind == "BadOptionUsage":
-        return f"{error.option_name} {'takes no value' if 'not take' in said else 'needs a value'}"
-    if kind == "BadParameter" and error.param is not None:
-        return f"{_name(error.param)} {_wrong_value(error.message, _value_of(error.param, words))}"
-    if (word := next((word for word in words if repr(word) in said), None)) is not None and commands:
-        options = {"--help", *(option for param in command.params for option in param.opts)}
-        return f"there is no command {word}{_meant(word, (f'--{word}',) if f'--{word}' in options else commands)}"
-    return said[:1].lower() + said[1:]
-
-
-def _no_such_option(name: str, command: Any, commands: dict[str, Any]) -> str:
-    """The message on an option that a command does not have."""
-    if any(name in param.opts for other in commands.values() for param in other.params):
-        return f"{name} goes behind the command"
-    known = [option for param in command.params for option in (*param.opts, *param.secondary_opts) if option.startswith("--")]
-    return f"there is no option {name}{_meant(name, known) if name.startswith('--') else ''}"
+def usage(
+    key: Annotated[str | None, typer.Option(metavar="NAME", help="One key. Default: all.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="From this day on (UTC): 2026-11-01. Default: this month's first.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="To this day, which counts.")] = None,
+    by: Annotated[
+        str, typer.Option(metavar="WHAT", help="A row for each day, month, model or key.", autocompletion=one_of(*GROUPINGS))
+    ] = "day",
+    database: DatabaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show what keys have used: requests, images, tokens, errors."""
+    if by not in GROUPINGS:
+        raise InvalidOption(f"--by is one of {', '.join(GROUPINGS)}, got {by!r}", field="by")
+    if as_json and as_csv:
+        raise InvalidOption("--json and --csv are given; leave one of them out", field="as_csv")
+    first = _day("since", since) or datetime.now(UTC).date().replace(day=1)
+    with requires("keys", "florence2 usage"):
+        from florence2.server.accounts.database import Database
+        from florence2.server.accounts.location import default_database
+        from florence2.server.accounts.usage import read_usage
+    with Database(database or default_database()) as opened:
+        rows = read_usage(opened, key=key, since=first, until=_day("until", until), by=cast("By", by))
+    if as_json:
+        for row in rows:
+            print(json_line(asdict(row)), flush=True)
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([_COLUMNS, *map(_cells, rows)])
+    elif not rows:
+        notify(f"nothing was used{'' if key is None else f' by {key}'} since {first}")
+    else:
+        _print_table(rows)
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
-    """The nearest of what there is."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _day(option: str, text: str | None) -> date | None:
+    """A day as it is written."""
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise InvalidOption(f"--{option} is a day such as 2026-11-01, got {text!r}", field=option) from None
 
 
-def _wrong_value(message: str, value: str | None) -> str:
-    """What was expected, and what came."""
-    expected = next((kind for part, kind in _KINDS.items() if part in message), None)
-    for words, pattern in _LIMITS.items():
-        if found := re.search(pattern, message):
-            expected = words.format(found[1] or found[2])
-    if expected is None:
-        return f"can't be so: {message[:1].lower()}{message[1:]}"
-    return f"must be {expected}{'' if value is None else f', got {value!r}'}"
+def _print_table(rows: Sequence[UsageRow]) -> None:
+    """The rows, without columns that say nothing."""
+    cells = [_COLUMNS, *map(_cells, rows)]
+    columns = [column for column in zip(*cells, strict=True) if any(column[1:])]
+    for line in aligned(list(zip(*columns, strict=True))):
+        print(shown(line), flush=True)
 
 
-def _value_of(param: Any, words: Sequence[str]) -> str | None:
-    """What was given for an option, as it was written last."""
-    found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if word in param.opts:
-            found = following
-        elif equals and name in param.opts:
-            found = value
-    return found
-
-
-def _name(param: Any) -> str:
-    """A parameter as it is written."""
-    return max(param.opts, key=len) if param.param_type_name == "option" else param.metavar or param.name.upper()
+def _cells(row: UsageRow) -> tuple[str, ...]:
+    numbers = (row.requests, row.images, row.prompt_tokens, row.answer_tokens)
+    errors = " ".join(f"{code}={count}" for code, count in sorted(row.errors.items()))
+    return row.key, row.model or "", row.time or "", *map(str, numbers), f"{row.compute_s:.3f}", errors

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -21,9 +21,10 @@ from starlette.requests import HTTPConnection
 
 from florence2.engine_stats import EngineStats
 from florence2.errors import Florence2Error, InvalidRequest
+from florence2.extras import requires
 from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
-from florence2.server.http import health, pages
+from florence2.server.http import health, pages, usage
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Gate, Keys, check_anonymous
 from florence2.server.http.gauges import Gauges
@@ -43,6 +44,9 @@ from florence2.server.inference.observer import Observer
 from florence2.server.inference.service import InferenceService
 from florence2.server.settings import Settings
 from florence2.version import __version__
+
+if TYPE_CHECKING:
+    from florence2.server.accounts.accounts import Accounts
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +87,7 @@ def create_app(
         lifespan=_lifespan(server, on_ready, on_failure),
     )
     app.state.server = server
-    for router in (*(api.router for api in server.apis), health.router, pages.router):
+    for router in (*(api.router for api in server.apis), health.router, usage.router, pages.router):
         app.include_router(router)
     app.mount(pages.ASSETS, pages.asset_files())
     app.add_exception_handler(HTTPException, _raise_own)
@@ -95,11 +99,11 @@ def create_app(
 def _add_middleware(app: FastAPI, server: ServerState) -> None:
     """Put the middleware around the routes; the last one added is the outermost."""
     settings, keys, apis = server.settings, server.keys, server.apis
+    meter = None if server.accounts is None else server.accounts.meter
     app.add_middleware(Gate, keys=keys, apis=apis, settings=settings)
     app.add_middleware(Origins, settings=settings, has_keys=not keys.is_open)
-    app.add_middleware(
-        RequestMiddleware, settings=settings, apis=apis, metrics=server.metrics, admission=server.admission, tracing=server.tracing
-    )
+    seen = {"metrics": server.metrics, "admission": server.admission, "tracing": server.tracing, "meter": meter}
+    app.add_middleware(RequestMiddleware, settings=settings, apis=apis, **seen)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.allow_origins,
@@ -114,7 +118,8 @@ def _add_middleware(app: FastAPI, server: ServerState) -> None:
 
 def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Loader | None) -> ServerState:
     """The parts, made for each other."""
-    keys = Keys(settings)
+    accounts = _open_accounts(settings)
+    keys = Keys(settings, accounts)
     apis = [api for api in APIS if api.is_offered(settings)]
     own = EngineLoader(settings)
     api_ids = {name: alias for api in apis for name, alias in api.model_ids.items()}
@@ -131,7 +136,7 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     tracing = None if settings.otlp_endpoint is None else Tracing(settings, uuid)
     inference = InferenceService(settings, models, _observers(apis, models, metrics, tracing))
     fetcher = make_fetcher(settings)
-    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid, tracing)
+    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid, tracing, accounts)
     metrics.registry.register(Gauges(server))
     return server
 
@@ -146,11 +151,26 @@ def _observers(apis: Sequence[Api], models: Models, metrics: Metrics, tracing: T
     return [metrics, NotesKeeper(), *of_apis, *([] if tracing is None else [tracing])]
 
 
+def _open_accounts(settings: Settings) -> Accounts | None:
+    """Keys, limits and usage, where there is a database for them. Its packages are an extra."""
+    if settings.database is None:
+        return None
+    with requires("keys", "the setting database"):
+        from florence2.server.accounts.accounts import Accounts, AccountSettings
+    limits_url = None if settings.limits_url is None else settings.limits_url.get_secret_value()
+    given = AccountSettings(
+        *(settings.database.get_secret_value(), limits_url, settings.journal_folder, settings.keys_outage_s, settings.usage)
+    )
+    return Accounts(given)
+
+
 def _lifespan(
     server: ServerState, on_ready: Callable[[], None], on_failure: Callable[[], None]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if server.accounts is not None:
+            server.accounts.start()
         loading = asyncio.create_task(_preload(server, on_ready, on_failure))
         try:
             yield

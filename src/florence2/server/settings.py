@@ -41,7 +41,7 @@ _WORDS = {
 # Settings that the command line has a flag of their own for; the others go by --set.
 FLAGS = frozenset(
     {
-        *("model", "adapter", "profile", "host", "port", "config", "api_keys_file", "root_path"),
+        *("model", "adapter", "profile", "host", "port", "config", "database", "api_keys_file", "root_path"),
         *("device", "precision", "log_level", "log_json", "allow_anonymous"),
     }
 )
@@ -91,6 +91,21 @@ class Settings(BaseSettings):
     )
     management_keys_file: Path | None = Field(default=None, description="A file with such keys, one a line.")
     open_metrics: bool = Field(default=False, description="Offer /metrics without a key where there are keys.")
+    database: SecretStr | None = Field(
+        default=None,
+        description="Keys with limits, and usage: `sqlite:////path/of/a/file.sqlite` or `postgresql://user:password@host/name`. None: "
+        "none, but `florence2 serve` takes the file that `florence2 keys` makes, if it is there.",
+    )
+    keys_outage_s: float = Field(
+        default=3600.0, ge=0, description="How long keys of the database that are known work on while it does not answer."
+    )
+    limits_url: SecretStr | None = Field(
+        default=None, description="Where the rates of keys are counted: `redis://host:6379/0` for several servers. None: in each server."
+    )
+    usage: bool = Field(default=True, description="Count what each key uses, where there is a database.")
+    journal_folder: Path | None = Field(
+        default=None, description="Where usage is noted before the database has it. None: beside SQLite's file, else with the user's data."
+    )
     require_keys: bool = Field(default=False, description="Refuse to start without keys.")
     allow_anonymous: bool = Field(
         default=False, description="Start without keys although other machines can reach `host`; everybody who does may use the server."
@@ -192,7 +207,7 @@ class Settings(BaseSettings):
     @property
     def has_keys(self) -> bool:
         """Whether there are keys, one of which a request must bring."""
-        return bool(self.api_keys or self.api_keys_file or self.management_keys or self.management_keys_file)
+        return bool(self.api_keys or self.api_keys_file or self.management_keys or self.management_keys_file or self.database)
 
     @property
     def help_root(self) -> str:

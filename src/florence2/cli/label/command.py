@@ -17,7 +17,7 @@ from florence2.cli.label.report import counted, print_summary
 from florence2.cli.label.words import changed_options, read_options
 from florence2.cli.options import Adapter, Device, Model, Precision, one_of
 from florence2.cli.stopping import stopped_softly
-from florence2.cli.usage import WrongUsage
+from florence2.cli.wrong_usage import WrongUsage
 from florence2.console import notify, report, shown
 from florence2.errors import EngineClosed, Florence2Error, InvalidOption
 

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 Role = Literal["infer", "manage", "metrics"]
 ROLES: tuple[Role, ...] = get_args(Role)
+SELF_CHECK = "self-check"
+"""The name of the key with which a server calls itself; what it uses is not counted."""
 
 
 @dataclass(frozen=True)

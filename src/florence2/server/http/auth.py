@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -20,10 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from florence2.errors import InvalidOption, ModelNotFound
 from florence2.server.accounts.given_keys import GivenKeys, digest
-from florence2.server.accounts.key_info import ANYBODY, ROLES, KeyInfo, Role
+from florence2.server.accounts.key_info import ANYBODY, ROLES, SELF_CHECK, KeyInfo, Role
 from florence2.server.errors import UNAUTHORIZED_MESSAGE, Forbidden, Unauthorized
 from florence2.server.http.api import Api, api_at
 from florence2.server.settings import Settings
+
+if TYPE_CHECKING:
+    from florence2.server.accounts.accounts import Accounts
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +38,18 @@ OPEN_PATHS = frozenset(
 
 
 class Keys:
-    """The keys that are accepted; without any, every request is.
+    """The keys that are accepted: those of the settings, and those of a database; without either, every request is.
+
+    Args:
+        settings: the server's.
+        accounts: the keys of a database, and how many requests they may send; None: there is none.
 
     Raises:
         InvalidOption: as of ``GivenKeys``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, accounts: Accounts | None = None) -> None:
+        self._accounts = accounts
         self._given = GivenKeys(
             *([key.get_secret_value() for key in settings.api_keys], settings.api_keys_file),
             *([key.get_secret_value() for key in settings.management_keys], settings.management_keys_file),
@@ -49,8 +58,8 @@ class Keys:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests need no key."""
-        return not self._given
+        """Whether requests need no key. Where there is a database they do, even if it holds no key yet."""
+        return not self._given and self._accounts is None
 
     def issue(self) -> str | None:
         """A key of this process, for ``serve --check``, which calls its own routes; None: none is needed."""
@@ -61,19 +70,34 @@ class Keys:
         return key
 
     async def find(self, key: object) -> KeyInfo | None:
-        """Whose key it is; None: nobody's."""
+        """Whose key it is; None: nobody's.
+
+        Raises:
+            KeysUnavailable: the database does not answer, and it is not known yet.
+        """
         if self.is_open:
             return ANYBODY
         sought = key if isinstance(key, str) else ""
         if self._own is not None and hmac.compare_digest(self._own, digest(sought)):
-            return KeyInfo("self-check", frozenset(ROLES))
-        return self._given.find(sought)
+            return KeyInfo(SELF_CHECK, frozenset(ROLES))
+        given = self._given.find(sought)
+        return given if given is not None or self._accounts is None else await self._accounts.keys.find(sought)
+
+    async def count(self, key: KeyInfo) -> None:
+        """Count a request against the rate of its key.
+
+        Raises:
+            RateLimited: it has sent as many as it may.
+        """
+        if self._accounts is not None:
+            await self._accounts.rates.check(key)
 
     async def check(self, key: object) -> KeyInfo:
         """Whose key it is.
 
         Raises:
             Unauthorized: nobody's.
+            KeysUnavailable: as of ``find``.
         """
         found = await self.find(key)
         if found is None:
@@ -151,13 +175,17 @@ async def identify(scope: Scope, keys: Keys, key: object, *, is_certain: bool = 
     Raises:
         Unauthorized: nobody's.
         Forbidden: it has not the role that the path needs.
+        RateLimited: it has sent as many requests as it may.
+        KeysUnavailable: the database of keys does not answer.
     """
     state = scope["state"]
     found = await (keys.check(key) if is_certain else keys.find(key))
     if found is not None:
+        state["key"], state["key_name"] = found, found.name
         if state["role"] is not None:
             _check_role(found, state["role"])
-        state["key"], state["key_name"] = found, found.name
+        if state["role"] == "infer" and scope["method"] == "POST":
+            await keys.count(found)
     return found
 
 

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from florence2.errors import Florence2Error
+from florence2.server.accounts.totals import Record
 from florence2.server.errors import (
     BadFraming,
     BodyTimedOut,
@@ -41,6 +43,9 @@ from florence2.server.http.request_notes import RequestNotes, ids, noting
 from florence2.server.http.tracing import Tracing, end_request
 from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
+
+if TYPE_CHECKING:
+    from florence2.server.accounts.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +86,7 @@ class RequestMiddleware:
         metrics: Metrics,
         admission: Admission,
         tracing: Tracing | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._app = app
         self._apis = apis
@@ -88,6 +94,7 @@ class RequestMiddleware:
         self._metrics = metrics
         self._admission = admission
         self._tracing = tracing
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request to its end, whatever happens."""
@@ -176,6 +183,8 @@ class RequestMiddleware:
         handler = getattr(scope.get("route"), "path", "none")
         counted = method if method in METHODS else "other"  # clients can invent any number of them
         self._metrics.note_request(handler, counted, status, seconds, error.code if error else None)
+        if error is not None and self._meter is not None and state.get("key") is not None:
+            self._meter.note(Record(int(time.time()), state["key"].name, state.get("model") or "", codes=(error.code,)))
         fields = {
             "method": shortened(method, MAX_LOGGED_CHARS),
             "path": shown_path(scope["path"]),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -23,6 +23,9 @@ from florence2.server.settings import Settings
 from florence2.url_fetch import Fetcher
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 
+if TYPE_CHECKING:
+    from florence2.server.accounts.accounts import Accounts
+
 SERVER_NAME = "florence2 server"
 LAST_PARTS_S = 2.0  # longest wait at the end for responses that are cut off
 
@@ -37,6 +40,7 @@ class ServerState:
         apis: the APIs that it offers.
         uuid: a random name of this process.
         tracing: makes traces; None: nobody wants them.
+        accounts: keys, limits and usage of a database; None: there is none.
         failure: why the models named at the start could not be loaded; None: they could, or are still being loaded.
     """
 
@@ -50,6 +54,7 @@ class ServerState:
     inference: InferenceService
     uuid: str
     tracing: Tracing | None = None
+    accounts: Accounts | None = None
     failure: str | None = None
 
     @property
@@ -79,6 +84,8 @@ class ServerState:
         await self.fetcher.close()
         if self.tracing is not None:
             await self.tracing.close()
+        if self.accounts is not None:
+            await self.accounts.close()
 
 
 def state_of(request: Request) -> ServerState:

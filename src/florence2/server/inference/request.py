@@ -67,6 +67,7 @@ class InferenceRequest:
         tiles: ask about overlapping parts of each image; None for the images as they are.
         reserve: called in the event loop, before an image is queued in tiles, with how many parts more than one it has; raises where there
             is no room for them.
+        note_used: called in the event loop at the end, before the answer goes out.
     """
 
     model_id: str
@@ -78,6 +79,7 @@ class InferenceRequest:
     keeps_going: bool = False
     tiles: Tiles | None = None
     reserve: Callable[[int], None] = lambda _: None
+    note_used: Callable[[Used], None] = lambda _: None
 
     @property
     def task(self) -> str:
@@ -97,6 +99,21 @@ class ImageAnswer:
 
     results: list[Result]
     answered_at: float
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a request has cost, whether it was answered in the end or not.
+
+    Attributes:
+        model_id: the canonical id of the model.
+        answers: those of the images that were answered.
+        errors: those of single images of a request that keeps going.
+    """
+
+    model_id: str
+    answers: Sequence[ImageAnswer]
+    errors: Sequence[InvalidRequest]
 
 
 @dataclass(frozen=True)

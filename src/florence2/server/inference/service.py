@@ -27,7 +27,7 @@ from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
 from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Answered, Failed, Observer
-from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome
+from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome, Used
 from florence2.server.inference.tiles import num_extra_parts
 from florence2.server.settings import Settings
 
@@ -98,6 +98,7 @@ class InferenceService:
         finally:
             for job in jobs:
                 job.cancel()
+            request.note_used(_used(model.id, jobs, request.keeps_going))
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[Happening | Outcome, None]:
         """What becomes known of the answers to a request, and at last the outcome that ``answer`` would return.
@@ -266,6 +267,14 @@ def _answers_of(jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) 
         if error is not None and not (keeps_going and _is_of_image(error)):
             raise error
     return [error if isinstance(error, InvalidRequest) else job.result() for job, error in zip(jobs, errors, strict=True)]
+
+
+def _used(model_id: str, jobs: Sequence[asyncio.Future[ImageAnswer]], keeps_going: bool) -> Used:
+    """What of a request was answered by now."""
+    ended = [job for job in jobs if job.done() and not job.cancelled()]
+    answers = [job.result() for job in ended if job.exception() is None]
+    errors = [error for job in ended if keeps_going and isinstance(error := job.exception(), InvalidRequest) and _is_of_image(error)]
+    return Used(model_id, answers, errors)
 
 
 def _is_of_image(error: BaseException) -> bool:

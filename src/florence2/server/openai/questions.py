@@ -15,7 +15,7 @@ from florence2.errors import Florence2Error, InvalidRequest
 from florence2.server.errors import UnsupportedArgument, with_field
 from florence2.server.inference.models import LoadedModel
 from florence2.server.inference.prompts import parse_bounded
-from florence2.server.inference.request import InferenceRequest, RequestPrompt
+from florence2.server.inference.request import InferenceRequest, RequestPrompt, Used
 from florence2.server.inference.tiles import tiles_of
 from florence2.server.openai.conversation import Question
 from florence2.server.openai.image_url import UrlImage
@@ -41,6 +41,7 @@ class Chat:
         key_name: the name of its key; keys take turns in the engine.
         tiles: the parts of the picture that are asked about.
         reserve: as of the request for the inference service.
+        note_used: as of the same.
     """
 
     message: ChatRequest
@@ -50,6 +51,7 @@ class Chat:
     key_name: str
     tiles: Tiles | None
     reserve: Callable[[int], None]
+    note_used: Callable[[Used], None]
 
 
 def check_format(message: ChatRequest) -> None:
@@ -144,6 +146,7 @@ def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> Infer
         key_name=chat.key_name,
         tiles=chat.tiles,
         reserve=chat.reserve,
+        note_used=chat.note_used,
     )
 
 

@@ -20,6 +20,7 @@ from florence2.server.errors import ValidationFailed
 from florence2.server.http.auth import may_use, require_model
 from florence2.server.http.body import ShownKey, receive_body, require_json
 from florence2.server.http.json_body import parse_object
+from florence2.server.http.metering import metered
 from florence2.server.http.openapi import json_body
 from florence2.server.http.sse import MEDIA_TYPE, event_stream
 from florence2.server.http.state import ServerState, admit, state_of
@@ -73,7 +74,7 @@ async def chat_completions(request: Request) -> Response:
         num_beams = server.models.num_beams(model_id, message.num_beams)
         permit.grow(num_beams)
     reserve = partial(permit.add_slots, num_beams)
-    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"], tiles, reserve)
+    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"], tiles, reserve, metered(request, 1))
     if message.stream:
         help_root = request.scope["state"]["help_root"]
         return event_stream(request, _streamed(server, chat), error_event=lambda error: error_event(error, help_root))

@@ -5,6 +5,7 @@ Errors are raised, never written here: the server's middleware gives them the AP
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from florence2.server.errors import Forbidden, ModelMismatch, NotOffered
 from florence2.server.http.auth import check_body, may_use, require_model
 from florence2.server.http.body import receive_body
 from florence2.server.http.json_body import parse_object
+from florence2.server.http.metering import metered
 from florence2.server.http.openapi import json_body
 from florence2.server.http.state import SERVER_NAME, ServerState, admit, state_of
 from florence2.server.http.streaming import unless_client_leaves
@@ -89,6 +91,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     reserve = partial(permit.add_slots, num_rows)
     question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings, reserve)
     permit.grow(len(question.images) * num_rows)
+    question = replace(question, note_used=metered(request, len(question.images)))
     if message.stream:
         return stream_answers(request, message, model_id, server.inference.stream(question))
     outcome = await unless_client_leaves(request, server.inference.answer(question))
