@@ -38,7 +38,7 @@ class PostgreSQL:
 
     def stop(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):
-            self._run("pg_ctl", "--wait", "--mode=immediate", "--pgdata", self._data, "stop")
+            self._run("pg_ctl", "--wait", "--mode=fast", "--pgdata", self._data, "stop")
 
     def new_database(self) -> str:
         """The URL of an empty one."""

@@ -77,10 +77,11 @@ class Accounts:
 
     async def close(self) -> None:
         """Write what was noted, and end."""
-        self.keys.close()
-        self.reading.shutdown(wait=False, cancel_futures=True)
+        await self.keys.close()
+        await asyncio.to_thread(self.reading.shutdown, wait=True, cancel_futures=True)
         if self.meter is not None:
             await asyncio.to_thread(self.meter.close)
+        await self.rates.close()
         self.database.close()
 
     def _limited(self) -> Sequence[str]:

@@ -69,6 +69,11 @@ class RateLimits:
                 logger.error("Redis does not count requests, so this server counts its own: %s", str(error) or type(error).__name__)
             await _count(self._own, key)
 
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        if self._shared is not None:
+            await self._shared.storage.bridge.storage.aclose()  # type: ignore[attr-defined]
+
 
 async def _count(limiter: FixedWindowRateLimiter, key: KeyInfo) -> None:
     assert key.rate is not None

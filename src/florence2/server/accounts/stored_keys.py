@@ -55,11 +55,11 @@ class StoredKeys:
         """Begin to look for changes, in the running event loop."""
         self._polling = asyncio.ensure_future(self._poll())
 
-    def close(self) -> None:
-        """End looking."""
+    async def close(self) -> None:
+        """End looking, once a look that has begun is over."""
         if self._polling is not None:
             self._polling.cancel()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
 
     async def find(self, key: str) -> KeyInfo | None:
         """Whose key it is; None: nobody's.

@@ -67,7 +67,7 @@ def add_batch(database: Database, batch_id: str, totals: Totals, gone: Iterable[
     with database.writing() as connection:
         insert = sqlite.insert if database.is_sqlite else postgresql.insert
         new = insert(usage_batches).values(id=batch_id, written_at=int(time.time())).on_conflict_do_nothing()
-        if connection.execute(new).rowcount != 1:
+        if connection.execute(new.returning(usage_batches.c.id)).first() is None:
             return False
         if forgotten := list(gone):
             connection.execute(delete(usage_batches).where(usage_batches.c.id.in_(forgotten)))
