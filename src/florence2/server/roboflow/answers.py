@@ -67,10 +67,10 @@ def model_headers(model_id: str, load_s: float, is_cold_start: bool) -> dict[str
     return headers
 
 
-def registry(models: Models, shown: Sequence[LoadedModel]) -> Registry:
-    """These loaded models as clients read them."""
+def registry(models: Models, shown: Sequence[LoadedModel] | None = None) -> Registry:
+    """The loaded models as clients read them, or only some of them."""
     entries = []
-    for model in shown:
+    for model in models.loaded if shown is None else shown:
         names = [name for name in (model.id, *models.aliases(model.id)) if name != model.listed_as]
         paths = [f"/infer/lmm/{name}" for name in (model.listed_as, *names)]
         entries.append(LoadedModelEntry(model_id=model.listed_as, request_aliases=names, request_paths=["/infer/lmm", *paths]))
