@@ -71,7 +71,7 @@ def seconds_of_steps(model: Any, tokenizer: Tokenizer, features: Tensor, load: t
         read = Interpreter(prompt, tokenizer, (640, 480), frozenset(), scores)
         requests.append(Request(SharedImage(None, features), tokenizer.encode(prompt.sentence), search, read))
     batch = Batch(model, max_rows=load[0] * load[1])
-    batch.admit(requests, batch.encode(requests))
+    batch.enter(requests)
     seconds = []
     while batch.requests:
         started = time.process_time()

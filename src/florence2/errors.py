@@ -14,7 +14,7 @@ Florence2Error
 │   └── NeedsMerging      an adapter that can't share the weights of its base
 ├── DownloadError         the hub could not be reached or broke off
 ├── MissingExtra          a part of the project that is not installed
-├── OutOfMemory           not enough memory to decode an image
+├── OutOfMemory           not enough memory to decode an image, or for a step of the engine
 ├── EngineClosed          the engine no longer takes requests
 └── EngineFailed          a step failed for a reason that is not the caller's
 
@@ -157,7 +157,7 @@ class MissingExtra(Florence2Error, ImportError):
 
 
 class OutOfMemory(Florence2Error):
-    """There is not enough memory to decode an image."""
+    """There is not enough memory to decode an image, or for a step of the engine."""
 
     code = "out_of_memory"
     status = 503

@@ -10,27 +10,31 @@ import torch
 from florence2.engine.image_cache import ImageCache
 from florence2.engine.request import SharedImage
 
-SIZE = 3 * 4 * 4 * 4  # bytes of one input in float32
+SIZE = 3 * 4 * 4  # bytes of one picture
 
 
 def picture(number: int) -> np.ndarray:
     return np.full((4, 4, 3), number, dtype=np.uint8)
 
 
-def share(images: ImageCache, number: int, calls: list[int] | None = None) -> SharedImage:
-    def normalise() -> torch.Tensor:
-        if calls is not None:
-            calls.append(number)
-        return torch.full((3, 4, 4), float(number))
-
-    return images.share(picture(number), normalise)
+def share(images: ImageCache, number: int) -> SharedImage:
+    return images.share(picture(number))
 
 
-def test_equal_content_is_one_image_and_is_normalised_once():
-    images, calls = ImageCache(10 * SIZE), []
-    assert share(images, 1, calls) is share(images, 1, calls)
-    assert share(images, 2, calls) is not share(images, 1, calls)
-    assert calls == [1, 2]
+def test_equal_content_is_one_image_and_is_counted():
+    images = ImageCache(10 * SIZE)
+    assert share(images, 1) is share(images, 1)
+    assert share(images, 2) is not share(images, 1)
+    assert (images.num_hits, images.num_misses, images.num_bytes) == (2, 2, 2 * SIZE)
+
+
+def test_memory_that_is_given_back_is_no_more_kept():
+    images = ImageCache(10 * SIZE)
+    first = share(images, 1)
+    images.give_back()
+    assert images.num_bytes == 0
+    assert share(images, 1) is not first
+    assert first.pixels is not None
 
 
 def test_the_least_recently_used_leave():

@@ -57,7 +57,7 @@ def request(number: int, locations: Sequence[int], **options: Any) -> Request[Ge
 @torch.inference_mode()
 def answers(model: Model, requests: Sequence[Request[Generated]]) -> list[Generated]:
     batch = Batch(model, max_rows=24)
-    batch.admit(requests, batch.encode(requests))
+    batch.enter(requests)
     while batch.requests:
         batch.step()
     return [request.future.result(0) for request in requests]

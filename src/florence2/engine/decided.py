@@ -88,6 +88,21 @@ def _last_in_common(tokens: Sequence[SearchToken | None]) -> SearchToken | None:
     return tips.pop()
 
 
+def has_chosen(search: GreedySearch | BeamSearch) -> bool:
+    """Whether a token is decided that the model has chosen, rather than a rule: all sequences that can still win begin with it."""
+    finished = search.best_finished
+    length = 1 if search.special.forced_bos is None else 2
+    firsts = {_ancestor(token, length) for token in (*search.running, *(() if finished is None else (finished,)))}
+    return search.answer is not None or (len(firsts) == 1 and None not in firsts)
+
+
+def _ancestor(token: SearchToken | None, length: int) -> SearchToken | None:
+    """Where a sequence had so many tokens; None where it has fewer."""
+    while token is not None and token.length > length:
+        token = token.parent
+    return token if token is not None and token.length == length else None
+
+
 class Reporter:
     """Calls a callback with what the steps of a search have decided.
 

@@ -11,8 +11,8 @@ import os
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,35 +21,29 @@ import torch
 from florence2.answer_events import OnEvent
 from florence2.engine.adapters import Adapters, add_adapter, list_adapters, remove_adapter
 from florence2.engine.batch import Model
-from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
-from florence2.engine.device import choose_device, give_back_memory
 from florence2.engine.image_cache import ImageCache
 from florence2.engine.image_runs import run_images
 from florence2.engine.loading import Loading
-from florence2.engine.precision import choose_packing, choose_precision
-from florence2.engine.request_maker import RequestMaker
+from florence2.engine.prepared import prepare
+from florence2.engine.preprocess import Normaliser
+from florence2.engine.request_maker import RequestMaker, read_picture
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.stream import AnswerStream, EventQueue
-from florence2.engine.threads import FreeCores, bound_threads
-from florence2.engine.tiled import TiledAnswer
+from florence2.engine.threads import FreeCores
+from florence2.engine.tiled import TiledAnswer, tiles_of
+from florence2.engine_stats import EngineStats
 from florence2.errors import InvalidOption, InvalidPrompt
-from florence2.images import ImageInput, read_image
+from florence2.images import ImageInput
+from florence2.images.resized import ResizedPicture
 from florence2.model.cache import usable_positions
-from florence2.model.cpu import kernels
-from florence2.model.refined_head import refine_head
 from florence2.request_options import MAX_BEAMS, RequestOptions, integer, resolve_options
 from florence2.results import Result
-from florence2.sources import Source, remember
 from florence2.tasks.prompt import Prompt, Region, shortened
 from florence2.tasks.tokenized_prompt import AnyPrompt, TokenizedPrompt, parsed, tokenized
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.tiling.merging import merge
 from florence2.tiling.tasks import asked_of_tiles, check_tiled
-from florence2.tiling.tiles import Tiles, as_tiles
-from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
 from florence2.weights.aliases import DEMO, DEMO_IS, REAL
-from florence2.weights.source import adapter_names
-from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -118,25 +112,9 @@ def load_here(
     """As ``load``, in the caller's thread, which should end afterwards (see ``Loading``)."""
     max_rows = integer("max_rows", max_rows, MAX_BEAMS, None)
     image_cache_bytes = integer("image_cache_bytes", image_cache_bytes, 0, None)
-    device = choose_device(device)
-    bound_threads()
-    chosen = choose_precision(precision, device)
-    packing = choose_packing(chosen, device)
-    if device.type == "cpu":
-        kernels.prepare()
-    folders = [resolve_adapter(adapter) for adapter in adapter_names(adapters)]  # small, and wrong more often than a model's name
-    checkpoint = read_checkpoint(resolve(name if isinstance(name, str) else Path(name)))
-    model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
-    tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
-    if packing is None and not chosen.is_exact:
-        refine_head(model)
-    give_back_memory()
-    logger.info("%s from %s on %s in %s", name, checkpoint.folder, device, chosen.name)
-    runner: Model = model
-    if device.type == "cuda":
-        size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
-        runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams)
-    return Engine(checkpoint, runner, tokenizer, precision=chosen.name, max_rows=max_rows, image_cache_bytes=image_cache_bytes)
+    ready = prepare(name, device, precision, adapters)
+    sizes = {"max_rows": max_rows, "image_cache_bytes": image_cache_bytes, "weight_bytes": ready.weight_bytes}
+    return Engine(ready.checkpoint, ready.model, ready.tokenizer, precision=ready.precision, **sizes)
 
 
 class Engine:
@@ -159,6 +137,7 @@ class Engine:
         precision: str = "fp32",
         max_rows: int = DEFAULT_MAX_ROWS,
         image_cache_bytes: int = DEFAULT_IMAGE_CACHE_BYTES,
+        weight_bytes: int = 0,
     ) -> None:
         self.checkpoint = checkpoint
         self.tokenizer = tokenizer
@@ -167,13 +146,22 @@ class Engine:
         images_per_pass = IMAGES_PER_PASS.get(model.device.type, DEFAULT_IMAGES_PER_PASS)
         # Not in bf16: its products are split by the number of threads, so that answers would depend on what else the machine does.
         before_pass = FreeCores().fit if model.device.type == "cpu" and precision != "bf16" else lambda: None
-        self._scheduler = Scheduler(model, max_rows=max_rows, images_per_pass=images_per_pass, before_pass=before_pass)
+        self._weight_bytes = weight_bytes
+        images = ImageCache(image_cache_bytes)
+        self._scheduler = Scheduler(
+            model,
+            max_rows=max_rows,
+            images_per_pass=images_per_pass,
+            normalise=Normaliser(checkpoint.image, model.device),
+            before_pass=before_pass,
+            give_back=images.give_back,
+        )
         # An engine without references still answers the futures that it has given out.
         self._finalizer = weakref.finalize(self, self._scheduler.close, wait=False)
         self._finalizer.atexit = False
         vision = checkpoint.config.vision
         self._num_image_tokens = vision.num_image_tokens(checkpoint.image.height, checkpoint.image.width)
-        self._maker = RequestMaker(checkpoint, tokenizer, ImageCache(image_cache_bytes), self._num_image_tokens)
+        self._maker = RequestMaker(checkpoint, tokenizer, images, self._num_image_tokens)
         self._adapters = Adapters(checkpoint, model)
 
     @property
@@ -272,12 +260,17 @@ class Engine:
         return self._submit(image, [(prompt, text, region)], options, on_event)[0]
 
     def submit_many(
-        self, image: ImageInput, prompts: Sequence[AnyPrompt], *, on_event: OnEvent | None = None, **options: Unpack[RequestOptions]
+        self,
+        image: ImageInput | ResizedPicture,
+        prompts: Sequence[AnyPrompt],
+        *,
+        on_event: OnEvent | None = None,
+        **options: Unpack[RequestOptions],
     ) -> list[Future[Result]]:
         """One future for each of several prompts about one image, which is encoded once.
 
         Args:
-            image: as in ``submit``.
+            image: as in ``submit``; or a picture at the model's size already, with its tiles, to which results then don't refer.
             prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
             on_event: as in ``submit``; the ``index`` of an event says which of the prompts it belongs to.
             options: those of ``RequestOptions``, for all prompts.
@@ -317,6 +310,23 @@ class Engine:
         """The bytes that a token stands for, which need not be whole characters; none for an id outside the vocabulary."""
         return self.tokenizer.token_bytes(token_id)
 
+    def stats(self) -> EngineStats:
+        """What the engine is doing and holds, at this moment; cheap, and allowed in any thread.
+
+        Raises:
+            EngineClosed: the engine was loaded in another process.
+        """
+        self._scheduler.check_process()
+        stats, images = self._scheduler.stats(), self._maker.images
+        image_bytes = images.num_bytes
+        return replace(
+            stats,
+            image_cache_bytes=image_bytes,
+            image_cache_hits=images.num_hits,
+            image_cache_misses=images.num_misses,
+            memory_bytes=self._weight_bytes + self._adapters.num_bytes + stats.memory_bytes + image_bytes,
+        )
+
     def close(self, *, cancel: bool = False) -> None:
         """Take no more requests and end. Closing again does nothing.
 
@@ -340,7 +350,7 @@ class Engine:
 
     def _submit(
         self,
-        image: ImageInput,
+        image: ImageInput | ResizedPicture,
         asked: Sequence[tuple[AnyPrompt, str | None, Region | None]],
         options: RequestOptions,
         on_event: OnEvent | None = None,
@@ -352,11 +362,9 @@ class Engine:
         options = options.copy()
         fair_key = options.pop("fair_key", None) or ""
         adapter = self._adapters.find(options.pop("adapter", None))
-        tiles = _tiles(options.pop("tiles", None), on_event)
+        tiles = tiles_of(options.pop("tiles", None), on_event)
         generation, flags = resolve_options(options, self.checkpoint.generation, self.max_answer_tokens)
-        source: Source | None = remember(image, flags["auto_orient"])
-        picture = read_image(image, auto_orient=flags["auto_orient"])
-        source = source if flags["keep_image"] else source.without_image()
+        picture, source = read_picture(image, flags["auto_orient"], flags["keep_image"])
         prompts = [self._tokenized(prompt, text, region, flags["allow_unknown_tag"]) for prompt, text, region in asked]
         for given in prompts if tiles is not None else ():
             check_tiled(given.prompt)
@@ -387,16 +395,3 @@ class Engine:
             for future in futures:
                 future.cancel()
             raise
-
-
-def _tiles(tiles: Tiles | str | int | None, on_event: OnEvent | None) -> Tiles | None:
-    """The tiles of a request, checked; None where the picture is asked about as a whole."""
-    if tiles is None:
-        return None
-    tiles = as_tiles(tiles)
-    if on_event is not None:
-        raise InvalidOption(
-            "answers in tiles are made one when all are there and can't be streamed: ask without events (run, submit), or leave tiles out",
-            field="tiles",
-        )
-    return tiles

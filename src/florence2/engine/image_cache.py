@@ -10,17 +10,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from florence2.engine.device import give_back_memory
 from florence2.engine.request import SharedImage
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from florence2.model.adapters import ModelAdapter
 
 
@@ -29,33 +27,44 @@ class ImageCache:
 
     Args:
         max_bytes: the most that is kept; 0 keeps nothing.
+
+    Attributes:
+        num_hits: pictures that were known already.
+        num_misses: pictures that were new.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[tuple[ModelAdapter | None, bytes], SharedImage] = OrderedDict()
         self._lock = threading.Lock()
+        self.num_hits = self.num_misses = 0
 
-    def share(self, resized: NDArray[np.uint8], normalise: Callable[[], Tensor], adapter: ModelAdapter | None = None) -> SharedImage:
+    @property
+    def num_bytes(self) -> int:
+        """The memory of what is kept."""
+        with self._lock:
+            return sum(image.num_bytes for image in self._kept.values())
+
+    def share(self, resized: NDArray[np.uint8], adapter: ModelAdapter | None = None) -> SharedImage:
         """The image with this content, encoded or soon to be.
 
         Args:
-            resized: the picture at the model's size, ``[height, width, 3]``.
-            normalise: makes the model's input of it; called only where the image is new.
+            resized: the picture at the model's size, ``[height, width, 3]``; kept as it is until it is encoded.
             adapter: the adapter of the request. The base and all adapters that encode images as it does share them.
         """
         encoder = adapter if adapter is not None and adapter.changes_images else None
         if not self._max_bytes:
-            return SharedImage(normalise(), adapter=encoder)
+            self.num_misses += 1
+            return SharedImage(resized, adapter=encoder)
         key = encoder, hashlib.blake2b(resized.tobytes(), digest_size=16).digest()
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None:
+            image = self._kept.get(key)
+            if image is not None:
+                self.num_hits += 1
                 self._kept.move_to_end(key)
-                return kept
-        new = SharedImage(normalise(), adapter=encoder)
-        with self._lock:
-            image = self._kept.setdefault(key, new)  # another thread may have been quicker
+                return image
+            self.num_misses += 1
+            image = self._kept[key] = SharedImage(resized, adapter=encoder)
             self._make_room()
         return image
 
@@ -64,6 +73,12 @@ class ImageCache:
         with self._lock:
             for key in [key for key in self._kept if key[0] is adapter]:
                 del self._kept[key]
+
+    def give_back(self) -> None:
+        """Free the memory of what is kept; images that requests hold stay with them."""
+        with self._lock:
+            self._kept.clear()
+        give_back_memory()
 
     def _make_room(self) -> None:
         sizes = [image.num_bytes for image in self._kept.values()]

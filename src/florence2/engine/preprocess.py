@@ -6,6 +6,7 @@ processor. Knows nothing of files, prompts or models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,32 @@ def normalise(pixels: NDArray[np.uint8], settings: ImageSettings) -> Float[Tenso
     for channel in range(3):
         np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
     return torch.from_numpy(planes)
+
+
+class Normaliser:
+    """Makes a model's input of pictures at its size, on its device; to the bit what ``normalise`` makes of each.
+
+    On a GPU the values are looked up there: only a quarter of the bytes travels, and the engine's thread need not wait.
+
+    Args:
+        settings: the checkpoint's.
+        device: the model's.
+    """
+
+    def __init__(self, settings: ImageSettings, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self._levels = torch.from_numpy(_levels(settings.rescale_factor, settings.mean, settings.std)).to(device)
+
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> Float[Tensor, "pictures 3 height width"]:
+        """The input for these pictures, ``[height, width, 3]`` each."""
+        if self._device.type == "cpu":
+            return torch.stack([normalise(pixels, self._settings) for pixels in pictures])
+        stacked = torch.from_numpy(np.stack(pictures))
+        # From memory that a GPU can read by itself, while other work goes on.
+        pixels = stacked.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else stacked.to(self._device)
+        planes = [levels[pixels[..., channel].int()] for channel, levels in enumerate(self._levels)]
+        return torch.stack(planes, dim=1)
 
 
 @lru_cache(maxsize=8)

@@ -7,13 +7,17 @@ holds. Knows nothing of threads, batches or models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from florence2.engine.decided import has_chosen
+from florence2.engine.meter import Meter, Stopwatch, clock
 from florence2.engine.pending import PendingAnswer
 from florence2.engine.search import BeamSearch, Generated, GreedySearch, SpecialTokens
-from florence2.errors import EngineFailed, Florence2Error
+from florence2.engine.shortage import is_shortage
+from florence2.errors import EngineFailed, Florence2Error, OutOfMemory
 from florence2.request_options import GenerationOptions
+from florence2.results import Result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,12 +52,13 @@ class SharedImage:
     """One image of one or several requests; encoded once, when the first of them enters.
 
     Attributes:
-        pixels: the preprocessed image, ``[3, height, width]``; dropped once it is encoded.
+        pixels: what the batch makes the model's input of, in the pass that encodes it: of an engine the picture at the model's size, uint8,
+            ``[height, width, 3]``, a quarter of its input. Dropped then.
         features: its tokens, ``[image_tokens, width]``, from then on.
         adapter: the adapter that it is encoded with, of those that change how images are encoded; None for the base.
     """
 
-    pixels: Tensor | None
+    pixels: Any
     features: Tensor | None = None
     adapter: ModelAdapter | None = None
 
@@ -79,6 +84,7 @@ class Request(Generic[Answer]):
         on_step: called in the engine's thread with the number of requests when a step has advanced the search; None without a listener.
         adapter: the adapter that answers; None for the base.
         is_settled: the future has its outcome, and the request is done.
+        stopwatch: the times of the request.
     """
 
     image: SharedImage
@@ -90,6 +96,12 @@ class Request(Generic[Answer]):
     on_step: Callable[[int], object] | None = None
     adapter: ModelAdapter | None = None
     is_settled: bool = False
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def has_begun(self) -> bool:
+        """Some step has advanced its search."""
+        return self.search.running[0] is not None
 
     @property
     def is_cancelled(self) -> bool:
@@ -107,13 +119,25 @@ class Request(Generic[Answer]):
             failure.__cause__ = error
             self.fail(failure)
 
-    def answer(self, generated: Generated) -> None:
-        """Give the caller the answer, or the error that came up while making it."""
+    def note_step(self) -> None:
+        """Note when the first token is decided that the model has chosen."""
+        if self.stopwatch.first_token_at is None and has_chosen(self.search):
+            self.stopwatch.first_token_at = clock()
+
+    def answer(self, generated: Generated, meter: Meter) -> None:
+        """Give the caller the answer with its timing, or the error that came up while making it."""
+        watch, began_at = self.stopwatch, clock()
         try:
             result: Any = self.interpret(generated)
         except BaseException as error:
             self.fail(error if isinstance(error, Florence2Error) else step_failure(error))
             return
+        answered_at = clock()
+        watch.parse_s = answered_at - began_at
+        meter.bear_alone(watch.parse_s)
+        watch.compute_s += watch.parse_s + (meter.row_s - watch.row_s) * self.search.num_rows
+        if isinstance(result, Result):
+            result = replace(result, timing=watch.timing(answered_at))
         if self._settle():
             self.future.set_result(result)
 
@@ -137,8 +161,12 @@ class Request(Generic[Answer]):
         return self.future.set_running_or_notify_cancel()
 
 
-def step_failure(error: BaseException) -> EngineFailed:
+def step_failure(error: BaseException) -> EngineFailed | OutOfMemory:
     """The error for a caller whose request a failed step has ended, with the failure as its cause. One for each caller."""
-    failure = EngineFailed(f"a step of the engine failed: {type(error).__name__}: {error}")
+    failure: EngineFailed | OutOfMemory
+    if is_shortage(error):
+        failure = OutOfMemory("the engine has too little memory for the request beside what it is doing; send it again a little later")
+    else:
+        failure = EngineFailed(f"a step of the engine failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

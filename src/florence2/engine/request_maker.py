@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from florence2.answer_events import OnEvent
 from florence2.engine.answer import Interpreter
 from florence2.engine.decided import Reporter
 from florence2.engine.image_cache import ImageCache
-from florence2.engine.preprocess import normalise
 from florence2.engine.request import Request, start_search
 from florence2.engine.search import SpecialTokens
-from florence2.images.resized import resize
+from florence2.errors import InvalidImage
+from florence2.images import ImageInput, read_image
+from florence2.images.resized import ResizedPicture, resize
 from florence2.request_options import GenerationOptions
 from florence2.results import Result, Usage
-from florence2.sources import Source
+from florence2.sources import Source, remember
 from florence2.tasks.tokenized_prompt import TokenizedPrompt
 from florence2.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from florence2.model.adapters import ModelAdapter
@@ -49,7 +52,7 @@ class RequestMaker:
 
     def make(
         self,
-        picture: Image,
+        picture: Image | ResizedPicture,
         prompts: Sequence[TokenizedPrompt],
         generation: GenerationOptions,
         *,
@@ -62,7 +65,7 @@ class RequestMaker:
         """One request for each prompt; they share the picture.
 
         Args:
-            picture: in RGB.
+            picture: in RGB, or at the model's size already.
             prompts: the prompts, tokenized.
             generation: how all of them are searched.
             scores: whether found objects get scores.
@@ -73,10 +76,10 @@ class RequestMaker:
 
         Raises:
             InvalidRegion: a prompt's region is not inside the picture.
+            InvalidImage: a picture at another size than the model's.
         """
         prompt_ids = [prompt.bound_ids(picture.size) for prompt in prompts]
-        resized = resize(picture, self.checkpoint.image)
-        shared = self.images.share(resized, partial(normalise, resized, self.checkpoint.image), adapter)
+        shared = self.images.share(self._pixels(picture), adapter)
         is_cached = shared.features is not None
         requests: list[Request[Result]] = []
         for index, (prompt, ids) in enumerate(zip((given.prompt for given in prompts), prompt_ids, strict=True)):
@@ -91,6 +94,16 @@ class RequestMaker:
             requests.append(request)
         return requests
 
+    def _pixels(self, picture: Image | ResizedPicture) -> NDArray[np.uint8]:
+        """The picture at the model's size."""
+        settings = self.checkpoint.image
+        if not isinstance(picture, ResizedPicture):
+            return resize(picture, settings)
+        pixels, shape = picture.pixels, (settings.height, settings.width, 3)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise InvalidImage(f"a resized picture must be uint8 of shape {shape} for this model, got {pixels.dtype} of {pixels.shape}")
+        return pixels
+
     @property
     def _special_tokens(self) -> SpecialTokens:
         defaults = self.checkpoint.generation
@@ -100,3 +113,12 @@ class RequestMaker:
             forced_bos=defaults.forced_bos_token_id,
             forced_eos=defaults.forced_eos_token_id,
         )
+
+
+def read_picture(image: ImageInput | ResizedPicture, auto_orient: bool, keep_image: bool) -> tuple[Image | ResizedPicture, Source | None]:
+    """The picture of a request, and what its results refer to."""
+    if isinstance(image, ResizedPicture):
+        return image, None
+    source: Source | None = remember(image, auto_orient)
+    picture = read_image(image, auto_orient=auto_orient)
+    return picture, source if keep_image else source.without_image()

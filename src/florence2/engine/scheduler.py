@@ -16,8 +16,11 @@ from typing import Any
 import torch
 
 from florence2.engine import lifetime
-from florence2.engine.batch import Batch, Model
+from florence2.engine.batch import Batch, Model, Normalise, stacked
+from florence2.engine.meter import clock
 from florence2.engine.request import Request, step_failure
+from florence2.engine.shortage import survive
+from florence2.engine_stats import EngineStats
 from florence2.errors import EngineClosed, EngineFailed
 from florence2.request_options import MAX_BEAMS
 
@@ -29,18 +32,29 @@ class Scheduler:
         model: what encodes and decodes.
         max_rows: the most rows of a step; at least the most beams of a request.
         images_per_pass: the most images encoded between two steps while others run or wait.
+        normalise: as in ``Batch``.
         before_pass: called in the engine's thread, before each pass.
+        give_back: called there when memory has run out, to free what can be spared.
     """
 
     def __init__(
-        self, model: Model, *, max_rows: int = 48, images_per_pass: int = 1, before_pass: Callable[[], None] = lambda: None
+        self,
+        model: Model,
+        *,
+        max_rows: int = 48,
+        images_per_pass: int = 1,
+        normalise: Normalise = stacked,
+        before_pass: Callable[[], None] = lambda: None,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
         if max_rows < MAX_BEAMS:
             raise ValueError(f"max_rows must be at least {MAX_BEAMS}, the most beams of one request; got {max_rows}")
         self._max_rows = max_rows
         self._images_per_pass = images_per_pass
         self._before_pass = before_pass
-        self._batch = Batch(model, max_rows)
+        self._give_back = give_back
+        self._batch = Batch(model, max_rows, normalise, give_back)
+        self._crowd = 0  # so many took part when memory last ran out; nobody enters beside as many
         self._waiting: deque[Request[Any]] = deque()
         self._joining: list[Request[Any]] = []  # taken from the queue, and not yet part of the batch
         self._changed = threading.Condition()
@@ -78,6 +92,9 @@ class Scheduler:
             EngineClosed: the engine takes no more requests, or lives in another process.
         """
         self.check_process()
+        queued_at = clock()
+        for request in requests:
+            request.stopwatch.queued_at = queued_at
         with self._changed:
             if self._is_closed:
                 raise EngineClosed("the engine is closed; load a new one")
@@ -109,6 +126,24 @@ class Scheduler:
         """In a forked child: fail the requests from before the fork, which are answered in the parent alone."""
         for request in (*self._batch.requests, *self._joining, *self._waiting):
             request.future.leave_behind(self._elsewhere())
+
+    def stats(self) -> EngineStats:
+        """What it is doing; what it knows nothing of is left 0."""
+        with self._changed:
+            waiting = [*self._joining, *self._waiting]
+        running, meter = self._batch.requests, self._batch.meter
+        images = {id(request.image): request.image for request in waiting}
+        return EngineStats(
+            num_running=len(running),
+            num_waiting=len(waiting),
+            num_rows=sum(request.search.num_rows for request in running),
+            max_rows=self._max_rows,
+            waiting_bytes=sum(image.num_bytes for image in images.values() if image.features is None),
+            memory_bytes=self._batch.cache_bytes,
+            pass_age_s=meter.pass_age_s,
+            num_steps=meter.num_steps,
+            busy_s=meter.busy_s,
+        )
 
     @property
     def _is_own_thread(self) -> bool:
@@ -142,13 +177,18 @@ class Scheduler:
 
         Everything raised is caught: in this thread neither SystemExit nor KeyboardInterrupt comes from the user.
         """
+        self._batch.meter.begin_pass()
         try:
             self._before_pass()
             self._admit()
             self._batch.step()
+            self._take_back()
         except BaseException as error:
+            self._take_back()
             self._fail_joining(error)
             self._batch.fail(error)
+        finally:
+            self._batch.meter.end_pass()
 
     def _wait_for_work(self) -> bool:
         """Sleep until there is something to do; False when there never will be."""
@@ -160,14 +200,26 @@ class Scheduler:
         """Admit the first waiting requests, as far as there is room."""
         try:
             self._take()
-            if not self._joining:
-                return
-            encoded = self._batch.encode(self._joining)
-        except BaseException as error:  # the running ones have no part in it
+            if self._joining:
+                survive(lambda: self._batch.enter(self._joining), self._halve)
+        except BaseException as error:  # the running ones have no part in it, or have failed already
             self._fail_joining(error)
-            return
-        self._batch.admit(self._joining, encoded)
         self._joining = []
+
+    def _halve(self, error: BaseException) -> None:
+        """Send the later half of those who join back to the queue: there was too little memory for all of them."""
+        num_staying = len(self._joining) - len(self._joining) // 2
+        self._batch.returned += self._joining[num_staying:]
+        del self._joining[num_staying:]
+        self._give_back()
+
+    def _take_back(self) -> None:
+        """Queue again, before all others, those who had to leave before their first step."""
+        returned, self._batch.returned = self._batch.returned, []
+        if returned:
+            with self._changed:
+                self._waiting.extendleft(reversed(returned))
+            self._crowd = len(self._batch.requests)
 
     def _fail_joining(self, error: BaseException) -> None:
         for request in self._joining:
@@ -176,6 +228,10 @@ class Scheduler:
 
     def _take(self) -> None:
         """Take from the queue, in its order, what fits into the rows and the images of one pass."""
+        if len(self._batch.requests) < self._crowd or not self._batch.requests:
+            self._crowd = 0
+        if self._crowd:
+            return
         free_rows = self._max_rows - self._batch.num_rows
         new_images: set[int] = set()
         with self._changed:

@@ -152,6 +152,7 @@ class GreedySearch:
         parents: which row each row continues.
         locations: the tokens whose alternatives are kept in the answer; empty where they are not wanted.
         answer: what was generated, once it is complete.
+        special: the ids that steer it.
     """
 
     num_rows = 1
@@ -164,7 +165,7 @@ class GreedySearch:
         self.tokens = [special.start]
         self.parents = [0]
         self.answer: Generated | None = None
-        self._special = special
+        self.special = special
         self._max_new_tokens = max_new_tokens
         self._ngrams = NGrams(no_repeat_ngram_size, special.start)
         self._last: SearchToken | None = None
@@ -183,7 +184,7 @@ class GreedySearch:
     @property
     def forced(self) -> tuple[int, ...]:
         """The tokens whose log-probabilities ``advance`` needs whatever their rank."""
-        return self._special.forced
+        return self.special.forced
 
     def banned(self) -> list[tuple[int, ...]]:
         """The tokens that each row may not take next."""
@@ -200,7 +201,7 @@ class GreedySearch:
         """
         _refuse_nan(candidates)
         best = int(candidates.token_ids[0, 0])
-        forced = _forced_token(self._special, self._length, self._max_new_tokens)
+        forced = _forced_token(self.special, self._length, self._max_new_tokens)
         token = best if forced is None else forced
         log_probability = candidates.log_probs[0, 0] if forced is None else candidates.forced_log_probs[forced][0]
         self._length += 1
@@ -208,8 +209,8 @@ class GreedySearch:
         self._last = SearchToken(token, float(log_probability), self._last, self._length, locations)
         self._ngrams.append(token)
         self.tokens = [token]
-        if token == self._special.eos or self._length == self._max_new_tokens:
-            self.answer = self._last.generated("stop" if token == best == self._special.eos else "length")
+        if token == self.special.eos or self._length == self._max_new_tokens:
+            self.answer = self._last.generated("stop" if token == best == self.special.eos else "length")
 
 
 class _Continuations(NamedTuple):
@@ -252,7 +253,7 @@ class BeamSearch:
         self.tokens = [special.start] * num_beams
         self.parents = list(range(num_beams))
         self.answer: Generated | None = None
-        self._special = special
+        self.special = special
         self._max_new_tokens = max_new_tokens
         self._length_penalty = length_penalty
         self._early_stopping = early_stopping
@@ -277,7 +278,7 @@ class BeamSearch:
     @property
     def forced(self) -> tuple[int, ...]:
         """The tokens whose log-probabilities ``advance`` needs whatever their rank."""
-        return self._special.forced
+        return self.special.forced
 
     def banned(self) -> list[tuple[int, ...]]:
         """The tokens that each row may not take next."""
@@ -296,7 +297,7 @@ class BeamSearch:
         reached = self._continuations(candidates)
         self._length += 1
         is_last = self._length == self._max_new_tokens
-        has_ended = [is_last or token == self._special.eos for token in reached.tokens]
+        has_ended = [is_last or token == self.special.eos for token in reached.tokens]
         if any(has_ended):
             self._collect_finished(reached, has_ended)
             running_scores = reached.scores + np.array(has_ended, dtype=np.float32) * np.float32(FLOOR)
@@ -314,7 +315,7 @@ class BeamSearch:
 
     def _continuations(self, candidates: Candidates) -> _Continuations:
         """The best continuations over all rows."""
-        forced = _forced_token(self._special, self._length, self._max_new_tokens)
+        forced = _forced_token(self.special, self._length, self._max_new_tokens)
         rows = list(range(self.num_rows))
         if forced is not None:
             # A forced token counts as certain, and rows stand best first already.
@@ -333,7 +334,7 @@ class BeamSearch:
         final_scores = reached.scores / np.float32(float(self._length) ** self._length_penalty)
         for index in range(self.num_rows):
             if has_ended[index] and final_scores[index] > FLOOR:
-                is_own_end = reached.tokens[index] == self._special.eos and reached.is_own[index]
+                is_own_end = reached.tokens[index] == self.special.eos and reached.is_own[index]
                 reason: FinishReason = "stop" if is_own_end else "length"
                 self._finished.append((float(final_scores[index]), self._extended(reached, index), reason))
         self._finished.sort(key=lambda entry: -entry[0])

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from florence2.answer_events import OnEvent
 from florence2.engine.pending import PendingAnswer
 from florence2.engine.request import Request, step_failure
-from florence2.errors import Florence2Error
+from florence2.errors import Florence2Error, InvalidOption
 from florence2.results import Result
+from florence2.tiling.tiles import Tiles, as_tiles
 
 
 class TiledAnswer(PendingAnswer[Result]):
@@ -97,3 +99,16 @@ class _PartAnswer(PendingAnswer[Result]):
         """In a forked child: fail, and have the whole fail."""
         super().leave_behind(error)
         self._whole.leave_behind(error)
+
+
+def tiles_of(tiles: Tiles | str | int | None, on_event: OnEvent | None) -> Tiles | None:
+    """The tiles of a request, checked; None where the picture is asked about as a whole."""
+    if tiles is None:
+        return None
+    tiles = as_tiles(tiles)
+    if on_event is not None:
+        raise InvalidOption(
+            "answers in tiles are made one when all are there and can't be streamed: ask without events (run, submit), or leave tiles out",
+            field="tiles",
+        )
+    return tiles

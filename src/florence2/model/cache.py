@@ -139,6 +139,9 @@ class DecoderCache:
         # The number of positions of each row and each slot that were written to since they were last cleared; the others are zero.
         self._rows_written = [0] * max_rows
         self._slots_written = [0] * max_rows
+        # The most positions of each that were ever written to: so much of the memory has become resident.
+        self._rows_highest = [0] * max_rows
+        self._slots_highest = [0] * max_rows
         self.num_beams: list[int] = []
         self.row_lengths: list[int] = []
         self.source_lengths: list[int] = []
@@ -160,6 +163,15 @@ class DecoderCache:
         """The memory that is allocated, in bytes; on a CPU the largest amount that can become resident."""
         return self._self_kv.nbytes + self._cross_kv.nbytes
 
+    @property
+    def resident_bytes(self) -> int:
+        """The memory that it takes, in bytes: all that is allocated, or on a CPU as far as it was ever written to."""
+        if not _is_lazy(self.device):
+            return self.num_bytes
+        per_position = self._self_kv.nbytes // (self.max_rows * self.max_positions)  # of one row; of a slot of the cross cache as much
+        lengths = map(max, self._rows_highest, [*self.row_lengths, *([0] * self.max_rows)])
+        return per_position * (sum(lengths) + sum(self._slots_highest))
+
     def append(self, cross: Iterable[tuple[Tensor, Tensor]], source_lengths: Sequence[int], num_beams: Sequence[int]) -> None:
         """Add requests after those in the cache.
 
@@ -178,6 +190,7 @@ class DecoderCache:
             raise ValueError(f"the cache has room for {self.max_rows} rows; {first_row} are taken and {sum(num_beams)} more were to come")
         source = max(source_lengths)
         written = max(source, *self._slots_written[slots])
+        self._slots_highest[slots] = [max(source, highest) for highest in self._slots_highest[slots]]
         self._slots_written[slots] = [written] * len(num_beams)  # noted before anything is written: the writing may fail half-way
         for layer, (keys, values) in enumerate(cross):
             self._cross_kv[layer, 0, slots, :, :source] = keys[:, :, :source]
@@ -261,6 +274,12 @@ class DecoderCache:
             self._plan.positions += 1
             self._plan.lengths += 1
 
+    def rewind(self, row_lengths: Sequence[int]) -> None:
+        """Go back to so many filled positions of each row, after a step that has failed at any point."""
+        self._note_written([length + 1 for length in row_lengths])
+        self.row_lengths = list(row_lengths)
+        self._plan = None
+
     def clear(self) -> None:
         """Remove all requests. Also allowed after a step that failed before ``end_step``."""
         self._note_written([length + 1 for length in self.row_lengths])  # the step may have filled a position that was not counted
@@ -300,6 +319,7 @@ class DecoderCache:
     def _note_written(self, lengths: Sequence[int]) -> None:
         """Note that so many positions of each row may have been written to."""
         self._rows_written[: self.num_rows] = [max(pair) for pair in zip(self._rows_written, lengths, strict=False)]
+        self._rows_highest = list(map(max, self._rows_highest, self._rows_written))
 
 
 @dataclass
@@ -321,8 +341,13 @@ def usable_positions(config: TextConfig, device: torch.device) -> int:
 
     All positions of the model if memory becomes resident only when it is used. On Windows and on GPUs all memory is taken at once.
     """
-    is_lazy = device.type == "cpu" and hasattr(mmap, "MAP_PRIVATE")
-    return config.max_position_embeddings if is_lazy else min(config.max_position_embeddings, DEVICE_POSITIONS)
+    positions = config.max_position_embeddings
+    return positions if _is_lazy(device) else min(positions, DEVICE_POSITIONS)
+
+
+def _is_lazy(device: torch.device) -> bool:
+    """Whether memory becomes resident only when it is written to."""
+    return device.type == "cpu" and hasattr(mmap, "MAP_PRIVATE")
 
 
 # Private pages, for which the system reserves no memory in advance.

@@ -22,6 +22,7 @@ from florence2.tiling.reading import lines_of, read_together
 from florence2.tiling.sightings import sightings_of
 from florence2.tiling.tasks import MATCHINGS, OCR
 from florence2.tiling.tiles import TileBox
+from florence2.timing import of_parts
 
 
 def merge(
@@ -110,12 +111,14 @@ def _taken(results: Sequence[Result]) -> dict[str, Any]:
     usages = [result.usage for result in results if result.usage is not None]
     sums = [result.log_probability for result in results if result.log_probability is not None]
     parts = [result.log_probabilities for result in results if result.log_probabilities is not None]
+    timings = [result.timing for result in results if result.timing is not None]
     return {
         "token_ids": list(chain.from_iterable(result.token_ids for result in results)),
         "finish_reason": "length" if any(result.finish_reason == "length" for result in results) else "stop",
         "log_probability": math.fsum(sums) if len(sums) == len(results) else None,
         "log_probabilities": list(chain.from_iterable(parts)) if len(parts) == len(results) else None,
         "usage": _sum(usages) if len(usages) == len(results) else None,
+        "timing": of_parts(timings) if len(timings) == len(results) else None,
     }
 
 
