@@ -12,6 +12,7 @@ from florence2.load_testing.load_test import Settings, Watcher, measure
 from florence2.load_testing.options import Load, parse_questions
 from florence2.load_testing.pictures import draw_pictures
 from florence2.load_testing.running import Limits
+from florence2.load_testing.servers import NothingToMeasure
 from tests.server.process import running_server
 
 KEY = "a-key-of-eight"
@@ -49,3 +50,9 @@ def test_more_than_it_takes_is_refused_and_said_when_to_come_back(url: str) -> N
     assert run["refused"] > 0
     assert run["retry_after_s"]["min"] > 0
     assert run["errors"][0]["error"] == "429"
+
+
+def test_without_a_key_it_is_the_key_that_is_missing(url: str) -> None:
+    chosen = Settings(url, (Load("rate", 1),), Limits(num_requests=1))
+    with pytest.raises(NothingToMeasure, match=r"wants a key \(401\): set FLORENCE2_API_KEY"):
+        asyncio.run(measure(chosen, parse_questions("<OD>=1", (), ()), lambda: draw_pictures(1, (64, 48), 0), Watcher()))

@@ -16,7 +16,6 @@ from typing import Any
 
 from florence2.client.wire import USER_AGENT
 from florence2.cores import usable_cores
-from florence2.errors import InvalidOption
 from florence2.load_testing.apis import Api, LmmApi, OpenAIApi, Options
 from florence2.load_testing.figures import figures, raw
 from florence2.load_testing.options import Load, Question
@@ -107,18 +106,16 @@ async def measure(settings: Settings, questions: Sequence[Question], prepare: Ca
 
     Raises:
         NothingToMeasure: nothing answers, or not the requests of this test.
-        InvalidOption: no model is named, and the server names none.
+        InvalidOption: it is no such server, or no model is named, and the server names none.
     """
     keyed = {} if settings.api_key is None else {"authorization": f"Bearer {settings.api_key}"}
     headers = {"user-agent": USER_AGENT, **keyed, **settings.headers}
     server = await look_at(settings.url, settings.api, settings.model, headers)
-    if server.model is None:
-        raise InvalidOption(f"--model is missing, and {settings.url} does not say which it has", field="model")
     watcher.on_server(server)
     pictures = prepare()
     sender = Sender(
         settings.url,
-        _api(settings, server, server.model),
+        _api(settings, server),
         pictures,
         headers=headers,
         timeout_s=settings.timeout_s,
@@ -161,15 +158,15 @@ def _told(run: Run, settings: Settings, watcher: Watcher) -> dict[str, Any]:
     return found
 
 
-def _api(settings: Settings, server: Server, model: str) -> Api:
+def _api(settings: Settings, server: Server) -> Api:
     """The form of the requests."""
     beams = {} if settings.num_beams is None else {"num_beams": settings.num_beams}
     if server.api == "lmm":
         most = {} if settings.max_new_tokens is None else {"max_new_tokens": settings.max_new_tokens}
-        options = Options(model, settings.is_streamed, settings.api_key, {**beams, **most})
+        options = Options(server.model, settings.is_streamed, settings.api_key, {**beams, **most})
         return LmmApi(options, asks_for_usage=server.is_ours)
     most = {} if settings.max_new_tokens is None else {"max_tokens": settings.max_new_tokens}
-    return OpenAIApi(Options(model, settings.is_streamed, None, {**beams, **most}))
+    return OpenAIApi(Options(server.model, settings.is_streamed, None, {**beams, **most}))
 
 
 def _result(

@@ -26,6 +26,7 @@ APIS = ("auto", "lmm", "openai")
 _ASK_S = 10.0
 _NUM_PROBES = 3
 _LONGEST_WAIT_S = 10.0
+_NO_ENTRY = frozenset({401, 403})
 _HOPELESS = range(400, 500)  # the same request fails in the same way again
 
 
@@ -42,13 +43,13 @@ class Server:
 
     Attributes:
         api: ``lmm`` or ``openai``.
-        model: the model's id; None where it could not be found out.
+        model: the model's id.
         name: what it says that it is, with its version; empty where it does not say.
         is_ours: whether it is this project's.
     """
 
     api: str
-    model: str | None
+    model: str
     name: str
     is_ours: bool
 
@@ -63,27 +64,31 @@ async def look_at(url: str, api: str, model: str | None, headers: Mapping[str, s
         headers: of each request; the key among them.
 
     Raises:
-        NothingToMeasure: nothing answers.
+        NothingToMeasure: nothing answers, or a key is wanted.
         InvalidOption: it is neither kind of server, or names no model.
     """
-    connections = Connections(url)
+    connections, refusals = Connections(url), set[int]()
     try:
-        info = await _asked(connections, f"{url}/info", headers)
-        models = await _asked(connections, f"{url}/v1/models", headers)
+        info = await _asked(connections, f"{url}/info", headers, refusals)
+        models = await _asked(connections, f"{url}/v1/models", headers, refusals)
         name = " ".join(str(info[key]) for key in ("name", "version") if info.get(key))
         is_ours = "florence2" in str(info.get("name", "")).lower()
         listed = _ids(models.get("data"), "id")
         if api == "auto":
             api = "lmm" if info.get("name") else "openai" if listed else ""
         if not api:
+            _check_entry(url, refusals)
             raise InvalidOption(
                 f"{url} answers neither /info nor /v1/models as such servers do; say --api lmm or --api openai, or correct the address",
                 field="api",
             )
         if model is None and api == "lmm":
-            registry = await _asked(connections, f"{url}/model/registry", headers)
+            registry = await _asked(connections, f"{url}/model/registry", headers, refusals)
             listed = _ids(registry.get("models"), "model_id") or listed
-        return Server(api, model or next(iter(listed), None), name, is_ours)
+        if model is None and not listed:
+            _check_entry(url, refusals)
+            raise InvalidOption(f"--model is missing, and {url} does not say which it has", field="model")
+        return Server(api, model or listed[0], name, is_ours)
     finally:
         await connections.close()
 
@@ -110,8 +115,8 @@ async def probe(sender: SendsRequests, planned: Planned, is_to_stop: Callable[[]
     raise NothingToMeasure(f"the first request, {planned.prompt!r}, was answered {answered}, so there is nothing to measure{said}")
 
 
-async def _asked(connections: Connections, url: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The JSON object at an address; an empty one where there is something else.
+async def _asked(connections: Connections, url: str, headers: Mapping[str, str], refusals: set[int]) -> dict[str, Any]:
+    """The JSON object at an address; an empty one where there is something else. Refusals for want of a key are added to ``refusals``.
 
     Raises:
         NothingToMeasure: there is no answer.
@@ -124,11 +129,18 @@ async def _asked(connections: Connections, url: str, headers: Mapping[str, str])
     except (httpx2.HTTPError, OSError) as error:
         hint = certificate_hint(error)
         raise NothingToMeasure(f"{url} can't be reached: {error or type(error).__name__}{'; ' + hint if hint else ''}") from None
+    refusals |= {response.status_code} & _NO_ENTRY
     try:
         found = json.loads(content)
     except ValueError:
         return {}
     return found if isinstance(found, dict) and response.status_code == 200 else {}
+
+
+def _check_entry(url: str, refusals: set[int]) -> None:
+    """Say that it is the key that is missing, or wrong, where the server has said so."""
+    if refusals:
+        raise NothingToMeasure(f"{url} wants a key ({max(refusals)}): set FLORENCE2_API_KEY, or give --api-key")
 
 
 def _ids(entries: Any, name: str) -> list[str]:
