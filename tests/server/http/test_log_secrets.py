@@ -79,6 +79,20 @@ def ask_everywhere(server: Server) -> None:
             connection.sendall(head.encode())
 
 
+def check_stages(counted: str) -> None:
+    """The stages of a real engine's answers are there, and take no longer than the answers."""
+
+    def value(name: str) -> float:
+        return sum(float(line.split()[-1]) for line in counted.splitlines() if line.startswith(name))
+
+    stages = ("queue", "vision", "prefill", "decode", "parse")
+    assert all(value(f"florence2_{stage}_seconds_count") > 0 for stage in stages)
+    assert 0 < sum(value(f"florence2_{stage}_seconds_sum") for stage in stages) <= 1.1 * value("florence2_engine_seconds_sum")
+    assert 0 < value("florence2_compute_seconds_total") <= value("florence2_engine_busy_seconds_total") * 1.01
+    assert value("florence2_model_memory_bytes") > 10_000
+    assert value("florence2_image_cache_hits_total") > 0
+
+
 def test_nothing_secret_is_logged_at_any_level(server: Server) -> None:
     ask_everywhere(server)
     server.wait_for("broken on purpose")
@@ -86,6 +100,7 @@ def test_nothing_secret_is_logged_at_any_level(server: Server) -> None:
     server.wait_for("bad_framing")
     counted = httpx2.get(f"{server.url}/metrics", headers={"authorization": f"Bearer {MANAGER}"}).text
     assert 'florence2_refusals_total{code="bad_framing"} 1.0' in counted
+    check_stages(counted)
     server.stop()
     log = server.log
     assert len(log.splitlines()) > 50

@@ -142,7 +142,6 @@ class InferenceService:
             while True:
                 try:
                     futures = await self._queue(prepared, image, fetched, times, events and events.callback())
-                    times.queued_at = time.perf_counter()
                     if events is not None:
                         events.note_queued()
                     results = await results_of(futures, "send the request again")
@@ -240,7 +239,9 @@ def _submit(
         options["tiles"] = request.tiles
     if report is not None:
         options["on_event"] = partial(report, picture.size)
-    return prepared.engine.submit_many(picture, prepared.prompts, **options)
+    futures = prepared.engine.submit_many(picture, prepared.prompts, **options)
+    times.queued_at = time.perf_counter()  # here: the event loop may be busy, and the engine has begun
+    return futures
 
 
 def _answered(
