@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
@@ -28,12 +29,13 @@ from florence2.server.http import health, pages, usage
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Gate, Keys, check_anonymous
 from florence2.server.http.gauges import Gauges
+from florence2.server.http.large_bodies import BodyThreads
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.middleware import RequestMiddleware
 from florence2.server.http.origins import Origins, is_loopback
 from florence2.server.http.request_notes import NotesKeeper
 from florence2.server.http.root_path import RootPath
-from florence2.server.http.state import SERVER_NAME, ServerState
+from florence2.server.http.state import SERVER_NAME, ServerState, waiting_bytes
 from florence2.server.http.tracing import Tracing
 from florence2.server.http.url_fetch import make_fetcher
 from florence2.server.http.validation import failed_validation
@@ -42,6 +44,7 @@ from florence2.server.inference.loading import EngineLoader
 from florence2.server.inference.models import AnsweringEngine, Loader, Models
 from florence2.server.inference.observer import Observer
 from florence2.server.inference.service import InferenceService
+from florence2.server.memory import FreedMemory
 from florence2.server.settings import Settings
 from florence2.version import __version__
 
@@ -130,13 +133,13 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     if keys.is_open and not is_loopback(settings.host):
         check_anonymous(settings)
 
-    admission = Admission(settings)
+    admission = Admission(settings, partial(waiting_bytes, models))
     metrics = Metrics()
     uuid = uuid4().hex[:6]
     tracing = None if settings.otlp_endpoint is None else Tracing(settings, uuid)
     inference = InferenceService(settings, models, _observers(apis, models, metrics, tracing))
     fetcher = make_fetcher(settings)
-    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, uuid, tracing, accounts)
+    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, BodyThreads(), uuid, tracing, accounts)
     metrics.registry.register(Gauges(server))
     return server
 
@@ -172,15 +175,22 @@ def _lifespan(
         if server.accounts is not None:
             server.accounts.start()
         loading = asyncio.create_task(_preload(server, on_ready, on_failure))
+        giving_back = asyncio.create_task(_keep_giving_back(server))
         try:
             yield
         finally:
             server.admission.is_draining = True
             loading.cancel()
+            giving_back.cancel()
             await server.wait_until_sent()
             await server.close()
 
     return lifespan
+
+
+async def _keep_giving_back(server: ServerState) -> None:
+    """Give memory back to the system that is not needed any more, until cancelled."""
+    await FreedMemory(lambda: server.admission.num_bytes, server.inference.end_idle).keep_giving_back()
 
 
 async def _preload(server: ServerState, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:

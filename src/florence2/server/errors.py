@@ -147,6 +147,11 @@ class TryAgain(Florence2Error):
     status = 503
     retry_after_s = 1
 
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
 
 class Overloaded(TryAgain):
     """As many requests under way as the server takes."""
@@ -160,10 +165,6 @@ class RateLimited(TryAgain):
 
     code = "rate_limited"
     status = 429
-
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class QuotaExceeded(RateLimited):

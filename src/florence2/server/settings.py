@@ -158,7 +158,12 @@ class Settings(BaseSettings):
         default=384, ge=1, description="Most images times prompts times beams under way at once; more are told to try again."
     )
     max_requests_per_key: int | None = Field(default=None, ge=1, description="The same for the requests of one key.")
-    max_bodies_bytes: int = Field(default=2**30, ge=1, description="Most bytes of request bodies held at once.")
+    max_bodies_bytes: int = Field(
+        default=5 * 2**27, ge=1, description="Most bytes of request bodies, and of image files in them, held at once."
+    )
+    max_waiting_bytes: int = Field(
+        default=2**30, ge=1, description="While decoded pictures of more bytes wait for the models, no request is taken."
+    )
     max_keyless_bodies: int = Field(default=32, ge=1, description="With keys: most bodies read at once whose beginning shows no key.")
     header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come in.")
     body_timeout_s: float = Field(

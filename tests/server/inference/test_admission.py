@@ -201,3 +201,90 @@ async def test_health_answers_while_a_hundred_wait() -> None:
         assert "florence2_requests_under_way 100.0" in (await client.get("/metrics")).text
         engine.release()
         assert {(await call).status_code for call in calls} == {200}
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refusal_of(admission: Admission, num_slots: int = 1, key: str = "") -> Overloaded:
+    """What one more request is refused with."""
+    with pytest.raises(Overloaded) as caught, admission.enter(key) as permit:
+        permit.grow(num_slots)
+    return caught.value
+
+
+def test_retry_after_is_measured() -> None:
+    clock = Clock()
+    admission = Admission(Settings(max_requests=10), clock=clock)
+    assert sorted(serve_one(admission, clock, taking_s=0.5) for _ in range(60)) == [0] * 60  # two slots a second, one at a time
+    with admission.enter("") as permit:
+        permit.grow(10)
+        assert refusal_of(admission).retry_after_s == 1
+        # Each that is refused is told the time behind those who were told before.
+        waits = [refusal_of(admission).retry_after_s for _ in range(9)]
+        assert waits == sorted(waits)
+        assert waits[-1] in (5, 6)
+        assert refusal_of(admission, 8).retry_after_s > waits[-1]
+        assert [refusal_of(admission).retry_after_s for _ in range(500)][-1] == 60
+    assert admission.num_slots == 0
+
+
+def serve_one(admission: Admission, clock: Clock, taking_s: float) -> int:
+    with admission.enter(""):
+        clock.now += taking_s
+    return admission.num_slots
+
+
+def test_retry_after_where_nothing_is_known() -> None:
+    clock = Clock()
+    admission = Admission(Settings(max_requests=1), clock=clock)
+    with admission.enter(""):
+        assert refusal_of(admission).retry_after_s == 1
+        clock.now += 20  # and nothing was freed in all that time
+        assert 10 < refusal_of(admission).retry_after_s <= 20
+        clock.now += 3600
+        assert refusal_of(admission).retry_after_s <= 60
+
+
+def test_what_a_key_frees_counts_for_its_own_limit() -> None:
+    clock = Clock()
+    admission = Admission(Settings(max_requests=100, max_requests_per_key=2), clock=clock)
+    with admission.enter("a"), admission.enter("a"), admission.enter("b"):
+        for _ in range(40):
+            serve_one(admission, clock, taking_s=1.0)
+        alone = refusal_of(admission, key="a").retry_after_s
+        with admission.enter("b"), admission.enter("c") as permit:
+            permit.grow(2)
+            assert refusal_of(admission, key="a").retry_after_s > alone  # one of three turns is its own, not two
+
+
+def test_pictures_that_wait_in_the_engine_count() -> None:
+    waiting = [0]
+    admission = Admission(Settings(max_waiting_bytes=1000), lambda: waiting[0])
+    with admission.enter(""):
+        waiting[0] = 1001
+        assert "pictures of 1001 bytes wait" in refusal_of(admission).message
+        waiting[0] = 1000
+        with admission.enter(""):
+            pass
+
+
+async def test_bytes_are_those_of_the_files_once_they_are_read() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    data = image_bytes((300, 200))
+    async with client_of(engine) as client:
+        admission: Admission = client.app.state.server.admission  # type: ignore[attr-defined]
+        call = asyncio.create_task(client.post("/infer/lmm", json=body(image=[image_field(data)] * 3, source="x" * 5000)))
+        await until(lambda: len(engine.futures) == 3)
+        await until(lambda: admission.num_bytes == 3 * len(data))
+        engine.release()
+        assert (await call).status_code == 200
+        assert admission.num_bytes == 0

@@ -188,7 +188,7 @@ async def test_requests_while_the_server_starts() -> None:
         ready = await client.post("/infer/lmm", json=body(model_id="florence-2-demo"))
     assert (state.status_code, state.json()["reason"]) == (503, "loading")
     assert alive.status_code == 200
-    assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (503, "model_loading", "2")
+    assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (503, "model_loading", "1")
     assert ready.status_code == 200
 
 

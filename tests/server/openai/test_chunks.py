@@ -15,8 +15,8 @@ from openai import AsyncOpenAI
 from fixtures.fake_engine import FakeEngine
 from florence2.errors import DownloadError, EngineFailed
 from florence2.results import Result
-from florence2.server.errors import Overloaded
 from florence2.server.http.json_body import parse_object
+from florence2.server.inference.freeing_rate import FreeingRate
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
 from florence2.server.openai.chunks import stream_chunks
 from florence2.server.openai.image_url import UrlImage
@@ -122,7 +122,7 @@ async def test_errors_of_the_server(stream: bool) -> None:
 
 
 async def test_the_client_tries_again_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Overloaded, "retry_after_s", 0.2)
+    monkeypatch.setattr(FreeingRate, "promise", lambda *_: 0.2)
     engine = FakeEngine()
     engine.hold = True
     async with client_of(engine, max_requests=1) as client:

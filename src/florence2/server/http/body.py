@@ -41,7 +41,9 @@ FindKey = Callable[[Scope, bytes], ShownKey | None]
 """Finds the key of a request in the beginning of its body."""
 
 
-async def receive_body(request: Request, permit: Permit | None, keys: Keys, find_key: FindKey, settings: Settings, max_bytes: int) -> bytes:
+async def receive_body(
+    request: Request, permit: Permit | None, keys: Keys, find_key: FindKey, settings: Settings, max_bytes: int
+) -> bytearray:
     """The whole body.
 
     Args:
@@ -76,7 +78,7 @@ async def receive_body(request: Request, permit: Permit | None, keys: Keys, find
             if key is not None:
                 permit.identify(key.name, key.max_slots)
             permit.add_bytes(len(chunk))
-    return bytes(body)
+    return body
 
 
 async def _in_time(request: Request, settings: Settings, received: int) -> Message:

@@ -29,12 +29,15 @@ from florence2.server.http.logs import flush
 from florence2.server.http.shutdown import Deadline
 from florence2.server.http.state import ServerState
 from florence2.server.inference.admission import Admission
+from florence2.server.memory import map_large_blocks
 from florence2.server.profiles import EVERY_ADDRESS
 from florence2.server.settings import Settings
 
 END_S = 3  # of the time to end: what is left for closing engines, once requests have been waited for
 UNREAD_S = 3.0  # a client that reads nothing for so long, while the server ends, is left
 AT_ONCE_S = 1.0
+# A thread that needs the interpreter's lock waits so long before it asks for it; the event loop needs it for each of a thousand sockets.
+SWITCH_INTERVAL_S = 0.001
 KEEP_ALIVE_S = 75  # longer than load balancers keep idle connections, so that none is closed under a request
 
 
@@ -124,6 +127,9 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
             flush()
             report(_first_call(app.state.server, servers[0].port))
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if getattr(settings, "engine_process", False):  # otherwise this process computes, which needs its blocks again and again
+        map_large_blocks()
     app = create_app(settings, on_ready=ready, on_failure=fail)
     server = DrainingServer(_config(app, settings), app.state.server.admission, settings.drain_delay_s, settings.max_connections)
     servers.append(server)

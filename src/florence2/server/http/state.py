@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from starlette.types import Scope
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
+from florence2.server.http.large_bodies import BodyThreads
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.tracing import Tracing
+from florence2.server.inference.adapters import computing_engine
 from florence2.server.inference.admission import Admission, Permit
 from florence2.server.inference.models import Models
 from florence2.server.inference.service import InferenceService
@@ -25,6 +28,8 @@ from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 
 if TYPE_CHECKING:
     from florence2.server.accounts.accounts import Accounts
+
+logger = logging.getLogger(__name__)
 
 SERVER_NAME = "florence2 server"
 LAST_PARTS_S = 2.0  # longest wait at the end for responses that are cut off
@@ -52,6 +57,7 @@ class ServerState:
     metrics: Metrics
     fetcher: Fetcher
     inference: InferenceService
+    body_threads: BodyThreads
     uuid: str
     tracing: Tracing | None = None
     accounts: Accounts | None = None
@@ -81,11 +87,23 @@ class ServerState:
         """Close models, threads and connections; requests have been answered by now, or are cancelled."""
         await self.models.close(cancel=True)
         self.inference.close()
+        self.body_threads.close()
         await self.fetcher.close()
         if self.tracing is not None:
             await self.tracing.close()
         if self.accounts is not None:
             await self.accounts.close()
+
+
+def waiting_bytes(models: Models) -> int:
+    """The memory of the pictures that wait in the engines; one that is ending or dead can't say, and counts as empty."""
+    total = 0
+    for engine in {id(engine): engine for engine in (computing_engine(model.engine) for model in models.loaded)}.values():
+        try:
+            total += engine.stats().waiting_bytes
+        except Exception:
+            logger.debug("an engine does not say how many bytes wait", exc_info=True)
+    return total
 
 
 def state_of(request: Request) -> ServerState:

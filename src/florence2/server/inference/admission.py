@@ -6,11 +6,13 @@ body is read, and its ``Permit`` grows with what becomes known of it. Knows noth
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from florence2.server.errors import Draining, Overloaded
+from florence2.server.inference.freeing_rate import FreeingRate
 from florence2.server.settings import Settings
 
 FREE_BYTES = 4096
@@ -24,7 +26,7 @@ class Permit:
         key: the name of the key on whose account it stands; None as long as that is not known.
         max_slots: the most slots that the key may take, beside what all may; None: no such limit of its own.
         num_slots: slots taken; 0 as long as there is no key.
-        num_bytes: how much of its body is held.
+        num_bytes: how much of its body, or of the files in it, is held.
         is_keyless: it holds one of the few bodies that are read without a key.
     """
 
@@ -52,15 +54,26 @@ class Permit:
         """See ``Admission.add_bytes``."""
         self._admission.add_bytes(self, count)
 
+    def hold_bytes(self, num_bytes: int) -> None:
+        """See ``Admission.hold_bytes``."""
+        self._admission.hold_bytes(self, num_bytes)
+
 
 class Admission:
     """Room for requests. A slot is one beam of the search for one prompt about one image. Runs in the event loop only.
+
+    Args:
+        settings: the limits.
+        waiting_bytes: the memory that pictures take which wait in the engines.
+        clock: seconds, for the rate at which slots and bytes are freed.
 
     Attributes:
         is_draining: no new request is taken.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, waiting_bytes: Callable[[], int] = lambda: 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.is_draining = False
         self._max_slots = settings.max_requests
         self._max_slots_per_key = settings.max_requests_per_key
@@ -74,11 +87,19 @@ class Admission:
         self._num_slots = self._bytes = self._keyless = self._keyless_bytes = 0
         self._slots_of: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
+        self._max_waiting_bytes = settings.max_waiting_bytes
+        self._waiting_bytes = waiting_bytes
+        self._freeing_slots, self._freeing_bytes = FreeingRate(clock), FreeingRate(clock)
 
     @property
     def num_slots(self) -> int:
         """Slots taken now."""
         return self._num_slots
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of bodies and image files held now."""
+        return self._bytes + self._keyless_bytes
 
     @contextmanager
     def enter(self, key: str | None, max_slots: int | None = None) -> Iterator[Permit]:
@@ -111,13 +132,12 @@ class Admission:
         if permit.key is not None:
             return
         self._check_slots(0, 1, key, max_slots)
+        self._check_waiting()
         self._check_bytes(key, permit.num_bytes)
         self._leave_keyless(permit)
         permit.key, permit.max_slots, permit.num_slots = key, max_slots, 1
-        self._num_slots += 1
-        self._slots_of[key] += 1
-        self._bytes += permit.num_bytes
-        self._bytes_of[key] += permit.num_bytes
+        self._take_slots(key, 1)
+        self._take_bytes(key, permit.num_bytes)
 
     def grow(self, permit: Permit, num_slots: int) -> None:
         """Make a request as large as it turned out to be.
@@ -129,8 +149,7 @@ class Admission:
         """
         key = permit.key or ""
         self._check_slots(permit.num_slots, num_slots, key, permit.max_slots)
-        self._num_slots += num_slots - permit.num_slots
-        self._slots_of[key] += num_slots - permit.num_slots
+        self._take_slots(key, num_slots - permit.num_slots)
         permit.num_slots = num_slots
 
     def add_bytes(self, permit: Permit, count: int) -> None:
@@ -141,30 +160,61 @@ class Admission:
         """
         if permit.key is not None:
             self._check_bytes(permit.key, count)
-            self._bytes += count
-            self._bytes_of[permit.key] += count
+            self._take_bytes(permit.key, count)
         elif permit.num_bytes + count > FREE_BYTES:
             self._add_keyless_bytes(permit, count)
         permit.num_bytes += count
+
+    def hold_bytes(self, permit: Permit, num_bytes: int) -> None:
+        """Count what is left of the body of a request that has a key: the files that were in it."""
+        assert permit.key is not None
+        self._take_bytes(permit.key, num_bytes - permit.num_bytes)
+        permit.num_bytes = num_bytes
 
     def _check_slots(self, present: int, wanted: int, key: str, max_slots: int | None) -> None:
         """Refuse ``wanted`` slots instead of the ``present`` ones of a request, unless there is room or the request is alone."""
         others, of_key = self._num_slots - present, self._slots_of[key] - present
         if others and others + wanted > self._max_slots:
             raise Overloaded(
-                f"the server has {others} of {self._max_slots} places taken, and this request needs {wanted}; send it again in a moment"
+                f"the server has {others} of {self._max_slots} places taken, and this request needs {wanted}; send it again in a moment",
+                self._freeing_slots.promise(others + wanted - self._max_slots, self._num_slots),
             )
         most = min((one for one in (self._max_slots_per_key, max_slots) if one is not None), default=None)
         if most is not None and of_key and of_key + wanted > most:
+            share = of_key / max(others, 1)  # keys take turns
             raise Overloaded(
-                f"this key has {of_key} of its {most} places taken, and this request needs {wanted}; send it again in a moment"
+                f"this key has {of_key} of its {most} places taken, and this request needs {wanted}; send it again in a moment",
+                self._freeing_slots.seconds_until(of_key + wanted - most, self._num_slots, share),
+            )
+
+    def _check_waiting(self) -> None:
+        """Refuse more requests while the pictures that wait in the engines take as much memory as they may."""
+        if (waiting := self._waiting_bytes()) > self._max_waiting_bytes:
+            raise Overloaded(
+                f"pictures of {waiting} bytes wait for the model, and {self._max_waiting_bytes} is the most; send it again in a moment",
+                self._freeing_slots.promise(1, self._num_slots),
             )
 
     def _check_bytes(self, key: str, count: int) -> None:
         """Refuse ``count`` more bytes of bodies unless there is room for them, the key's own share included."""
         for taken, most in ((self._bytes, self._max_bytes), (self._bytes_of[key], self._max_bytes_of_key)):
             if taken + count > most:
-                raise Overloaded(f"bodies of {taken} bytes are held at present, and {most} is the most; send it again in a moment")
+                raise Overloaded(
+                    f"bodies of {taken} bytes are held at present, and {most} is the most; send it again in a moment",
+                    self._freeing_bytes.promise(taken + count - most, self._bytes),
+                )
+
+    def _take_slots(self, key: str, count: int) -> None:
+        """Count slots that a request takes, or gives back if there are less than 0."""
+        self._freeing_slots.note(self._num_slots, self._num_slots + count)
+        self._num_slots += count
+        self._slots_of[key] += count
+
+    def _take_bytes(self, key: str, count: int) -> None:
+        """Count bytes, as slots are counted."""
+        self._freeing_bytes.note(self._bytes, self._bytes + count)
+        self._bytes += count
+        self._bytes_of[key] += count
 
     def _add_keyless_bytes(self, permit: Permit, count: int) -> None:
         if not permit.is_keyless and self._keyless >= self._max_keyless:
@@ -187,10 +237,8 @@ class Admission:
         self._leave_keyless(permit)
         if permit.key is None:
             return
-        self._num_slots -= permit.num_slots
-        self._bytes -= permit.num_bytes
-        self._slots_of[permit.key] -= permit.num_slots
-        self._bytes_of[permit.key] -= permit.num_bytes
+        self._take_slots(permit.key, -permit.num_slots)
+        self._take_bytes(permit.key, -permit.num_bytes)
         for counts in (self._slots_of, self._bytes_of):
             if not counts[permit.key]:
                 del counts[permit.key]  # so that nothing is left of keys that are gone

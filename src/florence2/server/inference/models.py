@@ -25,6 +25,7 @@ from florence2.request_options import MAX_BEAMS
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.adapters import add_over, computing_engine
+from florence2.server.inference.load_times import LoadTimes
 from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
@@ -137,6 +138,7 @@ class Models:
         self._api_ids = api_ids
         self._loader = loader
         self._stop_loading = stop_loading
+        self._load_times = LoadTimes()
         at_start = name_models(settings.model, settings.models, api_ids)
         self._named, self._over = find_bases({**settings.models, **at_start}, api_ids)
         self._pinned = list(at_start)
@@ -230,7 +232,7 @@ class Models:
         # Not awaited itself: a caller that is cancelled must not cancel the loading that others wait for.
         done, _ = await asyncio.wait({task}, timeout=wait_s)
         if not done:
-            raise ModelLoading(f"the model {model_id} is being loaded; send the request again")
+            raise ModelLoading(f"the model {model_id} is being loaded; send the request again", self._load_times.seconds_left(model_id))
         return task.result(), True
 
     async def add(self, name: str) -> None:
@@ -290,6 +292,7 @@ class Models:
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
+        self._load_times.begin(model_id)
         source, over = self.source(model_id), self._over.get(model_id)
         adapters = self._adapters.get(model_id)
         merged = f" over {over.base}" if over else f" with {', '.join(adapters)}" if adapters else ""
@@ -305,6 +308,7 @@ class Models:
                 raise
             raise ModelFailed(f"{model_id} can't be loaded: {error}") from error
         model = LoadedModel(model_id, engine, time.perf_counter() - started, listed_as=model_id)
+        self._load_times.end(model_id)
         self._loaded[model_id] = model
         logger.info("loaded %s in %.1f s", model_id, model.load_s)
         self._make_room(model)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from florence2.errors import InvalidRequest
 from florence2.image_files import Structure
 from florence2.results import Result
+from florence2.server.inference.admission import Permit
 from florence2.server.inference.observer import task_label
 from florence2.tasks.prompt import Prompt
 from florence2.tiling.tiles import Tiles
@@ -68,6 +69,7 @@ class InferenceRequest:
         reserve: called in the event loop, before an image is queued in tiles, with how many parts more than one it has; raises where there
             is no room for them.
         note_used: called in the event loop at the end, before the answer goes out.
+        permit: what the request holds of the server's room; None: nobody counts.
     """
 
     model_id: str
@@ -80,6 +82,7 @@ class InferenceRequest:
     tiles: Tiles | None = None
     reserve: Callable[[int], None] = lambda _: None
     note_used: Callable[[Used], None] = lambda _: None
+    permit: Permit | None = None
 
     @property
     def task(self) -> str:

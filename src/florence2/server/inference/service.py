@@ -23,6 +23,7 @@ from florence2.image_files import Structure
 from florence2.images import decode
 from florence2.results import Result
 from florence2.server.errors import for_client, naming
+from florence2.server.inference.decoder_process import NAME
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
 from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
@@ -45,6 +46,67 @@ class _Prepared:
     engine: AnsweringEngine
     prompts: Sequence[Any]
     is_retry: bool = False
+
+
+class _File:
+    """One image of a request: what was fetched, and in its place the file once that was read.
+
+    Args:
+        image: the image.
+        fetched: what its ``fetch`` returned.
+        max_pixels: the most pixels it may have.
+    """
+
+    def __init__(self, image: ImageSource, fetched: object, max_pixels: int) -> None:
+        self._image = image
+        self._fetched = fetched
+        self._max_pixels = max_pixels
+        self._structure: Structure | None = None
+
+    def read(self) -> Structure:
+        """The file. Runs in a thread of the pool; for a second engine nothing is read again."""
+        if self._structure is None:
+            structure = self._image.read(self._fetched)
+            if structure.size is not None:
+                check_pixels(structure.size, self._max_pixels)
+            self._structure, self._fetched = structure, None
+        return self._structure
+
+    @property
+    def num_bytes(self) -> int:
+        """How large the file is; 0 as long as it was not read."""
+        return 0 if self._structure is None else len(self._structure.data)
+
+
+class _HeldBytes:
+    """What a request counts for: its body, what was fetched for it, and only its image files once all of them were read.
+
+    Args:
+        request: the request.
+    """
+
+    def __init__(self, request: InferenceRequest) -> None:
+        self._permit = request.permit
+        self._unread = set(range(len(request.images)))
+        self._num_bytes = 0
+
+    def note_fetched(self, image: ImageSource, fetched: object) -> None:
+        """Note what came from elsewhere.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        if self._permit is not None and image.label == "url" and isinstance(fetched, bytes):
+            self._permit.add_bytes(len(fetched))
+
+    def note_read(self, index: int, num_bytes: int) -> None:
+        """Note how large the file of one image is; only the first note about it counts."""
+        if index not in self._unread:
+            return
+        self._unread.discard(index)
+        self._num_bytes += num_bytes
+        if self._permit is not None and not self._unread:
+            self._permit.hold_bytes(self._num_bytes)
 
 
 @dataclass
@@ -72,6 +134,8 @@ class InferenceService:
         self._observers = observers
         self._pool = ThreadPoolExecutor(settings.image_threads, thread_name_prefix="florence2-image")
         self._decoders = Decoders(settings)
+        # A decoded picture may take 150 MB: so few are on their way from the decoders to the engine, the others wait as files.
+        self._decoded = asyncio.Semaphore(2 * settings.image_processes)
         self._crossing: Crossing | None = None
 
     async def answer(self, request: InferenceRequest, relay: EventRelay | None = None) -> Outcome:
@@ -88,9 +152,10 @@ class InferenceService:
         prepared = _prepare(request, model.engine)
         if relay is not None:
             relay.begin(Queued(model.id, model.load_s, is_cold))
+        held = _HeldBytes(request)
         jobs = [
-            asyncio.ensure_future(self._answer_image(prepared, model, image, relay and relay.image(index)))
-            for index, image in enumerate(request.images)
+            asyncio.ensure_future(self._answer_image(prepared, model, index, held, relay and relay.image(index)))
+            for index in range(len(request.images))
         ]
         try:
             await asyncio.wait(jobs, return_when=asyncio.ALL_COMPLETED if request.keeps_going else asyncio.FIRST_EXCEPTION)
@@ -121,6 +186,10 @@ class InferenceService:
             if not answering.cancelled():
                 answering.exception()  # retrieved, even if its reader has left
 
+    def end_idle(self) -> None:
+        """End the decoding processes that have been idle for a while."""
+        self._decoders.end_idle()
+
     def close(self) -> None:
         """End decoding at once, and the threads once they are done."""
         self._decoders.close()
@@ -133,15 +202,19 @@ class InferenceService:
             self._crossing = Crossing(loop)
         return self._crossing
 
-    async def _answer_image(self, prepared: _Prepared, model: LoadedModel, image: ImageSource, events: ImageEvents | None) -> ImageAnswer:
+    async def _answer_image(
+        self, prepared: _Prepared, model: LoadedModel, index: int, held: _HeldBytes, events: ImageEvents | None
+    ) -> ImageAnswer:
         """The answer about one image, reported to the observers."""
+        image = prepared.request.images[index]
         task, key_name, times = prepared.request.task, prepared.request.key_name, _Times()
         try:
-            fetched = await image.fetch()
+            file = await self._fetch(image, held)
             times.fetched_at = time.perf_counter()
             while True:
                 try:
-                    futures = await self._queue(prepared, image, fetched, times, events and events.callback())
+                    futures = await self._queue(prepared, file, times, events and events.callback())
+                    held.note_read(index, file.num_bytes)
                     if events is not None:
                         events.note_queued()
                     results = await results_of(futures, "send the request again")
@@ -151,6 +224,7 @@ class InferenceService:
                         raise
                     prepared = await self._prepare_again(prepared, model)
         except BaseException as error:
+            held.note_read(index, 0)
             code = CANCELLED if isinstance(error, asyncio.CancelledError) else for_client(error).code  # type: ignore[arg-type]
             failed = Failed(model.id, task, code, key_name, times.began_at, time.perf_counter() - times.began_at)
             self._tell(lambda observer: observer.note_failure(failed))
@@ -178,24 +252,34 @@ class InferenceService:
         again, _ = await self._models.get(model.id, self._settings.model_wait_s)
         return _prepare(prepared.request, again.engine, is_retry=True)
 
-    async def _queue(
-        self, prepared: _Prepared, image: ImageSource, fetched: object, times: _Times, report: Report | None
-    ) -> list[Future[Result]]:
-        """Put the prompts on one image into the engine's queue; a decoding that may cost much has a process of its own."""
+    async def _fetch(self, image: ImageSource, held: _HeldBytes) -> _File:
+        """One image as it was sent or found elsewhere."""
+        fetched = await image.fetch()
+        held.note_fetched(image, fetched)
+        return _File(image, fetched, self._settings.max_image_pixels)
+
+    async def _queue(self, prepared: _Prepared, file: _File, times: _Times, report: Report | None) -> list[Future[Result]]:
+        """Put the prompts on one image into the engine's queue."""
         request = prepared.request
-        read = partial(_read, image, fetched, request.auto_orient, self._settings.max_image_pixels)
-        # The threads' lines in the log are the request's. Of an image in tiles the size has to be known before it is queued.
-        job = self._pool.submit(copy_context().run, partial(_submit, prepared, read, times, report) if request.tiles is None else read)
+        # The threads' lines in the log are the request's.
+        job = self._pool.submit(copy_context().run, _submit, prepared, file, times, report)
         with cancelling_queued(job):
-            found = await asyncio.wrap_future(job)
-        if isinstance(found, list):
-            return found
-        picture = await self._decoders.decode(found, auto_orient=request.auto_orient) if isinstance(found, Structure) else found
-        if request.tiles is not None and not prepared.is_retry:
-            request.reserve(num_extra_parts(request.tiles, picture.size, self._settings.max_tiles))
-        job = self._pool.submit(copy_context().run, _submit, prepared, lambda: picture, times, report)
-        with cancelling_queued(job):
-            return await asyncio.wrap_future(job)  # type: ignore[return-value]
+            queued = await asyncio.wrap_future(job)
+        if queued is not None:
+            return queued
+        async with self._decoded:
+            picture = await self._decode(file.read(), request.auto_orient)
+            if request.tiles is not None and not prepared.is_retry:
+                request.reserve(num_extra_parts(request.tiles, picture.size, self._settings.max_tiles))
+            job = self._pool.submit(copy_context().run, _submit, prepared, file, times, report, picture)
+            with cancelling_queued(job):
+                return await asyncio.wrap_future(job) or []
+
+    async def _decode(self, structure: Structure, auto_orient: bool) -> Image:
+        """The image in RGB; a decoding that may cost much has a process of its own."""
+        if is_cheap(structure):
+            return await asyncio.wrap_future(self._pool.submit(partial(decode, structure, NAME, auto_orient=auto_orient)))
+        return await self._decoders.decode(structure, auto_orient=auto_orient)
 
 
 def _prepare(request: InferenceRequest, engine: AnsweringEngine, *, is_retry: bool = False) -> _Prepared:
@@ -211,23 +295,20 @@ def _prepare(request: InferenceRequest, engine: AnsweringEngine, *, is_retry: bo
     return _Prepared(request, engine, prompts, is_retry)
 
 
-def _read(image: ImageSource, fetched: object, auto_orient: bool, max_pixels: int) -> Image | Structure:
-    """One image in RGB, or its file if that is to be decoded elsewhere. Runs in a thread of the pool."""
-    structure = image.read(fetched)
-    if structure.size is not None:
-        check_pixels(structure.size, max_pixels)
-    return decode(structure, "the image", auto_orient=auto_orient) if is_cheap(structure) else structure
-
-
 def _submit(
-    prepared: _Prepared, read: Callable[[], Image | Structure], times: _Times, report: Report | None
-) -> list[Future[Result]] | Structure:
-    """Queue the prompts on the image that ``read`` returns. Runs in a thread of the pool: preprocessing costs milliseconds."""
-    picture = read()
-    if isinstance(picture, Structure):
-        return picture
-    times.decoded_at = time.perf_counter()
+    prepared: _Prepared, file: _File, times: _Times, report: Report | None, picture: Image | None = None
+) -> list[Future[Result]] | None:
+    """Queue the prompts on an image; None: its file was read, and is to be decoded first.
+
+    Runs in a thread of the pool: preprocessing costs milliseconds.
+    """
     request = prepared.request
+    if picture is None:
+        structure = file.read()
+        if request.tiles is not None or not is_cheap(structure):  # of an image in tiles the size has to be known before it is queued
+            return None
+        picture = decode(structure, NAME, auto_orient=request.auto_orient)
+    times.decoded_at = time.perf_counter()
     for prompt in request.prompts:
         if prompt.where is not None and prompt.prompt.region is not None:  # the engine's error would not say which of several
             with naming(prompt.where):

@@ -36,7 +36,8 @@ class UrlImage:
             InvalidImage: there is nothing to be had by it.
         """
         if self._is_data:
-            return self._url
+            url, self._url = self._url, ""  # whoever asks holds it from here on
+            return url
         if "://" not in self._url[:64]:
             got = "a path, bare base64 or other text" if self._url.strip() else "an empty text"
             raise invalid(f"the picture's url must be a data URI (data:image/png;base64,…) or begin with https://, got {got}")

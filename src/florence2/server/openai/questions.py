@@ -13,6 +13,7 @@ from typing import Any
 
 from florence2.errors import Florence2Error, InvalidRequest
 from florence2.server.errors import UnsupportedArgument, with_field
+from florence2.server.inference.admission import Permit
 from florence2.server.inference.models import LoadedModel
 from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt, Used
@@ -23,7 +24,6 @@ from florence2.server.openai.schemas import ChatRequest
 from florence2.tasks.prompt import Prompt, Region, read_pixels
 from florence2.tasks.table import TASKS
 from florence2.tiling.tiles import Tiles
-from florence2.url_fetch import Fetcher
 
 FORMATS = ("text", "json_object")
 OPTIONS = ("num_beams", "no_repeat_ngram_size", "scores")
@@ -35,23 +35,25 @@ class Chat:
 
     Attributes:
         message: the request as it was sent.
-        question: what its messages ask.
-        prompt: the same, parsed.
+        image: the picture that its messages show.
+        prompt: what they ask, parsed.
         model_id: the canonical id of its model.
         key_name: the name of its key; keys take turns in the engine.
         tiles: the parts of the picture that are asked about.
         reserve: as of the request for the inference service.
         note_used: as of the same.
+        permit: what it holds of the server's room.
     """
 
     message: ChatRequest
-    question: Question
+    image: UrlImage
     prompt: Prompt
     model_id: str
     key_name: str
     tiles: Tiles | None
     reserve: Callable[[int], None]
     note_used: Callable[[Used], None]
+    permit: Permit
 
 
 def check_format(message: ChatRequest) -> None:
@@ -123,13 +125,12 @@ def _apart(text: str) -> tuple[str, Region | None]:
         return text, None  # refused with what a region is
 
 
-def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> InferenceRequest:
+def inference_request(chat: Chat, model: LoadedModel) -> InferenceRequest:
     """The request for the inference service.
 
     Args:
         chat: the request in this API's form.
         model: what answers.
-        fetcher: fetches URLs of pictures.
     """
     message = chat.message
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(message, name)) is not None}
@@ -137,16 +138,16 @@ def inference_request(chat: Chat, model: LoadedModel, fetcher: Fetcher) -> Infer
     if limit is not None:
         # An upper limit is kept by a lower one; clients send one that fits all of their models.
         options["max_new_tokens"] = min(limit, model.engine.max_answer_tokens)
-    image = UrlImage(chat.question.image_url, chat.question.image_field, fetcher)
     return InferenceRequest(
         model.id,
-        images=[image],
+        images=[chat.image],
         prompts=[RequestPrompt(chat.prompt)],
         options=options,
         key_name=chat.key_name,
         tiles=chat.tiles,
         reserve=chat.reserve,
         note_used=chat.note_used,
+        permit=chat.permit,
     )
 
 

@@ -30,6 +30,7 @@ from florence2.server.openai.answers import completion, result_of
 from florence2.server.openai.arguments import check_arguments
 from florence2.server.openai.chunks import error_event, stream_chunks
 from florence2.server.openai.conversation import read_question
+from florence2.server.openai.image_url import UrlImage
 from florence2.server.openai.model_list import model_entry, model_list
 from florence2.server.openai.questions import Chat, check_format, inference_request, naming_arguments, parse, parse_tiles
 from florence2.server.openai.schemas import ChatRequest, Completion, ErrorAnswer, ModelEntry, ModelList
@@ -63,7 +64,7 @@ async def chat_completions(request: Request) -> Response:
     permit = admit(request)
     require_json(request)
     body = await receive_body(request, permit, server.keys, _no_key, settings, settings.max_body_bytes)
-    message = read_request(body)
+    message = await server.body_threads.parse(request, len(body), partial(read_request, body))
     del body
     with naming_arguments(message):
         request.scope["state"]["model"] = model_id = server.models.canonical(message.model)
@@ -74,14 +75,18 @@ async def chat_completions(request: Request) -> Response:
         num_beams = server.models.num_beams(model_id, message.num_beams)
         permit.grow(num_beams)
     reserve = partial(permit.add_slots, num_beams)
-    chat = Chat(message, question, prompt, model_id, request.scope["state"]["key_name"], tiles, reserve, metered(request, 1))
+    image = UrlImage(question.image_url, question.image_field, server.fetcher)
+    message.messages.clear()  # they hold the picture as text, which is needed once
+    del question
+    key_name = request.scope["state"]["key_name"]
+    chat = Chat(message, image, prompt, model_id, key_name, tiles, reserve, metered(request, 1), permit)
     if message.stream:
         help_root = request.scope["state"]["help_root"]
         return event_stream(request, _streamed(server, chat), error_event=lambda error: error_event(error, help_root))
     return await unless_client_leaves(request, _answered(server, chat))
 
 
-def read_request(body: bytes) -> ChatRequest:
+def read_request(body: bytes | bytearray) -> ChatRequest:
     """The request that a body holds, its arguments checked.
 
     Raises:
@@ -102,7 +107,7 @@ def read_request(body: bytes) -> ChatRequest:
 async def _answered(server: ServerState, chat: Chat) -> Response:
     with naming_arguments(chat.message):
         model, _ = await server.models.get(chat.model_id, server.settings.model_wait_s)
-        outcome = await server.inference.answer(inference_request(chat, model, server.fetcher))
+        outcome = await server.inference.answer(inference_request(chat, model))
     answer = completion(chat.message, result_of(outcome), outcome.model_id, model.engine)
     return Response(answer.model_dump_json(), media_type="application/json")
 
@@ -110,7 +115,7 @@ async def _answered(server: ServerState, chat: Chat) -> Response:
 async def _streamed(server: ServerState, chat: Chat) -> AsyncGenerator[bytes, None]:
     with naming_arguments(chat.message):
         model, _ = await server.models.get(chat.model_id, server.settings.model_wait_s)
-        request = inference_request(chat, model, server.fetcher)
+        request = inference_request(chat, model)
         async with aclosing(stream_chunks(chat.message, request, server.inference, model.engine)) as chunks:
             async for chunk in chunks:
                 yield chunk

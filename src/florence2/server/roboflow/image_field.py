@@ -39,8 +39,10 @@ class FieldImage:
         self._settings = settings
 
     async def fetch(self) -> object:
-        """The field's value, or what its URL holds."""
-        return await fetch(self._field, self._fetcher)
+        """The field's value, or what its URL holds. The request keeps no value that is fetched: it may be many megabytes of text."""
+        value = await fetch(self._field, self._fetcher)
+        self._field.value = None
+        return value
 
     def read(self, fetched: object) -> Structure:
         """The image file, given what ``fetch`` returned."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from florence2.errors import InvalidImage, InvalidPrompt
 from florence2.server.errors import naming
+from florence2.server.inference.admission import Permit
 from florence2.server.inference.prompts import parse_bounded
 from florence2.server.inference.request import InferenceRequest, RequestPrompt
 from florence2.server.inference.tiles import tiles_of
@@ -29,6 +30,7 @@ def inference_request(
     key_name: str,
     fetcher: Fetcher,
     settings: Settings,
+    permit: Permit,
     reserve: Callable[[int], None],
 ) -> InferenceRequest:
     """The request for the inference service.
@@ -40,6 +42,7 @@ def inference_request(
         key_name: the name of its key; keys take turns in the engine.
         fetcher: fetches URLs of images.
         settings: the server's.
+        permit: what it holds of the server's room.
         reserve: as of the request.
 
     Raises:
@@ -61,6 +64,7 @@ def inference_request(
         keeps_going=message.on_error == "item" and is_list,
         tiles=tiles,
         reserve=reserve,
+        permit=permit,
     )
 
 

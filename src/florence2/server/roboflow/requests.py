@@ -6,9 +6,8 @@ query. An error repeats nothing of a body, which may hold images and keys. Knows
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -33,8 +32,8 @@ IMAGE_HINT = '; an image is an object {"type": "base64", "value": "…"} or {"ty
 LISTS = frozenset({"prompts"})
 
 
-async def read_fields(request: Request, body: bytes, settings: Settings) -> dict[str, Any]:
-    """The fields of an inference request, not yet checked, from a body of any form.
+def read_fields(request: Request, body: bytearray, settings: Settings) -> dict[str, Any]:
+    """The fields of an inference request, not yet checked, from a body of any form. May run in any thread.
 
     Raises:
         UnsupportedMedia: a content type that is not taken.
@@ -46,15 +45,14 @@ async def read_fields(request: Request, body: bytes, settings: Settings) -> dict
     if kind == "application/json":
         return parse_object(body)
     if kind == "multipart/form-data":
-        async with _form(request, body, settings) as form:
-            files = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-            pictures = [_bytes_field(await part.read()) for part in files]
+        with _form(request, body, settings) as form:
+            pictures = [_bytes_field(part.file.read()) for part in form.getlist("image") if isinstance(part, UploadFile)]
             if not pictures or len(pictures) != len(form.getlist("image")):
                 raise _no_picture(form)
             fields = {**_fields_of(request.query_params), **_fields_of(form)}
-            return {**fields, **({"image": pictures[0] if len(pictures) == 1 else pictures} if pictures else {})}
+            return {**fields, "image": pictures[0] if len(pictures) == 1 else pictures}
     if kind.startswith("image/") or kind == "application/octet-stream":
-        return {**_fields_of(request.query_params), "image": _bytes_field(body)}
+        return {**_fields_of(request.query_params), "image": _bytes_field(bytes(body))}
     hint = " (curl sends that type unless told otherwise: add -H 'Content-Type: application/json')" if "urlencoded" in kind else ""
     raise UnsupportedMedia(f"the body must be application/json, multipart/form-data or image/…, got {kind[:80] or 'no Content-Type'}{hint}")
 
@@ -65,18 +63,17 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-@asynccontextmanager
-async def _form(request: Request, body: bytes, settings: Settings) -> AsyncIterator[FormData]:
+@contextmanager
+def _form(request: Request, body: bytearray, settings: Settings) -> Iterator[FormData]:
     """The parts of a form; too many files are reported as too many images."""
 
     async def slices() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), SLICE_BYTES):
-            yield body[start : start + SLICE_BYTES]
-            await asyncio.sleep(0)  # a form takes a tenth of a second at worst, and others need not wait for it
+            yield bytes(body[start : start + SLICE_BYTES])
 
     limits = {"max_files": settings.max_images, "max_fields": MAX_FORM_FIELDS, "max_part_size": MAX_FIELD_BYTES}
     try:
-        form = await _InMemory(request.headers, slices(), **limits).parse()
+        form = _result_at_once(_InMemory(request.headers, slices(), **limits).parse())
     except MultiPartException as error:
         raise _broken_form(error.message, settings.max_images) from None
     except (FormParserError, LookupError):  # before starlette 1.6: errors that it does not turn into its own, and unknown charsets
@@ -84,7 +81,19 @@ async def _form(request: Request, body: bytes, settings: Settings) -> AsyncItera
     try:
         yield form
     finally:
-        await form.close()
+        for _, part in form.multi_items():
+            if isinstance(part, UploadFile):
+                part.file.close()
+
+
+def _result_at_once(parsing: Coroutine[Any, Any, FormData]) -> FormData:
+    """The result of a coroutine that waits for nothing: all of the body is there, and files stay in memory."""
+    try:
+        parsing.send(None)
+    except StopIteration as stopped:
+        return stopped.value
+    parsing.close()
+    raise RuntimeError("the parser of forms has waited for something")
 
 
 def _broken_form(reason: str, max_images: int) -> InvalidRequest:

@@ -75,7 +75,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     permit = admit(request)
     body = await receive_body(request, permit, server.keys, find_key, settings, settings.max_body_bytes)
     try:
-        fields = await read_fields(request, body, settings)
+        fields = await server.body_threads.parse(request, len(body), partial(read_fields, request, body, settings))
     except InvalidRequest:
         await check_body(request.scope, server.keys, None)  # a missing key is reported first
         raise
@@ -89,7 +89,7 @@ async def _infer(request: Request, path_model: str | None) -> Response:
     prompts = parse_prompts(message, settings.max_prompt_chars)
     num_rows = len(prompts) * server.models.num_beams(model_id, message.num_beams)  # of one image
     reserve = partial(permit.add_slots, num_rows)
-    question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings, reserve)
+    question = inference_request(message, model_id, prompts, state["key_name"], server.fetcher, settings, permit, reserve)
     permit.grow(len(question.images) * num_rows)
     question = replace(question, note_used=metered(request, len(question.images)))
     if message.stream:
