@@ -56,6 +56,12 @@ logger = logging.getLogger(__name__)
 APIS: tuple[Api, ...] = (roboflow.API, openai.API, playground.API)
 """Every API that there is; a server offers those that its settings switch on."""
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request's mistake; see /docs/errors."},
+    "5XX": {"description": "The server's; see /docs/errors."},
+}
+"""What every route may answer besides."""
+
 EXPOSED_HEADERS = ("X-Request-Id", "Retry-After")
 
 
@@ -87,6 +93,7 @@ def create_app(
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         docs_url=None,
         redoc_url=None,
+        responses=ERRORS,
         lifespan=_lifespan(server, on_ready, on_failure),
     )
     app.state.server = server

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from florence2.server.errors import NotOffered
 from florence2.server.http.state import state_of
+
+METRICS_CONTENT = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
 
 router = APIRouter(tags=["server"])
 
@@ -19,7 +21,7 @@ async def healthz() -> JSONResponse:
 
 
 @router.head("/readiness", include_in_schema=False)
-@router.get("/readiness")
+@router.get("/readiness", responses={503: {"description": "Not ready; `reason` says why."}})
 async def readiness(request: Request) -> JSONResponse:
     """Whether requests should be sent here: models loaded, not shutting down."""
     server = state_of(request)
@@ -29,7 +31,7 @@ async def readiness(request: Request) -> JSONResponse:
     return JSONResponse({"status": "not ready", "reason": reason}, status_code=503, headers={"retry-after": "1"})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse, responses={200: {"content": METRICS_CONTENT}})
 async def metrics(request: Request) -> Response:
     """For Prometheus: its text, or OpenMetrics where it asks for that."""
     server = state_of(request)
