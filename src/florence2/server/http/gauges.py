@@ -57,7 +57,6 @@ class Gauges(Collector):
         values["florence2_ready"][()] = server.is_ready
         values["florence2_requests_under_way"][()] = server.admission.num_slots
         values["florence2_body_bytes"][()] = server.admission.num_bytes
-        values["florence2_bodies_bytes"][()] = server.admission.num_bytes
         values["florence2_models_loaded"][()] = len(server.models.loaded)
         values["florence2_log_lines_dropped_total"][()] = num_lines_dropped()
         values["florence2_spans_dropped_total"][()] = server.tracing.num_dropped if server.tracing else 0

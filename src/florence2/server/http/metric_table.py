@@ -85,7 +85,6 @@ READ = (
     MetricRow("florence2_ready", "gauge", "1 while /readiness says so."),
     MetricRow("florence2_requests_under_way", "gauge", "Images times prompts times beams that were let in and are not answered."),
     MetricRow("florence2_body_bytes", "gauge", "Bytes of request bodies, and of image files in them, that are held."),
-    MetricRow("florence2_bodies_bytes", "gauge", "Bytes of request bodies and image files that are held."),
     MetricRow("florence2_models_loaded", "gauge", "Loaded models."),
     MetricRow("florence2_model_load_seconds", "gauge", "How long loading took.", _MODEL),
     MetricRow("florence2_model_memory_bytes", "gauge", "Memory of weights, decoder's cache and kept images.", _MODEL),
