@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+import florence2
 from fixtures.checkpoints import write_checkpoint
-from florence2.errors import DownloadError, ModelNotFound
+from florence2.errors import CheckpointError, DownloadError, ModelNotFound
 from florence2.weights import hub as hub_module
 from florence2.weights import resolve
 from florence2.weights.cache import is_whole
@@ -365,3 +367,43 @@ def test_a_fresh_process_needs_nothing_but_the_environment(hub: Hub, tmp_path: P
     offline = {**environment, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     again = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=120, check=True)
     assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_file_of_the_cache_is_fetched_once_more(hub: Hub, name: str):
+    blob = (resolve(NAME) / name).resolve()
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[: len(whole) // 2])
+    before = len(hub.fetched())
+    florence2.load(NAME, device="cpu").close()
+    assert blob.read_bytes() == whole
+    assert hub.fetched()[before:] == [name]
+
+
+def test_a_damaged_file_that_can_t_be_fetched_is_told(hub: Hub):
+    blob = (resolve(NAME) / "model.safetensors").resolve()
+    blob.write_bytes(blob.read_bytes()[:-1000])
+    hub.down = True
+    with pytest.raises(DownloadError):
+        florence2.load(NAME, device="cpu")
+
+
+def test_what_the_hub_itself_has_wrong_is_no_damage(hub: Hub, tmp_path: Path, checkpoint: Path):
+    shutil.copytree(checkpoint, tmp_path / "wrong")
+    (tmp_path / "wrong" / "model.safetensors").write_bytes(b"no weights")
+    hub.add("owner/wrong", tmp_path / "wrong")
+    folder = resolve("owner/wrong")
+    before = hub.fetched()
+    with pytest.raises(CheckpointError):
+        florence2.load("owner/wrong", device="cpu")
+    assert hub.fetched() == before
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_folder_of_one_s_own_is_never_touched(tmp_path: Path, checkpoint: Path):
+    folder = tmp_path / "models--mine" / "snapshots" / "copy"
+    shutil.copytree(checkpoint, folder)
+    (folder / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError):
+        florence2.load(folder, device="cpu")
+    assert (folder / "model.safetensors").read_bytes() == b"half"

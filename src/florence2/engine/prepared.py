@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -17,15 +17,20 @@ from florence2.engine.device import choose_device, give_back_memory
 from florence2.engine.memory import stored_bytes
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.threads import bound_threads
+from florence2.errors import CheckpointError
+from florence2.model import Florence2
 from florence2.model.cpu import kernels
 from florence2.model.refined_head import refine_head
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
+from florence2.weights.mending import discard_damaged
 from florence2.weights.source import adapter_names
 from florence2.weights.vocabulary import read_tokenizer
 
 if TYPE_CHECKING:
     from florence2.weights.checkpoint import Checkpoint
+
+Read = TypeVar("Read")
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +64,13 @@ def prepare(
     packing = choose_packing(chosen, device)
     if device.type == "cpu":
         kernels.prepare()
-    folders = [resolve_adapter(adapter) for adapter in adapter_names(adapters)]  # small, and wrong more often than a model's name
-    checkpoint = read_checkpoint(resolve(name if isinstance(name, str) else Path(name)))
-    model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
-    tokenizer = read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
+
+    def read(folder: Path, folders: Sequence[Path]) -> tuple[Checkpoint, Florence2, Tokenizer]:
+        checkpoint = read_checkpoint(folder)
+        model = load_model(checkpoint, device=device, dtype=chosen.tower, packing=packing, adapters=folders)
+        return checkpoint, model, read_tokenizer(checkpoint, folders, model.config.text.vocab_size)
+
+    checkpoint, model, tokenizer = _read_whole(read, name if isinstance(name, str) else Path(name), adapter_names(adapters))
     if packing is None and not chosen.is_exact:
         refine_head(model)
     give_back_memory()
@@ -73,3 +81,20 @@ def prepare(
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
         runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams)
     return Prepared(checkpoint, runner, tokenizer, chosen.name, weight_bytes)
+
+
+def _read_whole(read: Callable[[Path, Sequence[Path]], Read], name: str | Path, adapters: Sequence[str | Path]) -> Read:
+    """What ``read`` makes of the folders; where files of the hub's cache are damaged, once more after they were fetched anew."""
+
+    def folders() -> tuple[list[Path], Path]:
+        return [resolve_adapter(adapter) for adapter in adapters], resolve(name)  # adapters are small, and wrong more often
+
+    more, folder = folders()
+    try:
+        return read(folder, more)
+    except CheckpointError:
+        damaged = [discard_damaged(one) for one in (folder, *more)]
+        if not any(damaged):
+            raise
+    more, folder = folders()
+    return read(folder, more)

@@ -8,6 +8,7 @@ Knows nothing of what the values do.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ FOREIGN_NAMES: dict[str, str] = {
     "CORRELATION_ID_HEADER": "request_id_header",
 }
 """Names of Roboflow's server, and the setting that each means; read where ``roboflow_names`` is set."""
+
+FOLDERS = frozenset({"model", "models", "adapter"})
+"""Settings that may name folders of models."""
 
 # Names that shells, platforms and other programs set: to find one of them says nothing about who wrote it.
 _COMMON_NAMES = frozenset({"HOST", "PORT", "DEVICE", "LOG_LEVEL", "SSL_CERTFILE", "SSL_KEYFILE", "ALLOW_ORIGINS", "METRICS_ENABLED"})
@@ -147,7 +151,7 @@ def unknown_names(environment: Mapping[str, str], names: Mapping[str, Any]) -> l
 
 
 def read_file(path: Path, kind: type[BaseSettings]) -> dict[str, Any]:
-    """The settings of a TOML file.
+    """The settings of a TOML file. Folders of models that begin with ``./`` or ``../`` are beside the file.
 
     Raises:
         InvalidOption: there is no such file, or it is no TOML.
@@ -155,9 +159,20 @@ def read_file(path: Path, kind: type[BaseSettings]) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidOption(f"there is no settings file {str(path)!r}", field="config")
     try:
-        return TomlConfigSettingsSource(kind, toml_file=path)()
+        values = TomlConfigSettingsSource(kind, toml_file=path)()
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise InvalidOption(f"the settings file {str(path)!r} can't be read: {error}", field="config") from None
+    return {name: _beside(path.absolute().parent, value) if name in FOLDERS else value for name, value in values.items()}
+
+
+def _beside(folder: Path, value: Any) -> Any:
+    """A value whose paths ``./`` and ``../`` are meant from ``folder``; behind a ``=`` or ``+`` as well."""
+    if isinstance(value, str):
+        parts = re.split("([=+])", value)
+        return "".join(os.path.normpath(folder / part) if part.startswith(("./", "../")) else part for part in parts)
+    if isinstance(value, Mapping):
+        return {name: _beside(folder, one) for name, one in value.items()}
+    return [_beside(folder, one) for one in value] if isinstance(value, list) else value
 
 
 def _with_lines(path: str | Path | None, values: Mapping[str, Any]) -> dict[str, Given]:

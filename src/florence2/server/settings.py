@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -128,6 +128,14 @@ class Settings(BaseSettings):
     allow_model_management: bool = Field(default=True, description="Offer /model/add, /model/remove and /model/clear.")
     allow_model_registry: bool = Field(default=True, description="Offer /model/registry.")
     max_loaded_models: int = Field(default=4, ge=1, description="More models than this push out the one that was used longest ago.")
+    max_model_bytes: ByteSize | None = Field(
+        default=None,
+        description="How much memory all models may take, such as `4GB`; more push out the one that was used longest ago. None: 60 % of "
+        "what the process may use, or no such bound where `device` names a GPU.",
+    )
+    model_idle_s: float = Field(
+        default=0.0, ge=0, description="After how long without a request a model leaves that `model` does not name; 0: never."
+    )
     model_wait_s: float = Field(
         default=60.0, ge=0, description="How long a request waits for its model to load before it is told to try again."
     )

@@ -27,6 +27,7 @@ from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.adapters import add_over, computing_engine
 from florence2.server.inference.load_times import LoadTimes
 from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
+from florence2.server.inference.model_room import ModelRoom, weight_bytes
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
@@ -146,6 +147,8 @@ class Models:
         self._loaded: dict[str, LoadedModel] = {}
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._room = ModelRoom(settings, self._pinned)
+        self._watch: asyncio.Task[None] | None = None
         self._is_preloaded = not self._pinned
         self._is_closed = False
 
@@ -282,7 +285,7 @@ class Models:
         """
         self._is_closed = True
         self._stop_loading()
-        for task in self._loading.values():
+        for task in filter(None, (*self._loading.values(), self._watch)):
             task.cancel()
         for model in self._loaded.values():
             self._close(model, cancel=cancel)
@@ -296,6 +299,8 @@ class Models:
         source, over = self.source(model_id), self._over.get(model_id)
         adapters = self._adapters.get(model_id)
         merged = f" over {over.base}" if over else f" with {', '.join(adapters)}" if adapters else ""
+        if over is None:
+            await self._make_room(model_id)
         logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)
         try:
             engine = await self._engine_of(model_id)
@@ -311,7 +316,8 @@ class Models:
         self._load_times.end(model_id)
         self._loaded[model_id] = model
         logger.info("loaded %s in %.1f s", model_id, model.load_s)
-        self._make_room(model)
+        self._drop(self._room.too_many(self.loaded, newest=model), f"no room beside {model_id}")
+        self._watch = self._watch or asyncio.create_task(self._look_after())
         return model
 
     async def _engine_of(self, model_id: str) -> AnsweringEngine:
@@ -355,16 +361,30 @@ class Models:
         """Whether a client chose the model, so that a wrong choice is the client's mistake."""
         return model_id not in self._named
 
-    def _make_room(self, newest: LoadedModel) -> None:
-        """Drop the models that were used longest ago, as long as there are too many; adapters over others take no place."""
-        whole = [model for model in self.loaded if computing_engine(model.engine) is model.engine]
-        for _ in whole[self._settings.max_loaded_models :]:
-            others = [model for model in whole if model is not newest and model.id not in self._pinned and model.id in self._loaded]
-            if not others:
-                return
-            oldest = min(others, key=lambda model: model.used_at)
-            logger.info("dropping %s: more than %d models", oldest.id, self._settings.max_loaded_models)
-            self.remove(oldest.id)
+    def _drop(self, models: Sequence[LoadedModel], reason: str) -> None:
+        """Remove models; they answer what they have been asked."""
+        for model in models:
+            logger.info("dropping %s: %s", model.id, reason)
+            self.remove(model.id)
+
+    async def _make_room(self, model_id: str) -> None:
+        """Drop what has to leave before a model is loaded.
+
+        Raises:
+            OutOfMemory: those that stay leave no room for it.
+        """
+        needed_bytes = await asyncio.to_thread(weight_bytes, self.source(model_id))
+        self._room.check(model_id, needed_bytes, self.loaded)
+        self._drop(self._room.too_many(self.loaded, needed_bytes=needed_bytes), f"no room for {model_id} beside it")
+        if self._closing:  # their memory is free once they have answered
+            await asyncio.wait(self._closing, timeout=CLOSE_S)
+
+    async def _look_after(self) -> None:
+        """Drop, now and then, what nobody uses, and what no longer fits because engines grow while they work."""
+        while True:
+            await asyncio.sleep(self._room.look_again_s)
+            self._drop(self._room.idle(self.loaded), f"nobody has used it for {self._settings.model_idle_s:g} s")
+            self._drop(self._room.too_many(self.loaded), "no room for all models")
 
     def _close(self, model: LoadedModel, *, cancel: bool = False) -> None:
         """Close a model's engine in a thread, once it has answered its requests or cancelled them."""
