@@ -188,6 +188,11 @@ class Settings(BaseSettings):
     stream_keep_alive_s: float = Field(
         default=5.0, gt=0, description="A streamed answer of which nothing else was sent for so long gets a comment, which clients ignore."
     )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads that compute, on a CPU. Default: the processors that may be used, fewer while others use them.",
+    )
     image_threads: int = Field(default=min(4, usable_cores()), ge=1, description="Threads that decode and preprocess images.")
     image_processes: int = Field(
         default=min(2, usable_cores()), ge=1, description="Processes that decode large images and costly kinds; started when needed."

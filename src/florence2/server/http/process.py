@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import time
@@ -128,6 +129,8 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
             report(_first_call(app.state.server, servers[0].port))
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if settings.threads is not None:  # PyTorch reads it when it is loaded, here or in the engine's own process
+        os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     if getattr(settings, "engine_process", False):  # otherwise this process computes, which needs its blocks again and again
         map_large_blocks()
     app = create_app(settings, on_ready=ready, on_failure=fail)
