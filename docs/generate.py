@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from docs import curves
+from docs.adapters_figures import adapters
 from docs.figures import (
     answers,
     calibration,
@@ -260,6 +261,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tiles": tiles,
     "label": label,
     "load_test": load_test,
+    "adapters": adapters,
     "parity-full": parity_full,
     "demo-accuracy": demo_accuracy,
     "demo-accuracy-short": demo_accuracy_short,

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class LowRankUpdate(NamedTuple):
-    """What is added to a layer's weight: ``up @ down``, the scale included."""
+    """What is added to a layer's weight: ``(up.T @ down)``, the scale included. ``up`` lies as products of few rows need it."""
 
     down: Float[Tensor, "rank inputs"]
-    up: Float[Tensor, "outputs rank"]
+    up: Float[Tensor, "rank outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ def add_update(
     """Add to some entries of a layer's output, in place, what an update makes of its input."""
     down, up = update
     if isinstance(entries, Tensor):
-        out.index_add_(0, entries, F.linear(F.linear(hidden[entries], down), up))
+        out.index_add_(0, entries, F.linear(hidden[entries], down) @ up)
     else:
         inner = F.linear(hidden[entries].reshape(-1, hidden.shape[-1]), down)
-        out[entries].view(-1, out.shape[-1]).addmm_(inner, up.t())
+        out[entries].view(-1, out.shape[-1]).addmm_(inner, up)

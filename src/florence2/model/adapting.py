@@ -76,13 +76,13 @@ def _is_text(name: str) -> bool:
 
 def _side_by_side(parts: Mapping[str, LowRankUpdate], width: int) -> LowRankUpdate:
     """One update for queries, keys and values, each ``width`` outputs, of which some may have none."""
-    up = torch.zeros(3 * width, sum(len(part.down) for part in parts.values()))
-    column = 0
+    up = torch.zeros(sum(len(part.down) for part in parts.values()), 3 * width)
+    row = 0
     for index, part in enumerate("qkv"):
         if part in parts:
             rank = len(parts[part].down)
-            up[index * width : (index + 1) * width, column : column + rank] = parts[part].up
-            column += rank
+            up[row : row + rank, index * width : (index + 1) * width] = parts[part].up
+            row += rank
     return LowRankUpdate(torch.cat([parts[part].down for part in "qkv" if part in parts]), up)
 
 

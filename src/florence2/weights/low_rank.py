@@ -89,7 +89,7 @@ def _factors(folder: Path, name: str, update: Update, shape: tuple[int, ...]) ->
         )
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise CheckpointError(f"{folder}: the update of {update.module} holds values that are no finite numbers ({name}).")
-    return LowRankUpdate(down, up * update.scale)
+    return LowRankUpdate(down, (up * update.scale).T)
 
 
 def _needs_merging(folder: Path, reason: str) -> NeedsMerging:
