@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 
 if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(num_workers))))
+
+# A database of keys that the user of this machine has is not theirs: servers would ask for its keys.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="florence2-data-")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -159,6 +159,7 @@ class Shell:
             "HF_HOME": str(folder.parent / "hub"),
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
+            "XDG_DATA_HOME": str(folder.parent / "data"),
             "FLORENCE2_HOST": "127.0.0.1",
             "FLORENCE2_PORT": "0",
         }

@@ -126,7 +126,7 @@ def _print_list(stored: list[StoredKey], *, as_json: bool) -> None:
         for one in stored:
             print(json_line(_as_json(one)), flush=True)
     elif not stored:
-        notify("there are no keys; florence2 keys create NAME makes one")
+        print("there are no keys; florence2 keys create NAME makes one", flush=True)
     else:
         for line in aligned([_HEADER, *(_row(one) for one in stored)]):
             print(shown(line), flush=True)

@@ -17,7 +17,7 @@ import typer
 from florence2.cli.keys import DatabaseUrl
 from florence2.cli.options import one_of
 from florence2.cli.tables import aligned
-from florence2.console import json_line, notify, shown
+from florence2.console import json_line, shown
 from florence2.errors import InvalidOption
 from florence2.extras import requires
 
@@ -60,7 +60,7 @@ def usage(
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([_COLUMNS, *map(_cells, rows)])
     elif not rows:
-        notify(f"nothing was used{'' if key is None else f' by {key}'} since {first}")
+        print(f"nothing was used{'' if key is None else f' by {key}'} since {first}", flush=True)
     else:
         _print_table(rows)
 

@@ -67,6 +67,8 @@ class Meter:
 
     def close(self) -> None:
         """Move what is noted; what the database does not take in time stays in the journal for the next start."""
+        if self._end.is_set():
+            return
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)

@@ -60,6 +60,8 @@ class Gauges(Collector):
         values["florence2_models_loaded"][()] = len(server.models.loaded)
         values["florence2_log_lines_dropped_total"][()] = num_lines_dropped()
         values["florence2_spans_dropped_total"][()] = server.tracing.num_dropped if server.tracing else 0
+        meter = server.accounts.meter if server.accounts else None
+        values["florence2_usage_unwritten_total"][()] = meter.num_unwritten if meter else 0
         values["florence2_engine_up"][()] = 1
         values["florence2_engine_restarts_total"][()] = 0
         for name, pid in {"server": os.getpid()}.items():

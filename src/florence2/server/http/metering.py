@@ -37,7 +37,7 @@ def _record(key: KeyInfo, used: Used) -> Record:
     """What is kept of a request: sums, none of its contents."""
     results = [result for answer in used.answers for result in answer.results]
     usages = [result.usage for result in results if result.usage is not None]
-    timings = [getattr(result, "timing", None) for result in results]
+    timings = [result.timing for result in results]
     return Record(
         at=int(time.time()),
         key_name=key.name,

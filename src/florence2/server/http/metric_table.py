@@ -104,6 +104,7 @@ READ = (
     MetricRow("florence2_process_memory_bytes", "gauge", "Resident memory of the server's process and the engine's.", ("process",)),
     MetricRow("florence2_log_lines_dropped_total", "counter", "Lines of the log lost because nobody read them."),
     MetricRow("florence2_spans_dropped_total", "counter", "Spans of traces lost because the collector did not take them."),
+    MetricRow("florence2_usage_unwritten_total", "counter", "Records of usage kept in memory alone, as the disk is full."),
 )
 """Read when Prometheus asks."""
 
