@@ -21,7 +21,7 @@ class EngineStats:
         memory_bytes: Memory of the weights, of the decoder's cache as far as it was ever written to, and of the kept images.
         pass_age_s: How long the pass under way has lasted; 0.0 when the engine is idle.
         num_steps: Decoder steps since the start.
-        busy_s: Seconds, since the start, in which the engine has worked.
+        busy_s: Seconds, since the start, in which the engine has worked, the pass under way included.
     """
 
     num_running: int = 0

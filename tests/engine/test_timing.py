@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from florence2.engine.engine import Engine
 from florence2.engine.memory import stored_bytes
 from florence2.engine.prepared import prepare
-from florence2.engine.preprocess import Normaliser, normalise
+from florence2.engine.preprocess import Normaliser, _levels, looked_up, normalise
 from florence2.engine.scheduler import Scheduler
 from florence2.errors import InvalidImage
 from florence2.images.resized import ResizedPicture, resized
@@ -121,6 +121,8 @@ def test_pixels_become_the_same_input_in_the_pass(engine: Engine) -> None:
     together = Normaliser(settings, engine.device)(pictures)
     for alone, pixels in zip(together, pictures, strict=True):
         assert np.array_equal(alone.numpy(), normalise(pixels, settings).numpy())
+    levels = torch.from_numpy(_levels(settings.rescale_factor, settings.mean, settings.std))
+    assert torch.equal(looked_up(torch.from_numpy(np.stack(pictures)), levels), together)  # as on a GPU
 
 
 def test_a_resized_picture_is_answered_as_the_picture_is(engine: Engine, image: Image.Image) -> None:

@@ -68,8 +68,17 @@ class Normaliser:
         stacked = torch.from_numpy(np.stack(pictures))
         # From memory that a GPU can read by itself, while other work goes on.
         pixels = stacked.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else stacked.to(self._device)
-        planes = [levels[pixels[..., channel].int()] for channel, levels in enumerate(self._levels)]
-        return torch.stack(planes, dim=1)
+        return looked_up(pixels, self._levels)
+
+
+def looked_up(pixels: Tensor, levels: Tensor) -> Float[Tensor, "pictures 3 height width"]:
+    """What each value of each channel becomes, on the device of both.
+
+    Args:
+        pixels: uint8, ``[pictures, height, width, 3]``.
+        levels: ``[3, 256]``.
+    """
+    return torch.stack([of_channel[pixels[..., channel].int()] for channel, of_channel in enumerate(levels)], dim=1)
 
 
 @lru_cache(maxsize=8)

@@ -132,6 +132,7 @@ class Scheduler:
         with self._changed:
             waiting = [*self._joining, *self._waiting]
         running, meter = self._batch.requests, self._batch.meter
+        pass_age_s = meter.pass_age_s
         images = {id(request.image): request.image for request in waiting}
         return EngineStats(
             num_running=len(running),
@@ -140,9 +141,9 @@ class Scheduler:
             max_rows=self._max_rows,
             waiting_bytes=sum(image.num_bytes for image in images.values() if image.features is None),
             memory_bytes=self._batch.cache_bytes,
-            pass_age_s=meter.pass_age_s,
+            pass_age_s=pass_age_s,
             num_steps=meter.num_steps,
-            busy_s=meter.busy_s,
+            busy_s=meter.busy_s + pass_age_s,
         )
 
     @property

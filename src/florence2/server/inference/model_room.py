@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,32 @@ from florence2.usable_memory import usable_memory
 from florence2.weights.aliases import ALIASES
 
 if TYPE_CHECKING:
-    from florence2.server.inference.models import LoadedModel
+    from florence2.server.inference.models import AnsweringEngine
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SHARE = 0.6
 """Of the memory that the process may use: the rest is for pictures that are decoded, the passes of the engines, and loading itself."""
 _WEIGHTS = (".safetensors", ".bin")
+
+
+@dataclass
+class LoadedModel:
+    """A model that is ready.
+
+    Attributes:
+        id: the canonical id.
+        engine: what answers.
+        load_s: how long loading took.
+        listed_as: the name that the registry shows: the one under which a client last added it.
+        used_at: when a request last used it, by the monotonic clock.
+    """
+
+    id: str
+    engine: AnsweringEngine
+    load_s: float
+    listed_as: str
+    used_at: float = field(default_factory=time.monotonic)
 
 
 class ModelRoom:

@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +26,7 @@ from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.adapters import add_over, computing_engine
 from florence2.server.inference.load_times import LoadTimes
 from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
-from florence2.server.inference.model_room import ModelRoom, weight_bytes
+from florence2.server.inference.model_room import LoadedModel, ModelRoom, weight_bytes
 from florence2.server.settings import Settings
 from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
@@ -93,25 +92,6 @@ class AnsweringEngine(Protocol):
 
 Loader = Callable[..., AnsweringEngine]
 """Makes an engine of a source; adapters to be merged are passed as ``adapters``."""
-
-
-@dataclass
-class LoadedModel:
-    """A model that is ready.
-
-    Attributes:
-        id: the canonical id.
-        engine: what answers.
-        load_s: how long loading took.
-        listed_as: the name that the registry shows: the one under which a client last added it.
-        used_at: when a request last used it, by the monotonic clock.
-    """
-
-    id: str
-    engine: AnsweringEngine
-    load_s: float
-    listed_as: str
-    used_at: float = field(default_factory=time.monotonic)
 
 
 class Models:
