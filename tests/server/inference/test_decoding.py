@@ -158,6 +158,19 @@ async def test_a_process_that_dies_is_replaced(decoders) -> None:
     assert process not in pool._all
 
 
+async def test_a_process_that_was_idle_is_ended_and_the_next_one_is_new(decoders) -> None:
+    small = decoders()
+    picture = structure_of(encoded(photo(), "PNG"))
+    await small.decode(picture, auto_orient=True)
+    (process,) = small._all
+    small.end_idle(idle_s=60)
+    assert process.is_alive
+    small.end_idle(idle_s=0)
+    assert not process.is_alive
+    assert not small._all
+    assert (await small.decode(picture, auto_orient=True)).size == photo().size
+
+
 async def test_the_process_knows_no_secret(decoders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLORENCE2_API_KEYS", "a-secret-key-of-the-server")
     pool = decoders()
