@@ -143,6 +143,24 @@ def test_a_server_that_is_not_there(bench: Any, url: str, code: int, told: str) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of this kind")
+def test_ctrl_c_ends_a_test_that_has_not_begun() -> None:
+    async def hang(_: Asked) -> Reply:
+        return Reply(delay_s=60.0)
+
+    with scripted(hang) as server:
+        program = [sys.executable, "-m", "florence2", "bench", "serve", server.url, "--rate", "20", *FEW]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            while not server.asked:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "stopped before anything was measured" in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of this kind")
 def test_ctrl_c_reports_what_was_measured() -> None:
     async def behave(_: Asked) -> Reply:
         return Reply(delay_s=0.05)

@@ -124,8 +124,8 @@ async def measure(settings: Settings, questions: Sequence[Question], prepare: Ca
     )
     try:
         planned = planned_requests(questions, pictures, order=settings.order, repeat=settings.repeat, seed=settings.seed)
-        await probe(sender, next(planned), watcher.is_to_stop)
         chosen = {"arrivals": settings.arrivals, "seed": settings.seed, "is_to_stop": watcher.is_to_stop}
+        await probe(Runner(sender, planned, Limits(num_requests=1), **chosen))
         if settings.warm_up > 1:
             await Runner(sender, planned, Limits(num_requests=settings.warm_up - 1), **chosen).run(Load("concurrency", _WARM_UP_AT_ONCE))
         runner = Runner(sender, planned, settings.limits, **chosen, on_progress=watcher.on_progress)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,14 @@ from florence2.certificates import certificate_hint
 from florence2.errors import Florence2Error, InvalidOption
 from florence2.load_testing.connections import Connections
 from florence2.load_testing.measurement import Measurement
-from florence2.load_testing.running import SendsRequests
-from florence2.load_testing.sending import Clock
-from florence2.load_testing.workload import Planned
+from florence2.load_testing.options import Load
+from florence2.load_testing.running import Runner
 
 APIS = ("auto", "lmm", "openai")
 _ASK_S = 10.0
 _NUM_PROBES = 3
-_LONGEST_WAIT_S = 10.0
+_SHORT_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+_LOOK_S = 0.1  # how often it is looked whether a user wants the end
 _NO_ENTRY = frozenset({401, 403})
 _HOPELESS = range(400, 500)  # the same request fails in the same way again
 
@@ -93,26 +94,31 @@ async def look_at(url: str, api: str, model: str | None, headers: Mapping[str, s
         await connections.close()
 
 
-async def probe(sender: SendsRequests, planned: Planned, is_to_stop: Callable[[], bool] = lambda: False) -> Measurement:
-    """The answer to a first request, which tells whether there is something to measure.
+async def probe(runner: Runner) -> None:
+    """Ask a first question, whose answer tells whether there is something to measure.
 
     A server that says "later" is asked again when it says, and one that fails a few times.
+
+    Args:
+        runner: sends one request in a run.
 
     Raises:
         NothingToMeasure: there is no answer; the message says what there is.
     """
     last: Measurement | None = None
     for _ in range(_NUM_PROBES):
-        last = await sender.send(planned, 0.0, Clock())
-        if last.outcome == "answered" or is_to_stop():
-            return last
+        (last,) = (await runner.run(Load("concurrency", 1))).measurements
+        if last.outcome == "answered" or runner.is_to_stop():
+            return
         if last.outcome == "failed" and last.status in _HOPELESS:
             break
-        await asyncio.sleep(min(last.retry_after_s or 0.2, _LONGEST_WAIT_S))
+        until_s = time.monotonic() + min(last.retry_after_s or _SHORT_WAIT_S, _LONGEST_WAIT_S)
+        while time.monotonic() < until_s and not runner.is_to_stop():
+            await asyncio.sleep(_LOOK_S)
     assert last is not None
     said = f": {last.message}" if last.message else ""
     answered = f"with {last.error}" if last.status is not None and str(last.status) == last.error else f"by nothing ({last.error})"
-    raise NothingToMeasure(f"the first request, {planned.prompt!r}, was answered {answered}, so there is nothing to measure{said}")
+    raise NothingToMeasure(f"the first request, {last.name}, was answered {answered}, so there is nothing to measure{said}")
 
 
 async def _asked(connections: Connections, url: str, headers: Mapping[str, str], refusals: set[int]) -> dict[str, Any]:
