@@ -81,6 +81,8 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.tiles
 	$(BIN)/python -m benchmarks.label
 	$(BIN)/python -m benchmarks.label_kill
+	$(BIN)/python -m benchmarks.engine_process
+	$(BIN)/python -m benchmarks.engine_kill
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
 demo: setup

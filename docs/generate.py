@@ -22,6 +22,7 @@ from typing import Any
 
 from docs import curves
 from docs.adapters_figures import adapters
+from docs.engine_process_figures import engine_kill, engine_process
 from docs.figures import (
     answers,
     calibration,
@@ -251,6 +252,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "calibration-worlds": calibration_worlds,
     "score-cost": score_cost,
     "compare": compare,
+    "engine_process": engine_process,
+    "engine_kill": engine_kill,
     "neighbours": neighbours,
     "precisions": precisions,
     "processes": processes,

@@ -16,6 +16,7 @@ Florence2Error
 ├── MissingExtra          a part of the project that is not installed
 ├── OutOfMemory           not enough memory to decode an image, or for a step of the engine
 ├── EngineClosed          the engine no longer takes requests
+├── EngineDied            the process that the engine runs in has ended
 └── EngineFailed          a step failed for a reason that is not the caller's
 
 Each class has a stable ``code`` (for programs) and an HTTP ``status`` (for the server); ``field`` names the request
@@ -168,6 +169,26 @@ class EngineClosed(Florence2Error):
 
     code = "engine_closed"
     status = 503
+
+
+class EngineDied(Florence2Error):
+    """The process that the engine runs in has ended, and everything in it is lost.
+
+    Attributes:
+        retry_after_s: when it may run again.
+    """
+
+    code = "engine_died"
+    status = 503
+
+    def __init__(
+        self,
+        message: str = "the engine's process has ended and is being started again; send the request again",
+        *,
+        retry_after_s: int = 2,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineFailed(Florence2Error):

@@ -123,6 +123,7 @@ def start_server(
     *,
     wait_until_ready: bool = True,
     prelude: str = "",
+    engine_prelude: str = "",
     environment: Mapping[str, str] | None = None,
     stderr: int = subprocess.PIPE,
     **settings: Any,
@@ -132,6 +133,7 @@ def start_server(
     Args:
         wait_until_ready: come back only when the models are loaded.
         prelude: Python that runs in the process first, to put something that hangs where it must not.
+        engine_prelude: the same for the process that the models run in.
         environment: variables on top of those of this process.
         stderr: where its log goes. Not a pipe that is read here: ``port`` must be given.
         settings: as in ``florence2.server.settings``.
@@ -141,6 +143,8 @@ def start_server(
     names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
     names |= {f"FLORENCE2_{name.upper()}": _written(value) for name, value in values.items()}
     names |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
+    if engine_prelude:
+        names["PYTHONPATH"] = os.pathsep.join([first_in_engine(engine_prelude), *sys.path])
     code = f"{prelude}\nfrom florence2.cli.app import main\nmain(['serve'])"
     command = [sys.executable, *(("-c", code) if prelude else ("-m", "florence2.server"))]
     server = Server(subprocess.Popen(command, env=names, stderr=stderr, stdout=subprocess.DEVNULL, text=True))
@@ -157,6 +161,15 @@ def start_server(
         server.process.wait()
         raise
     return server
+
+
+def first_in_engine(prelude: str) -> str:
+    """A folder on whose account the interpreter of the engine's process runs a prelude before all else."""
+    keeper = tempfile.TemporaryDirectory(prefix="florence2-prelude-")
+    _kept.append(keeper)
+    lines = ["import sys", 'if "florence2.engine_process.child" in sys.orig_argv:', *(f"    {line}" for line in prelude.splitlines())]
+    Path(keeper.name, "sitecustomize.py").write_text("\n".join(lines) + "\n")
+    return keeper.name
 
 
 @contextmanager

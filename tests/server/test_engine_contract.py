@@ -15,6 +15,9 @@ from fixtures.adapters import write_adapter
 from fixtures.checkpoints import checkpoint_config, write_checkpoint
 from fixtures.fake_engine import FakeEngine
 from florence2.answer_events import ObjectFound, TokensDecided
+from florence2.engine_process.messages import LoadOptions
+from florence2.engine_process.remote_engine import RemoteEngine
+from florence2.engine_process.supervisor import EngineProcess
 from florence2.errors import (
     EngineClosed,
     EngineFailed,
@@ -27,6 +30,7 @@ from florence2.errors import (
     UnknownTask,
 )
 from florence2.tasks import parse_prompt
+from florence2.tasks.tokenized_prompt import TokenizedPrompt
 
 IMAGE = Image.new("RGB", (70, 50), "red")
 LONG_S = 60
@@ -38,10 +42,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), generation={"num_beams": 1, "max_new_tokens": 8})
 
 
-@pytest.fixture(params=["engine", "stand-in"])
+class Submitting:
+    """An engine in another process, which takes one prompt as well, as the others do."""
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self.submit_many, self.prepare, self.token_bytes, self.close = engine.submit_many, engine.prepare, engine.token_bytes, engine.close
+        self.add_adapter, self.remove_adapter = engine.add_adapter, engine.remove_adapter
+
+    def submit(self, image: Any, prompt: Any, *, text: Any = None, region: Any = None, **options: Any) -> Any:
+        prompt = prompt if isinstance(prompt, TokenizedPrompt) else self.prepare(prompt, text=text, region=region)
+        return self.submit_many(image, [prompt], **options)[0]
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[EngineProcess]:
+    process = EngineProcess(num_lanes=2, step_timeout_s=LONG_S, heartbeat_s=LONG_S)
+    yield process
+    process.stop()
+
+
+@pytest.fixture(params=["engine", "stand-in", pytest.param("process", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest, folder: Path) -> Iterator[Any]:
     if request.param == "stand-in":
         yield FakeEngine()
+    elif request.param == "process":
+        remote = request.getfixturevalue("process").load(LoadOptions(str(folder), device="cpu", precision="fp32", is_warmed_up=False))
+        yield Submitting(remote)
+        remote.close()
     else:
         with florence2.load(folder, device="cpu", precision="fp32") as engine:
             yield engine

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,8 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
+from florence2.engine_process.supervisor import EngineProcess
 from florence2.engine_stats import EngineStats
-from florence2.errors import Florence2Error, InvalidRequest
+from florence2.errors import InvalidRequest
 from florence2.extras import requires
 from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
@@ -40,11 +41,12 @@ from florence2.server.http.tracing import Tracing
 from florence2.server.http.url_fetch import make_fetcher
 from florence2.server.http.validation import failed_validation
 from florence2.server.inference.admission import Admission
-from florence2.server.inference.loading import EngineLoader
+from florence2.server.inference.loading import EngineLoader, RemoteLoader, make_engine_process
 from florence2.server.inference.models import AnsweringEngine, Loader, Models
 from florence2.server.inference.observer import Observer
 from florence2.server.inference.service import InferenceService
 from florence2.server.memory import FreedMemory
+from florence2.server.preloading import Preloading
 from florence2.server.settings import Settings
 from florence2.version import __version__
 
@@ -131,10 +133,8 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     accounts = _open_accounts(settings)
     keys = Keys(settings, accounts)
     apis = [api for api in APIS if api.is_offered(settings)]
-    own = EngineLoader(settings)
     api_ids = {name: alias for api in apis for name, alias in api.model_ids.items()}
-    load = (loader or own) if engine is None else lambda _: _Borrowed(engine)
-    models = Models(settings, load, api_ids=api_ids, stop_loading=own.stop)
+    models, process = _models(settings, engine, loader, api_ids)
     if engine is not None:
         models.adopt(_Borrowed(engine))
     if keys.is_open and not is_loopback(settings.host):
@@ -146,7 +146,9 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     tracing = None if settings.otlp_endpoint is None else Tracing(settings, uuid)
     inference = InferenceService(settings, models, _observers(apis, models, metrics, tracing))
     fetcher = make_fetcher(settings)
-    server = ServerState(settings, apis, models, keys, admission, metrics, fetcher, inference, BodyThreads(), uuid, tracing, accounts)
+    server = ServerState(
+        *(settings, apis, models, keys, admission, metrics, fetcher, inference, BodyThreads(), uuid, tracing, accounts, process)
+    )
     metrics.registry.register(Gauges(server))
     return server
 
@@ -174,6 +176,19 @@ def _open_accounts(settings: Settings) -> Accounts | None:
     return Accounts(given)
 
 
+def _models(
+    settings: Settings, engine: AnsweringEngine | None, loader: Loader | None, api_ids: Mapping[str, str]
+) -> tuple[Models, EngineProcess | None]:
+    """The models, and the process that they run in where the settings want one and nothing else makes engines."""
+    if engine is not None or loader is not None:
+        return Models(settings, loader or (lambda _: _Borrowed(engine)), api_ids=api_ids), None  # type: ignore[arg-type]
+    if settings.engine_process:
+        process = make_engine_process(settings)
+        return Models(settings, RemoteLoader(settings, process), api_ids=api_ids), process
+    own = EngineLoader(settings)
+    return Models(settings, own, api_ids=api_ids, stop_loading=own.stop), None
+
+
 def _lifespan(
     server: ServerState, on_ready: Callable[[], None], on_failure: Callable[[], None]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -181,7 +196,7 @@ def _lifespan(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if server.accounts is not None:
             server.accounts.start()
-        loading = asyncio.create_task(_preload(server, on_ready, on_failure))
+        loading = asyncio.create_task(Preloading(server, on_ready, on_failure).run())
         giving_back = asyncio.create_task(_keep_giving_back(server))
         try:
             yield
@@ -198,21 +213,6 @@ def _lifespan(
 async def _keep_giving_back(server: ServerState) -> None:
     """Give memory back to the system that is not needed any more, until cancelled."""
     await FreedMemory(lambda: server.admission.num_bytes, server.inference.end_idle).keep_giving_back()
-
-
-async def _preload(server: ServerState, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
-    """Load the models that the settings name."""
-    try:
-        await server.models.preload()
-    except Florence2Error as error:
-        server.failure = "a model could not be loaded"
-        logger.critical("the server can't start: %s", error.message)
-        on_failure()
-    else:
-        on_ready()
-        logger.info("ready: %s", ", ".join(model.id for model in server.models.loaded))
-        if server.notice is not None:
-            logger.info(server.notice)
 
 
 async def _raise_own(_: HTTPConnection, error: Exception) -> NoReturn:

@@ -245,6 +245,7 @@ REMEDIES: dict[type[Florence2Error], str] = {
     TimedOut: "Send fewer images, ask for fewer tokens or beams, or ask whoever runs the server for more time.",
     errors.OutOfMemory: "Send it again later, or scale the image down.",
     errors.EngineClosed: "Send it again.",
+    errors.EngineDied: "Wait for as long as `Retry-After` says, then send it again; if one request ends so twice, report its id.",
     EngineFailed: "Send it again; if it fails again, report the request id.",
     ModelFailed: "Report it to whoever runs the server: the log has the cause.",
     errors.NeedsMerging: "Report it to whoever runs the server: the log has the cause.",

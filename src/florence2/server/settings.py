@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     precision: str = Field(default="auto", description="auto, fp32, bf16, fp16, int8 (CPUs only).")
     image_cache_bytes: int = Field(default=2**27, ge=0, description="How much of the images asked about lately each model keeps encoded.")
     warm_up: bool = Field(default=True, description="Answer one image before the server is ready.")
+    engine_process: bool = Field(
+        default=os.name == "posix", description="Run the models in a process of its own, which is started again when it ends or hangs."
+    )
+    engine_step_timeout_s: float = Field(default=60.0, gt=0, description="A pass of a model that lasts longer is taken for one that hangs.")
+    engine_heartbeat_s: float = Field(default=10.0, ge=1, description="That process is taken for one that hangs when it is so long silent.")
 
     allow_urls: bool = Field(default=True, description="Fetch images by URL.")
     allow_http_urls: bool = Field(default=False, description="Fetch by http:// as well as https://.")
@@ -285,6 +290,8 @@ class Settings(BaseSettings):
             )
         if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
             raise ValueError("ssl_certfile and ssl_keyfile go together: set both or none")
+        if self.engine_process and os.name != "posix":
+            raise ValueError("engine_process: this system can't run the models in a process of its own; leave it out")
         if not self.model and not self.models and self.loadable == "named":
             raise ValueError("no model can be used: name one in model or models, or set loadable to aliases")
         return self

@@ -99,6 +99,22 @@ class Tokenizer:
             raise CheckpointError(f"{folder}: no tokenizer there; expected tokenizer.json, or vocab.json and merges.txt")
         return cls(backend, source)
 
+    @classmethod
+    def from_json(cls, text: str, folder: Path) -> Tokenizer:
+        """The tokenizer that ``to_json`` has written, in this process or another.
+
+        Args:
+            text: the JSON.
+            folder: the folder of its files.
+        """
+        from tokenizers import Tokenizer as Backend
+
+        return cls(Backend.from_str(text), folder / "tokenizer.json")
+
+    def to_json(self) -> str:
+        """The tokenizer as one text."""
+        return self._backend.to_str()
+
     def ids(self) -> dict[str, int]:
         """All tokens with their ids."""
         return dict(self._ids)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import httpx2
 import pytest
@@ -83,9 +84,19 @@ HUNG_THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prelude", [HUNG_STEP, HUNG_DECODING, HUNG_CLOSING, HUNG_ATEXIT, HUNG_THREAD])
-def test_the_end_waits_for_nothing_that_hangs(prelude: str) -> None:
-    server = start_server(prelude=prelude, drain_timeout_s=GRACE_S)
+@pytest.mark.parametrize(
+    "hung",
+    [
+        {"prelude": HUNG_STEP, "engine_process": False},
+        {"engine_prelude": HUNG_STEP},
+        {"engine_prelude": HUNG_CLOSING},
+        {"prelude": HUNG_DECODING},
+        {"prelude": HUNG_ATEXIT},
+        {"prelude": HUNG_THREAD},
+    ],
+)
+def test_the_end_waits_for_nothing_that_hangs(hung: dict[str, Any]) -> None:
+    server = start_server(**hung, drain_timeout_s=GRACE_S)
     try:
         with askers(server, ["florence-2-demo"] * 2):
             time.sleep(0.5)
@@ -96,7 +107,7 @@ def test_the_end_waits_for_nothing_that_hangs(prelude: str) -> None:
 
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once() -> None:
-    server = start_server(prelude=HUNG_STEP, drain_timeout_s=300)
+    server = start_server(engine_prelude=HUNG_STEP, drain_timeout_s=300)
     try:
         with askers(server, ["florence-2-demo"]):
             time.sleep(0.5)

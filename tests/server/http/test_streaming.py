@@ -247,7 +247,7 @@ async def test_each_api_words_its_own_errors() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = start_server(prelude=PRELUDE, max_requests=slow_api.SLOTS)
+    server = start_server(engine_process=False, prelude=PRELUDE, max_requests=slow_api.SLOTS)
     yield server
     assert server.stop() == 0, server.log
     assert "Traceback" not in server.log
@@ -278,7 +278,7 @@ def test_a_client_that_leaves_a_real_server(server: Server) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 @pytest.mark.parametrize(("pause_s", "how"), [(0.2, "whole"), (60, "CancelledError")])
 def test_a_real_server_that_drains(pause_s: float, how: str) -> None:
-    server = start_server(prelude=PRELUDE, drain_timeout_s=6)
+    server = start_server(engine_process=False, prelude=PRELUDE, drain_timeout_s=6)
     try:
         with connect(server, f"/slow/stream/10?pause_s={pause_s}") as connection:
             server.process.send_signal(signal.SIGTERM)

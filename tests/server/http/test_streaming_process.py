@@ -54,7 +54,9 @@ def wait_for_metric(server: Server, line: str, timeout_s: float = 10) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = start_server(prelude=PRELUDE.format(word="고양이", pause_s=PAUSE_S), stream_keep_alive_s=PAUSE_S / 3, drain_timeout_s=6)
+    server = start_server(
+        engine_process=False, prelude=PRELUDE.format(word="고양이", pause_s=PAUSE_S), stream_keep_alive_s=PAUSE_S / 3, drain_timeout_s=6
+    )
     yield server
     assert server.stop() == 0, server.log
 
@@ -110,7 +112,9 @@ def test_a_client_that_leaves_is_noticed(server: Server) -> None:
 
 
 def test_a_client_that_reads_nothing_holds_its_slot_for_the_time_of_a_request() -> None:
-    server = start_server(prelude=PRELUDE.format(word="x" * 8000, pause_s=0), request_timeout_s=1.5, answer_timeout_s=2)
+    server = start_server(
+        engine_process=False, prelude=PRELUDE.format(word="x" * 8000, pause_s=0), request_timeout_s=1.5, answer_timeout_s=2
+    )
     try:
         with connect(server) as connection:
             read(connection, b"event: text")

@@ -62,10 +62,11 @@ class Gauges(Collector):
         values["florence2_spans_dropped_total"][()] = server.tracing.num_dropped if server.tracing else 0
         meter = server.accounts.meter if server.accounts else None
         values["florence2_usage_unwritten_total"][()] = meter.num_unwritten if meter else 0
-        values["florence2_engine_up"][()] = 1
-        values["florence2_engine_restarts_total"][()] = 0
-        for name, pid in {"server": os.getpid()}.items():
-            if (resident := _resident_bytes(pid)) is not None:
+        process = server.engine_process
+        values["florence2_engine_up"][()] = process is None or process.is_running
+        values["florence2_engine_restarts_total"][()] = 0 if process is None else process.num_restarts
+        for name, pid in {"server": os.getpid(), "engine": process and process.pid}.items():
+            if pid is not None and (resident := _resident_bytes(pid)) is not None:
                 values["florence2_process_memory_bytes"][name,] = resident
         for model in server.models.loaded:
             values["florence2_model_load_seconds"][model.id,] = model.load_s

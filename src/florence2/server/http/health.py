@@ -23,11 +23,10 @@ async def healthz() -> JSONResponse:
 @router.head("/readiness", include_in_schema=False)
 @router.get("/readiness", responses={503: {"description": "Not ready; `reason` says why."}})
 async def readiness(request: Request) -> JSONResponse:
-    """Whether requests should be sent here: models loaded, not shutting down."""
-    server = state_of(request)
-    if server.is_ready:
+    """Whether requests should be sent here: models loaded, the engine well, not shutting down."""
+    reason = state_of(request).hindrance
+    if reason is None:
         return JSONResponse({"status": "ready"})
-    reason = "draining" if server.admission.is_draining else server.failure or "loading"
     return JSONResponse({"status": "not ready", "reason": reason}, status_code=503, headers={"retry-after": "1"})
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from starlette.requests import Request
 from starlette.types import Scope
 
+from florence2.background import in_thread
+from florence2.engine_process.supervisor import EngineProcess
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
@@ -46,6 +48,7 @@ class ServerState:
         uuid: a random name of this process.
         tracing: makes traces; None: nobody wants them.
         accounts: keys, limits and usage of a database; None: there is none.
+        engine_process: the process that its models run in; None: they run in this one.
         failure: why the models named at the start could not be loaded; None: they could, or are still being loaded.
     """
 
@@ -61,6 +64,7 @@ class ServerState:
     uuid: str
     tracing: Tracing | None = None
     accounts: Accounts | None = None
+    engine_process: EngineProcess | None = None
     failure: str | None = None
 
     @property
@@ -74,7 +78,31 @@ class ServerState:
     @property
     def is_ready(self) -> bool:
         """Whether requests should be sent here."""
-        return self.models.is_preloaded and not self.admission.is_draining and self.failure is None
+        return self.hindrance is None
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why no requests should be sent here; None: they should."""
+        process = self.engine_process
+        if self.admission.is_draining:
+            return "draining"
+        if process is not None and (process.state == "restarting" or (process.num_restarts and not self.models.is_preloaded)):
+            return self.failure or "engine restarting"
+        if self.failure is not None:
+            return self.failure
+        if (process is not None and not process.does_answer) or self._has_long_pass:
+            return "engine does not answer"
+        return None if self.models.is_preloaded else "loading"
+
+    @property
+    def _has_long_pass(self) -> bool:
+        """Whether a model is in a pass that lasts suspiciously long."""
+        longest_s = self.settings.engine_step_timeout_s / 2
+        for model in self.models.loaded:
+            with suppress(Exception):  # an engine that is ending does not say
+                if model.engine.stats().pass_age_s > longest_s:
+                    return True
+        return False
 
     async def wait_until_sent(self) -> None:
         """Let responses that were cut off send their last part, which says why: the process ends as soon as the application has."""
@@ -86,6 +114,8 @@ class ServerState:
     async def close(self) -> None:
         """Close models, threads and connections; requests have been answered by now, or are cancelled."""
         await self.models.close(cancel=True)
+        if self.engine_process is not None:
+            await in_thread("florence2-stopper", self.engine_process.stop)
         self.inference.close()
         self.body_threads.close()
         await self.fetcher.close()

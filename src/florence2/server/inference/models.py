@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from florence2.background import in_thread
 from florence2.engine_stats import EngineStats
-from florence2.errors import DownloadError, Florence2Error, MissingExtra, ModelNotFound
+from florence2.errors import DownloadError, EngineDied, Florence2Error, MissingExtra, ModelNotFound
 from florence2.request_options import MAX_BEAMS
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
@@ -245,6 +245,11 @@ class Models:
         for model_id in list(self._loaded):
             self.remove(model_id)
 
+    def forget(self, is_lost: Callable[[AnsweringEngine], bool]) -> None:
+        """Forget all models whose engines are lost; ``preload`` loads those again that the settings name."""
+        self._loaded = {model_id: model for model_id, model in self._loaded.items() if not is_lost(model.engine)}
+        self._is_preloaded = all(model_id in self._loaded for model_id in self._pinned)
+
     async def preload(self) -> None:
         """Load what the settings name, one after the other."""
         for model_id in self._pinned:
@@ -286,6 +291,8 @@ class Models:
             engine = await self._engine_of(model_id)
         except Exception as error:
             is_known = isinstance(error, Florence2Error)
+            if isinstance(error, EngineDied | Draining):
+                raise
             logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_known else error)
             if isinstance(error, DownloadError):  # its message may name folders of this machine
                 raise DownloadError(f"{model_id} can't be downloaded at present; the server's log says why") from error

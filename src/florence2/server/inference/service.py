@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from florence2.awaited_answers import cancelling_queued, results_of
-from florence2.errors import EngineClosed, InvalidImage, InvalidRegion, InvalidRequest
+from florence2.errors import EngineClosed, EngineDied, InvalidImage, InvalidRegion, InvalidRequest
 from florence2.image_files import Structure
 from florence2.images import decode
 from florence2.results import Result
@@ -225,6 +225,8 @@ class InferenceService:
                     prepared = await self._prepare_again(prepared, model)
         except BaseException as error:
             held.note_read(index, 0)
+            if isinstance(error, EngineDied):
+                self._models.discard(model)
             code = CANCELLED if isinstance(error, asyncio.CancelledError) else for_client(error).code  # type: ignore[arg-type]
             failed = Failed(model.id, task, code, key_name, times.began_at, time.perf_counter() - times.began_at)
             self._tell(lambda observer: observer.note_failure(failed))
