@@ -47,7 +47,7 @@ from docs.korean import korean
 from docs.labelling_figures import label
 from docs.load_figures import load_test
 from docs.package_blocks import PACKAGE, ROOT, decisions, imports, rooms
-from docs.server_blocks import openai_arguments, server_errors, server_metrics, server_profiles, server_settings
+from docs.server_blocks import openai_arguments, server_bounds, server_errors, server_metrics, server_profiles, server_settings
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
 from docs.wording import first_sentence, prose
@@ -245,6 +245,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "decisions": decisions,
     "server-errors": server_errors,
     "server-settings": server_settings,
+    "server-bounds": server_bounds,
     "server-profiles": server_profiles,
     "server-metrics": server_metrics,
     "openai-arguments": openai_arguments,
