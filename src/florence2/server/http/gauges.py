@@ -63,7 +63,7 @@ class Gauges(Collector):
         meter = server.accounts.meter if server.accounts else None
         values["florence2_usage_unwritten_total"][()] = meter.num_unwritten if meter else 0
         process = server.engine_process
-        values["florence2_engine_up"][()] = process is None or process.is_running
+        values["florence2_engine_up"][()] = process is None or (process.is_running and process.does_answer)
         values["florence2_engine_restarts_total"][()] = 0 if process is None else process.num_restarts
         for name, pid in {"server": os.getpid(), "engine": process and process.pid}.items():
             if pid is not None and (resident := _resident_bytes(pid)) is not None:
