@@ -407,3 +407,16 @@ def test_a_folder_of_one_s_own_is_never_touched(tmp_path: Path, checkpoint: Path
     with pytest.raises(CheckpointError):
         florence2.load(folder, device="cpu")
     assert (folder / "model.safetensors").read_bytes() == b"half"
+
+
+@pytest.mark.parametrize("how", ["down", "offline"])
+def test_a_part_in_the_cache_is_told_with_what_is_missing(hub: Hub, monkeypatch: pytest.MonkeyPatch, how: str):
+    folder = resolve(NAME)
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    if how == "down":
+        hub.down = True
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=rf"The cache has a part of it: {folder.name[:12]} lacks config.json, the weights\."):
+        resolve(NAME)

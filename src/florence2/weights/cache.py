@@ -81,20 +81,36 @@ def homeless(what: str) -> DownloadError:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a configuration and all files of its weights, or an adapter (and all of its base, if that is inside)."""
+    return not missing_files(folder)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks of a checkpoint or adapter: names of files, as far as they are known."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if is_adapter(names):
         base = folder / BASE_FOLDER
-        return choose_adapter_weights(names) is not None and (not base.is_dir() or is_complete(base))
+        own = [] if choose_adapter_weights(names) is not None else ["the adapter's weights"]
+        return [*own, *(f"{BASE_FOLDER}/{name}" for name in (missing_files(base) if base.is_dir() else ()))]
     container = choose_container(names)
-    if container is None or "config.json" not in names:
-        return False
+    missing = [] if "config.json" in names else ["config.json"]
+    if container is None:
+        return [*missing, "the weights"]
     if not container.endswith(INDEX_SUFFIX):
-        return True
+        return missing
     try:
         shards = set(json.loads((folder / container).read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError):
-        return False
-    return shards <= names
+        return [*missing, f"the shards of {container}, which is damaged"]
+    return [*missing, *sorted(shards - names)]
+
+
+def lacks(snapshots: Path) -> str:
+    """A sentence on what is missing of a repository's revisions in the cache; "" where none is there in part."""
+    if not snapshots.is_dir():
+        return ""
+    parts = {folder.name[:12]: missing_files(folder) for folder in sorted(snapshots.iterdir()) if folder.is_dir()}
+    said = [f"{name} lacks {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}" for name, missing in parts.items() if missing]
+    return f" The cache has a part of it: {'; '.join(said[:3])}." if said else ""
 
 
 def is_whole(file: Path, digest: str) -> bool:

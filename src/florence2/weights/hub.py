@@ -24,7 +24,7 @@ from florence2.certificates import certificate_hint
 from florence2.errors import DownloadError, Florence2Error, InvalidOption, ModelNotFound
 from florence2.extras import requires
 from florence2.proxies import environment_for, proxy_for
-from florence2.weights.cache import check_writable, homeless, is_complete, is_whole, unwritable
+from florence2.weights.cache import check_writable, homeless, is_complete, is_whole, lacks, unwritable
 from florence2.weights.files import choose, choose_container, is_adapter
 from florence2.weights.xet import append_by_xet, xet_file
 
@@ -91,6 +91,8 @@ def fetch(repository: str, revision: str | None = None) -> Path:
             check_writable(target.label, target.cache, target.written)
             return _download(target)
     except (DownloadError, ModelNotFound) as error:
+        if cached is None and (part := lacks(target.storage / "snapshots")):
+            raise error.with_message(error.message + part) from error
         if cached is None:
             raise
         logger.warning("%s Using the copy in the cache: %s", error.message, cached)
@@ -139,7 +141,8 @@ def _offline(target: _Target, cached: Path | None, reason: str) -> Path:
         return cached
     raise DownloadError(
         f"{target.label} is not, or not completely, in the cache {target.cache}, and {reason}. Fetch it once with network access "
-        f"(florence2 pull {target.label}), point HF_HUB_CACHE at a cache that has it, or give a local folder.",
+        f"(florence2 pull {target.label}), point HF_HUB_CACHE at a cache that has it, or give a local folder."
+        + lacks(target.storage / "snapshots"),
         field="model",
     )
 
