@@ -22,7 +22,7 @@ from fixtures.fake_engine import FakeEngine
 from florence2.server.app import create_app
 from florence2.server.settings import Settings
 
-NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
+NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "5"))
 # Not among them: that all that fits the description is answered (a prompt may be a tag that there is not), and that all that does not is
 # refused (fields of Roboflow's clients are coerced as their server does it).
 CHECKS = [
