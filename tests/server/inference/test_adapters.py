@@ -131,6 +131,16 @@ async def test_an_engine_that_has_closed_takes_all_that_share_it() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_engine_that_is_lost_takes_all_that_share_it() -> None:
+    loader = FakeLoader()
+    models = models_of(loader, models={**OVER, "other": "owner/other"})
+    for name in (*OVER, "other"):
+        await models.get(name)
+    models.forget(lambda engine: engine is loader.engines[0])
+    assert [model.id for model in models.loaded] == ["other"]
+
+
+@pytest.mark.anyio
 async def test_what_needs_merging_has_weights_of_its_own() -> None:
     loader = FakeLoader()
     models = models_of(loader, models={"mine": "florence-2-base+owner/dora"})

@@ -246,8 +246,8 @@ class Models:
             self.remove(model_id)
 
     def forget(self, is_lost: Callable[[AnsweringEngine], bool]) -> None:
-        """Forget all models whose engines are lost; ``preload`` loads those again that the settings name."""
-        self._loaded = {model_id: model for model_id, model in self._loaded.items() if not is_lost(model.engine)}
+        """Forget all models whose engines are lost, adapters over them too; ``preload`` loads those again that the settings name."""
+        self._loaded = {model_id: model for model_id, model in self._loaded.items() if not is_lost(computing_engine(model.engine))}
         self._is_preloaded = all(model_id in self._loaded for model_id in self._pinned)
 
     async def preload(self) -> None:
