@@ -52,7 +52,8 @@ import asyncio, importlib, multiprocessing, os, signal, subprocess, sys, tempfil
 from pathlib import Path
 for name in ("torch", "PIL.Image", "rich.progress", "typer", "uvicorn", "uvicorn.protocols.http.h11_impl", "fastapi.testclient",
              "huggingface_hub", "tokenizers", "safetensors.torch", "pydantic_settings", "prometheus_client", "httpx2",
-             "anyio._backends._asyncio", "mcp.server.stdio"):
+             "anyio._backends._asyncio", "mcp.server.stdio", "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+             "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command", "limits.storage"):
     importlib.import_module(name)
 modules, lacking, system = sys.argv[1].split(","), sys.argv[2].split(), sys.argv[3]
 sys.modules |= dict.fromkeys(modules)
@@ -68,7 +69,7 @@ if system == "win32":
 sys.platform = system
 root = Path(sys.argv[4])
 for path in sorted(root.rglob("*.py")):
-    if path.stem != "__main__":
+    if path.stem != "__main__" and "migrations" not in path.parts:  # what Alembic runs is imported by nobody
         importlib.import_module(".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__"))
 import florence2
 from florence2.cores import busy_seconds, usable_cores
