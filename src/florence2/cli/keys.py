@@ -19,12 +19,14 @@ from florence2.errors import InvalidOption, InvalidRequest
 from florence2.extras import requires
 
 if TYPE_CHECKING:
+    from florence2.server.accounts.database import Database
     from florence2.server.accounts.store import KeyStore, StoredKey
 
 ACTIONS = ("create", "list", "revoke", "rotate")
 # What each action takes besides its name.
 _TAKEN = {"create": ("role", "model", "rate", "concurrency", "quota", "expires"), "rotate": ("grace",)}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_MAX_SPAN_S = 100 * 366 * 86400
 _SPAN = re.compile(r"(\d{1,9})([smhdw])")
 _HEADER = ("NAME", "KEY", "ROLES", "LIMITS", "CREATED", "LAST USED", "STATE")
 
@@ -62,15 +64,43 @@ def keys(
     given = {"role": role, "model": model, "rate": rate, "concurrency": concurrency, "quota": quota, "expires": expires, "grace": grace}
     _check_call(action, name, [option for option, value in given.items() if value is not None])
     with requires("keys", "florence2 keys"):
-        from florence2.server.accounts.database import Database
-        from florence2.server.accounts.location import default_database
         from florence2.server.accounts.store import KeyStore
-    with Database(database or default_database()) as opened:
+    found = database_at(database, is_made=action == "create")
+    if found is None:
+        if action != "list":
+            raise InvalidOption(f"there is no key named {name!r}: there are none yet", field="name")
+        _print_list([], as_json=as_json)
+        return
+    with found as opened:
         store = KeyStore(opened)
         if action == "list":
             _print_list(store.listed(), as_json=as_json)
         else:
             _change(store, action, name or "", given, as_json=as_json)
+
+
+def database_at(url: str | None, *, is_made: bool = False) -> Database | None:
+    """The database that a command means, not opened yet.
+
+    Args:
+        url: the one that was named; None: the one with the user's data.
+        is_made: whether it may be made; a server that finds one lets nobody in without a key, so nothing that only looks makes one.
+
+    Returns:
+        None: nobody has made the one with the user's data.
+
+    Raises:
+        InvalidOption: the one that was named is not there.
+    """
+    from florence2.server.accounts.database import Database
+    from florence2.server.accounts.location import default_database
+
+    database = Database(url or default_database())
+    if is_made or database.is_there:
+        return database
+    if url is not None:
+        raise InvalidOption(f"there is no database {database.name}; florence2 keys create makes it", field="database")
+    return None
 
 
 def _change(store: KeyStore, action: str, name: str, given: dict[str, Any], *, as_json: bool) -> None:
@@ -112,9 +142,10 @@ def _seconds(option: str, span: str | None) -> int | None:
     if span is None:
         return None
     found = _SPAN.fullmatch(span.strip().lower())
-    if found is None or not int(found[1]):
-        raise InvalidOption(f"--{option} is a time such as 30m, 12h, 90d or 52w, got {span!r}", field=option)
-    return int(found[1]) * _UNITS[found[2]]
+    seconds = int(found[1]) * _UNITS[found[2]] if found is not None else 0
+    if not 0 < seconds <= _MAX_SPAN_S:
+        raise InvalidOption(f"--{option} is a time such as 30m, 12h, 90d or 52w, at most 100 years, got {span!r}", field=option)
+    return seconds
 
 
 def _print_done(values: dict[str, Any], line: str, *, as_json: bool) -> None:

@@ -84,7 +84,8 @@ def serve(
         **_given(root_path=root_path, device=device, precision=precision, database=database, log_level=log_level, log_json=log_json),
         **_given(allow_anonymous=allow_anonymous),
     }
-    if database is None and where("database", flags) is None and has_default_database():
+    is_found = where("database", flags) is None and has_default_database()
+    if is_found:
         flags["database"] = default_database()
     settings = read_settings(flags)
     changed = differing(settings, flags)
@@ -98,6 +99,8 @@ def serve(
     if check:
         run_check(settings, changed, unread, as_json=as_json)
         return
+    if is_found:
+        unread = [*unread, f"every request needs a key, as there are keys in {default_database()}; --database none serves without them"]
     for line in unread:
         notify(f"florence2: {line}")
     run(settings, create_app)

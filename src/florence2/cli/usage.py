@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from florence2.cli.keys import DatabaseUrl
+from florence2.cli.keys import DatabaseUrl, database_at
 from florence2.cli.options import one_of
 from florence2.cli.tables import aligned
 from florence2.console import json_line, shown
@@ -48,11 +48,11 @@ def usage(
         raise InvalidOption("--json and --csv are given; leave one of them out", field="as_csv")
     first = _day("since", since) or datetime.now(UTC).date().replace(day=1)
     with requires("keys", "florence2 usage"):
-        from florence2.server.accounts.database import Database
-        from florence2.server.accounts.location import default_database
         from florence2.server.accounts.usage import read_usage
-    with Database(database or default_database()) as opened:
-        rows = read_usage(opened, key=key, since=first, until=_day("until", until), by=cast("By", by))
+    last, rows = _day("until", until), []
+    if (found := database_at(database)) is not None:
+        with found as opened:
+            rows = read_usage(opened, key=key, since=first, until=last, by=cast("By", by))
     if as_json:
         for row in rows:
             print(json_line(asdict(row)), flush=True)

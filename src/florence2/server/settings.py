@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     database: SecretStr | None = Field(
         default=None,
         description="Keys with limits, and usage: `sqlite:////path/of/a/file.sqlite` or `postgresql://user:password@host/name`. None: "
-        "none, but `florence2 serve` takes the file that `florence2 keys` makes, if it is there.",
+        "none, but `florence2 serve` takes the file that `florence2 keys` makes, if it is there, unless this is the word `none`.",
     )
     keys_outage_s: float = Field(
         default=3600.0, ge=0, description="How long keys of the database that are known work on while it does not answer."
@@ -254,6 +254,12 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.strip(" ,\t\r\n"):
             raise ValueError("holds no key; leave it out for a server without keys")
         return value
+
+    @field_validator("database", mode="before")
+    @classmethod
+    def _no_database(cls, value: object) -> object:
+        """The word none: no database, even where ``florence2 keys`` has made one."""
+        return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -32,7 +32,6 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_a_key_by_the_command_line(cli: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLORENCE2_DATABASE", url)
-    assert cli("keys", "list") == (0, "there are no keys; florence2 keys create NAME makes one\n", "")
     code, key, said = cli("keys", "create", "team-a", "--rate", "60/minute", "--concurrency", "8", "--quota", "100", "--expires", "90d")
     assert (code, said) == (0, "the key team-a, shown this once:\n")
     assert re.fullmatch(r"f2_[A-Za-z0-9]{40}\n", key)
@@ -57,17 +56,28 @@ def test_a_key_by_the_command_line(cli: Any, url: str, monkeypatch: pytest.Monke
         (["create"], "florence2 keys create takes the name of a key"),
         (["list", "a"], "florence2 keys list takes no name"),
         (["revoke", "a", "--grace", "1h"], "--grace goes with rotate, not with revoke"),
-        (["create", "a", "--expires", "soon"], "--expires is a time such as 30m, 12h, 90d or 52w, got 'soon'"),
+        (["create", "a", "--expires", "soon"], "--expires is a time such as 30m, 12h, 90d or 52w, at most 100 years, got 'soon'"),
+        (
+            ["create", "a", "--expires", "999999999w"],
+            "--expires is a time such as 30m, 12h, 90d or 52w, at most 100 years, got '999999999w'",
+        ),
         (["create", "a", "--role", "root"], "a key has one of the roles infer, manage, metrics, or several"),
-        (["rotate", "a"], "there is no key named 'a'; florence2 keys list shows all"),
+        (["rotate", "a"], "there is no key named 'a': there are none yet"),
+        (["list", "--database", "sqlite:////nowhere/x"], "there is no database sqlite:////nowhere/x; florence2 keys create makes it"),
     ],
 )
 def test_wrong_calls(cli: Any, words: list[str], told: str) -> None:
     assert cli("keys", *words) == (2, "", f"florence2: {told}\n")
 
 
-def test_usage_as_table_json_and_csv(cli: Any) -> None:
+def test_looking_makes_no_database(cli: Any) -> None:
+    """A server that finds one lets nobody in without a key."""
+    assert cli("keys", "list") == (0, "there are no keys; florence2 keys create NAME makes one\n", "")
     assert cli("usage")[1].startswith("nothing was used since ")
+    assert not Path(os.environ["XDG_DATA_HOME"]).exists()
+
+
+def test_usage_as_table_json_and_csv(cli: Any) -> None:
     with Database(default_database()) as database:
         records = [Record(NOW, "a", "m", 1, 2, 30, 4, 0.5, ("invalid_image",)), Record(NOW, "b", "n", 1, 1, 1, 1, 0.25)]
         add_batch(database, "batch", Totals.of(records))
@@ -86,11 +96,12 @@ def test_usage_as_table_json_and_csv(cli: Any) -> None:
 def test_serve_takes_the_database_that_is_there(cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     taken: list[Any] = []
     monkeypatch.setattr("florence2.server.http.process.serve", lambda settings, _: taken.append(settings))
-    assert cli("serve")[0] == 0
+    assert cli("serve") == (0, "", "")
     cli("keys", "create", "a")
-    assert cli("serve", "--profile", "hosted")[0] == 0  # which needs keys
+    assert "every request needs a key" in cli("serve", "--profile", "hosted")[2]  # which needs keys itself
+    assert cli("serve", "--database", "none") == (0, "", "")
     other = f"sqlite:///{tmp_path}/other.sqlite"
     assert cli("serve", "--database", other)[0] == 0
     urls = [one.database and one.database.get_secret_value() for one in taken]
-    assert urls == [None, default_database(), other]
+    assert urls == [None, default_database(), None, other]
     assert os.environ["XDG_DATA_HOME"] in default_database()

@@ -206,6 +206,7 @@ async def test_usage_of_each_api_and_who_sees_it(url: str) -> None:
         assert [one["key"] for one in (await used(headers[1], key="all", by="key")).json()["usage"]] == ["team-a"]
         assert (await used(headers[1], key="team-a", by="key", since="2100-01-01")).json()["usage"] == []
         assert (await used(headers[1], since="soon")).status_code == 422
+        assert (await used(headers[1], key="\0")).json()["code"] == "validation_failed"
         assert (await client.get("/usage")).status_code == 401
     with Database(url) as opened:
         assert next(one for one in KeyStore(opened).listed() if one.info.name == "team-a").last_used_at is not None

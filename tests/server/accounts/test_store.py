@@ -76,12 +76,18 @@ def test_mistakes(opened: Open, url: str) -> None:
     for wrong, message in (
         (FULL, "already"),
         (KeyInfo("key-1", FULL.roles), "settings"),
+        (KeyInfo("all", FULL.roles), "all keys"),
         (KeyInfo("a b", FULL.roles), "letters"),
         (KeyInfo("x", frozenset()), "roles"),
         (KeyInfo("x", frozenset({"root"})), "roles"),  # type: ignore[arg-type]
         (KeyInfo("x", FULL.roles, rate="often"), "60/minute"),
-        (KeyInfo("x", FULL.roles, max_slots=0), "at least 1"),
-        (KeyInfo("x", FULL.roles, monthly_quota=-1), "at least 1"),
+        (KeyInfo("x", FULL.roles, rate="5/second; 10/minute"), "one number"),
+        (KeyInfo("x", FULL.roles, rate="9" * 60 + "/minute"), "60/minute"),
+        (KeyInfo("x", FULL.roles, rate="5/99999999999999years"), "60/minute"),
+        (KeyInfo("x", FULL.roles, max_slots=0), "must be 1 to"),
+        (KeyInfo("x", FULL.roles, max_slots=3_000_000_000), "must be 1 to"),
+        (KeyInfo("x", FULL.roles, monthly_quota=-1), "must be 1 to"),
+        (KeyInfo("x", FULL.roles, monthly_quota=10**30), "must be 1 to"),
     ):
         with pytest.raises(InvalidOption, match=message):
             store.create(wrong)
@@ -126,6 +132,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(opened: Open
     with pytest.raises(KeysUnavailable, match=r"127.0.0.1:1/x does not answer: ") as caught:
         opened("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in caught.value.message
+    assert Database("postgresql://db/x?user=me&password=secret").name == "postgresql://db/x"
     for url in ("mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense"):
         with pytest.raises(InvalidOption, match="sqlite:////"):
             Database(url)

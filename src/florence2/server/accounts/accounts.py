@@ -70,7 +70,7 @@ class Accounts:
 
     def start(self) -> None:
         """Begin what goes on beside requests, in the running event loop."""
-        logger.info("keys of %s: %d", self.database.name, len(self.keys.known))
+        logger.info("requests need a key; the database %s has %d", self.database.name, len(self.keys.known))
         self.keys.start()
         if self.meter is not None:
             self.meter.start()

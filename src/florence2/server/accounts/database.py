@@ -58,8 +58,14 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The URL without its password, for messages to whoever runs the server."""
-        return self._url.render_as_string(hide_password=True)
+        """The URL without what is secret in it, for messages to whoever runs the server."""
+        shown = self._url.set(drivername=self._url.get_backend_name(), query={})  # a query may hold a password as well
+        return shown.render_as_string(hide_password=True)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file of SQLite already; a PostgreSQL is always said to be there."""
+        return self.path is None or self.path.exists()
 
     def open(self) -> None:
         """Make the file of SQLite where there is none, and bring the tables to the state that this program knows.

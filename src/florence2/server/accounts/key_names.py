@@ -7,8 +7,8 @@ import re
 from florence2.errors import InvalidOption
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.@+-]{0,99}", re.ASCII)
-# What keys of the settings are called: one of these in a database would share their limits and usage.
-_TAKEN = re.compile(r"(key|management)-\d+|self-check")
+# What keys of the settings are called: one of these in a database would share their limits and usage. And what means all keys.
+_TAKEN = re.compile(r"(key|management)-\d+|self-check|all")
 
 
 def check_name(name: str) -> None:
@@ -20,4 +20,6 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidOption("a key's name is 1 to 100 letters, digits and . _ - @ +, and begins with a letter or digit", field="name")
     if _TAKEN.fullmatch(name):
-        raise InvalidOption(f"the name {name!r} is one that keys of the server's settings have; take another", field="name")
+        raise InvalidOption(
+            f"the name {name!r} means something else already: all keys, or one of the server's settings; take another", field="name"
+        )

@@ -27,6 +27,7 @@ from florence2.server.accounts.tables import keys, revision, secrets
 MARK = "f2_"
 PREFIX_CHARS = len(MARK) + 8
 SECRET_CHARS = 40
+MAX_LIMIT = 2_000_000_000  # of every number of a key: what the tables can hold
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -165,8 +166,8 @@ def _check(info: KeyInfo) -> None:
     if info.rate is not None:
         check_rate(info.rate)
     for name, value in (("concurrency", info.max_slots), ("quota", info.monthly_quota)):
-        if value is not None and value < 1:
-            raise InvalidOption(f"--{name} must be at least 1, got {value}; leave it out for no limit", field=name)
+        if value is not None and not 1 <= value <= MAX_LIMIT:
+            raise InvalidOption(f"--{name} must be 1 to {MAX_LIMIT:,}, got {value}; leave it out for no limit", field=name)
 
 
 def _columns(info: KeyInfo) -> dict[str, Any]:

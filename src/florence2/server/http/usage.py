@@ -21,7 +21,9 @@ router = APIRouter(tags=["server"])
 @router.get(USAGE_PATH)
 async def usage(
     request: Request,
-    key: Annotated[str | None, Query(description="The name of a key; all: every key. For keys with the role manage.")] = None,
+    key: Annotated[
+        str | None, Query(pattern=r"^[A-Za-z0-9._@+-]*$", description="The name of a key; all: every key. For keys with the role manage.")
+    ] = None,
     since: Annotated[datetime.date | None, Query(description="From this day on (UTC). Default: the first of this month.")] = None,
     until: Annotated[datetime.date | None, Query(description="To this day, which counts.")] = None,
     by: Annotated[Literal["day", "month", "model", "key"], Query(description="A row for each of these, and each model.")] = "day",
@@ -31,7 +33,7 @@ async def usage(
     if accounts is None or accounts.meter is None:
         raise NotOffered("usage is not counted here: it needs a database of keys (settings database and usage)")
     wanted = own.name if key is None else key
-    if wanted != own.name:
+    if wanted == "all" or wanted != own.name:
         require_role(request, "manage")
     first = since or datetime.datetime.now(datetime.UTC).date().replace(day=1)
 
