@@ -36,7 +36,7 @@ from florence2.server.http.middleware import RequestMiddleware
 from florence2.server.http.origins import Origins, is_loopback
 from florence2.server.http.request_notes import NotesKeeper
 from florence2.server.http.root_path import RootPath
-from florence2.server.http.state import SERVER_NAME, ServerState, waiting_bytes
+from florence2.server.http.state import SERVER_NAME, ServerState, load_of
 from florence2.server.http.tracing import Tracing
 from florence2.server.http.url_fetch import make_fetcher
 from florence2.server.http.validation import failed_validation
@@ -140,7 +140,7 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     if keys.is_open and not is_loopback(settings.host):
         check_anonymous(settings)
 
-    admission = Admission(settings, partial(waiting_bytes, models))
+    admission = Admission(settings, partial(load_of, models))
     metrics = Metrics()
     uuid = uuid4().hex[:6]
     tracing = None if settings.otlp_endpoint is None else Tracing(settings, uuid)

@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
 import pytest
 
 from fixtures.fake_engine import FakeEngine
+from florence2.engine_stats import EngineStats
 from florence2.server.errors import Overloaded
 from florence2.server.inference.admission import Admission
 from florence2.server.settings import Settings
@@ -267,13 +269,73 @@ def test_what_a_key_frees_counts_for_its_own_limit() -> None:
 
 def test_pictures_that_wait_in_the_engine_count() -> None:
     waiting = [0]
-    admission = Admission(Settings(max_waiting_bytes=1000), lambda: waiting[0])
+    admission = Admission(Settings(max_waiting_bytes=1000), lambda: EngineStats(waiting_bytes=waiting[0]))
     with admission.enter(""):
         waiting[0] = 1001
         assert "pictures of 1001 bytes wait" in refusal_of(admission).message
         waiting[0] = 1000
         with admission.enter(""):
             pass
+
+
+class Load:
+    """Admission over an engine that answers two requests a second, of one key after the other, while 20 wait."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.stats = EngineStats(num_running=2, num_waiting=20)
+        self.admission = Admission(Settings(), lambda: self.stats, self.clock)
+        self.leaving = ExitStack()
+        for _ in range(20):
+            self.leaving.enter_context(self.admission.enter("busy")).grow(1)
+
+    def serve(self, count: int, *, are_answered: bool = True) -> None:
+        for _ in range(count):
+            with self.admission.enter("busy") as permit:
+                permit.grow(1)
+                self.clock.now += 0.5
+                permit.is_answered = are_answered
+
+    def ask(self, left_s: float, num_slots: int = 1, key: str = "busy") -> None:
+        with self.admission.enter(key, seconds_left=lambda: left_s) as permit:
+            permit.grow(num_slots)
+
+
+def test_what_cannot_be_answered_in_its_time_is_refused_at_once() -> None:
+    load = Load()
+    load.ask(0.1)  # nothing is known yet
+    load.serve(40)
+    with pytest.raises(Overloaded, match=r"takes about 1[01] s at present, and 9 s are left") as caught:
+        load.ask(9)  # 20 are before it, two a second are answered
+    assert caught.value.retry_after_s in (1, 2)
+    load.ask(12)
+    with pytest.raises(Overloaded):
+        load.ask(12, num_slots=10)
+    load.ask(2.5, key="other")  # keys take turns
+    load.serve(40, are_answered=False)  # what ends unanswered frees its place and says nothing good of the rate
+    with pytest.raises(Overloaded):
+        load.ask(12)
+    load.stats = EngineStats(num_running=2)
+    load.ask(0.1)  # nothing waits: whatever was measured, it begins at once
+    load.leaving.close()
+    assert load.admission.num_slots == 0
+
+
+def test_light_load_says_nothing_of_how_fast_models_are() -> None:
+    load = Load()
+    load.stats = EngineStats(num_running=1)
+    load.serve(100)
+    load.stats = EngineStats(num_running=2, num_waiting=20)
+    load.ask(0.1)
+
+
+def test_slow_bodies_are_not_before_anyone() -> None:
+    load = Load()
+    load.serve(40)
+    with ExitStack() as bodies:
+        for _ in range(100):
+            bodies.enter_context(load.admission.enter("busy"))
+        load.ask(12)
 
 
 async def test_bytes_are_those_of_the_files_once_they_are_read() -> None:

@@ -131,7 +131,7 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if settings.threads is not None:  # PyTorch reads it when it is loaded, here or in the engine's own process
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-    if getattr(settings, "engine_process", False):  # otherwise this process computes, which needs its blocks again and again
+    if settings.engine_process:  # otherwise this process computes, which needs its blocks again and again
         map_large_blocks()
     app = create_app(settings, on_ready=ready, on_failure=fail)
     server = DrainingServer(_config(app, settings), app.state.server.admission, settings.drain_delay_s, settings.max_connections)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
@@ -14,9 +15,11 @@ from starlette.types import Scope
 
 from florence2.background import in_thread
 from florence2.engine_process.supervisor import EngineProcess
+from florence2.engine_stats import EngineStats
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Keys
+from florence2.server.http.deadline import seconds_left
 from florence2.server.http.large_bodies import BodyThreads
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.tracing import Tracing
@@ -125,15 +128,18 @@ class ServerState:
             await self.accounts.close()
 
 
-def waiting_bytes(models: Models) -> int:
-    """The memory of the pictures that wait in the engines; one that is ending or dead can't say, and counts as empty."""
-    total = 0
+def load_of(models: Models) -> EngineStats:
+    """What waits and runs in the engines; one that is ending or dead can't say, and counts as idle.
+
+    Of several engines only the bytes are told: a request that waits for one of them says nothing of how long it takes at another.
+    """
+    told: list[EngineStats] = []
     for engine in {id(engine): engine for engine in (computing_engine(model.engine) for model in models.loaded)}.values():
         try:
-            total += engine.stats().waiting_bytes
+            told.append(engine.stats())
         except Exception:
-            logger.debug("an engine does not say how many bytes wait", exc_info=True)
-    return total
+            logger.debug("an engine does not say what waits", exc_info=True)
+    return told[0] if len(told) == 1 else EngineStats(waiting_bytes=sum(stats.waiting_bytes for stats in told))
 
 
 def state_of(request: Request) -> ServerState:
@@ -146,11 +152,11 @@ def admit(request: Request) -> Permit:
 
     Raises:
         Draining: the server is about to end.
-        Overloaded: there is no room left.
+        Overloaded: there is no room left, or the request can't be answered in its time.
     """
     key: KeyInfo | None = request.scope["state"]["key"]
     name, max_slots = (None, None) if key is None else (key.name, key.max_slots)
-    return hold(request.scope, state_of(request).admission.enter(name, max_slots))
+    return hold(request.scope, state_of(request).admission.enter(name, max_slots, partial(seconds_left, request.scope)))
 
 
 def hold(scope: Scope, context: AbstractContextManager[Held]) -> Held:

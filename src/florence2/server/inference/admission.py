@@ -1,18 +1,22 @@
 """Limits on the requests in flight: slots and bytes of bodies, for all, for each key, and for requests whose key is not known yet.
 
-``Admission`` counts; a request for which there is no room is refused and may be sent again. A request is admitted before a byte of its
-body is read, and its ``Permit`` grows with what becomes known of it. Knows nothing of what requests are about.
+``Admission`` counts; a request for which there is no room, or which can't be answered in its time, is refused and may be sent again. A
+request is admitted before a byte of its body is read, and its ``Permit`` grows with what becomes known of it. Knows nothing of what
+requests are about.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from florence2.engine_stats import EngineStats
 from florence2.server.errors import Draining, Overloaded
-from florence2.server.inference.freeing_rate import FreeingRate
+from florence2.server.inference.answer_rate import AnswerRate
+from florence2.server.inference.freeing_rate import FreeingRate, bounded
 from florence2.server.settings import Settings
 
 FREE_BYTES = 4096
@@ -28,15 +32,19 @@ class Permit:
         num_slots: slots taken; 0 as long as there is no key.
         num_bytes: how much of its body, or of the files in it, is held.
         is_keyless: it holds one of the few bodies that are read without a key.
+        is_read: its body was read, so that it is, or soon will be, where the models answer it.
+        is_answered: everything that it asks was answered.
+        seconds_left: how long its answer may take from now on.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, seconds_left: Callable[[], float]) -> None:
         self._admission = admission
+        self.seconds_left = seconds_left
         self.key: str | None = None
         self.max_slots: int | None = None
         self.num_slots = 0
         self.num_bytes = 0
-        self.is_keyless = False
+        self.is_keyless = self.is_read = self.is_answered = False
 
     def identify(self, key: str, max_slots: int | None = None) -> None:
         """See ``Admission.identify``."""
@@ -64,15 +72,15 @@ class Admission:
 
     Args:
         settings: the limits.
-        waiting_bytes: the memory that pictures take which wait in the engines.
-        clock: seconds, for the rate at which slots and bytes are freed.
+        load: what the engines have to do at present, all together.
+        clock: seconds, for the rates at which slots and bytes are freed, and requests answered.
 
     Attributes:
         is_draining: no new request is taken.
     """
 
     def __init__(
-        self, settings: Settings, waiting_bytes: Callable[[], int] = lambda: 0, clock: Callable[[], float] = time.monotonic
+        self, settings: Settings, load: Callable[[], EngineStats] = EngineStats, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.is_draining = False
         self._max_slots = settings.max_requests
@@ -88,8 +96,10 @@ class Admission:
         self._slots_of: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
         self._max_waiting_bytes = settings.max_waiting_bytes
-        self._waiting_bytes = waiting_bytes
+        self._load = load
         self._freeing_slots, self._freeing_bytes = FreeingRate(clock), FreeingRate(clock)
+        self._answering = AnswerRate(clock)
+        self._read_slots_of: Counter[str] = Counter()
 
     @property
     def num_slots(self) -> int:
@@ -102,20 +112,23 @@ class Admission:
         return self._bytes + self._keyless_bytes
 
     @contextmanager
-    def enter(self, key: str | None, max_slots: int | None = None) -> Iterator[Permit]:
+    def enter(
+        self, key: str | None, max_slots: int | None = None, seconds_left: Callable[[], float] = lambda: math.inf
+    ) -> Iterator[Permit]:
         """Admit one request, of which nothing but its key is known yet; all that it holds is given back at the end.
 
         Args:
             key: the name of its key, "" where none is needed; None: its body may hold one.
             max_slots: the most slots that this key may take, beside what all may; None: no such limit of its own.
+            seconds_left: how long its answer may take from now on.
 
         Raises:
             Draining: the server is about to end.
-            Overloaded: there is no room left.
+            Overloaded: there is no room left, or no time.
         """
         if self.is_draining:
             raise Draining("the server is shutting down and takes no more requests; send it again")
-        permit = Permit(self)
+        permit = Permit(self, seconds_left)
         try:
             if key is not None:
                 self.identify(permit, key, max_slots)
@@ -127,12 +140,13 @@ class Admission:
         """Put a request on its key's account, with one slot and what was read of its body. Once it is there it stays.
 
         Raises:
-            Overloaded: there is no room for it.
+            Overloaded: there is no room for it, or no time.
         """
         if permit.key is not None:
             return
         self._check_slots(0, 1, key, max_slots)
         self._check_waiting()
+        self._check_time(permit, 1, key)
         self._check_bytes(key, permit.num_bytes)
         self._leave_keyless(permit)
         permit.key, permit.max_slots, permit.num_slots = key, max_slots, 1
@@ -140,17 +154,20 @@ class Admission:
         self._take_bytes(key, permit.num_bytes)
 
     def grow(self, permit: Permit, num_slots: int) -> None:
-        """Make a request as large as it turned out to be.
+        """Make a request, whose body was read, as large as it turned out to be.
 
         One that is larger than a bound passes when it is alone: it could never pass otherwise.
 
         Raises:
-            Overloaded: there is no room for it.
+            Overloaded: there is no room for it, or no time.
         """
         key = permit.key or ""
         self._check_slots(permit.num_slots, num_slots, key, permit.max_slots)
+        if not permit.is_read:
+            self._check_time(permit, num_slots, key)
+        self._read_slots_of[key] += num_slots - permit.num_slots * permit.is_read
         self._take_slots(key, num_slots - permit.num_slots)
-        permit.num_slots = num_slots
+        permit.num_slots, permit.is_read = num_slots, True
 
     def add_bytes(self, permit: Permit, count: int) -> None:
         """Count a part of a body that has come in.
@@ -189,10 +206,27 @@ class Admission:
 
     def _check_waiting(self) -> None:
         """Refuse more requests while the pictures that wait in the engines take as much memory as they may."""
-        if (waiting := self._waiting_bytes()) > self._max_waiting_bytes:
+        if (waiting := self._load().waiting_bytes) > self._max_waiting_bytes:
             raise Overloaded(
                 f"pictures of {waiting} bytes wait for the model, and {self._max_waiting_bytes} is the most; send it again in a moment",
                 self._freeing_slots.promise(1, self._num_slots),
+            )
+
+    def _check_time(self, permit: Permit, num_slots: int, key: str) -> None:
+        """Refuse a request that can't be answered in its time, by the rate at which those before it are, while any wait for a model."""
+        load = self._load()
+        self._answering.note(0, is_waited=load.num_waiting > 0)
+        if not load.num_waiting:
+            return
+        others = self._read_slots_of
+        num_keys = len(others) + (key not in others)  # they take turns
+        ahead = min(others.total(), load.num_running + others[key] * num_keys + (num_keys - 1))
+        takes_s, left_s = self._answering.seconds_for(ahead + num_slots), permit.seconds_left()
+        if takes_s > left_s:
+            raise Overloaded(
+                f"with those before it this request takes about {takes_s:.0f} s at present, and {left_s:.3g} s are left of its time; "
+                "send it again in a moment, or with more time",
+                bounded(takes_s - left_s),
             )
 
     def _check_bytes(self, key: str, count: int) -> None:
@@ -237,9 +271,12 @@ class Admission:
         self._leave_keyless(permit)
         if permit.key is None:
             return
+        if permit.is_read:
+            self._answering.note(permit.num_slots * permit.is_answered, is_waited=self._load().num_waiting > 0)
+            self._read_slots_of[permit.key] -= permit.num_slots
         self._take_slots(permit.key, -permit.num_slots)
         self._take_bytes(permit.key, -permit.num_bytes)
-        for counts in (self._slots_of, self._bytes_of):
+        for counts in (self._slots_of, self._bytes_of, self._read_slots_of):
             if not counts[permit.key]:
                 del counts[permit.key]  # so that nothing is left of keys that are gone
 

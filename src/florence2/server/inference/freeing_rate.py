@@ -44,8 +44,8 @@ class FreeingRate:
         """
         self._age(is_busy=taken > 0)
         if not self._freed:
-            return _bounded(self._busy_s)  # nothing was freed in this time, so that it takes as long at least
-        return _bounded(amount / (share * self._freed / self._busy_s))
+            return bounded(self._busy_s)  # nothing was freed in this time, so that it takes as long at least
+        return bounded(amount / (share * self._freed / self._busy_s))
 
     def promise(self, amount: float, taken: float) -> int:
         """The same for one who is refused now and comes back then, behind all who were promised room before."""
@@ -62,5 +62,6 @@ class FreeingRate:
         self._busy_s = self._busy_s * left + (WINDOW_S * (1 - left) if is_busy else 0.0)
 
 
-def _bounded(seconds: float) -> int:
+def bounded(seconds: float) -> int:
+    """The seconds as ``Retry-After`` says them: whole ones, from 1 to 60."""
     return min(MAX_S, max(MIN_S, math.ceil(seconds)))

@@ -159,7 +159,10 @@ class InferenceService:
         ]
         try:
             await asyncio.wait(jobs, return_when=asyncio.ALL_COMPLETED if request.keeps_going else asyncio.FIRST_EXCEPTION)
-            return Outcome(_answers_of(jobs, request.keeps_going), model.id, model.load_s, is_cold)
+            outcome = Outcome(_answers_of(jobs, request.keeps_going), model.id, model.load_s, is_cold)
+            if request.permit is not None:
+                request.permit.is_answered = True
+            return outcome
         finally:
             for job in jobs:
                 job.cancel()
