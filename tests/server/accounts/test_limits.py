@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -232,3 +233,27 @@ async def test_known_keys_work_on_while_the_database_is_away(postgresql: Postgre
             await asyncio.sleep(0.1)
         usage = (await client.get("/usage", headers=bearer(key))).json()["usage"]
     assert usage[0]["requests"] >= 3  # what was answered meanwhile was kept in the journal
+
+
+async def test_a_database_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/keys.sqlite"
+    with Database(url) as database:
+        key = KeyStore(database).create(info())
+    monkeypatch.setattr(stored_keys, "LOOK_S", 0.1)
+    monkeypatch.setattr(stored_keys, "POLL_S", 0.1)
+    goes_on, read = threading.Event(), KeyStore.revision
+
+    def hang(store: KeyStore) -> int:
+        goes_on.wait(10)
+        return read(store)
+
+    async with serving(url) as client:
+        monkeypatch.setattr(KeyStore, "revision", hang)
+        unknown = await asyncio.wait_for(ask(client, "f2_" + "x" * 40), 5)
+        assert (unknown.status_code, unknown.json()["code"]) == (503, "keys_unavailable")
+        assert (await ask(client, key)).status_code == 200
+        goes_on.set()
+        deadline = time.monotonic() + 5
+        while (await ask(client, "f2_" + "x" * 40)).status_code != 401:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)

@@ -20,6 +20,7 @@ from florence2.server.errors import KeysUnavailable
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
+LOOK_S = 5.0  # a database that has taken longer does not answer, whether or not it ever says so
 LOG_EVERY_S = 60.0
 _WAITING = "keys can't be looked up at present; send the request again in a moment"
 
@@ -96,7 +97,10 @@ class StoredKeys:
                 self._looking = self._thread.submit(self._refresh)
             except RuntimeError:  # the server has ended
                 return
-        await asyncio.shield(asyncio.wrap_future(self._looking))
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._looking)), LOOK_S)
+        except TimeoutError:
+            self._note_outage("the database of keys hangs")
 
     def _refresh(self) -> None:
         """Read the keys if they have changed. Runs in the thread."""
@@ -104,11 +108,14 @@ class StoredKeys:
             if self._store.revision() != self._revision:
                 self._revision, self._secrets = self._store.all_secrets()
         except KeysUnavailable as error:
-            self._is_down = True
-            if time.monotonic() - self._logged_at >= LOG_EVERY_S:
-                self._logged_at = time.monotonic()
-                logger.error("%s; keys that are known work on for %g s", error.message, self._outage_s)
+            self._note_outage(error.message)
             return
         if self._is_down:
             logger.warning("the database of keys answers again")
         self._read_at, self._is_down, self._logged_at = time.monotonic(), False, -LOG_EVERY_S
+
+    def _note_outage(self, reason: str) -> None:
+        self._is_down = True
+        if time.monotonic() - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = time.monotonic()
+            logger.error("%s; keys that are known work on for %g s", reason, self._outage_s)
