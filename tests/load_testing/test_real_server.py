@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,3 +57,6 @@ def test_without_a_key_it_is_the_key_that_is_missing(url: str) -> None:
     chosen = Settings(url, (Load("rate", 1),), Limits(num_requests=1))
     with pytest.raises(NothingToMeasure, match=r"wants a key \(401\): set FLORENCE2_API_KEY"):
         asyncio.run(measure(chosen, parse_questions("<OD>=1", (), ()), lambda: draw_pictures(1, (64, 48), 0), Watcher()))
+    wrong = replace(chosen, api_key="not-the-key")
+    with pytest.raises(NothingToMeasure, match=r"does not take this key \(401\)"):
+        asyncio.run(measure(wrong, parse_questions("<OD>=1", (), ()), lambda: draw_pictures(1, (64, 48), 0), Watcher()))

@@ -78,7 +78,7 @@ async def look_at(url: str, api: str, model: str | None, headers: Mapping[str, s
         if api == "auto":
             api = "lmm" if info.get("name") else "openai" if listed else ""
         if not api:
-            _check_entry(url, refusals)
+            _check_entry(url, headers, refusals)
             raise InvalidOption(
                 f"{url} answers neither /info nor /v1/models as such servers do; say --api lmm or --api openai, or correct the address",
                 field="api",
@@ -87,7 +87,7 @@ async def look_at(url: str, api: str, model: str | None, headers: Mapping[str, s
             registry = await _asked(connections, f"{url}/model/registry", headers, refusals)
             listed = _ids(registry.get("models"), "model_id") or listed
         if model is None and not listed:
-            _check_entry(url, refusals)
+            _check_entry(url, headers, refusals)
             raise InvalidOption(f"--model is missing, and {url} does not say which it has", field="model")
         return Server(api, model or listed[0], name, is_ours)
     finally:
@@ -143,10 +143,13 @@ async def _asked(connections: Connections, url: str, headers: Mapping[str, str],
     return found if isinstance(found, dict) and response.status_code == 200 else {}
 
 
-def _check_entry(url: str, refusals: set[int]) -> None:
+def _check_entry(url: str, headers: Mapping[str, str], refusals: set[int]) -> None:
     """Say that it is the key that is missing, or wrong, where the server has said so."""
-    if refusals:
-        raise NothingToMeasure(f"{url} wants a key ({max(refusals)}): set FLORENCE2_API_KEY, or give --api-key")
+    if not refusals:
+        return
+    if any(name.lower() == "authorization" for name in headers):
+        raise NothingToMeasure(f"{url} does not take this key ({max(refusals)}): see FLORENCE2_API_KEY and --api-key")
+    raise NothingToMeasure(f"{url} wants a key ({max(refusals)}): set FLORENCE2_API_KEY, or give --api-key")
 
 
 def _ids(entries: Any, name: str) -> list[str]:

@@ -173,8 +173,12 @@ def test_a_folder_that_can_not_be_written_is_told(database: Database, tmp_path: 
     assert getattr(caught.value, "field", None) == "journal_folder"
 
 
+def _unreachable(*_: object, **__: object) -> None:
+    raise KeysUnavailable("the database postgresql://me@db.internal/x does not answer")
+
+
 @pytest.mark.anyio
-async def test_usage_of_each_api_and_who_sees_it(url: str) -> None:
+async def test_usage_of_each_api_and_who_sees_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(url) as opened:
         store = KeyStore(opened)
         key = store.create(KEY)
@@ -208,6 +212,11 @@ async def test_usage_of_each_api_and_who_sees_it(url: str) -> None:
         assert (await used(headers[1], since="soon")).status_code == 422
         assert (await used(headers[1], key="\0")).json()["code"] == "validation_failed"
         assert (await client.get("/usage")).status_code == 401
+        with monkeypatch.context() as patch:
+            patch.setattr("florence2.server.accounts.usage.read_usage", _unreachable)
+            unread = await used(headers[0])
+        assert (unread.status_code, unread.json()["code"]) == (503, "keys_unavailable")
+        assert "db.internal" not in unread.text
     with Database(url) as opened:
         assert next(one for one in KeyStore(opened).listed() if one.info.name == "team-a").last_used_at is not None
     async with client_of() as client:

@@ -59,6 +59,9 @@ def test_a_key_from_its_making_to_its_end(opened: Open, url: str) -> None:
     assert store.listed()[0].revoked_at is not None
     with pytest.raises(InvalidOption, match="revoked, and can't be rotated"):
         store.rotate("team-a")
+    store.create(KeyInfo("short", FULL.roles), expires_at=int(time.time()))
+    with pytest.raises(InvalidOption, match="has expired"):
+        store.rotate("short")
 
 
 def test_the_database_holds_no_key(opened: Open, url: str) -> None:

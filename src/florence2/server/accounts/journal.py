@@ -94,6 +94,7 @@ class Journal:
         with self._lock:
             size = os.fstat(self._file).st_size
             os.close(self._file)
+            self._file = -1  # a request that ends later writes to no file that has the same number by then
         if not size:
             self._path.unlink(missing_ok=True)
         if not _parts_of(self._folder, self.name):

@@ -130,7 +130,7 @@ class KeyStore:
             grace_s: how long the old key works on, in seconds.
 
         Raises:
-            InvalidOption: there is no such key, or it is revoked.
+            InvalidOption: there is no such key, or it is revoked or expired.
         """
         with self._database.writing() as connection:
             key_id = _key_id(connection, name, is_used=True)
@@ -187,12 +187,14 @@ def _info(row: RowMapping) -> KeyInfo:
 
 
 def _key_id(connection: Connection, name: str, *, is_used: bool = False) -> int:
-    """The id of a key that is there and, where that matters, not revoked."""
-    row = connection.execute(select(keys.c.id, keys.c.revoked_at).where(keys.c.name == name)).first()
+    """The id of a key that is there and, where that matters, neither revoked nor expired."""
+    row = connection.execute(select(keys.c.id, keys.c.revoked_at, keys.c.expires_at).where(keys.c.name == name)).first()
     if row is None:
         raise InvalidOption(f"there is no key named {name!r}; florence2 keys list shows all", field="name")
     if is_used and row.revoked_at is not None:
         raise InvalidOption(f"the key {name!r} is revoked, and can't be rotated; make one with another name", field="name")
+    if is_used and row.expires_at is not None and row.expires_at <= _now():
+        raise InvalidOption(f"the key {name!r} has expired, and a new one would have as well; make one with another name", field="name")
     return row.id
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from florence2.server.errors import NotOffered
+from florence2.server.errors import KeysUnavailable, NotOffered
 from florence2.server.http.auth import require_role
 from florence2.server.http.state import state_of
+
+logger = logging.getLogger(__name__)
 
 USAGE_PATH = "/usage"
 
@@ -45,7 +48,11 @@ async def usage(
         name = None if wanted == "all" else wanted
         return [asdict(row) for row in read_usage(accounts.database, key=name, since=first, until=until, by=by)]
 
-    rows = await asyncio.get_running_loop().run_in_executor(accounts.reading, read)
+    try:
+        rows = await asyncio.get_running_loop().run_in_executor(accounts.reading, read)
+    except KeysUnavailable as error:  # where the database is, and why it does not answer, is for whoever runs the server
+        logger.error("usage can't be read: %s", error.message)
+        raise KeysUnavailable("usage can't be looked up at present; send the request again in a moment") from None
     quota = own.monthly_quota if wanted == own.name else None
     span = {"since": first.isoformat(), "until": until and until.isoformat()}
     return {"key": wanted, **span, "by": by, "monthly_quota": quota, "usage": rows}
