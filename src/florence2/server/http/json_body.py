@@ -40,8 +40,10 @@ def parse_object(body: bytes | bytearray) -> dict[str, Any]:
 
 def _num_structural(body: bytes | bytearray) -> int:
     """How many brackets, commas and colons there are; stops counting beyond the limit."""
+    if len(body) <= SLICE_BYTES:  # parsed in the event loop, to which NumPy would not give the interpreter's lock back at once
+        return sum(body.count(character) for character in _STRUCTURE)
     found = 0
-    characters = np.frombuffer(body, np.uint8) if body else np.empty(0, np.uint8)
+    characters = np.frombuffer(body, np.uint8)
     for start in range(0, len(body), SLICE_BYTES):
         part = characters[start : start + SLICE_BYTES]
         found += sum(int(np.count_nonzero(part == character)) for character in _STRUCTURE)
