@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from fixtures.fake_engine import FakeEngine
+from florence2.errors import InvalidOption
 from florence2.server.accounts import stored_keys
 from florence2.server.accounts.database import Database
 from florence2.server.accounts.key_info import KeyInfo, Role
@@ -174,6 +175,13 @@ async def test_a_rate_in_the_application(tmp_path: Path, limits_url: str) -> Non
         assert (await client.get("/v1/models", headers=bearer(key))).status_code == 200  # costs nothing
         usage = (await client.get("/usage", headers=bearer(key))).json()["usage"]
         assert sum(row["errors"].get("rate_limited", 0) for row in usage) == 2
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@host:port/0", "redis+sentinel://:secret@host/", "http://:secret@host"])
+async def test_a_redis_that_can_not_be_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidOption, match="redis://host:6379/0") as caught:
+        RateLimits(url)
+    assert "secret" not in caught.value.message
 
 
 async def test_servers_share_a_rate_through_redis(redis: Redis) -> None:

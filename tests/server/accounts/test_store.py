@@ -136,7 +136,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(opened: Open
         opened("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in caught.value.message
     assert Database("postgresql://db/x?user=me&password=secret").name == "postgresql://db/x"
-    for url in ("mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense"):
+    for url in ("mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense", "postgresql://me:secret@host:port/x"):
         with pytest.raises(InvalidOption, match="sqlite:////"):
             Database(url)
     (tmp_path / "file").touch()

@@ -162,7 +162,7 @@ def _parsed(given: str) -> URL:
     """The URL with the driver that this program uses."""
     try:
         url = make_url(given)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # such as a port that is no number
         url = None
     backend = None if url is None else "postgresql" if url.drivername == "postgres" else url.get_backend_name()
     if url is None or backend not in ("sqlite", "postgresql"):

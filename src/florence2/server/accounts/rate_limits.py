@@ -93,4 +93,5 @@ def _redis(url: str) -> Storage:
             options = {"socket_timeout": ANSWER_S, "socket_connect_timeout": ANSWER_S}
             return storage_from_string(f"async+{url}", implementation="redispy", wrap_exceptions=True, **options)  # type: ignore[return-value]
     except (ConfigurationError, ValueError) as error:
-        raise InvalidOption(f"limits_url can't be used: {error}", field="limits_url") from None
+        reason = str(error).replace(url, "…")  # it may hold a password
+        raise InvalidOption(f"limits_url can't be used, expected one such as redis://host:6379/0: {reason}", field="limits_url") from None
