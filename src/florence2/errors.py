@@ -176,6 +176,7 @@ class EngineDied(Florence2Error):
 
     Attributes:
         retry_after_s: when it may run again.
+        has_ended_loading: it was loading the model that was asked for, so that this may be why.
     """
 
     code = "engine_died"
@@ -188,6 +189,7 @@ class EngineDied(Florence2Error):
         retry_after_s: int = 2,
     ) -> None:
         super().__init__(message)
+        self.has_ended_loading = False
         self.retry_after_s = retry_after_s
 
 

@@ -103,7 +103,11 @@ class EngineProcess:
         """
         self.start()
         link = self._running_link()
-        facts, number = link.load(options)
+        try:
+            facts, number = link.load(options)
+        except EngineDied as error:
+            error.has_ended_loading = True
+            raise
         return RemoteEngine(link, self._lanes, number, facts)
 
     def stop(self) -> None:

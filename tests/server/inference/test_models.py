@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fixtures.fake_engine import FakeEngine
-from florence2.errors import DownloadError, InvalidOption, ModelNotFound
+from florence2.errors import DownloadError, EngineDied, InvalidOption, ModelNotFound
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.models import Models
 from florence2.server.roboflow.answers import registry
@@ -273,3 +273,26 @@ def test_adapters_of_no_model_are_refused(settings: dict[str, Any], told: str) -
 
 def test_a_source_that_is_a_path_goes_by_its_whole_name() -> None:
     assert models_of(model=["/no/such/folder"]).canonical("/no/such/folder") == "/no/such/folder"
+
+
+async def test_model_that_ends_the_process_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = FakeLoader()
+    models = models_of(loader, models={"mine": "owner/name"}, model=["florence-2-base"])
+    loader.failure = EngineDied()  # the process had ended before: not this model's fault
+    for _ in range(4):
+        with pytest.raises(EngineDied):
+            await models.get("mine")
+    loader.failure.has_ended_loading = True
+    for _ in range(3):
+        with pytest.raises(EngineDied):
+            await models.get("mine")
+    with pytest.raises(ModelFailed, match="3 times in a row while it loaded mine"):
+        await models.get("mine")
+    assert len(loader.sources) == 7
+    for _ in range(4):
+        with pytest.raises(EngineDied):
+            await models.get("florence-2-base")
+    monkeypatch.setattr("florence2.server.inference.fatal_loads.PAUSE_S", 0.0)
+    loader.failure = None
+    await models.get("mine")
+    await models.close(cancel=True)

@@ -24,6 +24,7 @@ from florence2.request_options import MAX_BEAMS
 from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.adapters import add_over, computing_engine
+from florence2.server.inference.fatal_loads import FatalLoads
 from florence2.server.inference.load_times import LoadTimes
 from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
 from florence2.server.inference.model_room import LoadedModel, ModelRoom, weight_bytes
@@ -120,6 +121,7 @@ class Models:
         self._loader = loader
         self._stop_loading = stop_loading
         self._load_times = LoadTimes()
+        self._fatal = FatalLoads()
         at_start = name_models(settings.model, settings.models, api_ids)
         self._named, self._over = find_bases({**settings.models, **at_start}, api_ids)
         self._pinned = list(at_start)
@@ -280,6 +282,8 @@ class Models:
 
     async def _load(self, model_id: str) -> LoadedModel:
         started = time.perf_counter()
+        if model_id not in self._pinned:  # without those there is no server: they are tried as often as the process is started
+            self._fatal.check(model_id)
         self._load_times.begin(model_id)
         source, over = self.source(model_id), self._over.get(model_id)
         adapters = self._adapters.get(model_id)
@@ -291,6 +295,8 @@ class Models:
             engine = await self._engine_of(model_id)
         except Exception as error:
             is_known = isinstance(error, Florence2Error)
+            if isinstance(error, EngineDied) and error.has_ended_loading:
+                self._fatal.note_death(model_id)
             if isinstance(error, EngineDied | Draining):
                 raise
             logger.error("loading %s failed: %s", model_id, error, exc_info=None if is_known else error)
@@ -301,6 +307,7 @@ class Models:
             raise ModelFailed(f"{model_id} can't be loaded: {error}") from error
         model = LoadedModel(model_id, engine, time.perf_counter() - started, listed_as=model_id)
         self._load_times.end(model_id)
+        self._fatal.note_loaded(model_id)
         self._loaded[model_id] = model
         logger.info("loaded %s in %.1f s", model_id, model.load_s)
         self._drop(self._room.too_many(self.loaded, newest=model), f"no room beside {model_id}")
