@@ -100,7 +100,7 @@ def serve(
         run_check(settings, changed, unread, as_json=as_json)
         return
     if is_found:
-        unread = [*unread, f"every request needs a key, as there are keys in {default_database()}; --database none serves without them"]
+        unread = [*unread, f"every request needs a key, as florence2 keys has made {default_database()}; --database none serves without"]
     for line in unread:
         notify(f"florence2: {line}")
     run(settings, create_app)

@@ -71,6 +71,8 @@ class Accounts:
     def start(self) -> None:
         """Begin what goes on beside requests, in the running event loop."""
         logger.info("requests need a key; the database %s has %d", self.database.name, len(self.keys.known))
+        if not self.keys.known:
+            logger.warning("the database %s has no key that works; florence2 keys create NAME makes one", self.database.name)
         self.keys.start()
         if self.meter is not None:
             self.meter.start()
