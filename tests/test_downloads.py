@@ -30,7 +30,8 @@ COMMANDS = {
     "infer": ["infer", SCENE, "-p", "<OD>", "-m", NAME],
     "evaluate": ["evaluate", "-d", DATA, "-m", NAME],
     "train": ["train", "-d", "synthetic:2?tasks=OD&words=0", "-m", NAME, "-o", "run"],
-    "serve": ["serve", "--check", "-m", NAME],
+    # In this process, in which the failures are made.
+    "serve": ["serve", "--check", "-m", NAME, "--set", "engine_process=false"],
 }
 
 

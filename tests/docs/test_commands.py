@@ -167,6 +167,7 @@ class Shell:
         (folder / "examples").mkdir(parents=True)
         shutil.copy(photo / "photo.png", folder / "examples" / "scene.png")
         write_adapter(folder / "my-adapter")
+        (folder / "keys.txt").write_text("a-key-of-the-docs\n")
 
     def prepared(self, text: str) -> str:
         """The command for this folder and these servers, with all that it names in its place."""

@@ -87,7 +87,8 @@ def check_stages(counted: str) -> None:
 
     stages = ("queue", "vision", "prefill", "decode", "parse")
     assert all(value(f"florence2_{stage}_seconds_count") > 0 for stage in stages)
-    assert 0 < sum(value(f"florence2_{stage}_seconds_sum") for stage in stages) <= 1.1 * value("florence2_engine_seconds_sum")
+    assert 0 < sum(value(f"florence2_{stage}_seconds_sum") for stage in stages) <= value("florence2_request_seconds_sum")
+    assert value("florence2_engine_seconds_sum") > 0
     assert value("florence2_compute_seconds_total") > 0
     assert value("florence2_engine_busy_seconds_total") > 0  # what the last heartbeat said
     assert value("florence2_model_memory_bytes") > 10_000
