@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from florence2.server.memory import LARGE_BYTES, FreedMemory
+from florence2.server import memory
+from florence2.server.memory import LARGE_BYTES, FreedMemory, keep_picture_blocks
 
 
 def test_due_once_most_of_what_was_held_is_gone() -> None:
@@ -41,3 +44,26 @@ large.clear()
 assert resident() - before < 20 * 2**20, resident() - before
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.anyio
+async def test_blocks_of_pictures_are_used_again_and_go_back_when_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "EVERY_S", 0.01)
+    most = Image.core.get_blocks_max()
+    held = [1]
+    giving_back = asyncio.create_task(FreedMemory(lambda: held[0]).keep_giving_back())
+    try:
+        keep_picture_blocks(1)
+        for _ in range(2):
+            Image.new("RGB", (2000, 2000))
+        await asyncio.sleep(0.05)
+        stats = Image.core.get_stats()
+        assert stats["blocks_cached"] > 0
+        assert stats["reused_blocks"] > 0
+        held[0] = 0
+        async with asyncio.timeout(10):
+            while Image.core.get_stats()["blocks_cached"]:
+                await asyncio.sleep(0.01)
+    finally:
+        giving_back.cancel()
+        Image.core.set_blocks_max(most)

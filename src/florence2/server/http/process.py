@@ -30,7 +30,7 @@ from florence2.server.http.logs import flush
 from florence2.server.http.shutdown import Deadline
 from florence2.server.http.state import ServerState
 from florence2.server.inference.admission import Admission
-from florence2.server.memory import map_large_blocks
+from florence2.server.memory import keep_picture_blocks, map_large_blocks
 from florence2.server.profiles import EVERY_ADDRESS
 from florence2.server.settings import Settings
 
@@ -131,6 +131,7 @@ def serve(settings: Settings, create_app: Callable[..., FastAPI]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if settings.threads is not None:  # PyTorch reads it when it is loaded, here or in the engine's own process
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    keep_picture_blocks(settings.image_threads)
     if settings.engine_process:  # otherwise this process computes, which needs its blocks again and again
         map_large_blocks()
     app = create_app(settings, on_ready=ready, on_failure=fail)
