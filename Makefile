@@ -83,6 +83,9 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.label_kill
 	$(BIN)/python -m benchmarks.engine_process
 	$(BIN)/python -m benchmarks.engine_kill
+	$(BIN)/python -m benchmarks.soak --minutes 10
+	$(BIN)/python -m benchmarks.hang_ups
+	$(BIN)/python -m benchmarks.drain
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
 demo: setup

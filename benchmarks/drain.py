@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.server_under_load import Outcome, Server, bodies, running_server, send
 
-RATE = 20.0
+RATE = 40.0
 BEFORE_S, AFTER_S = 5.0, 3.0
 NUM_BODIES = 128
 REFUSED = ("ConnectionRefusedError", "ConnectionResetError")

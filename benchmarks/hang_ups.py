@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with running_server() as server:
+    with running_server("max_requests=4000") as server:  # all are let in: who is refused can't hang up
         figures = asyncio.run(measure(server, arguments.clients, arguments.seed))
     print(report.write("hang_ups", vars(arguments), figures).read_text(encoding="utf-8"))
 

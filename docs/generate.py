@@ -46,6 +46,7 @@ from docs.figures import (
 from docs.korean import korean
 from docs.labelling_figures import label
 from docs.load_figures import load_test
+from docs.overload_figures import under_load
 from docs.package_blocks import PACKAGE, ROOT, decisions, imports, rooms
 from docs.server_blocks import openai_arguments, server_bounds, server_errors, server_metrics, server_profiles, server_settings
 from docs.streaming_figures import streaming
@@ -255,6 +256,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compare": compare,
     "engine_process": engine_process,
     "engine_kill": engine_kill,
+    "under-load": under_load,
     "neighbours": neighbours,
     "precisions": precisions,
     "processes": processes,
