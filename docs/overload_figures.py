@@ -19,7 +19,8 @@ def under_load() -> str:
         rows.append(describe(found["figures"]))
         origin = pages._origin(name, found)
     asked = "florence-2-demo, several tasks, a part of the answers streamed."
-    return f"{table(('What', 'What became of it'), rows)}\n\n{asked} The first two: `soak.json` and `hang_ups.json` beside that of the third. {origin}"
+    others = "The first two: `soak.json` and `hang_ups.json` beside that of the third."
+    return f"{table(('What', 'What became of it'), rows)}\n\n{asked} {others} {origin}"
 
 
 def _soak(figures: dict[str, Any]) -> tuple[str, str]:
