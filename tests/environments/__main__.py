@@ -32,7 +32,8 @@ SMOKE = "tests/environments/smoke.py"
 STEPS = "tests/environments/readme.py"
 # What touches each library in other ways than the smoke test; none needs transformers or peft.
 QUICK = (
-    *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/images", "tests/draw", "tests/tasks", "tests/model"),
+    *("tests/cli/test_commands.py", "tests/test_usage.py", "tests/images", "tests/draw", "tests/tasks"),
+    *("tests/model/cpu", "tests/model/test_cache.py", "tests/model/test_config.py", "tests/model/test_shapes.py"),
     *(
         "tests/weights/test_hub.py",
         "tests/weights/test_tensors.py",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image, PngImagePlugin
 
 from florence2.errors import InvalidImage, OutOfMemory
@@ -71,7 +72,8 @@ def valid_files() -> dict[str, bytes]:
     files |= {f"WEBP {mode}": encoded("WEBP", mode) for mode in ("RGB", "RGBA")}
     files |= {f"BMP {mode}": encoded("BMP", mode) for mode in ("RGB", "P", "1", "L", "RGBA")}
     files |= {f"TIFF {mode}": encoded("TIFF", mode) for mode in ("RGB", "P", "1", "F", "I;16", "CMYK", "LAB", "RGBA")}
-    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma"):
+    has_zstd = int(PIL.__version__.partition(".")[0]) >= 12  # older wheels have none, and trying breaks their memory
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", *(("zstd",) if has_zstd else ())):
         files[f"TIFF {compression}"] = encoded("TIFF", compression=compression)
     return files | {
         "PNG texts": encoded("PNG", pnginfo=texts, exif=exif, icc_profile=b"x" * 200),
