@@ -45,6 +45,9 @@ QUICK = (
         "tests/server/http/test_metrics.py",
         "tests/server/test_errors.py",
         "tests/server/http/test_auth.py",
+        "tests/server/http/test_tracing.py",
+        "tests/server/accounts/test_store.py",
+        "tests/server/accounts/test_limits.py",
     ),
     *(
         "tests/server/inference/test_admission.py",
