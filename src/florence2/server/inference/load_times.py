@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
-MIN_S, MAX_S = 1, 60
+from florence2.server.inference.freeing_rate import bounded
 
 
 class LoadTimes:
@@ -36,4 +35,4 @@ class LoadTimes:
         """
         so_far = self._clock() - self._began.get(model_id, self._clock())
         left = self._took.get(model_id, 0.0) - so_far
-        return min(MAX_S, max(MIN_S, math.ceil(left if left > 0 else so_far)))
+        return bounded(left if left > 0 else so_far)
