@@ -194,11 +194,11 @@ class Engine:
         """
         return self._wait([self.submit(image, prompt, text=text, region=region, **options)])[0]
 
-    def run_many(self, image: ImageInput, prompts: Sequence[AnyPrompt], **options: Unpack[RequestOptions]) -> list[Result]:
+    def run_many(self, image: ImageInput | ResizedPicture, prompts: Sequence[AnyPrompt], **options: Unpack[RequestOptions]) -> list[Result]:
         """The answers to several prompts about one image, in their order; the image is encoded once.
 
         Args:
-            image: as in ``submit``.
+            image: as in ``submit_many``.
             prompts: tags (with their text or region behind them, where they need one), free texts, or parsed or prepared prompts.
             options: those of ``RequestOptions``, for all prompts.
         """

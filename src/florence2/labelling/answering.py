@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from florence2.engine.engine import Engine
+    from florence2.images.resized import ResizedPicture
     from florence2.results import Result
 
 _SPARE_PICTURES = 4
@@ -41,11 +42,11 @@ class AnsweringModel(Protocol):
 
     capacity: int
 
-    def ask(self, picture: Image.Image, prompts: Sequence[str], file: Path | None) -> list[Result]:
+    def ask(self, picture: Image.Image | ResizedPicture, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """The results of prompts about one picture, in their order; waits for them. May be called by several threads.
 
         Args:
-            picture: its pixels.
+            picture: its pixels; those at the model's size alone where the model is one of this process.
             prompts: tags with their text behind them.
             file: where the same pixels lie, if they do.
 
@@ -101,7 +102,7 @@ class EngineModel:
         capacity = -(-DEFAULT_MAX_ROWS // rows) + _SPARE_PICTURES
         self.capacity = min(capacity, _MOST_ON_CPU) if engine.device.type == "cpu" else capacity
 
-    def ask(self, picture: Image.Image, prompts: Sequence[str], file: Path | None) -> list[Result]:
+    def ask(self, picture: Image.Image | ResizedPicture, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """See ``AnsweringModel``."""
         return asked_apart(prompts, self._options, lambda some, options: self._engine.run_many(picture, some, **options))
 

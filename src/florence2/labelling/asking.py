@@ -25,6 +25,7 @@ from florence2.results import Result
 if TYPE_CHECKING:
     from PIL import Image
 
+    from florence2.images.resized import ResizedPicture
     from florence2.inputs.input import Input
     from florence2.inputs.pictures import Picture
     from florence2.labelling.questions import Plan
@@ -36,7 +37,7 @@ MOST_UNANSWERED = 16
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """What became of one picture.
 
     Attributes:
@@ -89,11 +90,11 @@ class _Asker:
 
     def __init__(self, model: AnsweringModel, plan: Plan, folder: Path) -> None:
         self._model, self._plan, self._folder = model, plan, folder
-        self._num_unanswered = 0
+        self._unanswered = Unanswered()
 
     def records(self, pictures: Iterator[Future[Picture]], is_to_stop: Callable[[], bool]) -> Iterator[Record | None]:
         """See ``ask_all``. After an error those under way are waited for, as their answers are not to be lost."""
-        done: SimpleQueue[Future[_Outcome]] = SimpleQueue()
+        done: SimpleQueue[Future[Outcome]] = SimpleQueue()
         num_under_way, fatal, has_more = 0, None, True
         while num_under_way or has_more:
             has_more = has_more and fatal is None and not is_to_stop()
@@ -118,55 +119,76 @@ class _Asker:
                 fatal = fatal or error
                 continue
             yield outcome.record
-            fatal = fatal or self._breakdown(outcome)
+            fatal = fatal or self._unanswered.breakdown(outcome)
         if fatal is not None:
             raise fatal
 
-    def _breakdown(self, outcome: _Outcome) -> ModelGone | None:
-        """The error that ends a run whose model answers nothing any more; None as long as it does."""
-        self._num_unanswered = 0 if outcome.failure is None else self._num_unanswered + 1
-        if outcome.failure is None or self._num_unanswered < MOST_UNANSWERED:
-            return None
-        return ModelGone(f"{self._num_unanswered} pictures in a row got no answer, the last one for this reason: {outcome.failure.message}")
-
-    def _outcome(self, reading: Future[Picture]) -> _Outcome:
-        """What becomes of one picture; runs in its thread.
-
-        Raises:
-            InvalidRequest: a question or an option is wrong for the model, whatever the picture.
-            EngineClosed, ModelGone: there will be no more answers.
-            OSError: the picture can't be kept.
-        """
+    def _outcome(self, reading: Future[Picture]) -> Outcome:
+        """What becomes of one picture; runs in its thread, and raises as ``outcome_of``."""
         image, content = reading.result()
         if isinstance(content, InvalidImage):
-            return _Outcome(failed(image, content))
-        file = file_of(image, content, self._folder)
-        own = image.path if file is None else file
-        prompts = self._plan.first()
-        try:
-            results = self._model.ask(content, prompts, own)
-            if following := self._plan.follow_up(results):
-                prompts, results = prompts + following, results + self._following(content, following, own)
-        except (InvalidImage, OutOfMemory) as error:
-            return _Outcome(failed(image, error))
-        except (InvalidRequest, EngineClosed, ModelGone):
-            raise
-        except Florence2Error as error:
-            return _Outcome(failed(image, error), error)
-        answers = [_answer(prompt, result) for prompt, result in zip(prompts, results, strict=True)]
-        kept = None if file is None else file.relative_to(self._folder).as_posix()
-        return _Outcome({**_described(image), "file": kept, "size": list(content.size), "answers": answers})
+            return Outcome(failed(image, content))
+        return outcome_of(image, content, file_of(image, content, self._folder), self._folder, self._model, self._plan)
 
-    def _following(self, content: Image.Image, prompts: Sequence[str], file: Path) -> list[Result]:
-        """The answers to what follows from the first ones.
 
-        Raises:
-            EngineFailed: the model does not take it, as a caption may be too long.
-        """
-        try:
-            return self._model.ask(content, prompts, file)
-        except InvalidRequest as error:
-            raise EngineFailed(f"what follows from its caption can't be asked: {error.message}") from error
+class Unanswered:
+    """Counts the pictures in a row that a model gave no answer about, and says when it is to be taken for broken."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def breakdown(self, outcome: Outcome) -> ModelGone | None:
+        """The error that ends a run whose model answers nothing any more; None as long as it does."""
+        self._count = 0 if outcome.failure is None else self._count + 1
+        if outcome.failure is None or self._count < MOST_UNANSWERED:
+            return None
+        return ModelGone(f"{self._count} pictures in a row got no answer, the last one for this reason: {outcome.failure.message}")
+
+
+def outcome_of(
+    image: Input, content: Image.Image | ResizedPicture, file: Path | None, folder: Path | None, model: AnsweringModel, plan: Plan
+) -> Outcome:
+    """What becomes of one picture; waits for its answers.
+
+    Args:
+        image: where it came from.
+        content: its pixels.
+        file: the file in the run's folder that has them; None where there is none.
+        folder: the run's; None where pictures are not kept.
+        model: what answers.
+        plan: the questions.
+
+    Raises:
+        InvalidRequest: a question or an option is wrong for the model, whatever the picture.
+        EngineClosed, ModelGone: there will be no more answers.
+    """
+    own = image.path if file is None and image.kind == "file" and image.part is None else file
+    prompts = plan.first()
+    try:
+        results = model.ask(content, prompts, own)
+        if following := plan.follow_up(results):
+            prompts, results = prompts + following, results + _following(model, content, following, own)
+    except (InvalidImage, OutOfMemory) as error:
+        return Outcome(failed(image, error))
+    except (InvalidRequest, EngineClosed, ModelGone):
+        raise
+    except Florence2Error as error:
+        return Outcome(failed(image, error), error)
+    answers = [_answer(prompt, result) for prompt, result in zip(prompts, results, strict=True)]
+    kept = None if file is None or folder is None else file.relative_to(folder).as_posix()
+    return Outcome({**_described(image), "file": kept, "size": list(content.size), "answers": answers})
+
+
+def _following(model: AnsweringModel, content: Image.Image | ResizedPicture, prompts: Sequence[str], file: Path | None) -> list[Result]:
+    """The answers to what follows from the first ones.
+
+    Raises:
+        EngineFailed: the model does not take it, as a caption may be too long.
+    """
+    try:
+        return model.ask(content, prompts, file)
+    except InvalidRequest as error:
+        raise EngineFailed(f"what follows from its caption can't be asked: {error.message}") from error
 
 
 def failed(image: Input, error: Florence2Error) -> Record:

@@ -30,6 +30,7 @@ from florence2.labelling.answering import ModelGone, asked_apart
 if TYPE_CHECKING:
     from PIL import Image
 
+    from florence2.images.resized import ResizedPicture
     from florence2.results import Result
 
 DEFAULT_CONCURRENCY = 16
@@ -82,7 +83,7 @@ class ServedModel:
         self._is_own = self._is_of_this_project()
         self._client.configure(InferenceConfiguration(max_retries=_RETRIES, max_retry_wait_s=_LONGEST_WAIT_S))
 
-    def ask(self, picture: Image.Image, prompts: Sequence[str], file: Path | None) -> list[Result]:
+    def ask(self, picture: Image.Image | ResizedPicture, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """See ``AnsweringModel``."""
         sent: Any = file if file is not None and _travels(file) else picture
         answers = self._asked_together(sent, prompts) if self._is_own else self._asked_apart(sent, prompts)
