@@ -20,6 +20,7 @@ _SERVER = (
     | {"python_multipart", "starlette", "uvicorn", "uvloop"}
 )
 _KEYS = _SERVER | {"alembic", "limits", "sqlalchemy"}
+_LABEL = _ENGINE | _HEIF | _PDF | _VIDEO | _PARQUET
 # By the names that are imported; an extra's own packages and those of the extras that it includes.
 PACKAGES: dict[str, frozenset[str]] = {
     "engine": _ENGINE,
@@ -34,7 +35,8 @@ PACKAGES: dict[str, frozenset[str]] = {
     "pdf": _PDF,
     "video": _VIDEO,
     "parquet": _PARQUET,
-    "label": _ENGINE | _HEIF | _PDF | _VIDEO | _PARQUET,
+    "label": _LABEL,
+    "cluster": _SERVER | _LABEL | {"fsspec", "ray", "yaml"},
     "train": _ENGINE | {"yaml"},
     "evaluate": _ENGINE | {"pycocoevalcap", "pycocotools", "rapidfuzz", "yaml"},
     "synthetic": frozenset({"matplotlib"}),

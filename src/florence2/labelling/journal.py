@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 from florence2.console import shown
 from florence2.errors import DatasetError, InvalidOption
 from florence2.file_locks import Held, held
-from florence2.labelling.options import changes
+from florence2.labelling.options import differences, refused
+from florence2.labelling.part_files import is_url
+from florence2.labelling.parts import PartsFolder, parts_in
 from florence2.labelling.records import STATE, Records
 from florence2.labelling.shards import Shard, file_and_part
 from florence2.outputs import check_folder
@@ -130,15 +132,7 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
     """
     make_folder(folder)
     state = folder / STATE
-    with ExitStack() as locks:
-        try:
-            locks.enter_context(held(state / "lock", is_shared=shard is not None))
-            if shard is not None:
-                locks.enter_context(held(state / f"lock-{shard.number}-of-{shard.count}"))
-        except Held:
-            what = "this run" if shard is None else f"shard {shard} or the whole"
-            said = f"another command is labelling {what} in {shown(folder)}; wait for its end, or end it"
-            raise InvalidOption(said, field="output") from None
+    with _alone(folder, shard):
         path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
         if _cut_off(path) and _has_header_alone(path):
             path.unlink()  # nothing was answered, so that anything may be asked
@@ -148,6 +142,52 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
             yield journal
         finally:
             journal.close()
+
+
+@contextmanager
+def open_parts(folder: str, asked: Mapping[str, Any], model: str, shard: Shard | None = None) -> Iterator[PartsFolder]:
+    """The parts of a run for the length of a block, in which no other command of this machine writes to it.
+
+    Args:
+        folder: the run's output folder, made where there is none; or a URL such as ``s3://bucket/run``, which knows no locks.
+        asked: what decides the answers, as ``LabelOptions.asked``.
+        model: the model's name.
+        shard: the part of the pictures that this command labels; None for all.
+
+    Raises:
+        InvalidOption: the folder can't be used, another command is at work in it, or something else is asked than before.
+        DatasetError: what is in it can't be read.
+        OSError: it can't be written.
+    """
+    parts = parts_in(folder)
+    with ExitStack() as locks:
+        if not is_url(folder):
+            make_folder(Path(folder))
+            locks.enter_context(_alone(Path(folder), shard))
+            _before(Path(folder), asked, model)
+        parts.clean(is_alone=shard is None and not is_url(folder))
+        parts.begin(asked, model)
+        yield parts
+
+
+@contextmanager
+def _alone(folder: Path, shard: Shard | None) -> Iterator[None]:
+    """Hold the lock of a run's folder, or of one shard in it.
+
+    Raises:
+        InvalidOption: another command holds it.
+    """
+    state = folder / STATE
+    with ExitStack() as locks:
+        try:
+            locks.enter_context(held(state / "lock", is_shared=shard is not None))
+            if shard is not None:
+                locks.enter_context(held(state / f"lock-{shard.number}-of-{shard.count}"))
+        except Held:
+            what = "this run" if shard is None else f"shard {shard} or the whole"
+            said = f"another command is labelling {what} in {shown(folder)}; wait for its end, or end it"
+            raise InvalidOption(said, field="output") from None
+        yield
 
 
 def is_run(folder: Path) -> bool:
@@ -186,15 +226,8 @@ def _before(folder: Path, asked: Mapping[str, Any], model: str) -> Records | Non
     if not any(map(_has_header, (folder / STATE).glob("journal*.jsonl"))):
         return None
     records = Records(folder)
-    changed = changes(records.header["asked"], asked)
-    if records.header.get("model") != model:
-        changed.append(f"--model was {records.header.get('model')} and is {model}")
-    if changed:
-        raise InvalidOption(
-            f"the pictures in {shown(folder)} were asked something else: {shown('; '.join(changed))}. "
-            "Go on with what it was, or choose another --output",
-            field="output",
-        )
+    if changed := differences(records.header, asked, model):
+        raise refused(folder, changed)
     return records
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from florence2.console import shown
 from florence2.datasets.writers import FORMATS, ImagePlacing
 from florence2.errors import InvalidOption, UnknownTask
 from florence2.labelling.class_names import merged, read_class_map
@@ -137,6 +138,23 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name in names
         if _compared(name, before.get(name)) != _compared(name, now.get(name))
     ]
+
+
+def differences(header: Mapping[str, Any], asked: Mapping[str, Any], model: str) -> list[str]:
+    """The flags under which what was asked differs from what is to be; none where a run may go on."""
+    changed = changes(header["asked"], asked)
+    if header.get("model") != model:
+        changed.append(f"--model was {header.get('model')} and is {model}")
+    return changed
+
+
+def refused(folder: object, changed: Sequence[str]) -> InvalidOption:
+    """The error on a run that asks something else."""
+    return InvalidOption(
+        f"the pictures in {shown(folder)} were asked something else: {shown('; '.join(changed))}. "
+        "Go on with what it was, or choose another --output",
+        field="output",
+    )
 
 
 def _compared(name: str, value: Any) -> Any:

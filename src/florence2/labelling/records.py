@@ -8,17 +8,24 @@ nothing of objects and formats.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from florence2.errors import DatasetError
+from florence2.inputs.folders import RUN_FOLDER
+from florence2.labelling.answered import Answered, Gathered
 from florence2.labelling.options import changes
+from florence2.labelling.part_files import is_url
+from florence2.labelling.parts import parts_in
 from florence2.labelling.shards import file_and_part
 
-STATE = ".florence2"
+STATE = RUN_FOLDER
+_LINES_AT_ONCE = 10_000
 _DIGITS = re.compile(r"\d+")
 _MOST_DIGITS = 20
 
@@ -120,6 +127,32 @@ class Records:
         if self.header and (changed := changes(self.header["asked"], header["asked"])):
             raise DatasetError(f"the shards of {path.parent.parent} were asked different things: {'; '.join(changed)}")
         self.header = self.header or header
+
+
+def answered_in(folder: str | os.PathLike[str]) -> Answered:
+    """The pictures of a run that were labelled, by journals and parts together, in memory for millions of them.
+
+    Args:
+        folder: the run's output folder; a path, or a URL such as ``s3://bucket/run``.
+    """
+    gathered = Gathered()
+    if not is_url(os.fspath(folder)):
+        for path in sorted((Path(folder) / STATE).glob("journal*.jsonl")):
+            _gather(path, gathered)
+    parts_in(folder).gather(gathered)
+    return gathered.answered()
+
+
+def _gather(path: Path, gathered: Gathered) -> None:
+    """Add what a journal's lines say of pictures that were labelled."""
+    try:
+        with path.open("rb") as file:
+            while lines := list(islice(file, _LINES_AT_ONCE)):
+                read = [record for line in lines if (record := _record(line)) and "id" in record and "error" not in record]
+                ids = [str(record["id"]) for record in read]
+                gathered.add(ids, [record.get("path") for record in read], [record.get("num_bytes") for record in read])
+    except OSError as error:
+        raise DatasetError(f"{path} can't be read: {error.strerror}") from error
 
 
 def _record(written: bytes) -> dict[str, Any] | None:

@@ -1,0 +1,250 @@
+"""The parts of a labelling run that many workers write at once: Parquet files beside the journal of a single machine.
+
+In: records, and where they are kept: ``DIR/.florence2/parts``, DIR a folder of this machine or a URL. Out: files that are whole, each under
+a name of its own, so that a task that is done again overwrites nothing; and what they hold together. The same picture in two files counts
+once: an answer wins over an error, the later over the earlier. Files that are damaged are named and passed over. Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from florence2.errors import DatasetError
+from florence2.extras import requires
+from florence2.inputs.folders import RUN_FOLDER
+from florence2.labelling.answered import Answered, Gathered
+from florence2.labelling.options import differences, refused
+from florence2.labelling.part_files import STALE_S, files_in
+from florence2.labelling.part_rows import PLACE_COLUMNS, part_schema, part_table, records_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from florence2.labelling.asking import Record
+
+__all__ = ["HEADER", "VERSION", "PartsFolder", "part_schema", "part_table", "parts_in", "records_of"]
+
+HEADER = "_header.json"
+"""The names of what is no part begin such that pyarrow, pandas, DuckDB and Ray pass them over."""
+VERSION = 1
+_PREFIX, _SUFFIX = "part-", ".parquet"
+
+
+def parts_in(folder: str | os.PathLike[str]) -> PartsFolder:
+    """The parts of a run.
+
+    Args:
+        folder: the run's, as ``--output`` names it: a path, or a URL such as ``s3://bucket/run``.
+    """
+    return PartsFolder(f"{os.fspath(folder).rstrip('/')}/{RUN_FOLDER}/parts")
+
+
+class PartsFolder:
+    """A folder of parts; it may be pickled, and used by many processes at once.
+
+    Args:
+        folder: its path or URL; it need not be there yet.
+
+    Attributes:
+        damaged: files that can't be read, each with the reason; of what was read so far.
+
+    Raises:
+        InvalidOption: the URL names no file system that is known.
+        MissingExtra: a package is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fspath(folder)
+        self.damaged: dict[str, str] = {}
+        self._files = files_in(self.folder)
+        self._header: Mapping[str, Any] | None = None
+        self._run: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the connection, which each process has of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_files"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._files = files_in(self.folder)
+
+    @property
+    def header(self) -> Mapping[str, Any] | None:
+        """What was asked, and of which model, as in a journal; None where there is nothing yet.
+
+        Raises:
+            DatasetError: it was written by another version.
+        """
+        if self._header is None:
+            self._header = self._read_header()
+        return self._header
+
+    def names(self) -> list[str]:
+        """The names of its parts, in the order in which they count: the later one wins."""
+        return [name for name in self._files.names() if name.endswith(_SUFFIX) and not name.startswith((".", "_"))]
+
+    def begin(self, asked: Mapping[str, Any], model: str) -> None:
+        """Begin to write, or go on: write the header, and have the parts to come count as later than those that are there.
+
+        Args:
+            asked: what decides the answers, as ``LabelOptions.asked``.
+            model: the model's name.
+
+        Raises:
+            InvalidOption: something else was asked before.
+        """
+        names = self.names()
+        before = self.header if names else None
+        if before is not None and (changed := differences(before, asked, model)):
+            raise refused(self.folder, changed)
+        if before is None:
+            self._header = {"version": VERSION, "asked": dict(asked), "model": model}
+            self._files.write(HEADER, json.dumps(self._header, indent=1).encode("ascii") + b"\n")
+        self._run = 1 + max(map(_run_of, names), default=0)
+
+    def write(self, records: Sequence[Record], *, model_digest: str | None = None) -> str | None:
+        """Write records as a file under a name of its own, whole or not at all, and return the name; None where there are none.
+
+        Args:
+            records: as ``asking`` makes them, one for each picture.
+            model_digest: of the weights that answered.
+
+        Raises:
+            OSError: it can't be written, and nothing is.
+            MissingExtra: ``pyarrow`` is not installed.
+        """
+        if not records:
+            return None
+        with requires("parquet", "a labelling run in Parquet"):
+            import pyarrow as pa
+            from pyarrow import parquet
+        if self._run is None:
+            self._run = max(map(_run_of, self.names()), default=1)
+        header = self.header or {"version": VERSION}
+        table = part_table(records, model=header.get("model"), model_digest=model_digest, header=header)
+        written = pa.BufferOutputStream()
+        parquet.write_table(table, written, compression="zstd", row_group_size=5000)
+        name = f"{_PREFIX}{self._run:05}-{time.time_ns():020}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+        self._files.write(name, written.getvalue().to_pybytes())
+        return name
+
+    def records(self) -> Iterator[Record]:
+        """The records of all parts, file by file; a picture that stands in several comes several times."""
+        for _, table in self.tables():
+            yield from records_of(table)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pyarrow.Table]]:
+        """Each part that can be read, with its name, in the order in which they count.
+
+        Args:
+            columns: which columns; None for all.
+        """
+        for name in self.names():
+            if (table := self._read(name, columns)) is not None:
+                yield name, table
+
+    def done_ids(self) -> Answered:
+        """The pictures that were labelled; 12 bytes for each in memory, and 12 more for a file that is known by its path too."""
+        gathered = Gathered()
+        self.gather(gathered)
+        return gathered.answered()
+
+    def gather(self, gathered: Gathered) -> None:
+        """Add the pictures that were labelled to those of other places."""
+        for _, table in self.tables(PLACE_COLUMNS):
+            gathered.add(*_places(_first_rows(table, is_failed=False)))
+
+    def failed_ids(self) -> list[str]:
+        """The pictures that could not be labelled, each once, sorted."""
+        done = self.done_ids()
+        failed: set[str] = set()
+        for _, table in self.tables(PLACE_COLUMNS):
+            ids, _, _ = _places(_first_rows(table, is_failed=True))
+            failed.update(name for name, is_done in zip(ids, done.contains(ids), strict=True) if not is_done)
+        return sorted(failed)
+
+    def clean(self, *, is_alone: bool = False) -> None:
+        """Remove what writers that were killed have left.
+
+        Args:
+            is_alone: nobody else writes here now, so that all that is unfinished is left.
+        """
+        self._files.clean(0 if is_alone else STALE_S)
+
+    def _read(self, name: str, columns: Sequence[str] | None) -> pyarrow.Table | None:
+        """The table of a part; None where it is damaged, which is noted, or gone.
+
+        Raises:
+            DatasetError: it can't be reached.
+        """
+        with requires("parquet", "a labelling run in Parquet"):
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        try:
+            with self._files.open(name) as file:
+                part = ParquetFile(file)
+                _check(part.schema_arrow)
+                return part.read(columns=None if columns is None else list(columns))
+        except FileNotFoundError:
+            return None
+        except (ArrowException, ValueError) as error:
+            self.damaged[name] = str(error).splitlines()[0]
+        except OSError as error:
+            if error.errno is not None:
+                raise DatasetError(f"{self.folder}/{name} can't be read: {error.strerror or error}") from error
+            self.damaged[name] = str(error).splitlines()[0]  # what pyarrow says of pages that can't be unpacked
+        return None
+
+    def _read_header(self) -> Mapping[str, Any] | None:
+        try:
+            with self._files.open(HEADER) as file:
+                header = json.loads(file.read())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            header = None
+        if not isinstance(header, dict) or header.get("version") != VERSION or not isinstance(header.get("asked"), dict):
+            raise DatasetError(
+                f"{self.folder}/{HEADER} can't be read by this version of florence2; use the version that wrote it, or a new --output"
+            )
+        return header
+
+
+def _check(schema: pyarrow.Schema) -> None:
+    """Refuse a file that is none of ours.
+
+    Raises:
+        ValueError: it is none.
+    """
+    missing = [name for name in part_schema().names if name not in schema.names]
+    if missing:
+        raise ValueError(f"it is no part of a labelling run: it has no column {', '.join(missing[:3])}")
+
+
+def _first_rows(table: pyarrow.Table, *, is_failed: bool) -> pyarrow.Table:
+    """The first row of each record that is an error, or of each that is none."""
+    import pyarrow as pa
+
+    has_error = table["error_code"].is_valid().to_numpy()
+    return table.filter(pa.array((table["answer_index"].to_numpy() == 0) & (has_error == is_failed)))
+
+
+def _places(rows: pyarrow.Table) -> tuple[list[str], list[str | None], list[int | None]]:
+    """Ids, paths and lengths of the records that these rows begin."""
+    ids, paths, lengths = (rows[name].to_pylist() for name in ("id", "path", "num_bytes"))
+    for index, exact in enumerate(rows["exact"].to_pylist()):
+        if exact is not None:
+            record = json.loads(exact)
+            ids[index], paths[index], lengths[index] = record["id"], record.get("path"), record.get("num_bytes")
+    return ids, paths, lengths
+
+
+def _run_of(name: str) -> int:
+    """The number of the run that wrote a part; 0 for a name that says none."""
+    number = name.removeprefix(_PREFIX).partition("-")[0]
+    return int(number) if number.isdecimal() else 0
