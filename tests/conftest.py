@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from pathlib import Path
+
+import pytest
 
 if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(num_workers))))
@@ -19,3 +22,10 @@ os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="florence2-data-")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# One Ray for all tests of the cluster; the other tests of a file stay together, as they share servers and browsers.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = Path(__file__).parent / "cluster"
+        item.add_marker(pytest.mark.xdist_group("cluster" if folder in item.path.parents else str(item.path)))

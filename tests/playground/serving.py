@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from florence2.server.app import create_app
-from florence2.server.inference.models import AnsweringEngine
+from florence2.server.inference.answering_engine import AnsweringEngine
 from florence2.server.settings import Settings
 
 

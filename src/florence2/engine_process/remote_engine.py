@@ -68,6 +68,11 @@ class RemoteEngine:
         """The memory that the model takes there, as it last said."""
         return self.stats().memory_bytes
 
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of it, for who prepares its requests elsewhere."""
+        return replace(self._facts, tokenizer=self._tokenizer.to_json())
+
     def stats(self) -> EngineStats:
         """What the engine was doing when its process last said so."""
         return self._link.stats.get(self._number, EngineStats())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -41,12 +41,13 @@ from florence2.server.http.tracing import Tracing
 from florence2.server.http.url_fetch import make_fetcher
 from florence2.server.http.validation import failed_validation
 from florence2.server.inference.admission import Admission
+from florence2.server.inference.answering_engine import AnsweringEngine
 from florence2.server.inference.loading import EngineLoader, RemoteLoader, make_engine_process
-from florence2.server.inference.models import AnsweringEngine, Loader, Models
+from florence2.server.inference.models import EngineFinder, Loader, Models
 from florence2.server.inference.observer import Observer
+from florence2.server.inference.preloading import Preloading
 from florence2.server.inference.service import InferenceService
 from florence2.server.memory import FreedMemory
-from florence2.server.preloading import Preloading
 from florence2.server.settings import Settings
 from florence2.version import __version__
 
@@ -72,6 +73,8 @@ def create_app(
     engine: AnsweringEngine | None = None,
     *,
     loader: Loader | None = None,
+    find_engine: EngineFinder | None = None,
+    does_preload: bool = True,
     on_ready: Callable[[], None] = lambda: None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> FastAPI:
@@ -81,6 +84,8 @@ def create_app(
         settings: everything that can be set.
         engine: answers for every model, and stays open when the application ends. None: models are loaded.
         loader: makes an engine of an alias, hub id or folder. None: as ``florence2.load`` does, with the settings' device and precision.
+        find_engine: finds the engine of a model by its id, where others load the models. None: they are loaded.
+        does_preload: with ``find_engine``: the application is ready once the models are there that the settings name.
         on_ready: called when the models that are named at the start are loaded.
         on_failure: called when one of them can't be.
 
@@ -88,7 +93,11 @@ def create_app(
         InvalidOption: keys are needed and there are none, or their file can't be read.
         MissingExtra: ``otlp_endpoint`` is set, and the extra ``otel`` is not installed.
     """
-    server = _server_state(settings, engine, loader)
+    if find_engine is not None:
+        models, process = Models(settings, None, find_engine=find_engine, does_preload=does_preload, api_ids=api_ids_of(settings)), None
+    else:
+        models, process = _models(settings, engine, loader)
+    server = _server_state(settings, models, process)
     app = FastAPI(
         title=SERVER_NAME,
         version=__version__,
@@ -128,15 +137,11 @@ def _add_middleware(app: FastAPI, server: ServerState) -> None:
     app.add_middleware(RootPath, prefix=settings.root_path)
 
 
-def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Loader | None) -> ServerState:
+def _server_state(settings: Settings, models: Models, process: EngineProcess | None) -> ServerState:
     """The parts, made for each other."""
     accounts = _open_accounts(settings)
     keys = Keys(settings, accounts)
-    apis = [api for api in APIS if api.is_offered(settings)]
-    api_ids = {name: alias for api in apis for name, alias in api.model_ids.items()}
-    models, process = _models(settings, engine, loader, api_ids)
-    if engine is not None:
-        models.adopt(_Borrowed(engine))
+    apis = _offered(settings)
     if keys.is_open and not is_loopback(settings.host):
         check_anonymous(settings)
 
@@ -147,7 +152,22 @@ def _server_state(settings: Settings, engine: AnsweringEngine | None, loader: Lo
     inference = InferenceService(settings, models, _observers(apis, models, metrics, tracing))
     fetcher = make_fetcher(settings)
     server = ServerState(
-        *(settings, apis, models, keys, admission, metrics, fetcher, inference, BodyThreads(), uuid, tracing, accounts, process)
+        *(
+            settings,
+            apis,
+            models,
+            keys,
+            admission,
+            metrics,
+            fetcher,
+            inference,
+            BodyThreads(),
+            uuid,
+            Preloading(models, process),
+            tracing,
+            accounts,
+            process,
+        )
     )
     metrics.registry.register(Gauges(server))
     return server
@@ -176,12 +196,24 @@ def _open_accounts(settings: Settings) -> Accounts | None:
     return Accounts(given)
 
 
-def _models(
-    settings: Settings, engine: AnsweringEngine | None, loader: Loader | None, api_ids: Mapping[str, str]
-) -> tuple[Models, EngineProcess | None]:
+def api_ids_of(settings: Settings) -> dict[str, str]:
+    """Ids by which the offered APIs know models, each with the alias that it means."""
+    return {name: alias for api in _offered(settings) for name, alias in api.model_ids.items()}
+
+
+def _offered(settings: Settings) -> list[Api]:
+    return [api for api in APIS if api.is_offered(settings)]
+
+
+def _models(settings: Settings, engine: AnsweringEngine | None, loader: Loader | None) -> tuple[Models, EngineProcess | None]:
     """The models, and the process that they run in where the settings want one and nothing else makes engines."""
-    if engine is not None or loader is not None:
-        return Models(settings, loader or (lambda _: _Borrowed(engine)), api_ids=api_ids), None  # type: ignore[arg-type]
+    api_ids = api_ids_of(settings)
+    if engine is not None:
+        models = Models(settings, loader or (lambda _: _Borrowed(engine)), api_ids=api_ids)
+        models.adopt(_Borrowed(engine))
+        return models, None
+    if loader is not None:
+        return Models(settings, loader, api_ids=api_ids), None
     if settings.engine_process:
         process = make_engine_process(settings)
         return Models(settings, RemoteLoader(settings, process), api_ids=api_ids), process
@@ -194,9 +226,14 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        def ready() -> None:
+            if server.notice is not None:
+                logger.info(server.notice)
+            on_ready()
+
         if server.accounts is not None:
             server.accounts.start()
-        loading = asyncio.create_task(Preloading(server, on_ready, on_failure).run())
+        loading = asyncio.create_task(server.preloading.run(ready, on_failure))
         giving_back = asyncio.create_task(_keep_giving_back(server))
         try:
             yield

@@ -26,6 +26,7 @@ from florence2.server.http.tracing import Tracing
 from florence2.server.inference.adapters import computing_engine
 from florence2.server.inference.admission import Admission, Permit
 from florence2.server.inference.models import Models
+from florence2.server.inference.preloading import Preloading
 from florence2.server.inference.service import InferenceService
 from florence2.server.settings import Settings
 from florence2.url_fetch import Fetcher
@@ -52,7 +53,7 @@ class ServerState:
         tracing: makes traces; None: nobody wants them.
         accounts: keys, limits and usage of a database; None: there is none.
         engine_process: the process that its models run in; None: they run in this one.
-        failure: why the models named at the start could not be loaded; None: they could, or are still being loaded.
+        preloading: loads the models that are named at the start.
     """
 
     settings: Settings
@@ -65,10 +66,10 @@ class ServerState:
     inference: InferenceService
     body_threads: BodyThreads
     uuid: str
+    preloading: Preloading
     tracing: Tracing | None = None
     accounts: Accounts | None = None
     engine_process: EngineProcess | None = None
-    failure: str | None = None
 
     @property
     def notice(self) -> str | None:
@@ -90,9 +91,9 @@ class ServerState:
         if self.admission.is_draining:
             return "draining"
         if process is not None and (process.state == "restarting" or (process.num_restarts and not self.models.is_preloaded)):
-            return self.failure or "engine restarting"
-        if self.failure is not None:
-            return self.failure
+            return self.preloading.failure or "engine restarting"
+        if self.preloading.failure is not None:
+            return self.preloading.failure
         if (process is not None and not process.does_answer) or self._has_long_pass:
             return "engine does not answer"
         return None if self.models.is_preloaded else "loading"

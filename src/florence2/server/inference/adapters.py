@@ -20,7 +20,7 @@ from florence2.tasks.prompt import Prompt
 
 if TYPE_CHECKING:
     from florence2.answer_events import OnEvent
-    from florence2.server.inference.models import AnsweringEngine
+    from florence2.server.inference.answering_engine import AnsweringEngine, AnyEngine
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,6 @@ def add_over(base: AnsweringEngine, model_id: str, adapter: str, load_merged: Ca
     return AdapterView(base, name)
 
 
-def computing_engine(engine: AnsweringEngine) -> AnsweringEngine:
+def computing_engine(engine: AnyEngine) -> AnyEngine:
     """The engine that computes the answers: that of the base for an adapter, or else the engine itself."""
     return engine.base if isinstance(engine, AdapterView) else engine

@@ -20,7 +20,7 @@ from florence2.usable_memory import usable_memory
 from florence2.weights.aliases import ALIASES
 
 if TYPE_CHECKING:
-    from florence2.server.inference.models import AnsweringEngine
+    from florence2.server.inference.answering_engine import AnyEngine
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class LoadedModel:
     """
 
     id: str
-    engine: AnsweringEngine
+    engine: AnyEngine
     load_s: float
     listed_as: str
     used_at: float = field(default_factory=time.monotonic)

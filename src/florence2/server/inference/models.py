@@ -12,28 +12,21 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from florence2.background import in_thread
-from florence2.engine_stats import EngineStats
 from florence2.errors import DownloadError, EngineDied, Florence2Error, MissingExtra, ModelNotFound
 from florence2.request_options import MAX_BEAMS
-from florence2.results import Result
 from florence2.server.errors import Draining, ModelFailed, ModelLoading
 from florence2.server.inference.adapters import add_over, computing_engine
+from florence2.server.inference.answering_engine import AnsweringEngine, AnyEngine, FileEngine
 from florence2.server.inference.fatal_loads import FatalLoads
 from florence2.server.inference.load_times import LoadTimes
 from florence2.server.inference.model_names import NO_IDS, find_bases, name_adapters, name_models
 from florence2.server.inference.model_room import LoadedModel, ModelRoom, weight_bytes
 from florence2.server.settings import Settings
-from florence2.tasks.prompt import Prompt
 from florence2.weights.aliases import ALIASES
-
-if TYPE_CHECKING:
-    from florence2.answer_events import OnEvent
 
 logger = logging.getLogger(__name__)
 
@@ -45,54 +38,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 
 
-class AnsweringEngine(Protocol):
-    """What the server needs of an engine; ``florence2.engine.engine.Engine`` is one.
-
-    A prompt is parsed by the API, prepared once the model is there, and submitted with each image as it was prepared: nothing is parsed or
-    tokenized twice, and what is wrong with it is known before an image is fetched.
-    """
-
-    @property
-    def num_beams(self) -> int:
-        """How many beams a request searches with that does not say so itself."""
-        ...
-
-    @property
-    def max_answer_tokens(self) -> int:
-        """The most tokens that an answer can have."""
-        ...
-
-    def prepare(self, prompt: Prompt) -> Any:
-        """The prompt as ``submit_many`` takes it; refused if it is too long for the model."""
-        ...
-
-    def submit_many(self, image: Any, prompts: Sequence[Any], *, on_event: OnEvent | None = None, **options: Any) -> list[Future[Result]]:
-        """One future for each of several prepared prompts about one image; ``on_event`` is called in the engine's thread."""
-        ...
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of text that a token stands for."""
-        ...
-
-    def stats(self) -> EngineStats:
-        """What it is doing at this moment; from any thread, and without waiting."""
-        ...
-
-    def add_adapter(self, name: str, source: str) -> None:
-        """Add a LoRA adapter beside the weights, for requests with ``adapter=name``; refused if it can't share them."""
-        ...
-
-    def remove_adapter(self, name: str) -> None:
-        """Take no more requests for an adapter."""
-        ...
-
-    def close(self, *, cancel: bool = False) -> None:
-        """Take no more requests and end."""
-        ...
-
-
 Loader = Callable[..., AnsweringEngine]
 """Makes an engine of a source; adapters to be merged are passed as ``adapters``."""
+
+EngineFinder = Callable[[str], FileEngine]
+"""Finds the engine of a model by its canonical id, where others load the models."""
 
 
 class Models:
@@ -100,9 +50,11 @@ class Models:
 
     Args:
         settings: which models there are.
-        loader: makes an engine of a source.
+        loader: makes an engine of a source; or ``find_engine`` finds those that others have made.
         api_ids: further ids by which APIs know models, each with the alias that it means.
         stop_loading: ends what the loader is doing.
+        find_engine: finds an engine by the model's id, adapters included. It runs in threads.
+        does_preload: load the models that the settings name before they are asked for.
 
     Raises:
         InvalidOption: two models have one name, or an adapter belongs to none.
@@ -111,14 +63,16 @@ class Models:
     def __init__(
         self,
         settings: Settings,
-        loader: Loader,
+        loader: Loader | None,
         *,
+        find_engine: EngineFinder | None = None,
+        does_preload: bool = True,
         api_ids: Mapping[str, str] = NO_IDS,
         stop_loading: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._api_ids = api_ids
-        self._loader = loader
+        self._loader, self._find_engine = loader, find_engine
         self._stop_loading = stop_loading
         self._load_times = LoadTimes()
         self._fatal = FatalLoads()
@@ -131,6 +85,7 @@ class Models:
         self._closing: set[asyncio.Task[None]] = set()
         self._room = ModelRoom(settings, self._pinned)
         self._watch: asyncio.Task[None] | None = None
+        self._does_preload = does_preload
         self._is_preloaded = not self._pinned
         self._is_closed = False
 
@@ -247,14 +202,14 @@ class Models:
         for model_id in list(self._loaded):
             self.remove(model_id)
 
-    def forget(self, is_lost: Callable[[AnsweringEngine], bool]) -> None:
+    def forget(self, is_lost: Callable[[AnyEngine], bool]) -> None:
         """Forget all models whose engines are lost, adapters over them too; ``preload`` loads those again that the settings name."""
         self._loaded = {model_id: model for model_id, model in self._loaded.items() if not is_lost(computing_engine(model.engine))}
-        self._is_preloaded = all(model_id in self._loaded for model_id in self._pinned)
+        self._is_preloaded = not self._does_preload or all(model_id in self._loaded for model_id in self._pinned)
 
     async def preload(self) -> None:
         """Load what the settings name, one after the other."""
-        for model_id in self._pinned:
+        for model_id in self._pinned if self._does_preload else ():
             await self.get(model_id)
         self._is_preloaded = True
 
@@ -288,7 +243,7 @@ class Models:
         source, over = self.source(model_id), self._over.get(model_id)
         adapters = self._adapters.get(model_id)
         merged = f" over {over.base}" if over else f" with {', '.join(adapters)}" if adapters else ""
-        if over is None:
+        if over is None and self._find_engine is None:
             await self._make_room(model_id)
         logger.info("loading %s%s%s", model_id, "" if source == model_id else f" from {source}", merged)
         try:
@@ -314,18 +269,22 @@ class Models:
         self._watch = self._watch or asyncio.create_task(self._look_after())
         return model
 
-    async def _engine_of(self, model_id: str) -> AnsweringEngine:
+    async def _engine_of(self, model_id: str) -> AnyEngine:
         """The engine of a model: that of its base where it is an adapter over one, which is loaded first if needed."""
+        if self._find_engine is not None:
+            return await in_thread("florence2-loader", partial(self._find_engine, model_id))
         over = self._over.get(model_id)
         if over is None:
             return await in_thread("florence2-loader", self._load_whole(model_id, ()))
         base, _ = await self.get(over.base)
+        assert not isinstance(base.engine, FileEngine)
         merged = self._load_whole(over.base, [over.adapter])
         return await in_thread("florence2-loader", partial(add_over, base.engine, model_id, over.adapter, merged))
 
     def _load_whole(self, model_id: str, more: Sequence[str]) -> Callable[[], AnsweringEngine]:
         """What loads a model with weights of its own, its adapters and ``more`` merged into them."""
         adapters = [*self._adapters.get(model_id, ()), *more]
+        assert self._loader is not None
         return partial(self._loader, self.source(model_id), **({"adapters": adapters} if adapters else {}))
 
     def _over_engine_of(self, model: LoadedModel) -> list[LoadedModel]:

@@ -23,14 +23,16 @@ from florence2.image_files import Structure
 from florence2.images import decode
 from florence2.results import Result
 from florence2.server.errors import for_client, naming
+from florence2.server.inference.answering_engine import AnyEngine, FileEngine
 from florence2.server.inference.decoder_process import NAME
 from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
 from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
-from florence2.server.inference.models import AnsweringEngine, LoadedModel, Models
+from florence2.server.inference.models import LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Answered, Failed, Observer
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome, Used
 from florence2.server.inference.tiles import num_extra_parts
 from florence2.server.settings import Settings
+from florence2.tiling.tiles import Tiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +45,7 @@ class _Prepared:
     """A request whose prompts are tokenized, for the engine that answers it."""
 
     request: InferenceRequest
-    engine: AnsweringEngine
+    engine: AnyEngine
     prompts: Sequence[Any]
     is_retry: bool = False
 
@@ -266,6 +268,8 @@ class InferenceService:
     async def _queue(self, prepared: _Prepared, file: _File, times: _Times, report: Report | None) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue."""
         request = prepared.request
+        if isinstance(prepared.engine, FileEngine):
+            return await self._send(prepared, prepared.engine, file, times, report)
         # The threads' lines in the log are the request's.
         job = self._pool.submit(copy_context().run, _submit, prepared, file, times, report)
         with cancelling_queued(job):
@@ -280,6 +284,17 @@ class InferenceService:
             with cancelling_queued(job):
                 return await asyncio.wrap_future(job) or []
 
+    async def _send(
+        self, prepared: _Prepared, engine: FileEngine, file: _File, times: _Times, report: Report | None
+    ) -> list[Future[Result]]:
+        """Give the file of an image to an engine that decodes it itself."""
+        structure = await asyncio.wrap_future(self._pool.submit(copy_context().run, file.read))
+        request = prepared.request
+        if request.tiles is not None and not prepared.is_retry:
+            request.reserve(_most_extra_parts(request.tiles, structure, self._settings.max_tiles))
+        times.decoded_at = times.queued_at = time.perf_counter()
+        return engine.submit_file(request, structure, report)
+
     async def _decode(self, structure: Structure, auto_orient: bool) -> Image:
         """The image in RGB; a decoding that may cost much has a process of its own."""
         if is_cheap(structure):
@@ -287,7 +302,7 @@ class InferenceService:
         return await self._decoders.decode(structure, auto_orient=auto_orient)
 
 
-def _prepare(request: InferenceRequest, engine: AnsweringEngine, *, is_retry: bool = False) -> _Prepared:
+def _prepare(request: InferenceRequest, engine: AnyEngine, *, is_retry: bool = False) -> _Prepared:
     """The request with its prompts tokenized, once for all images.
 
     Raises:
@@ -325,9 +340,23 @@ def _submit(
         options["tiles"] = request.tiles
     if report is not None:
         options["on_event"] = partial(report, picture.size)
+    assert not isinstance(prepared.engine, FileEngine)
     futures = prepared.engine.submit_many(picture, prepared.prompts, **options)
     times.queued_at = time.perf_counter()  # here: the event loop may be busy, and the engine has begun
     return futures
+
+
+def _most_extra_parts(tiles: Tiles, structure: Structure, max_tiles: int) -> int:
+    """How many pictures more than one are to be encoded for a picture that is decoded elsewhere, lying or standing.
+
+    Raises:
+        InvalidImage: either way it has too many tiles.
+    """
+    if structure.size is None:  # known once it is decoded: the most that there can be
+        return max_tiles
+    width, height = structure.size
+    sizes = [(width, height), (height, width)] if structure.orientation != 1 else [(width, height)]
+    return max(num_extra_parts(tiles, size, max_tiles) for size in sizes)
 
 
 def _answered(

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from florence2.results import Result, Usage
-from florence2.server.inference.models import AnsweringEngine
+from florence2.server.inference.answering_engine import ServedEngine
 from florence2.server.inference.request import ImageAnswer, Outcome
 from florence2.server.openai.schemas import (
     AnswerMessage,
@@ -43,7 +43,7 @@ def result_of(outcome: Outcome) -> Result:
     return answer.results[0]
 
 
-def completion(message: ChatRequest, result: Result, model_id: str, engine: AnsweringEngine) -> Completion:
+def completion(message: ChatRequest, result: Result, model_id: str, engine: ServedEngine) -> Completion:
     """The whole answer to a request that is not streamed."""
     choice = Choice(
         message=AnswerMessage(content=content(message, result)),
@@ -74,7 +74,7 @@ def usage(counted: Usage | None) -> TokenUsage | None:
     )
 
 
-def log_probabilities(engine: AnsweringEngine, token_ids: Iterable[int], values: Iterable[float]) -> LogProbabilities | None:
+def log_probabilities(engine: ServedEngine, token_ids: Iterable[int], values: Iterable[float]) -> LogProbabilities | None:
     """The log-probability of each token but those that frame an answer, so that the others are its text; None: there are no others."""
     found = []
     for token_id, value in zip(token_ids, values, strict=True):

@@ -15,8 +15,8 @@ from typing import Any
 from florence2.errors import Florence2Error
 from florence2.results import Result
 from florence2.server.http.sse import encode_event
+from florence2.server.inference.answering_engine import ServedEngine
 from florence2.server.inference.events import ImageEvent, Queued
-from florence2.server.inference.models import AnsweringEngine
 from florence2.server.inference.request import InferenceRequest, Outcome
 from florence2.server.inference.service import InferenceService
 from florence2.server.openai.answers import answer_head, content, log_probabilities, result_of, usage
@@ -27,7 +27,7 @@ DONE = encode_event("[DONE]")
 
 
 async def stream_chunks(
-    message: ChatRequest, request: InferenceRequest, inference: InferenceService, engine: AnsweringEngine
+    message: ChatRequest, request: InferenceRequest, inference: InferenceService, engine: ServedEngine
 ) -> AsyncGenerator[bytes, None]:
     """The events of a streamed answer.
 
@@ -65,7 +65,7 @@ def error_event(error: Florence2Error, help_root: str) -> bytes:
 class _Chunks:
     """The chunks of one answer, all under one id."""
 
-    def __init__(self, message: ChatRequest, model_id: str, engine: AnsweringEngine) -> None:
+    def __init__(self, message: ChatRequest, model_id: str, engine: ServedEngine) -> None:
         self._message = message
         self._engine = engine
         self._head = {**answer_head(model_id), "object": "chat.completion.chunk"}

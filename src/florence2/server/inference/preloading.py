@@ -1,6 +1,6 @@
 """The models that the settings name, loaded at the start, and again when the process that had them was started again.
 
-Runs in the event loop as one task of the application. Knows nothing of requests and routes.
+Runs in the event loop as one task. Knows nothing of requests and routes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import suppress
 from florence2.engine_process.remote_engine import RemoteEngine
 from florence2.engine_process.supervisor import EngineProcess
 from florence2.errors import EngineDied, Florence2Error
-from florence2.server.http.state import ServerState
 from florence2.server.inference.adapters import computing_engine
-from florence2.server.inference.models import AnsweringEngine
+from florence2.server.inference.answering_engine import AnyEngine
+from florence2.server.inference.models import Models
 
 logger = logging.getLogger(__name__)
 
@@ -26,22 +26,29 @@ FAILURE = "a model could not be loaded"
 
 
 class Preloading:
-    """Loads models until the application ends.
+    """Loads models until it is cancelled.
 
     Args:
-        server: the application's parts.
-        on_ready: called once they are loaded.
-        on_failure: called when one of them can't be loaded at the start.
+        models: the models.
+        process: the process that they are loaded in; None: they are loaded in this one, or elsewhere.
+
+    Attributes:
+        failure: why the models named at the start are not there; None: they are, or are still being loaded.
     """
 
-    def __init__(self, server: ServerState, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
-        self._server = server
-        self._on_ready = on_ready
-        self._on_failure = on_failure
+    def __init__(self, models: Models, process: EngineProcess | None) -> None:
+        self.failure: str | None = None
+        self._models = models
+        self._process = process
 
-    async def run(self) -> None:
-        """Load the models, and go on as long as their process may end."""
-        process, died = self._server.engine_process, asyncio.Event()
+    async def run(self, on_ready: Callable[[], None], on_failure: Callable[[], None]) -> None:
+        """Load the models, and go on as long as their process may end.
+
+        Args:
+            on_ready: called once they are loaded.
+            on_failure: called when one of them can't be loaded at the start.
+        """
+        process, died = self._process, asyncio.Event()
         if process is not None:
             loop = asyncio.get_running_loop()
             process.on_death = lambda: loop.call_soon_threadsafe(self._forget, died)
@@ -49,21 +56,19 @@ class Preloading:
         try:
             await self._first()
         except Florence2Error as error:
-            self._server.failure = FAILURE
+            self.failure = FAILURE
             logger.critical("the server can't start: %s", self._reason(error))
-            self._on_failure()
+            on_failure()
             return
-        self._on_ready()
-        logger.info("ready: %s", ", ".join(model.id for model in self._server.models.loaded))
-        if self._server.notice is not None:
-            logger.info(self._server.notice)
+        on_ready()
+        logger.info("ready: %s", ", ".join(model.id for model in self._models.loaded))
         while process is not None:
             await died.wait()
             await self._again(process, died)
 
     def _reason(self, error: Florence2Error) -> str:
         """Why there is no model, for the log."""
-        process = self._server.engine_process
+        process = self._process
         if process is None or not isinstance(error, EngineDied):
             return error.message
         return f"the engine's process ended {MAX_TRIES} times in a row, the last time because {process.last_failure}"
@@ -72,9 +77,9 @@ class Preloading:
         """Load the models for the first time; each try waits for a process of its own."""
         for _ in range(MAX_TRIES - 1):
             with suppress(EngineDied):
-                await self._server.models.preload()
+                await self._models.preload()
                 return
-        await self._server.models.preload()
+        await self._models.preload()
 
     async def _again(self, process: EngineProcess, died: asyncio.Event) -> None:
         """Load them once more, as often as it takes."""
@@ -83,25 +88,25 @@ class Preloading:
                 await asyncio.sleep(LOOK_S)
             died.clear()
             try:
-                await self._server.models.preload()
+                await self._models.preload()
             except EngineDied:
                 continue
             except Florence2Error as error:
-                self._server.failure = FAILURE
+                self.failure = FAILURE
                 logger.critical("not ready: %s; tried again in %g s", error.message, AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
             else:
-                self._server.failure = None
-                logger.info("ready again: %s", ", ".join(model.id for model in self._server.models.loaded))
+                self.failure = None
+                logger.info("ready again: %s", ", ".join(model.id for model in self._models.loaded))
                 return
 
     def _forget(self, died: asyncio.Event) -> None:
         """Drop the models of a process that has ended."""
-        self._server.models.forget(_is_lost)
+        self._models.forget(_is_lost)
         died.set()
 
 
-def _is_lost(engine: AnsweringEngine) -> bool:
+def _is_lost(engine: AnyEngine) -> bool:
     """Whether the process that computes an engine's answers has ended."""
     computing = computing_engine(engine)
     return isinstance(computing, RemoteEngine) and computing.is_lost

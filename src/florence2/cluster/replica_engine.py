@@ -1,0 +1,177 @@
+"""An engine of the ingress: prompts are checked here, answers come from the replicas that have the model.
+
+In: requests about image files. Out: results, events and errors, as an engine of one machine gives them. Ray Serve chooses the replica; one
+that is lost with its machine is replaced by another, once, as long as no event was sent. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from florence2.cluster.messages import Asked, Happened, Reply
+from florence2.engine_process.messages import Failure, ModelFacts
+from florence2.engine_stats import EngineStats
+from florence2.errors import EngineDied, EngineFailed
+from florence2.image_files import Structure
+from florence2.results import Result
+from florence2.server.errors import Overloaded
+from florence2.server.inference.events import Queued, Report
+from florence2.server.inference.request import InferenceRequest
+from florence2.tasks.prompt import Prompt
+from florence2.tasks.tokenized_prompt import TokenizedPrompt, tokenized
+from florence2.tasks.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 2
+HASHED_HERE_BYTES = 2**20  # a millisecond of the event loop; more is hashed in a thread
+
+
+class ReplicaEngine:
+    """One model of the cluster, for one ingress.
+
+    Args:
+        handle: of the replicas.
+        model_id: the canonical id of the model.
+        facts: what is known of it.
+
+    Attributes:
+        num_beams: how many beams a request searches with that does not say so itself.
+        max_answer_tokens: the most tokens that an answer can have.
+    """
+
+    def __init__(self, handle: DeploymentHandle, model_id: str, facts: ModelFacts) -> None:
+        self.num_beams, self.max_answer_tokens = facts.generation.num_beams, facts.max_answer_tokens
+        self._handle = handle.options(multiplexed_model_id=model_id)
+        self._model_id = model_id
+        self._tokenizer = Tokenizer.from_json(facts.tokenizer, facts.folder)
+        self._limits: dict[str, Any] = {"max_tokens": facts.max_prompt_tokens, "num_image_tokens": facts.num_image_tokens}
+        self._num_under_way = 0
+
+    def prepare(self, prompt: Prompt) -> TokenizedPrompt:
+        """The prompt with its tokens; refused if it is too long for the model."""
+        return tokenized(prompt, self._tokenizer, **self._limits)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of text that a token stands for."""
+        return self._tokenizer.token_bytes(token_id)
+
+    def stats(self) -> EngineStats:
+        """What this ingress has under way; what the replicas do is told by them."""
+        return EngineStats(num_running=self._num_under_way)
+
+    def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
+        """One future for each prompt; see ``FileEngine``."""
+        futures: list[Future[Result]] = [Future() for _ in request.prompts]
+        task = asyncio.get_running_loop().create_task(self._settle(Asked.of(self._model_id, request, file), futures, report))
+        for future in futures:
+            future.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        return futures
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Nothing: the replicas keep their models."""
+
+    async def _settle(self, asked: Asked, futures: Sequence[Future[Result]], report: Report | None) -> None:
+        """Give the futures their outcomes."""
+        self._num_under_way += 1
+        try:
+            reply = await self._reply(asked, report)
+        except Exception as error:
+            reply = Failure.of(error)
+        finally:
+            self._num_under_way -= 1
+        for index, future in enumerate(futures):
+            if future.done():
+                continue
+            if isinstance(reply, Failure):
+                future.set_exception(reply.exception())
+            else:
+                future.set_result(reply[index])
+
+    async def _reply(self, asked: Asked, report: Report | None) -> Reply:
+        """The end of the answer, by another replica where the first one is lost."""
+        handle = self._handle.options(session_id=await _digest(asked.file))
+        for num_tries_left in reversed(range(MAX_TRIES)):
+            reporting = None if report is None else _Reporting(report)
+            try:
+                if reporting is None:
+                    return await handle.answer.remote(asked)
+                return await self._streamed(handle, asked, reporting)
+            except BackPressureError as error:
+                raise Overloaded("the engines have as many requests as they take; send it again in a moment") from error
+            except DeploymentUnavailableError as error:
+                raise EngineDied from error
+            except (RayError, RayServeException) as error:
+                logger.warning("a replica was lost with a request: %s", type(error).__name__)
+                if not num_tries_left or (reporting is not None and reporting.has_begun):
+                    raise EngineDied from error
+        raise AssertionError
+
+    async def _streamed(self, handle: DeploymentHandle, asked: Asked, reporting: _Reporting) -> Reply:
+        responses: Any = handle.options(stream=True).stream.remote(asked)
+        try:
+            async for said in responses:
+                if isinstance(said, Happened):
+                    reporting.pass_on(said)
+                elif not isinstance(said, Queued):
+                    return said
+        finally:
+            responses.cancel()
+        raise EngineFailed("a replica ended its answer without a result")
+
+
+class _Reporting:
+    """Passes events on, and notes that it has."""
+
+    def __init__(self, report: Report) -> None:
+        self.has_begun = False
+        self._report = report
+
+    def pass_on(self, said: Happened) -> None:
+        """Report one event."""
+        self.has_begun = True
+        self._report(said.size, said.event)
+
+
+async def _digest(file: Structure) -> str:
+    """What tells a picture from others, for requests about it to meet at one replica."""
+    hashed = partial(hashlib.blake2b, file.data, digest_size=16)
+    own = hashed() if len(file.data) <= HASHED_HERE_BYTES else await asyncio.to_thread(hashed)
+    return own.hexdigest()
+
+
+def find_engine(handle: DeploymentHandle, loop: asyncio.AbstractEventLoop, model_id: str) -> ReplicaEngine:
+    """The engine of a model, once a replica has it; waits for that. Called in a thread.
+
+    Args:
+        handle: of the replicas.
+        loop: the event loop of the ingress.
+        model_id: the canonical id.
+
+    Raises:
+        EngineDied: no replica can be reached.
+        Florence2Error: what loading it raises.
+    """
+
+    async def ask() -> ModelFacts | Failure:
+        return await handle.options(multiplexed_model_id=model_id).facts.remote(model_id)
+
+    try:
+        facts = asyncio.run_coroutine_threadsafe(ask(), loop).result()
+    except (RayError, RayServeException) as error:
+        raise EngineDied from error
+    if isinstance(facts, Failure):
+        raise facts.exception()
+    return ReplicaEngine(handle, model_id, facts)

@@ -1,0 +1,42 @@
+"""A real Ray for all tests of the cluster, and the server on it with the demo model."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from florence2.cluster.config import cluster_config
+
+ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
+
+
+@pytest.fixture(scope="session")
+def on_ray() -> Iterator[None]:
+    """Ray, started for the tests, with as many cores as they ask for."""
+    from florence2.cluster.started import prepare_serve
+
+    prepare_serve(os.environ)
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server_url(on_ray: None) -> Iterator[str]:
+    """The server on the cluster: one ingress, one replica with the demo model."""
+    from ray import serve
+
+    from florence2.cluster.application import APPLICATION, application
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    config: dict[str, Any] = {"settings": {"host": "127.0.0.1", "log_level": "warning"}}
+    serve.run(application(cluster_config(config, "the test")), name=APPLICATION)
+    yield f"http://127.0.0.1:{port}"
+    serve.delete(APPLICATION)
