@@ -47,7 +47,9 @@ def brought_by(*extras: str) -> set[str]:
     return set(seen)
 
 
-@pytest.mark.parametrize("extra", [extra for extra in PROJECT["optional-dependencies"] if extra not in ("dev", "tensorboard", "otel")])
+@pytest.mark.parametrize(
+    "extra", [extra for extra in PROJECT["optional-dependencies"] if extra not in ("dev", "tensorboard", "otel", "cluster")]
+)
 def test_one_http_stack(extra: str) -> None:
     packages = brought_by(extra)
     assert {"httpx2", "httpcore2", "socksio"} <= packages

@@ -69,7 +69,8 @@ if system == "win32":
 sys.platform = system
 root = Path(sys.argv[4])
 for path in sorted(root.rglob("*.py")):
-    if path.stem != "__main__" and "migrations" not in path.parts:  # what Alembic runs is imported by nobody
+    # What Alembic runs is imported by nobody, and Ray's packages are another for each system.
+    if path.stem != "__main__" and not {"migrations", "cluster"} & set(path.parts):
         importlib.import_module(".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__"))
 import florence2
 from florence2.cores import busy_seconds, usable_cores
