@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,25 +94,31 @@ class Answered:
 
 
 class Gathered:
-    """Pictures that were labelled, as they are read; of one that comes several times the last counts."""
+    """Pictures that were labelled, as they are read; of one that comes several times the last of the highest order counts."""
 
     def __init__(self) -> None:
-        self._ids: list[Named] = []
-        self._places: list[Named] = []
+        self._ids: list[tuple[int, Named]] = []
+        self._places: list[tuple[int, Named]] = []
 
-    def add(self, picture_ids: Sequence[str], paths: Sequence[str | None], lengths: Sequence[int | None]) -> None:
-        """Add pictures, which come after all that were added before.
+    def add(self, picture_ids: Sequence[str], paths: Sequence[str | None], lengths: Sequence[int | None], order: int = 0) -> None:
+        """Add pictures.
 
         Args:
             picture_ids: their ids.
             paths: of each its file's absolute path; None where it is no file.
             lengths: of each the length of its file in bytes; None where it is not known.
+            order: what counts before lower ones.
         """
         kept = np.fromiter(map(_kept, lengths), np.uint32, len(picture_ids))
-        places = [name if path is None else place_of(name, path) for name, path in zip(picture_ids, paths, strict=True)]
-        are_other = np.fromiter((place != name for place, name in zip(places, picture_ids, strict=True)), bool, len(places))
-        self._ids.append(Named(_digests(picture_ids), kept))
-        self._places.append(Named(_digests(place for place, is_other in zip(places, are_other, strict=True) if is_other), kept[are_other]))
+        places = [place_of(name, path) if path else name for name, path in zip(picture_ids, paths, strict=True)]
+        others = [index for index, (place, name) in enumerate(zip(places, picture_ids, strict=True)) if place != name]
+        self._ids.append((order, Named(_digests(picture_ids), kept)))
+        self._places.append((order, Named(_digests(places[index] for index in others), kept[others])))
+
+    def add_records(self, records: Sequence[Mapping[str, Any]], order: int) -> None:
+        """Add pictures by their records."""
+        ids, paths, lengths = ([record.get(name) for record in records] for name in ("id", "path", "num_bytes"))
+        self.add([str(name) for name in ids], paths, lengths, order)
 
     def answered(self) -> Answered:
         """All of them; what was gathered is given up, as it may be gigabytes."""
@@ -124,21 +130,21 @@ def place_of(picture_id: str, path: str) -> str:
     return f"{path}{file_and_part(picture_id)[1]}"
 
 
-def _joined(pieces: list[Named]) -> Named:
+def _joined(pieces: list[tuple[int, Named]]) -> Named:
     """The names of all pieces, sorted and each once, with what was said of them last; the pieces are given up."""
     if not pieces:
         return Named(np.empty(0, np.uint64), np.empty(0, np.uint32))
-    keys, lengths = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    pieces.sort(key=lambda piece: piece[0])
+    keys, lengths = (np.concatenate(arrays) for arrays in zip(*(named for _, named in pieces), strict=True))
     pieces.clear()
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    is_last = np.append(keys[1:] != keys[:-1], True)
-    keys, lengths = keys[is_last], lengths[order][is_last]
-    return Named(keys, lengths)
+    is_last = np.append(keys[1:] != keys[:-1], np.ones(min(1, len(keys)), bool))
+    return Named(keys[is_last], lengths[order[is_last]])
 
 
-def _kept(num_bytes: int | None) -> int:
-    return _UNKNOWN if num_bytes is None else num_bytes % _UNKNOWN
+def _kept(num_bytes: object) -> int:
+    return num_bytes % _UNKNOWN if isinstance(num_bytes, int) else _UNKNOWN
 
 
 def _digests(names: Iterable[str]) -> np.ndarray:

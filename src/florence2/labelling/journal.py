@@ -22,7 +22,7 @@ from florence2.file_locks import Held, held
 from florence2.labelling.options import differences, refused
 from florence2.labelling.part_files import is_url
 from florence2.labelling.parts import PartsFolder, parts_in
-from florence2.labelling.records import STATE, Records
+from florence2.labelling.records import AFTER, JOURNALS, STATE, Records, header_in
 from florence2.labelling.shards import Shard, file_and_part
 from florence2.outputs import check_folder
 
@@ -38,18 +38,22 @@ class Journal:
     Args:
         path: the file, which may be new.
         header: its first line, written where it is new.
-        before: the journals of the folder as they were; None where there was none.
+        before: the journals and parts of the folder as they were; None where there was none.
+        last_part: the name of the last part of the folder, before which the lines to come count; None where there is none.
 
     Attributes:
         labelled: the pictures that were labelled before, by their ids, with the lengths of their files.
         places: the same by their files, as of ``Records``.
         changed: ids of those whose files have another length now; they are not held.
+        notices: lines on what could not be read.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], before: Records | None) -> None:
+    def __init__(self, path: Path, header: Mapping[str, Any], before: Records | None, last_part: str | None = None) -> None:
         self.labelled: Mapping[str, int | None] = {} if before is None else before.lengths
         self.places: Mapping[str, int | None] = {} if before is None else before.places
         self.changed: set[str] = set()
+        self.notices = [] if before is None else before.notices
+        self._last_part = None if before is not None and before.after.get(path.name) == last_part else last_part
         self._path = path
         self._end = _cut_off(path)
         self._file: BinaryIO = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close
@@ -65,6 +69,9 @@ class Journal:
         Raises:
             OSError: it can't be written; the journal is as it was before.
         """
+        if self._last_part is not None:
+            self._write({AFTER: self._last_part})
+            self._last_part = None
         self._write(record)
         self.sync_if_due()
 
@@ -134,10 +141,12 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
     state = folder / STATE
     with _alone(folder, shard):
         path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
-        if _cut_off(path) and _has_header_alone(path):
-            path.unlink()  # nothing was answered, so that anything may be asked
+        if shard is None:
+            parts_in(folder).forget()
+        _forget(path)
         before = _before(folder, asked, model)
-        journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, before)
+        last_part = max(parts_in(folder).names(), default=None)
+        journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, before, last_part)
         try:
             yield journal
         finally:
@@ -164,7 +173,10 @@ def open_parts(folder: str, asked: Mapping[str, Any], model: str, shard: Shard |
         if not is_url(folder):
             make_folder(Path(folder))
             locks.enter_context(_alone(Path(folder), shard))
-            _before(Path(folder), asked, model)
+            if shard is None:
+                _forget(Path(folder) / STATE / "journal.jsonl")
+                parts.forget()
+            _check_asked(Path(folder), asked, model)
         parts.clean(is_alone=shard is None and not is_url(folder))
         parts.begin(asked, model)
         yield parts
@@ -192,7 +204,7 @@ def _alone(folder: Path, shard: Shard | None) -> Iterator[None]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a labelling run."""
-    return any((folder / STATE).glob("journal*.jsonl"))
+    return any((folder / STATE).glob(JOURNALS)) or parts_in(folder).is_begun
 
 
 def make_folder(folder: Path) -> None:
@@ -218,17 +230,24 @@ def make_folder(folder: Path) -> None:
 
 
 def _before(folder: Path, asked: Mapping[str, Any], model: str) -> Records | None:
-    """What the journals of the folder hold already; None where there is none.
+    """What the journals and parts of the folder hold already; None where there is none.
 
     Raises:
         InvalidOption: something else was asked about them.
     """
-    if not any(map(_has_header, (folder / STATE).glob("journal*.jsonl"))):
-        return None
-    records = Records(folder)
-    if changed := differences(records.header, asked, model):
+    return Records(folder) if _check_asked(folder, asked, model) else None
+
+
+def _check_asked(folder: Path, asked: Mapping[str, Any], model: str) -> bool:
+    """Whether anything was asked about pictures of the folder, which must have been the same.
+
+    Raises:
+        InvalidOption: it was something else.
+    """
+    header = header_in(folder)
+    if header is not None and (changed := differences(header, asked, model)):
         raise refused(folder, changed)
-    return records
+    return header is not None
 
 
 def _length(path: str) -> int | None:
@@ -239,9 +258,10 @@ def _length(path: str) -> int | None:
         return None
 
 
-def _has_header(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.readline().endswith(b"\n")
+def _forget(path: Path) -> None:
+    """Remove a journal in which nothing was answered, so that anything may be asked."""
+    if _cut_off(path) and _has_header_alone(path):
+        path.unlink()
 
 
 def _has_header_alone(path: Path) -> bool:

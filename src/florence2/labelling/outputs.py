@@ -23,7 +23,7 @@ from florence2.errors import InvalidOption
 from florence2.labelling.changed_files import fingerprint, new_name
 from florence2.labelling.labelled_pictures import Pictures, set_of
 from florence2.labelling.options import LabelOptions, options_of
-from florence2.labelling.records import STATE, Records
+from florence2.labelling.records import STATE, header_in, no_run
 
 _OPTIONS = "options.json"
 _OWN = "formats.json"
@@ -217,7 +217,9 @@ def options_in(folder: Path) -> LabelOptions:
     kept = _read(folder / STATE / _OPTIONS)
     if isinstance(kept, dict):
         return options_of(kept.get("asked", {}), kept.get("written", {}))
-    return options_of(Records(folder).header["asked"], {})
+    if (header := header_in(folder)) is None:
+        raise no_run(folder)
+    return options_of(header["asked"], {})
 
 
 def _read(path: Path) -> Any:

@@ -128,7 +128,7 @@ class RemoteFiles:
 
     def __init__(self, folder: str) -> None:
         self._protocol = folder.partition("://")[0].lower()
-        self._system, root = _file_system(folder, self._protocol)
+        self._system, root = file_system(folder)
         self._root = root.rstrip("/")
 
     def names(self) -> list[str]:
@@ -147,10 +147,10 @@ class RemoteFiles:
 
     def write(self, name: str, content: bytes) -> None:
         """See ``Files``."""
-        self._system.makedirs(self._root, exist_ok=True)
         if self._protocol in _OBJECT_STORES:
             self._system.pipe_file(self._at(name), content)
             return
+        self._system.makedirs(self._root, exist_ok=True)
         aside = self._at(f"{UNFINISHED}{uuid.uuid4().hex}")
         try:
             self._system.pipe_file(aside, content)
@@ -181,15 +181,21 @@ def _last(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _file_system(folder: str, protocol: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it: fsspec's, or pyarrow's where fsspec's needs a package that is not there."""
+def file_system(folder: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it: fsspec's, or pyarrow's where fsspec's needs a package that is not there.
+
+    Raises:
+        InvalidOption: no file system is known by its beginning, or it can't be reached.
+        MissingExtra: a package is not installed.
+    """
+    protocol = folder.partition("://")[0].lower()
     with requires("cluster", f"a folder behind {protocol}://"):
         import fsspec
     try:
         return fsspec.core.url_to_fs(folder)
     except ValueError as error:
         known = "s3://, gs:// or another that fsspec has a file system for"
-        raise InvalidOption(f"{folder!r} names no file system that is known ({error}); expected {known}", field="output") from error
+        raise InvalidOption(f"{folder} names no file system that is known ({error}); expected {known}", field="output") from error
     except ImportError as error:
         return _by_pyarrow(folder, protocol, error)
 
@@ -206,7 +212,9 @@ def _by_pyarrow(folder: str, protocol: str, missing: ImportError) -> tuple[Any, 
 
         system, path = FileSystem.from_uri(folder.replace("s3a://", "s3://", 1).replace("gcs://", "gs://", 1))
         return ArrowFSWrapper(system), path
-    except (ImportError, NotImplementedError, ValueError, OSError) as error:
+    except OSError as error:
+        raise InvalidOption(f"{folder} can't be reached: {str(error).splitlines()[0]}", field="output") from error
+    except (ImportError, NotImplementedError, ValueError) as error:
         package = _PACKAGES.get(protocol, "")
         how = f"pip install {package}" if package else str(missing)
         raise MissingExtra(f"{folder} needs a package that is not installed: {how}") from error

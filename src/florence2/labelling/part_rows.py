@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from florence2.extras import requires
+from florence2.labelling.answered import Gathered
 
 if TYPE_CHECKING:
     import pyarrow
 
     from florence2.labelling.asking import Record
 
-ABOUT = b"florence2"
-ID_COLUMNS = ("id", "answer_index", "error_code", "exact")
+_ABOUT = b"florence2"
+VERSION = 1
+PLACE_COLUMNS = ("id", "answer_index", "error_code", "exact", "path", "num_bytes")
 """What has to be read to know which pictures were answered."""
-PLACE_COLUMNS = (*ID_COLUMNS, "path", "num_bytes")
-"""The same, to know their files as well."""
 _TEXTS = ("task", "prompt", "answer", "text", "finish_reason", "error_code", "error_message", "model", "model_digest")
 _ORIGIN = ("name", "root", "path", "url", "part", "file")
 _MOST = 2**63
@@ -48,7 +48,7 @@ def part_schema(header: Mapping[str, Any] | None = None) -> pyarrow.Schema:
         **dict.fromkeys(("width", "height", "num_bytes"), pa.int64()),
         "exact": pa.string(),
     }
-    return pa.schema(columns, metadata=None if header is None else {ABOUT: json.dumps(dict(header)).encode("ascii")})
+    return pa.schema(columns, metadata=None if header is None else {_ABOUT: json.dumps(dict(header)).encode("ascii")})
 
 
 def part_table(
@@ -85,23 +85,88 @@ def placed_records(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Rec
     """
     held: list[Mapping[str, Any]] = []
     count = 0
-    for count, row in enumerate(rows):
+    for row in rows:
         if row["answer_index"] == 0 and held:
             yield count - len(held), _record(held)
             held = []
         held.append(row)
+        count += 1
     if held:
-        yield count + 1 - len(held), _record(held)
+        yield count - len(held), _record(held)
 
 
-def true_id(row: Mapping[str, Any]) -> str:
-    """The id of the record that a row begins, also where the column can't hold it."""
-    return row["id"] if row["exact"] is None else json.loads(row["exact"])["id"]
+class Heads(NamedTuple):
+    """The pictures of a table without their answers, in its order.
+
+    Attributes:
+        rows: the number of the first row of each.
+        ids: their ids.
+        paths: of each its file's absolute path; None where it is no file.
+        lengths: of each the length of its file in bytes; None where it is not known.
+        are_failed: of each whether it could not be labelled.
+    """
+
+    rows: list[int]
+    ids: list[str]
+    paths: list[str | None]
+    lengths: list[int | None]
+    are_failed: list[bool]
+
+    def gather(self, gathered: Gathered, order: int = 0) -> None:
+        """Add those that were labelled to others.
+
+        Args:
+            gathered: the others.
+            order: of this table, which counts before lower ones.
+        """
+        kept = [index for index, is_failed in enumerate(self.are_failed) if not is_failed]
+        ids, paths, lengths = ([column[index] for index in kept] for column in (self.ids, self.paths, self.lengths))
+        gathered.add(ids, paths, lengths, order)  # type: ignore[arg-type]
+
+
+def heads_of(table: pyarrow.Table) -> Heads:
+    """The pictures of a table, which has at least the columns ``PLACE_COLUMNS``.
+
+    Raises:
+        ValueError, KeyError, TypeError: what is in the columns is none of ours.
+    """
+    import pyarrow as pa
+
+    is_first = table["answer_index"].to_numpy() == 0
+    first = table.filter(pa.array(is_first))
+    ids, paths, lengths = (first[name].to_pylist() for name in ("id", "path", "num_bytes"))
+    for index, exact in enumerate(first["exact"].to_pylist()):
+        if exact is not None:
+            record = json.loads(exact)
+            ids[index], paths[index], lengths[index] = record["id"], record.get("path"), record.get("num_bytes")
+    if None in ids:
+        raise ValueError("a picture has no id")
+    return Heads(is_first.nonzero()[0].tolist(), ids, paths, lengths, first["error_code"].is_valid().to_pylist())
+
+
+def header_of(schema: pyarrow.Schema) -> dict[str, Any] | None:
+    """What a part says of what was asked, and of which model; None where it says nothing.
+
+    Raises:
+        ValueError: another version has written it.
+    """
+    written = (schema.metadata or {}).get(_ABOUT)
+    header = None if written is None else json.loads(written)
+    if header is not None and not is_header(header):
+        raise ValueError("another version of florence2 has written it")
+    return header
+
+
+def is_header(header: object) -> bool:
+    """Whether this version reads what a header like this one belongs to."""
+    return isinstance(header, dict) and header.get("version") == VERSION and isinstance(header.get("asked"), dict)
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
     """The rows of a record; of one without answers a single one."""
-    rows = [_begun(record) | {"answer_index": index} | _answer_row(answer) for index, answer in enumerate(record.get("answers") or [None])]
+    answers = record.get("answers")
+    listed = answers if isinstance(answers, list) and answers else [None]
+    rows = [_begun(record) | {"answer_index": index} | _answer_row(answer) for index, answer in enumerate(listed)]
     if _as_json(_record(rows)) != _as_json(record):
         rows[0]["exact"] = json.dumps(record)
     return rows
@@ -115,7 +180,7 @@ def _begun(record: Record) -> dict[str, Any]:
     part, error = record.get("part"), record.get("error")
     row["part"] = None if part is None else _json(part)
     row |= {"width": _whole(width), "height": _whole(height), "num_bytes": _whole(record.get("num_bytes")), "exact": None}
-    if error is not None:
+    if "error" in record:
         known = error if isinstance(error, Mapping) else {}
         row |= {"error_code": _text(known.get("code")) or "", "error_message": _text(known.get("message"))}
     else:

@@ -12,26 +12,38 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from florence2.errors import DatasetError
 from florence2.extras import requires
 from florence2.inputs.folders import RUN_FOLDER
 from florence2.labelling.answered import Answered, Gathered
-from florence2.labelling.options import differences, refused
+from florence2.labelling.options import changes, differences, refused
 from florence2.labelling.part_files import STALE_S, files_in
-from florence2.labelling.part_rows import PLACE_COLUMNS, part_schema, part_table, records_of
+from florence2.labelling.part_rows import (
+    PLACE_COLUMNS,
+    VERSION,
+    Heads,
+    header_of,
+    heads_of,
+    is_header,
+    part_schema,
+    part_table,
+    placed_records,
+    records_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow
 
     from florence2.labelling.asking import Record
 
-__all__ = ["HEADER", "VERSION", "PartsFolder", "part_schema", "part_table", "parts_in", "records_of"]
+__all__ = ["HEADER", "PartsFolder", "part_schema", "part_table", "parts_in", "records_of"]
 
 HEADER = "_header.json"
 """The names of what is no part begin such that pyarrow, pandas, DuckDB and Ray pass them over."""
-VERSION = 1
+_ROWS_AT_ONCE = 1000
 _PREFIX, _SUFFIX = "part-", ".parquet"
 
 
@@ -63,6 +75,7 @@ class PartsFolder:
         self.damaged: dict[str, str] = {}
         self._files = files_in(self.folder)
         self._header: Mapping[str, Any] | None = None
+        self._is_header_read = False
         self._run: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,13 +93,18 @@ class PartsFolder:
         Raises:
             DatasetError: it was written by another version.
         """
-        if self._header is None:
-            self._header = self._read_header()
+        if not self._is_header_read:
+            self._header, self._is_header_read = self._read_header(), True
         return self._header
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a header or a part."""
+        return any(name == HEADER or _is_part(name) for name in self._files.names())
 
     def names(self) -> list[str]:
         """The names of its parts, in the order in which they count: the later one wins."""
-        return [name for name in self._files.names() if name.endswith(_SUFFIX) and not name.startswith((".", "_"))]
+        return list(filter(_is_part, self._files.names()))
 
     def begin(self, asked: Mapping[str, Any], model: str) -> None:
         """Begin to write, or go on: write the header, and have the parts to come count as later than those that are there.
@@ -103,7 +121,7 @@ class PartsFolder:
         if before is not None and (changed := differences(before, asked, model)):
             raise refused(self.folder, changed)
         if before is None:
-            self._header = {"version": VERSION, "asked": dict(asked), "model": model}
+            self._header, self._is_header_read = {"version": VERSION, "asked": dict(asked), "model": model}, True
             self._files.write(HEADER, json.dumps(self._header, indent=1).encode("ascii") + b"\n")
         self._run = 1 + max(map(_run_of, names), default=0)
 
@@ -125,48 +143,60 @@ class PartsFolder:
             from pyarrow import parquet
         if self._run is None:
             self._run = max(map(_run_of, self.names()), default=1)
-        header = self.header or {"version": VERSION}
-        table = part_table(records, model=header.get("model"), model_digest=model_digest, header=header)
+        header = self.header
+        model = None if header is None else header.get("model")
+        table = part_table(records, model=model, model_digest=model_digest, header=header)
         written = pa.BufferOutputStream()
         parquet.write_table(table, written, compression="zstd", row_group_size=5000)
         name = f"{_PREFIX}{self._run:05}-{time.time_ns():020}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
         self._files.write(name, written.getvalue().to_pybytes())
         return name
 
-    def records(self) -> Iterator[Record]:
-        """The records of all parts, file by file; a picture that stands in several comes several times."""
-        for _, table in self.tables():
-            yield from records_of(table)
+    def records(self, name: str) -> Iterator[tuple[int, Record]]:
+        """The records of a part, each with the number of its first row; none where it is damaged, which is noted, or gone.
 
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pyarrow.Table]]:
-        """Each part that can be read, with its name, in the order in which they count.
+        Raises:
+            DatasetError: it can't be reached.
+        """
+        table = self._read(name, None)
+        if table is not None:
+            yield from placed_records(row for batch in table.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+
+    def heads(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, Heads]]:
+        """What parts say of their pictures without the answers, in the order in which they count.
 
         Args:
-            columns: which columns; None for all.
+            names: which parts; None for all that are there.
         """
-        for name in self.names():
-            if (table := self._read(name, columns)) is not None:
-                yield name, table
+        for name in self.names() if names is None else names:
+            table = self._read(name, PLACE_COLUMNS)
+            if table is not None:
+                try:
+                    yield name, heads_of(table)
+                except (ValueError, KeyError, TypeError) as error:
+                    self.damaged[name] = f"it is no part of a labelling run: {error}"
 
     def done_ids(self) -> Answered:
         """The pictures that were labelled; 12 bytes for each in memory, and 12 more for a file that is known by its path too."""
         gathered = Gathered()
-        self.gather(gathered)
+        for order, (_, heads) in enumerate(self.heads()):
+            heads.gather(gathered, order)
         return gathered.answered()
-
-    def gather(self, gathered: Gathered) -> None:
-        """Add the pictures that were labelled to those of other places."""
-        for _, table in self.tables(PLACE_COLUMNS):
-            gathered.add(*_places(_first_rows(table, is_failed=False)))
 
     def failed_ids(self) -> list[str]:
         """The pictures that could not be labelled, each once, sorted."""
         done = self.done_ids()
         failed: set[str] = set()
-        for _, table in self.tables(PLACE_COLUMNS):
-            ids, _, _ = _places(_first_rows(table, is_failed=True))
+        for _, heads in self.heads():
+            ids = [name for name, is_failed in zip(heads.ids, heads.are_failed, strict=True) if is_failed]
             failed.update(name for name, is_done in zip(ids, done.contains(ids), strict=True) if not is_done)
         return sorted(failed)
+
+    def forget(self) -> None:
+        """Remove the header of a run that has no parts, so that anything may be asked."""
+        if not self.names():
+            self._files.remove(HEADER)
+            self._is_header_read = False
 
     def clean(self, *, is_alone: bool = False) -> None:
         """Remove what writers that were killed have left.
@@ -185,63 +215,69 @@ class PartsFolder:
         with requires("parquet", "a labelling run in Parquet"):
             from pyarrow import ArrowException
             from pyarrow.parquet import ParquetFile
+        header = self.header
         try:
             with self._files.open(name) as file:
                 part = ParquetFile(file)
-                _check(part.schema_arrow)
+                _check(part.schema_arrow, header)
                 return part.read(columns=None if columns is None else list(columns))
         except FileNotFoundError:
             return None
         except (ArrowException, ValueError) as error:
-            self.damaged[name] = str(error).splitlines()[0]
+            self.damaged[name] = _line(error)
         except OSError as error:
             if error.errno is not None:
                 raise DatasetError(f"{self.folder}/{name} can't be read: {error.strerror or error}") from error
-            self.damaged[name] = str(error).splitlines()[0]  # what pyarrow says of pages that can't be unpacked
+            self.damaged[name] = _line(error)  # pages that pyarrow can't unpack
         return None
 
     def _read_header(self) -> Mapping[str, Any] | None:
+        """The header, or that of the first part which has one."""
         try:
             with self._files.open(HEADER) as file:
                 header = json.loads(file.read())
         except FileNotFoundError:
-            return None
+            return self._header_of_parts()
         except ValueError:
             header = None
-        if not isinstance(header, dict) or header.get("version") != VERSION or not isinstance(header.get("asked"), dict):
+        if not is_header(header):
             raise DatasetError(
                 f"{self.folder}/{HEADER} can't be read by this version of florence2; use the version that wrote it, or a new --output"
             )
         return header
 
+    def _header_of_parts(self) -> Mapping[str, Any] | None:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_schema
 
-def _check(schema: pyarrow.Schema) -> None:
-    """Refuse a file that is none of ours.
+        for name in self.names():
+            with suppress(ArrowException, OSError, ValueError), self._files.open(name) as file:
+                if (header := header_of(read_schema(file))) is not None:
+                    return header
+        return None
+
+
+def _check(schema: pyarrow.Schema, header: Mapping[str, Any] | None) -> None:
+    """Refuse a file that is none of ours, or has answers to something else.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is, or has.
     """
     missing = [name for name in part_schema().names if name not in schema.names]
     if missing:
         raise ValueError(f"it is no part of a labelling run: it has no column {', '.join(missing[:3])}")
+    own = header_of(schema)
+    if own is not None and header is not None and (changed := changes(header["asked"], own["asked"])):
+        raise ValueError(f"it has answers to something else: {'; '.join(changed)}")
 
 
-def _first_rows(table: pyarrow.Table, *, is_failed: bool) -> pyarrow.Table:
-    """The first row of each record that is an error, or of each that is none."""
-    import pyarrow as pa
-
-    has_error = table["error_code"].is_valid().to_numpy()
-    return table.filter(pa.array((table["answer_index"].to_numpy() == 0) & (has_error == is_failed)))
+def _is_part(name: str) -> bool:
+    return name.endswith(_SUFFIX) and not name.startswith((".", "_"))
 
 
-def _places(rows: pyarrow.Table) -> tuple[list[str], list[str | None], list[int | None]]:
-    """Ids, paths and lengths of the records that these rows begin."""
-    ids, paths, lengths = (rows[name].to_pylist() for name in ("id", "path", "num_bytes"))
-    for index, exact in enumerate(rows["exact"].to_pylist()):
-        if exact is not None:
-            record = json.loads(exact)
-            ids[index], paths[index], lengths[index] = record["id"], record.get("path"), record.get("num_bytes")
-    return ids, paths, lengths
+def _line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _run_of(name: str) -> int:

@@ -133,6 +133,8 @@ def label(
         on_message(line)
     found = _found(inputs, folder, lists, column, on_message)
     with open_journal(folder, options.asked, choice.name, part) as journal:
+        for line in journal.notices:
+            on_message(line)
         check_outputs(folder, options.formats)
         with held(folder / STATE / "lock-options", is_waited_for=True):
             keep_options(folder, options)
@@ -162,7 +164,7 @@ def label(
 def rebuild(
     folder: str | os.PathLike[str], options: LabelOptions | None = None, *, preview: bool = False, on_message: OnMessage = _drop
 ) -> LabelSummary:
-    """Write the labelled pictures of a run anew, of its journals alone.
+    """Write the labelled pictures of a run anew, of its journals and parts alone.
 
     Args:
         folder: the run's.
@@ -176,7 +178,10 @@ def rebuild(
     """
     folder = Path(folder)
     options = options_in(folder) if options is None else options
-    if changed := changes(Records(folder).header["asked"], options.asked):
+    records = Records(folder)
+    for line in records.notices:
+        on_message(line)
+    if changed := changes(records.header["asked"], options.asked):
         raise InvalidRequest(f"{folder} holds answers to something else: {'; '.join(changed)}; name the pictures and another output=")
     _list_problems(folder)
     return _finished(folder, options, None, preview, on_message)

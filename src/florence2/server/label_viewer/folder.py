@@ -12,12 +12,11 @@ from typing import Any
 
 from florence2.datasets.labelled import LabelledSet
 from florence2.errors import InvalidOption
+from florence2.labelling.journal import is_run
 from florence2.labelling.outputs import labelled_set
-from florence2.labelling.records import STATE, Records
+from florence2.labelling.records import JOURNALS, STATE, Records
 from florence2.server.label_viewer.index import Problem
 from florence2.server.label_viewer.run import Source
-
-JOURNALS = "journal*.jsonl"
 
 
 def source_of(folder: Path) -> Source:
@@ -26,7 +25,7 @@ def source_of(folder: Path) -> Source:
     Raises:
         InvalidOption: it is not the folder of a label run.
     """
-    if not _journals(folder):
+    if not is_run(folder):
         raise InvalidOption(_complaint(folder), field="folder")
     return Source(folder.absolute().name or str(folder), partial(_read, folder), partial(_stamp, folder))
 
@@ -35,7 +34,7 @@ def _complaint(folder: Path) -> str:
     """What to say of a folder without a journal."""
     if not folder.is_dir():
         return f"{folder} is {'no folder' if folder.exists() else 'not there'}; give the folder that florence2 label had as --output"
-    near = next((one for one in (*folder.absolute().parents[:2], *_folders_in(folder)) if _journals(one)), None)
+    near = next((one for one in (*folder.absolute().parents[:2], *_folders_in(folder)) if is_run(one)), None)
     advice = "give the folder that florence2 label had as --output" if near is None else f"did you mean {near}?"
     return f"{folder} holds no label run: there is no {STATE}/journal.jsonl in it; {advice}"
 
@@ -47,14 +46,11 @@ def _folders_in(folder: Path) -> Iterator[Path]:
         return
 
 
-def _journals(folder: Path) -> list[Path]:
-    return sorted((folder / STATE).glob(JOURNALS))
-
-
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Size and time of change of all that the labelled pictures are read from."""
     found = []
-    for path in (*_journals(folder), folder / STATE / "options.json"):
+    state = folder / STATE
+    for path in (*sorted(state.glob(JOURNALS)), *sorted(state.glob("parts/*.parquet")), state / "options.json"):
         try:
             status = path.stat()
         except OSError:  # not there, or gone since
