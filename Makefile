@@ -65,6 +65,7 @@ lint: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src .ci
+	$(BIN)/python .ci/deploy.py
 	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/dev-$(TORCH).installed

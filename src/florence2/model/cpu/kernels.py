@@ -3,7 +3,8 @@
 ``prepare`` compiles them (about a second, the first time) and loads them; ``loaded`` returns them. If there is no g++, if no folder is
 writable, or if the results differ from PyTorch's, there are no kernels and attention is plain PyTorch: the same within rounding, and
 slower (``docs/benchmarks.md``). A file of the cache is read, compared with the digest in its name, and loaded from memory, so a truncated,
-replaced or changed file is never executed. Knows nothing of models.
+replaced or changed file is never executed. Without a compiler, what ``build_ahead`` has left beside the source is taken. Knows nothing of
+models.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from florence2.model.cpu.built_ahead import FOLDER, LEVELS, fitting_library, library_path
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -36,7 +39,8 @@ COMPILERS = ("g++", "c++")
 # The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
 # numbers for the whole process.
 RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
-FLAGS = ("-O3", "-march=native", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
+_PORTABLE = ("-O3", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
+FLAGS = ("-march=native", *_PORTABLE)
 TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # per entry; with more, matrix products are faster
@@ -123,6 +127,28 @@ def prepare() -> None:
         _is_prepared = True
 
 
+def build_ahead(folder: Path = FOLDER) -> list[Path]:
+    """Compile the kernels for machines without a compiler, one library for each generation of processors, and return their paths.
+
+    Args:
+        folder: where ``prepare`` looks for them.
+
+    Raises:
+        RuntimeError: there is no compiler, or it failed.
+    """
+    if (compiler := _compiler()) is None:
+        raise RuntimeError(f"there is no compiler to build the routines with: expected one of {', '.join(COMPILERS)}")
+    paths = []
+    for level in LEVELS:
+        path = library_path(level, _portable_source(), folder)
+        try:
+            path.write_bytes(_build(compiler, None, (f"-march={level}", *_PORTABLE)))
+        except _NotHere as failure:
+            raise RuntimeError(str(failure)) from None
+        paths.append(path)
+    return paths
+
+
 def loaded() -> Kernels | None:
     """The kernels; None if ``prepare`` was not called or could not load them."""
     return _kernels
@@ -136,9 +162,11 @@ def _load() -> Kernels:
     """The kernels, from the cache or compiled now."""
     if sys.platform != "linux":
         raise _NotHere(f"they are for Linux, this is {sys.platform}")
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise _NotHere("no g++")
+    if (compiler := _compiler()) is None:
+        path = fitting_library(_portable_source(), _processors())
+        if path is None:
+            raise _NotHere("no g++")
+        return _opened(path.read_bytes())
     stem, folder = f"kernels-{_fingerprint(compiler)}", _cache_folder()
     if folder is not None:
         _sweep(folder)
@@ -235,11 +263,26 @@ def _cache_folder() -> Path | None:
     return folder if _is_own(status) and os.access(folder, os.W_OK) else None
 
 
-def _build(compiler: str, folder: Path | None) -> bytes:
+def _compiler() -> str | None:
+    """The path of the compiler; None if there is none."""
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+
+
+def _portable_source() -> bytes:
+    """What libraries that are built ahead depend on."""
+    return b"\0".join((SOURCE.read_bytes(), " ".join(_PORTABLE).encode()))
+
+
+def _processors() -> str:
+    """What the system says of its processors."""
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+
+
+def _build(compiler: str, folder: Path | None, flags: tuple[str, ...] = FLAGS) -> bytes:
     """The content of a newly compiled library; ``folder`` is where the temporary folder is made, None for the system's."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
         output = Path(passing) / "kernels.so"
-        done = _run([compiler, *FLAGS, "-o", str(output), str(SOURCE)])
+        done = _run([compiler, *flags, "-o", str(output), str(SOURCE)])
         if done.returncode:
             raise _NotHere(f"{compiler} failed: {done.stderr.strip()[:500]}")
         return output.read_bytes()
@@ -252,7 +295,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 def _fingerprint(compiler: str) -> str:
     """A digest of everything a library depends on: source, compiler flags, compiler version and processor."""
     version = _run([compiler, "--version"]).stdout
-    processor = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    processor = _processors().split("\n\n")[0]
     lasting = [line for line in processor.splitlines() if not line.startswith(("cpu MHz", "bogomips"))]
     parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version.encode(), "\n".join(lasting).encode())
     return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
