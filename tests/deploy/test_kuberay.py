@@ -5,16 +5,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
-from florence2.cluster.config import cluster_config
 
-from florence2.cli.app import app
+from florence2.cluster.config import cluster_config
 from florence2.server.settings import Settings
 from tests.deploy.files import KUBERAY, ROOT, find, parts
 
@@ -133,11 +130,3 @@ def test_the_application_is_there_and_takes_the_arguments() -> None:
     config = cluster_config(APPLICATION["args"], "rayservice.yaml")
     assert config.engines.max_replicas > config.engines.min_replicas
     assert set(config.settings) <= set(Settings.model_fields)
-
-
-def test_the_jobs_command_is_one_of_the_command_line() -> None:
-    program, command, *words = shlex.split(JOB["spec"]["entrypoint"])
-    assert program == "florence2"
-    found = typer.main.get_command(app).commands[command]  # pyright: ignore[reportAttributeAccessIssue]
-    options = {option for parameter in found.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= options
