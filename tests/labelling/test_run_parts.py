@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from florence2.errors import DatasetError, InvalidOption
+from florence2.errors import DatasetError, InvalidOption, MissingExtra
 from florence2.labelling.journal import is_run, open_journal, open_parts
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.outputs import labelled_set
@@ -206,6 +207,32 @@ def test_a_part_that_goes_while_it_is_read_ends_in_an_error(tmp_path: Path) -> N
     with pytest.raises(DatasetError, match="has gone or changed while it was read; give the same command again"):
         list(records)
     assert [picture.name for picture in data.pictures()] == ["a", "b"]  # read before
+
+
+def test_pictures_that_were_not_kept_are_looked_for_by_their_names(tmp_path: Path) -> None:
+    names = ("x/a.png", "b.png")
+    records = [{**labelled(f"s3://bucket/{name}"), "path": None, "url": f"s3://bucket/{name}", "name": name} for name in names]
+    write_parts(tmp_path, records)
+    (tmp_path / "pictures" / "x").mkdir(parents=True)
+    Image.new("RGB", (640, 480)).save(tmp_path / "pictures" / "x" / "a.png")
+    lines: list[str] = []
+    assert rebuild(tmp_path, OPTIONS, on_message=lines.append).num_pictures == 2
+    assert [line for line in lines if line.startswith("coco: ") and "pictures/b.png" in line]
+    described = json.loads((tmp_path / "coco" / "train" / "_annotations.coco.json").read_text())
+    assert [one["file_name"] for one in described["images"]] == ["x/a.png"]
+
+
+def test_a_run_without_parts_needs_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_journal(tmp_path, OD.asked, labelled("a"))
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert is_run(tmp_path)
+    assert Records(tmp_path).labelled == ["a"]
+    assert len(answered_in(tmp_path)) == 1
+    (tmp_path / ".florence2" / "parts").mkdir()
+    (tmp_path / ".florence2" / "parts" / "part-00001-x.parquet").touch()
+    with pytest.raises(MissingExtra, match=r"a labelling run in Parquet needs the extra 'parquet'"):
+        Records(tmp_path)
 
 
 def test_a_journal_says_which_parts_were_before_it_only_where_there_are_some(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from florence2.datasets.labelled import LabelledPicture, LabelledSet
+from florence2.datasets.writers.names import portable_name
 from florence2.labelling.answers import read_answers, unreadable
 from florence2.labelling.class_names import key_of
 from florence2.labelling.examples import examples_of
 from florence2.labelling.filters import Filters
 from florence2.labelling.names import Named, resolved
 from florence2.labelling.options import LabelOptions
+from florence2.labelling.pixels import FOLDER
 from florence2.labelling.questions import Plan
 from florence2.labelling.records import Records
 from florence2.version import __version__
@@ -107,11 +109,13 @@ class Pictures:
         )
 
     def _file(self, record: Mapping[str, Any]) -> Path:
-        """The file with the pixels: where they were saved, or the picture's own."""
+        """The file with the pixels: where they were saved, the picture's own, or where somebody may have put one that was not saved."""
         saved, own = record.get("file"), record.get("path")
-        if not saved and not own:
+        if saved or own:
+            return self._folder / saved if saved else Path(str(own)).absolute()
+        if not record.get("url") or not isinstance(record.get("name"), str):
             raise unreadable(record, "it names no file")
-        return self._folder / saved if saved else Path(str(own)).absolute()
+        return self._folder / FOLDER / portable_name(record["name"])
 
     def _named(self, record: Mapping[str, Any]) -> Named:
         if not isinstance(record.get("name"), str):

@@ -247,10 +247,13 @@ class PartsFolder:
         return header
 
     def _header_of_parts(self) -> Mapping[str, Any] | None:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_schema
-
-        for name in self.names():
+        names = self.names()
+        if not names:
+            return None  # as in most runs, whose users need no pyarrow
+        with requires("parquet", "a labelling run in Parquet"):
+            from pyarrow import ArrowException
+            from pyarrow.parquet import read_schema
+        for name in names:
             with suppress(ArrowException, OSError, ValueError), self._files.open(name) as file:
                 if (header := header_of(read_schema(file))) is not None:
                     return header
