@@ -20,7 +20,7 @@ def on_ray() -> Iterator[None]:
     from florence2.cluster.started import prepare_serve
 
     prepare_serve(os.environ)
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -214,6 +214,15 @@ async def test_calls_of_one_http_request_are_all_sent() -> None:
         assert not calls.router._pending_requests_by_id
 
 
+async def test_many_calls_about_one_image_at_once_do_not_all_meet_one_replica() -> None:
+    async with traffic() as calls:
+        calls.run(*(Replica(name, multiplexed_model_ids={"m"}) for name in "abcd"))
+        await asyncio.sleep(0.01)  # Serve asks new replicas how many requests they have
+        taken = Counter(await asyncio.gather(*(calls.call(request_id=str(index)) for index in range(40))))
+        assert max(taken.values()) <= math.ceil(ABOVE_MEAN * 40 / 4)
+        assert min(taken[name] for name in "abcd") >= 0.4 * 40 / 4
+
+
 async def test_calls_wait_for_the_first_replica() -> None:
     async with traffic() as calls:
         calls.run()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from florence2.cluster.config import ClusterConfig, cluster_config
+from florence2.cluster.config import ClusterConfig, EnginesConfig, cluster_config
+from florence2.cluster.routing import router_config
+from florence2.cluster.scaling import autoscaling
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -44,7 +46,8 @@ def application(config: ClusterConfig) -> Application:
         name="Engines",
         max_ongoing_requests=config.engines.max_ongoing,
         ray_actor_options={"num_cpus": config.engines.num_cpus, "num_gpus": config.engines.num_gpus},
-        autoscaling_config={"min_replicas": config.engines.min_replicas, "max_replicas": config.engines.max_replicas},
+        request_router_config=router_config(config.routing, config.engines.target_rows),
+        **_number(config.engines),
         **common,
     )
     ingress: Any = serve.deployment(
@@ -56,6 +59,14 @@ def application(config: ClusterConfig) -> Application:
         **common,
     )
     return ingress.bind(engines.bind(config))
+
+
+def _number(engines: EnginesConfig) -> dict[str, Any]:
+    """The number of replicas with engines."""
+    if engines.min_replicas == engines.max_replicas:
+        return {"num_replicas": engines.max_replicas}
+    delays = {"upscale_delay_s": engines.upscale_delay_s, "downscale_delay_s": engines.downscale_delay_s}
+    return {"autoscaling_config": autoscaling(engines.min_replicas, engines.max_replicas, engines.target_rows, **delays)}
 
 
 class _Ingress:

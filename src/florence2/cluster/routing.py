@@ -9,6 +9,7 @@ rows, images or HTTP. Serve pickles the classes of this module by value: it impo
 from __future__ import annotations
 
 import random
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,6 +26,9 @@ FEW = 5
 """With fewer requests than these it never is: so many prompts about one image are often sent at once."""
 DEFAULT_TARGET = 32
 """The requests of a replica that is fully loaded, where nobody says how many those are."""
+
+LATE_S = 5.0
+"""A request that a replica has not answered for so long may have got lost on its way."""
 
 AT_START, BASES = "models_at_start", "bases"
 """What a replica's ``record_replica_metadata`` returns: the ids of the models that every replica holds, and the base of each adapter."""
@@ -134,10 +138,13 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
     def initialize_state(self, target: int = DEFAULT_TARGET, **_: Any) -> None:
         """Take the arguments of ``router_config``."""
         self._target = target
+        self._on_the_way: dict[ReplicaID, deque[float]] = defaultdict(deque)  # when a replica was chosen that has not answered yet
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Note which models the replicas hold, by what they have reported."""
         metadata = {one.replica_id: one.replica_metadata for one in replicas}
+        for gone in self._on_the_way.keys() - metadata.keys():
+            del self._on_the_way[gone]
         self._bases: Mapping[str, str] = {model: base for one in metadata.values() for model, base in one.get(BASES, {}).items()}
         self._held: Mapping[ReplicaID, frozenset[str]] = {
             one.replica_id: self._with_bases({*one.multiplexed_model_ids, *metadata[one.replica_id].get(AT_START, ())}) for one in replicas
@@ -166,6 +173,26 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
 
     def _with_bases(self, models: set[str]) -> frozenset[str]:
         return frozenset(models | {self._bases[model] for model in models if model in self._bases})
+
+    # Serve counts a request at a replica once it is sent, and forgets those on their way when the replica says how many it has. But it
+    # chooses for many requests before it sends one: all about one image would go to one replica.
+
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        """Nothing: it was counted when the replica was chosen."""
+
+    def on_new_queue_len_info(self, replica_id: ReplicaID, num_ongoing_requests: int) -> None:
+        """Note what a replica says that a request has reached; others are still on their way."""
+        waiting = self._on_the_way[replica_id]
+        oldest = self._get_curr_time_s() - LATE_S
+        while waiting and waiting.popleft() < oldest:
+            pass
+        super().on_new_queue_len_info(replica_id, num_ongoing_requests + len(waiting))
+
+    def _fulfill_next_pending_request(self, replica: RunningReplica, request_metadata: Any = None) -> None:
+        if self._get_pending_request_matching_internal_request_id(request_metadata) is not None:
+            self._on_the_way[replica.replica_id].append(self._get_curr_time_s())
+            super().on_send_request(replica.replica_id)
+        super()._fulfill_next_pending_request(replica, request_metadata)
 
     # Serve finds the pending request for a replica by the id of the HTTP request, which several calls of one request share (one for each
     # image): all but the first would never be sent. Each call has metadata of its own.

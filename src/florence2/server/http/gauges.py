@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _Values = defaultdict[str, dict[tuple[str, ...], float]]  # by the name of the metric and the values of its labels
 
-_OF_STATS = {
+OF_STATS = {
     "florence2_model_memory_bytes": "memory_bytes",
     "florence2_requests_running": "num_running",
     "florence2_requests_waiting": "num_waiting",
@@ -39,6 +39,7 @@ _OF_STATS = {
     "florence2_engine_busy_seconds_total": "busy_s",
     "florence2_engine_pass_age_seconds": "pass_age_s",
 }
+"""The metrics of each model, with the attributes of ``EngineStats`` that they show."""
 
 
 class Gauges(Collector):
@@ -71,7 +72,7 @@ class Gauges(Collector):
         for model in server.models.loaded:
             values["florence2_model_load_seconds"][model.id,] = model.load_s
             if (stats := _stats_of(model)) is not None:
-                for name, attribute in _OF_STATS.items():
+                for name, attribute in OF_STATS.items():
                     values[name][model.id,] = getattr(stats, attribute)
         return [row.read(values[row.name]) for row in READ]
 

@@ -100,6 +100,11 @@ class Models:
         return list(self._pinned)
 
     @property
+    def bases(self) -> dict[str, str]:
+        """The ids of the models that are adapters, each with the id of the model whose weights it shares."""
+        return {model_id: over.base for model_id, over in self._over.items()}
+
+    @property
     def is_preloaded(self) -> bool:
         """Whether all models named in the settings have been loaded."""
         return self._is_preloaded
