@@ -62,6 +62,7 @@ def test_mistakes_are_told_as_on_one_machine(client: httpx.Client, fields: dict[
 
 def test_a_mistake_that_only_the_replica_sees_names_its_field(client: httpx.Client) -> None:
     cut = base64.b64encode(SCENE.read_bytes()[:1500]).decode()
-    response = ask(client, prompt="<OD>", image={"type": "base64", "value": cut})
-    assert response.status_code == 400
-    assert (response.json()["code"], response.json()["field"]) == ("invalid_image", "image")
+    for is_streamed in (False, True):  # a refusal is no stream
+        response = ask(client, prompt="<OD>", image={"type": "base64", "value": cut}, stream=is_streamed)
+        assert response.status_code == 400
+        assert (response.json()["code"], response.json()["field"]) == ("invalid_image", "image")

@@ -72,22 +72,42 @@ class ReplicaEngine:
         """What this ingress has under way; what the replicas do is told by them."""
         return EngineStats(num_running=self._num_under_way)
 
-    def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
+    async def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
         """One future for each prompt; see ``FileEngine``."""
         futures: list[Future[Result]] = [Future() for _ in request.prompts]
-        task = asyncio.get_running_loop().create_task(self._settle(Asked.of(self._model_id, request, file), futures, report))
+        asked, reporting = Asked.of(self._model_id, request, file), None if report is None else _Reporting(report)
+        task = asyncio.create_task(self._settle(asked, futures, reporting))
         for future in futures:
             future.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        if reporting is not None:
+            await self._until_queued(task, reporting, futures[0])
         return futures
 
     def close(self, *, cancel: bool = False) -> None:
         """Nothing: the replicas keep their models."""
 
-    async def _settle(self, asked: Asked, futures: Sequence[Future[Result]], report: Report | None) -> None:
+    async def _until_queued(self, task: asyncio.Task[None], reporting: _Reporting, first: Future[Result]) -> None:
+        """Wait until the replica has queued the prompts.
+
+        Raises:
+            Florence2Error: it has refused them.
+        """
+        queued = asyncio.ensure_future(reporting.queued.wait())
+        try:
+            await asyncio.wait({queued, task}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            queued.cancel()
+        if not reporting.queued.is_set() and (error := first.exception()) is not None:
+            raise error
+
+    async def _settle(self, asked: Asked, futures: Sequence[Future[Result]], reporting: _Reporting | None) -> None:
         """Give the futures their outcomes."""
         self._num_under_way += 1
         try:
-            reply = await self._reply(asked, report)
+            reply = await self._reply(asked, reporting)
         except Exception as error:
             reply = Failure.of(error)
         finally:
@@ -100,11 +120,10 @@ class ReplicaEngine:
             else:
                 future.set_result(reply[index])
 
-    async def _reply(self, asked: Asked, report: Report | None) -> Reply:
+    async def _reply(self, asked: Asked, reporting: _Reporting | None) -> Reply:
         """The end of the answer, by another replica where the first one is lost."""
         handle = self._handle.options(session_id=await _digest(asked.file))
         for num_tries_left in reversed(range(MAX_TRIES)):
-            reporting = None if report is None else _Reporting(report)
             try:
                 if reporting is None:
                     return await handle.answer.remote(asked)
@@ -125,7 +144,9 @@ class ReplicaEngine:
             async for said in responses:
                 if isinstance(said, Happened):
                     reporting.pass_on(said)
-                elif not isinstance(said, Queued):
+                elif isinstance(said, Queued):
+                    reporting.queued.set()
+                else:
                     return said
         finally:
             responses.cancel()
@@ -133,9 +154,15 @@ class ReplicaEngine:
 
 
 class _Reporting:
-    """Passes events on, and notes that it has."""
+    """Passes events on.
+
+    Attributes:
+        queued: set once the replica has the prompts in its queue.
+        has_begun: an event was passed on.
+    """
 
     def __init__(self, report: Report) -> None:
+        self.queued = asyncio.Event()
         self.has_begun = False
         self._report = report
 

@@ -75,13 +75,17 @@ class AnsweringEngine(ServedEngine, Protocol):
 class FileEngine(ServedEngine, Protocol):
     """An engine elsewhere, that takes image files and decodes them itself."""
 
-    def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
-        """One future for each prompt of a request about one of its images. Called in the event loop; cancelling a future ends all of them.
+    async def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
+        """One future for each prompt of a request about one of its images; cancelling one ends all of them.
 
         Args:
             request: what is asked; its prompts were prepared before.
             file: the image file.
-            report: called in the event loop for each event, with the picture's size; None: nobody asks.
+            report: called in the event loop for each event, with the picture's size, once the prompts are in the engine's queue; so long
+                this call waits. None: nobody asks.
+
+        Raises:
+            Florence2Error: they are refused; without ``report`` the futures may say so instead.
         """
         ...
 

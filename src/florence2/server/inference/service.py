@@ -293,7 +293,7 @@ class InferenceService:
         if request.tiles is not None and not prepared.is_retry:
             request.reserve(_most_extra_parts(request.tiles, structure, self._settings.max_tiles))
         times.decoded_at = times.queued_at = time.perf_counter()
-        return engine.submit_file(request, structure, report)
+        return await engine.submit_file(request, structure, report)
 
     async def _decode(self, structure: Structure, auto_orient: bool) -> Image:
         """The image in RGB; a decoding that may cost much has a process of its own."""
