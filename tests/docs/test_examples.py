@@ -18,8 +18,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fixtures.checkpoints import TINY, write_checkpoint, write_json
+from florence2.labelling.parts import parts_in
 from florence2.weights import ALIASES, Alias, hub
 from tests.docs.markdown import PAGES, ROOT, fences
+from tests.labelling.journals import answer, boxes, record
 
 SCENE = ROOT / "examples" / "scene.png"
 DEMO = "florence-2-demo"
@@ -47,6 +49,7 @@ def workplace(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -
     else:
         Image.linear_gradient("L").resize((320, 240)).convert("RGB").save(tmp_path / "examples" / "scene.png")
     write_adapter(tmp_path / "my-adapter")
+    write_parts(tmp_path / "big-run")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "fetch", lambda repository, revision=None: stand_in)
     if not HAS_DEMO:
@@ -63,6 +66,17 @@ def write_adapter(folder: Path) -> None:
     module, width = "base_model.model.model.language_model.encoder.layers.0.self_attn.q_proj", TINY.text.d_model
     factors = {f"{module}.lora_A.weight": torch.ones(2, width), f"{module}.lora_B.weight": torch.ones(width, 2)}
     save_file(factors, folder / "adapter_model.safetensors")
+
+
+def write_parts(folder: Path) -> None:
+    """A labelling run that many workers have written: two pictures, and one that is none."""
+    parts = parts_in(folder)
+    parts.begin({"tasks": ["<OD>", "<CAPTION>"]}, DEMO)
+    found = {"photos/1.jpg": ["forklift", "pallet"], "photos/2.jpg": ["person"]}
+    for name, labels in found.items():
+        objects = boxes(*((label, (10, 20, 90, 60), 0.8) for label in labels))
+        parts.write([record(name, answer("<OD>", objects), answer("<CAPTION>", "a warehouse"), num_bytes=9)])
+    parts.write([{"id": "photos/3.jpg", "error": {"code": "invalid_image", "message": "it is no picture"}}])
 
 
 @pytest.mark.slow
