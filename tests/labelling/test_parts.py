@@ -166,8 +166,25 @@ def test_what_is_damaged_is_named_and_passed_over(place: str) -> None:
     files.write(HEADER, b'{"version": 2}')
     with pytest.raises(DatasetError, match=r"_header.json can't be read by this version"):
         PartsFolder(place).done_ids()
+    for content in (b'{"version": 1, "as', b"\xff"):
+        files.write(HEADER, content)
+        assert PartsFolder(place).header == parts.header
     files.remove(HEADER)
     assert PartsFolder(place).header == parts.header
+
+
+def test_what_can_not_be_reached_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = begun(tmp_path)
+    name = str(parts.write([labelled("a")]))
+
+    class Away(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("the network is away")
+
+    monkeypatch.setattr(parts._files, "open", lambda name: Away(b"PAR1" * 100))
+    with pytest.raises(DatasetError, match=rf"{name} can't be read: the network is away"):
+        parts.done_ids()
+    assert parts.damaged == {}
 
 
 def test_what_killed_writers_have_left_is_removed(tmp_path: Path) -> None:

@@ -200,6 +200,17 @@ def test_damaged_parts_are_told_and_asked_about_again(tmp_path: Path) -> None:
     assert (summary.num_pictures, len(model.asked)) == (4, 6)
 
 
+def test_a_run_whose_parts_are_all_damaged_says_so_and_begins_anew(tmp_path: Path) -> None:
+    write_parts(tmp_path, [labelled("a")])
+    folder = Path(parts_in(tmp_path).folder)
+    (folder / HEADER).unlink()
+    (folder / parts_in(tmp_path).names()[0]).write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match=r"no part of the run in .* can be read \(part-00001-.*: .*\); give the same command again"):
+        Records(tmp_path)
+    write_parts(tmp_path, [labelled("b")])
+    assert Records(tmp_path).labelled == ["b"]
+
+
 def test_a_part_that_goes_while_it_is_read_ends_in_an_error(tmp_path: Path) -> None:
     write_parts(tmp_path, [labelled("a")], [labelled("b")])
     records, data = Records(tmp_path), labelled_set(tmp_path, OD)

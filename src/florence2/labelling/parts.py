@@ -44,6 +44,7 @@ __all__ = ["HEADER", "PartsFolder", "part_schema", "part_table", "parts_in", "re
 HEADER = "_header.json"
 """The names of what is no part begin such that pyarrow, pandas, DuckDB and Ray pass them over."""
 _ROWS_AT_ONCE = 1000
+_BLOCK_BYTES = 2**20
 _PREFIX, _SUFFIX = "part-", ".parquet"
 
 
@@ -226,20 +227,30 @@ class PartsFolder:
         except (ArrowException, ValueError) as error:
             self.damaged[name] = _line(error)
         except OSError as error:
-            if error.errno is not None:
-                raise DatasetError(f"{self.folder}/{name} can't be read: {error.strerror or error}") from error
-            self.damaged[name] = _line(error)  # pages that pyarrow can't unpack
+            self._check_is_reached(name)  # or pyarrow can't unpack its pages
+            self.damaged[name] = _line(error)
         return None
+
+    def _check_is_reached(self, name: str) -> None:
+        """Read all bytes of a file, whatever is in it.
+
+        Raises:
+            DatasetError: the disk or the network does not give them.
+        """
+        try:
+            with self._files.open(name) as file:
+                while file.read(_BLOCK_BYTES):
+                    pass
+        except OSError as error:
+            raise DatasetError(f"{self.folder}/{name} can't be read: {error.strerror or _line(error)}") from error
 
     def _read_header(self) -> Mapping[str, Any] | None:
         """The header, or that of the first part which has one."""
         try:
             with self._files.open(HEADER) as file:
                 header = json.loads(file.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return self._header_of_parts()
-        except ValueError:
-            header = None
         if not is_header(header):
             raise DatasetError(
                 f"{self.folder}/{HEADER} can't be read by this version of florence2; use the version that wrote it, or a new --output"

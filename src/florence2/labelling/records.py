@@ -209,7 +209,12 @@ def header_in(folder: Path, parts: PartsFolder | None = None) -> Mapping[str, An
 
 
 def no_run(folder: Path) -> DatasetError:
-    """The error on a folder that holds no run."""
+    """The error on a folder that holds no run, or none that can be read."""
+    parts = parts_in(folder)
+    if names := parts.names():
+        list(parts.heads(names))
+        why = "; ".join(f"{name}: {why}" for name, why in list(parts.damaged.items())[:_DAMAGED_SHOWN])
+        return DatasetError(f"no part of the run in {folder} can be read ({why}); give the same command again, which asks anew")
     return DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
 
 
