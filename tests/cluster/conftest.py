@@ -19,6 +19,7 @@ def on_ray() -> Iterator[None]:
     """Ray, started for the tests, with as many cores as they ask for."""
     from florence2.cluster.started import prepare_serve
 
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "0.5")  # 30 otherwise, at the end of each application
     prepare_serve(os.environ)
     ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
     yield
@@ -26,17 +27,25 @@ def on_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server_url(on_ray: None) -> Iterator[str]:
-    """The server on the cluster: one ingress, one replica with the demo model."""
+def serve_port(on_ray: None) -> int:
+    """The port of Ray Serve, which is started."""
     from ray import serve
-
-    from florence2.cluster.application import APPLICATION, application
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
+    return port
+
+
+@pytest.fixture(scope="session")
+def server_url(serve_port: int) -> Iterator[str]:
+    """The server on the cluster: one ingress, one replica with the demo model."""
+    from ray import serve
+
+    from florence2.cluster.application import APPLICATION, application
+
     config: dict[str, Any] = {"settings": {"host": "127.0.0.1", "log_level": "warning"}}
     serve.run(application(cluster_config(config, "the test")), name=APPLICATION)
-    yield f"http://127.0.0.1:{port}"
+    yield f"http://127.0.0.1:{serve_port}"
     serve.delete(APPLICATION)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 APPLICATION = "florence2"
 GRACE_S = 30.0  # a replica that is to end answers what it has first
+_ENDING: dict[str, Any] = {"graceful_shutdown_timeout_s": GRACE_S, "graceful_shutdown_wait_loop_s": 0.5}
 
 
 def build(args: Mapping[str, Any]) -> Application:
@@ -38,27 +39,31 @@ def build(args: Mapping[str, Any]) -> Application:
 
 def application(config: ClusterConfig) -> Application:
     """The same of a configuration that was read already."""
-    from florence2.cluster.replica import Engines
-
-    common: dict[str, Any] = {"graceful_shutdown_timeout_s": GRACE_S, "graceful_shutdown_wait_loop_s": 0.5}
-    engines: Any = serve.deployment(
-        Engines,
-        name="Engines",
-        max_ongoing_requests=config.engines.max_ongoing,
-        ray_actor_options={"num_cpus": config.engines.num_cpus, "num_gpus": config.engines.num_gpus},
-        request_router_config=router_config(config.routing, config.engines.target_rows),
-        **_number(config.engines),
-        **common,
-    )
     ingress: Any = serve.deployment(
         serve.ingress(_app_of(config))(_Ingress),
         name="Ingress",
         max_ongoing_requests=config.ingress.max_ongoing,
         ray_actor_options={"num_cpus": config.ingress.num_cpus},
         num_replicas=config.ingress.min_replicas,
-        **common,
+        **_ENDING,
     )
-    return ingress.bind(engines.bind(config))
+    return ingress.bind(engines(config))
+
+
+def engines(config: ClusterConfig) -> Application:
+    """The replicas with engines, for an ingress to be bound to."""
+    from florence2.cluster.replica import Engines
+
+    deployment: Any = serve.deployment(
+        Engines,
+        name="Engines",
+        max_ongoing_requests=config.engines.max_ongoing,
+        ray_actor_options={"num_cpus": config.engines.num_cpus, "num_gpus": config.engines.num_gpus},
+        request_router_config=router_config(config.routing, config.engines.target_rows),
+        **_number(config.engines),
+        **_ENDING,
+    )
+    return deployment.bind(config)
 
 
 def _number(engines: EnginesConfig) -> dict[str, Any]:
