@@ -44,6 +44,7 @@ NOT_RUN = {
     r"pip install ": "needs the package registry",
 }
 PAGES_NOT_RUN = {
+    "docs/deploy.md": "needs Docker or Kubernetes; held against the files of deploy/ by tests/deploy/test_docs.py",
     "docs/fine-tune.md": "trains for minutes; run in small by test_fine_tune.py",
     "docs/label.md": "labels, trains and measures what it has labelled; run in small by test_label.py",
 }
