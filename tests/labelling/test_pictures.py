@@ -230,7 +230,8 @@ def test_a_record_that_is_none_is_refused_by_its_name(tmp_path):
 def test_a_record_that_lacks_something_is_told_with_what_to_do(tmp_path, fields, why):
     folder = write_journal(tmp_path, {"tasks": ["<OD>"]}, {**record("a.jpg", answer("<OD>", boxes())), **fields})
     with pytest.raises(
-        DatasetError, match=rf"record of 'a.jpg' can't be read: .*{why}.*take its line out, and the same command asks again"
+        DatasetError,
+        match=rf"record of 'a.jpg' can't be read: .*{why}.*take its line out of the journal, or .*, and the same command asks again",
     ):
         labelled_set(folder)
 

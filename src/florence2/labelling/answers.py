@@ -86,7 +86,8 @@ def read_answers(record: Mapping[str, Any], is_by_class: bool, lost: Counter[str
 def unreadable(record: Mapping[str, Any], why: str) -> DatasetError:
     """The error on a record that no run has written so."""
     name = record.get("id")
-    return DatasetError(f"the journal's record of {name!r} can't be read: {why}; take its line out, and the same command asks again")
+    out = "take its line out of the journal, or the part that holds it out of the parts"
+    return DatasetError(f"the record of {name!r} can't be read: {why}; {out}, and the same command asks again")
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,6 @@
-"""From the journals of a labelling run to its labelled pictures.
+"""From the journals and parts of a labelling run to its labelled pictures.
 
-In: a run's folder and the options on what is written. Out: a ``LabelledSet`` whose pictures are read from the journals on each pass, in the
+In: a run's folder and the options on what is written. Out: a ``LabelledSet`` whose pictures are read anew on each pass, in the
 order of their ids, so that a run that was killed and one that was not give the same. It works on a run that is not at its end. Knows
 nothing of formats and writes nothing.
 """

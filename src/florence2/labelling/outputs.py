@@ -1,4 +1,4 @@
-"""What a labelling run leaves in its folder: the labelled pictures in each format, built from the journals as a whole.
+"""What a labelling run leaves in its folder: the labelled pictures in each format, built from its records as a whole.
 
 In: a run's folder and its options. Out: a folder for each format. It is built aside and put in its place by renaming, so that a format is
 always one whole data set, the old or the new; what a kill leaves between is mended by the next start. A folder that florence2 did not make

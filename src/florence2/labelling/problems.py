@@ -1,6 +1,6 @@
 """The pictures of a labelling run that could not be labelled, listed for people and programs in ``DIR/problems.jsonl``.
 
-In: a run's journals. Out: a line for each such picture, with the reason; no file where there is none. Knows nothing of models.
+In: a run's records. Out: a line for each such picture, with the reason; no file where there is none. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def write_problems(folder: Path, records: Records) -> Path | None:
 
     Args:
         folder: the run's.
-        records: what its journals hold.
+        records: what is known of it.
 
     Returns:
         The file; None where there are no problems, and no file.

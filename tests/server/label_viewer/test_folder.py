@@ -42,7 +42,7 @@ def test_folders_that_are_none_are_refused_with_what_to_give(tmp_path: Path) -> 
     for folder, words in (
         (tmp_path / "missing", "is not there; give the folder that florence2 label had as --output"),
         (tmp_path / "file", "is no folder"),
-        (tmp_path / "empty", r"no \.florence2/journal\.jsonl in it; give the folder"),
+        (tmp_path / "empty", r"neither \.florence2/journal\.jsonl nor \.florence2/parts in it; give the folder"),
         (run / "coco", rf"did you mean {run}\?"),
         (tmp_path, rf"did you mean {run}\?"),
     ):

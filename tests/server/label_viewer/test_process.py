@@ -77,7 +77,7 @@ def test_a_folder_that_is_none_is_a_mistake_of_the_users(tmp_path: Path) -> None
     with viewing(str(tmp_path), "--no-browser") as running:
         assert running.wait(PATIENCE_S) == 2
         assert running.stderr is not None
-        assert "holds no label run: there is no .florence2/journal.jsonl in it" in running.stderr.read()
+        assert "holds no label run: there is neither .florence2/journal.jsonl nor .florence2/parts in it" in running.stderr.read()
 
 
 def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

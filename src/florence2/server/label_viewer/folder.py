@@ -36,7 +36,7 @@ def _complaint(folder: Path) -> str:
         return f"{folder} is {'no folder' if folder.exists() else 'not there'}; give the folder that florence2 label had as --output"
     near = next((one for one in (*folder.absolute().parents[:2], *_folders_in(folder)) if is_run(one)), None)
     advice = "give the folder that florence2 label had as --output" if near is None else f"did you mean {near}?"
-    return f"{folder} holds no label run: there is no {STATE}/journal.jsonl in it; {advice}"
+    return f"{folder} holds no label run: there is neither {STATE}/journal.jsonl nor {STATE}/parts in it; {advice}"
 
 
 def _folders_in(folder: Path) -> Iterator[Path]:

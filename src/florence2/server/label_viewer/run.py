@@ -1,4 +1,4 @@
-"""The run that a page shows: read once, and again when its journal has grown and a reader asks for what is new.
+"""The run that a page shows: read once, and again when it has grown and a reader asks for what is new.
 
 In: a way to read a run and to see whether it has changed. Out: the index of now, and pages of a selection. Knows no files and no HTTP.
 """
