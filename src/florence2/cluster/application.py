@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 APPLICATION = "florence2"
 GRACE_S = 30.0  # a replica that is to end answers what it has first
-_ENDING: dict[str, Any] = {"graceful_shutdown_timeout_s": GRACE_S, "graceful_shutdown_wait_loop_s": 0.5}
+_COMMON: dict[str, Any] = {
+    "graceful_shutdown_timeout_s": GRACE_S,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    "logging_config": {"enable_access_log": False},  # the server has its own
+}
 
 
 def build(args: Mapping[str, Any]) -> Application:
@@ -37,31 +41,36 @@ def build(args: Mapping[str, Any]) -> Application:
     return application(cluster_config(args, "the application's arguments"))
 
 
-def application(config: ClusterConfig) -> Application:
-    """The same of a configuration that was read already."""
+def application(config: ClusterConfig, engines_class: type | None = None) -> Application:
+    """The same of a configuration that was read already.
+
+    Args:
+        config: the configuration.
+        engines_class: what the replicas with engines are made of; None: ``Engines``.
+    """
     ingress: Any = serve.deployment(
         serve.ingress(_app_of(config))(_Ingress),
         name="Ingress",
         max_ongoing_requests=config.ingress.max_ongoing,
         ray_actor_options={"num_cpus": config.ingress.num_cpus},
         num_replicas=config.ingress.min_replicas,
-        **_ENDING,
+        **_COMMON,
     )
-    return ingress.bind(engines(config))
+    return ingress.bind(engines(config, engines_class))
 
 
-def engines(config: ClusterConfig) -> Application:
+def engines(config: ClusterConfig, engines_class: type | None = None) -> Application:
     """The replicas with engines, for an ingress to be bound to."""
     from florence2.cluster.replica import Engines
 
     deployment: Any = serve.deployment(
-        Engines,
+        engines_class or Engines,
         name="Engines",
         max_ongoing_requests=config.engines.max_ongoing,
         ray_actor_options={"num_cpus": config.engines.num_cpus, "num_gpus": config.engines.num_gpus},
         request_router_config=router_config(config.routing, config.engines.target_rows),
         **_number(config.engines),
-        **_ENDING,
+        **_COMMON,
     )
     return deployment.bind(config)
 

@@ -85,7 +85,7 @@ class Worker:
         except BaseException:
             logger.exception("loading %s failed", options.source)
             raise
-        facts = _facts_of(engine)
+        facts = facts_of(engine)
         self._engines[message.call] = engine
         self._send(Beat(self.stats()))  # so that its memory is known before anything is decided by it
         # What is there now stays: it need not be looked through again and again while requests wait.
@@ -135,7 +135,7 @@ class Worker:
                 self._answers.pop(call, None)
 
 
-def _facts_of(engine: Engine) -> ModelFacts:
+def facts_of(engine: Engine) -> ModelFacts:
     """What the server has to know of a model."""
     checkpoint = engine.checkpoint
     return ModelFacts(

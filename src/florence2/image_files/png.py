@@ -24,8 +24,9 @@ def read_png(data: bytes) -> Structure:
     Raises:
         InvalidImage: more chunks than any valid picture has.
     """
-    kept: list[bytes] = []
-    image_data: list[bytes] = []
+    kept: list[bytes | memoryview] = []
+    image_data: list[memoryview] = []  # where they are: images are large
+    whole = memoryview(data)
     metadata: dict[bytes, bytes] = {}
     position = len(SIGNATURE)
     for _ in range(MAX_PARTS):
@@ -36,7 +37,7 @@ def read_png(data: bytes) -> Structure:
             kept.append(data[position:] if kind in _KEPT else b"")
             break
         if kind == b"IDAT":
-            image_data.append(data[position + 8 : end - 4])
+            image_data.append(whole[position + 8 : end - 4])
         elif kind in _KEPT:
             _flush(kept, image_data)
             kept.append(data[position:end])
@@ -63,11 +64,13 @@ def _structure(clean: bytes, metadata: dict[bytes, bytes]) -> Structure:
     return Structure("PNG", clean, size, orientation, size[0] * size[1] * max(1, num_bits // 24), is_plain=True)
 
 
-def _flush(kept: list[bytes], image_data: list[bytes]) -> None:
+def _flush(kept: list[bytes | memoryview], image_data: list[memoryview]) -> None:
     """Put the data of adjoining chunks into one. Decoders take no note of their checksums."""
     if image_data:
-        content = b"IDAT" + b"".join(image_data)
-        kept.append((len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big"))
+        checksum = zlib.crc32(b"IDAT")
+        for part in image_data:
+            checksum = zlib.crc32(part, checksum)
+        kept += [sum(map(len, image_data)).to_bytes(4, "big"), b"IDAT", *image_data, checksum.to_bytes(4, "big")]
         image_data.clear()
 
 

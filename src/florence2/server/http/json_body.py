@@ -26,7 +26,7 @@ def parse_object(body: bytes | bytearray) -> dict[str, Any]:
     Raises:
         ValidationFailed: it holds none, or one of too many values.
     """
-    if _num_structural(body) > MAX_STRUCTURE:
+    if len(body) > MAX_STRUCTURE and _num_structural(body) > MAX_STRUCTURE:
         message = f"the body has more than {MAX_STRUCTURE} brackets, commas and colons; send fewer values, images as base64 text"
         raise _invalid("json_too_complex", message, "JSON of too many values")
     try:
