@@ -105,12 +105,12 @@ def _read(text: str) -> dict[str, Any]:
     rate, requests = re.search(r"Requests/sec:\s+([\d.]+)", text), re.search(r"(\d+) requests in", text)
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    assert rate is not None and requests is not None, text
-    times = {
-        f"p{share}_ms": _ms(value, unit) for share, value, unit in re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
-    }
+    if rate is None or requests is None:
+        raise SystemExit(f"wrk has told something else:\n{text}")
+    shares = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
     lost = (int(failed.group(1)) if failed else 0) + (sum(map(int, errors.groups())) if errors else 0)
-    return {"requests_per_s": round(float(rate.group(1)), 1), "num_requests": int(requests.group(1)), "num_not_answered": lost, **times}
+    counts = {"requests_per_s": round(float(rate.group(1)), 1), "num_requests": int(requests.group(1)), "num_not_answered": lost}
+    return {**counts, **{f"p{share}_ms": _ms(value, unit) for share, value, unit in shares}}
 
 
 def _ms(value: str, unit: str) -> float:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from florence2.cluster.config import ClusterConfig, cluster_config
 from florence2.cluster.started import prepare_serve
@@ -60,9 +60,8 @@ class Clustered:
 
         self._folder = tempfile.TemporaryDirectory(prefix="f2c", ignore_cleanup_errors=True)
         first, *others = nodes
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": first, "temp_dir": self._folder.name, "include_dashboard": False}
-        )
+        own = {"num_cpus": first, "temp_dir": self._folder.name, "include_dashboard": False}
+        self.cluster = Cluster(initialize_head=True, head_node_args=own)
         self.nodes = [self.cluster.head_node, *(self.cluster.add_node(num_cpus=cores) for cores in others)]
         ray.init(self.cluster.address, log_to_driver=False, configure_logging=False)
 
@@ -90,22 +89,17 @@ class Clustered:
 
     def replicas(self, deployment: str = "Engines") -> dict[str, int]:
         """The process of each running replica of a deployment, by the replica's name."""
-        import ray
-
-        found = {}
-        for actor in ray.util.list_named_actors(all_namespaces=True):
+        found: dict[str, int] = {}
+        for actor in _actors():
             if f"#{deployment}#" in actor["name"]:
                 with suppress(Exception):  # it has ended meanwhile
-                    handle = ray.get_actor(actor["name"], namespace=actor["namespace"])
-                    found[actor["name"]] = ray.get(handle.__ray_call__.remote(_pid), timeout=5)
+                    found[actor["name"]] = _pid_of(actor)
         return found
 
     def actor(self, part_of_name: str) -> int:
         """The process of the one actor whose name holds this."""
-        import ray
-
-        (named,) = [one for one in ray.util.list_named_actors(all_namespaces=True) if part_of_name in one["name"]]
-        return ray.get(ray.get_actor(named["name"], namespace=named["namespace"]).__ray_call__.remote(_pid), timeout=5)
+        (named,) = [actor for actor in _actors() if part_of_name in actor["name"]]
+        return _pid_of(named)
 
     def haproxies(self) -> dict[str, int]:
         """The processes of HAProxy on these nodes."""
@@ -143,6 +137,19 @@ def _name(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     return ""
+
+
+def _actors() -> list[dict[str, str]]:
+    import ray
+
+    return cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
+
+
+def _pid_of(actor: dict[str, str]) -> int:
+    import ray
+
+    handle: Any = ray.get_actor(actor["name"], namespace=actor["namespace"])
+    return ray.get(handle.__ray_call__.remote(_pid), timeout=5)
 
 
 def _pid(_: Any) -> int:

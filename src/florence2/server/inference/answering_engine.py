@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from florence2.engine_stats import EngineStats
 from florence2.image_files import Structure
@@ -91,3 +91,8 @@ class FileEngine(ServedEngine, Protocol):
 
 
 AnyEngine = AnsweringEngine | FileEngine
+
+
+def as_file_engine(engine: AnyEngine) -> FileEngine | None:
+    """The engine, if it takes files; asked for each image, for which ``isinstance`` of a protocol is too slow."""
+    return cast(FileEngine, engine) if hasattr(engine, "submit_file") else None
