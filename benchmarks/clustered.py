@@ -73,7 +73,8 @@ class Clustered:
 
         settings = {"host": "127.0.0.1", "log_level": "warning", **config.get("settings", {})}
         whole = cluster_config({**config, "settings": settings}, "the benchmark")
-        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+        # One proxy: those of several nodes on one machine would want one port.
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": self.port})
         serve.run(application(whole, engines_class), name=APPLICATION)
         return whole
 
@@ -95,6 +96,16 @@ class Clustered:
                 with suppress(Exception):  # it has ended meanwhile
                     found[actor["name"]] = _pid_of(actor)
         return found
+
+    def wait_for_replicas(self, count: int, but: str, latest_s: float) -> float | None:
+        """Wait until so many engines run, one of this name not among them; the seconds that took, None: longer."""
+        began = time.monotonic()
+        while time.monotonic() - began < latest_s:
+            with suppress(Exception):  # the controller is not there
+                if sum(name != but for name in self.replicas()) >= count:
+                    return round(time.monotonic() - began, 2)
+            time.sleep(0.1)
+        return None
 
     def actor(self, part_of_name: str) -> int:
         """The process of the one actor whose name holds this."""

@@ -161,7 +161,7 @@ async def send(port: int, body: bytes, leave_after_s: float | None = None, path:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(leave_after_s):
-            response = await _exchange(port, body, path)
+            response = await exchange(port, body, path)
     except TimeoutError:
         return Outcome(0, time.perf_counter() - began, error="left")
     except (OSError, asyncio.IncompleteReadError) as error:
@@ -169,7 +169,7 @@ async def send(port: int, body: bytes, leave_after_s: float | None = None, path:
     return _outcome(response, time.perf_counter() - began)
 
 
-async def _exchange(port: int, body: bytes, path: str) -> bytes:
+async def exchange(port: int, body: bytes, path: str) -> bytes:
     """All bytes of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
