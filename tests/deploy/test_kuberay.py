@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from florence2.cluster.config import cluster_config
+from florence2.server.http.metric_table import TABLE
 from florence2.server.settings import Settings
 from tests.deploy.files import KUBERAY, ROOT, find, parts
 
@@ -130,3 +131,19 @@ def test_the_application_is_there_and_takes_the_arguments() -> None:
     config = cluster_config(APPLICATION["args"], "rayservice.yaml")
     assert config.engines.max_replicas > config.engines.min_replicas
     assert set(config.settings) <= set(Settings.model_fields)
+
+
+def test_what_engines_tell_ray_is_read_under_the_servers_names() -> None:
+    monitor = find("PodMonitor", KUBERAY)
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert all(wanted <= group["template"]["metadata"]["labels"].items() for group in groups(CLUSTERS[0]))
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    for group in groups(CLUSTERS[0]):
+        assert endpoint["port"] in {port["name"] for ports in parts(group, "ports") for port in ports}
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "florence2"}]
+    (rule,) = endpoint["metricRelabelings"]
+    assert rule["sourceLabels"] == ["__name__"]
+    assert rule["targetLabel"] == "__name__"
+    for row in TABLE:
+        if row.name.startswith("florence2_"):
+            assert re.sub(rule["regex"], rule["replacement"].replace("$", "\\"), f"ray_{row.name}") == row.name
