@@ -160,6 +160,8 @@ def test_what_is_damaged_is_named_and_passed_over(place: str) -> None:
     reader = PartsFolder(place)
     assert len(reader.done_ids()) == 1000
     assert {name.split("-")[2].split(".")[0] for name in reader.damaged} == set(wrong)
+    assert len(reader.notices) == 4
+    assert reader.notices[-1] == "passed over 3 more such files"
     assert "no column answer_index" in reader.damaged["part-00001-table.parquet"]
     assert "it has answers to something else: --task was <OD> and is <OCR>" in reader.damaged["part-00001-foreign.parquet"]
     assert list(reader.records("part-00001-cut.parquet")) == list(reader.records("gone.parquet")) == []

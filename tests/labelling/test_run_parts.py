@@ -205,7 +205,9 @@ def test_a_run_whose_parts_are_all_damaged_says_so_and_begins_anew(tmp_path: Pat
     folder = Path(parts_in(tmp_path).folder)
     (folder / HEADER).unlink()
     (folder / parts_in(tmp_path).names()[0]).write_bytes(b"PAR1")
-    with pytest.raises(DatasetError, match=r"no part of the run in .* can be read \(part-00001-.*: .*\); give the same command again"):
+    with pytest.raises(
+        DatasetError, match=r"no part of the run in .* can be read \(passed over part-00001-.*: .*\); give the same command again"
+    ):
         Records(tmp_path)
     write_parts(tmp_path, [labelled("b")])
     assert Records(tmp_path).labelled == ["b"]

@@ -45,6 +45,7 @@ HEADER = "_header.json"
 """The names of what is no part begin such that pyarrow, pandas, DuckDB and Ray pass them over."""
 _ROWS_AT_ONCE = 1000
 _BLOCK_BYTES = 2**20
+_DAMAGED_SHOWN = 3
 _PREFIX, _SUFFIX = "part-", ".parquet"
 
 
@@ -102,6 +103,13 @@ class PartsFolder:
     def is_begun(self) -> bool:
         """Whether there is a header or a part."""
         return any(name == HEADER or _is_part(name) for name in self._files.names())
+
+    @property
+    def notices(self) -> list[str]:
+        """Lines on the parts that were passed over, as far as they were read."""
+        shown = [f"passed over {name}, which is damaged: {why}" for name, why in list(self.damaged.items())[:_DAMAGED_SHOWN]]
+        num_more = len(self.damaged) - len(shown)
+        return shown + ([f"passed over {num_more} more such {'file' if num_more == 1 else 'files'}"] if num_more else [])
 
     def names(self) -> list[str]:
         """The names of its parts, in the order in which they count: the later one wins."""

@@ -31,7 +31,6 @@ JOURNALS = "journal*.jsonl"
 AFTER = "after"
 """The key of a line that says which parts were there when the lines below it were written; they count as later than these."""
 _LINES_AT_ONCE = 10_000
-_DAMAGED_SHOWN = 3
 _DIGITS = re.compile(r"\d+")
 _MOST_DIGITS = 20
 
@@ -103,8 +102,7 @@ class Records:
     @property
     def notices(self) -> list[str]:
         """Lines on the parts that were passed over."""
-        shown = [f"passed over {name}, which is damaged: {why}" for name, why in list(self.damaged.items())[:_DAMAGED_SHOWN]]
-        return shown + ([f"passed over {len(self.damaged) - _DAMAGED_SHOWN} more such files"] if len(self.damaged) > _DAMAGED_SHOWN else [])
+        return self._parts.notices
 
     def __len__(self) -> int:
         """How many pictures were labelled."""
@@ -213,7 +211,7 @@ def no_run(folder: Path) -> DatasetError:
     parts = parts_in(folder)
     if names := parts.names():
         list(parts.heads(names))
-        why = "; ".join(f"{name}: {why}" for name, why in list(parts.damaged.items())[:_DAMAGED_SHOWN])
+        why = "; ".join(parts.notices)
         return DatasetError(f"no part of the run in {folder} can be read ({why}); give the same command again, which asks anew")
     return DatasetError(f"there is no journal of florence2 label in {folder}; give the folder behind its --output")
 
