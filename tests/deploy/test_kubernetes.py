@@ -81,13 +81,13 @@ def test_probes_ask_routes_that_exist_and_only_readiness_ends_requests() -> None
     assert paths == {"startupProbe": "/readiness", "livenessProbe": "/healthz", "readinessProbe": "/readiness"}
 
 
-def test_the_server_ends_by_itself_and_is_known_to_be_away_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_ends_by_itself_once_nobody_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {one["name"]: one["value"] for one in SERVER["env"]}
     settings = settings_of({**environment_of(DOCKERFILES[0]), **given}, monkeypatch)
-    assert settings.drain_delay_s + settings.drain_timeout_s < POD["terminationGracePeriodSeconds"]
-    readiness = SERVER["readinessProbe"]
-    assert readiness["periodSeconds"] * readiness["failureThreshold"] < settings.drain_delay_s
-    assert "preStop" not in str(SERVER.get("lifecycle", ""))
+    program, seconds = SERVER["lifecycle"]["preStop"]["exec"]["command"]
+    assert program == "sleep"
+    assert 5 <= int(seconds)  # until proxies have heard of it
+    assert int(seconds) + settings.drain_delay_s + settings.drain_timeout_s < POD["terminationGracePeriodSeconds"]
 
 
 @pytest.mark.parametrize("path", [*KUBERNETES, *KUBERAY], ids=lambda path: path.name)
