@@ -29,7 +29,7 @@ from florence2.inputs.repeats import without_repeats
 Notice = Callable[[str], None]
 
 _OTHER_URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-_PATTERN = re.compile(r"[*?\[]")
+PATTERN = re.compile(r"[*?\[]")
 
 
 def find_inputs(
@@ -112,7 +112,7 @@ class _Finder:
         if word == STDIN:
             yield from_stdin()
         elif os.path.lexists(word):
-            below = _below_list(word) if is_listed else ""
+            below = below_list(word) if is_listed else ""
             yield from self._at(word, word, below)
         elif word[:5].lower() == "data:":
             yield from_data(word)
@@ -123,7 +123,7 @@ class _Finder:
         elif other := _OTHER_URL.match(word):
             given = Input(word, "url")
             yield refused(given, f"{given.shown}: {other[1]}:// is not fetched; give https:// or http://, or download it")
-        elif _PATTERN.search(word):
+        elif PATTERN.search(word):
             yield from self._matching(word)
         else:
             yield looked_at(Input(word, path=absolute(word)))
@@ -154,10 +154,10 @@ class _Finder:
         paths = sorted(glob.glob(word, recursive=True))
         if not self.is_recursive or "**" in word:
             paths = [path for path in paths if not os.path.isdir(path)]
-        paths, num_runs = without_runs(paths, _fixed_folder(word))
+        paths, num_runs = without_runs(paths, fixed_folder(word))
         self._report_walk(word, Walk(num_runs=num_runs))
         nothing = f"no file matches {shown(word)!r}; the current folder is {shown(os.getcwd())!r}"
-        yield from self._pictures(word, _fixed_folder(word), paths, nothing)
+        yield from self._pictures(word, fixed_folder(word), paths, nothing)
 
     def _at_file_url(self, word: str) -> Iterator[Input]:
         """What stands under a file manager's address."""
@@ -210,14 +210,14 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _fixed_folder(pattern: str) -> str:
+def fixed_folder(pattern: str) -> str:
     """The folder where a pattern begins to match."""
     parts = pattern.split(os.sep)
-    first = next(index for index, part in enumerate(parts) if _PATTERN.search(part))
+    first = next(index for index, part in enumerate(parts) if PATTERN.search(part))
     return os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else "")
 
 
-def _below_list(word: str) -> str:
+def below_list(word: str) -> str:
     """The name of a file among others of its list: as it stands there, unless that leads out of the folder."""
     path = os.path.normpath(word)
     return "" if os.path.isabs(path) or path.startswith("..") else path.replace(os.sep, "/")

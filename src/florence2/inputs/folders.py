@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 RUN_FOLDER = ".florence2"  # in each folder that a labelling run writes
@@ -35,6 +35,19 @@ class Walk:
 def walk(folder: str) -> Walk:
     """All files in a folder and below it; where several names lead to one folder, under the name without links."""
     walked = Walk()
+    for paths in folder_by_folder(folder, walked):
+        walked.paths += paths
+    walked.paths.sort(key=lambda path: path.split(os.sep))
+    return walked
+
+
+def folder_by_folder(folder: str, walked: Walk) -> Iterator[list[str]]:
+    """The files of each folder, each looked into when it is its turn: for what is too much to be held.
+
+    Args:
+        folder: where to begin.
+        walked: takes what else there is to say; its ``paths`` stay as they are.
+    """
     seen: set[tuple[int, int]] = set()
     folders, links = deque([folder]), deque[str]()
     while folders or links:
@@ -45,28 +58,30 @@ def walk(folder: str) -> Walk:
                 walked.num_links += 1
                 continue
             seen.add((status.st_dev, status.st_ino))
-            _list(name, walked, folders, links, is_root=name == folder)
+            paths = _list(name, walked, folders, links, is_root=name == folder)
         except OSError as error:
             walked.unreadable[name] = error.strerror or str(error)
-    walked.paths.sort(key=lambda path: path.split(os.sep))
-    return walked
+            continue
+        yield paths
 
 
-def _list(folder: str, walked: Walk, folders: deque[str], links: deque[str], *, is_root: bool) -> None:
-    """Put what is in one folder where it belongs."""
+def _list(folder: str, walked: Walk, folders: deque[str], links: deque[str], *, is_root: bool) -> list[str]:
+    """The files in one folder; folders in it are put where they belong."""
     with os.scandir(folder) as listing:
         entries = list(listing)
     if not is_root and any(entry.name == RUN_FOLDER for entry in entries):
         walked.num_runs += 1
-        return
+        return []
+    paths: list[str] = []
     for entry in entries:
         if entry.name.startswith("."):
             continue
         path = os.path.join(folder, entry.name)
         if not is_folder(entry):
-            walked.paths.append(path)
+            paths.append(path)
         else:
             (links if entry.is_symlink() else folders).append(path)
+    return paths
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -51,7 +51,7 @@ def sifted(paths: Sequence[str], root: str) -> tuple[list[Input], Counter[Medium
     found: list[Input] = []
     left: Counter[Medium] = Counter()
     for path in paths:
-        given = looked_at(Input(path, path=absolute(path), root=root, below=_below(path, root)))
+        given = looked_at(Input(path, path=absolute(path), root=root, below=below_root(path, root)))
         if given.error is None or PICTURE_NAME.search(path):
             found.append(given)
         else:
@@ -121,6 +121,6 @@ def refused(given: Input, message: str) -> Input:
     return replace(given, error=InvalidImage(message, field="image"))
 
 
-def _below(path: str, root: str) -> str:
+def below_root(path: str, root: str) -> str:
     """A path below a folder, parted by ``/``."""
     return os.path.relpath(path, root or ".").replace(os.sep, "/")

@@ -24,7 +24,7 @@ def without_repeats(inputs: Sequence[Input], notice: Callable[[str], None]) -> l
     kept: list[Input] = []
     first_repeat: Input | None = None
     for given in inputs:
-        key = _identity(given, folders)
+        key = identity(given, folders)
         if key in seen:
             first_repeat = first_repeat or given
             continue
@@ -36,7 +36,7 @@ def without_repeats(inputs: Sequence[Input], notice: Callable[[str], None]) -> l
     return kept
 
 
-def _identity(given: Input, folders: dict[str, str]) -> str:
+def identity(given: Input, folders: dict[str, str]) -> str:
     """What two names of the same image have in common: the file without links, or else the name itself."""
     if given.kind != "file":
         return given.id

@@ -27,8 +27,8 @@ def is_table(name: str) -> bool:
     return Path(name).suffix.lower() in _READERS
 
 
-def read_table(name: str, column: str | None) -> list[str]:
-    """What stands in the column of images.
+def iter_table(name: str, column: str | None) -> Iterator[str]:
+    """What stands in the column of images, read as it is taken.
 
     Args:
         name: the file.
@@ -39,7 +39,7 @@ def read_table(name: str, column: str | None) -> list[str]:
         MissingExtra: it is Parquet, and pyarrow is not installed.
         OSError: it can't be read.
     """
-    return [cell for cell in _READERS[Path(name).suffix.lower()](Path(name), column) if cell.strip()]
+    return (cell for cell in _READERS[Path(name).suffix.lower()](Path(name), column) if cell.strip())
 
 
 def _chosen(path: Path, names: Sequence[str], column: str | None) -> str:

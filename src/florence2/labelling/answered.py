@@ -67,6 +67,11 @@ class Answered:
         """Whether each of some pictures was labelled under this name, as booleans in their order."""
         return self._ids.find(picture_ids) >= 0
 
+    def are_known(self, picture_ids: Sequence[str], paths: Sequence[str | None]) -> np.ndarray:
+        """Whether each of some pictures was labelled under this name or another one of its file, however long that was."""
+        places = [name if path is None else place_of(name, path) for name, path in zip(picture_ids, paths, strict=True)]
+        return (self._ids.find(picture_ids) >= 0) | (self._ids.find(places) >= 0) | (self._places.find(places) >= 0)
+
     def holds(self, picture_id: str, path: str | None = None) -> bool:
         """Whether a picture was labelled under this name or another one of its file, and its file is as long as it was.
 

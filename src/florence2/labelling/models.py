@@ -22,6 +22,9 @@ from florence2.weights.aliases import DEMO, DEMO_IS, REAL
 if TYPE_CHECKING:
     from florence2.engine.engine import Engine
 
+DEMO_ANSWERS = f"no --model is given, so {DEMO} answers, {DEMO_IS}; take --model {REAL} for those"
+"""What is said where nobody named a model."""
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -57,7 +60,12 @@ class ModelChoice:
     @property
     def name(self) -> str:
         """The model with its adapters; folders by their absolute paths, so that the current folder does not matter."""
-        return " + ".join(_named(one) for one in (self.model or self._own_name, *self.adapters))
+        return " + ".join(_named(one) for one in (self.named, *self.adapters))
+
+    @property
+    def named(self) -> str | Path:
+        """The model without its adapters, as it was named; the demo's name, or that of an engine that is there, where it was not."""
+        return self._own_name if self.model is None else self.model if isinstance(self.model, str) else Path(self.model)
 
     def load(self, options: LabelOptions, num_prompts: int, on_message: Callable[[str], object]) -> AnsweringModel:
         """The model, ready to answer.
@@ -81,7 +89,7 @@ class ModelChoice:
             from florence2.engine.engine import load
 
         if self.model is None:
-            on_message(f"no --model is given, so {DEMO} answers, {DEMO_IS}; take --model {REAL} for those")
+            on_message(DEMO_ANSWERS)
         engine = load(self.model or DEMO, device=self.device, precision=self.precision, adapters=self.adapters)
         return EngineModel(engine, request, num_rows)
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from florence2.errors import Florence2Error, InvalidRequest
+from florence2.errors import Florence2Error, InvalidOption, InvalidRequest
 from florence2.file_locks import held
-from florence2.labelling.asking import ask_all
+from florence2.labelling.asking import Record, ask_all
 from florence2.labelling.choosing import Chosen, choose
 from florence2.labelling.journal import Journal, is_run, open_journal
 from florence2.labelling.models import ModelChoice
 from florence2.labelling.options import LabelOptions, changes
 from florence2.labelling.outputs import check_outputs, keep_options, labelled_set, options_in, write_outputs
+from florence2.labelling.part_files import is_url
 from florence2.labelling.problems import write_problems
 from florence2.labelling.questions import Plan
 from florence2.labelling.records import STATE, Records
@@ -127,6 +128,8 @@ def label(
         OSError: a file can't be written; all that was answered before is kept.
         Florence2Error: the model can't be loaded.
     """
+    if is_url(os.fspath(output)):
+        raise InvalidOption(f"an output in an object store goes with --ray; without it output= is a folder, got {output}", field="output")
     plan, part, folder = Plan(options), None if shard is None else parse_shard(shard), Path(output)
     choice = ModelChoice(model, adapters, device, precision, engine, api_key, concurrency)
     for line in options.notices:
@@ -135,9 +138,7 @@ def label(
     with open_journal(folder, options.asked, choice.name, part) as journal:
         for line in journal.notices:
             on_message(line)
-        check_outputs(folder, options.formats)
-        with held(folder / STATE / "lock-options", is_waited_for=True):
-            keep_options(folder, options)
+        prepare(folder, options)
         paths = {one.name: str(one.path) for one in found if one.kind == "file"}
         chosen = choose(
             found,
@@ -151,14 +152,11 @@ def label(
             work.do(chosen, plan, folder, lambda: choice.load(options, len(plan.first()), on_message))
         except BaseException:
             with suppress(OSError):  # a full disk has been said already
-                _list_problems(folder)
+                list_problems(folder)
             raise
         if journal.changed:
-            count = len(journal.changed)
-            are, them = ("picture has", "it was") if count == 1 else ("pictures have", "they were")
-            on_message(f"{count} {are} changed since {them} labelled, and {'is' if count == 1 else 'are'} asked about again")
-        _list_problems(folder)
-        return _finished(folder, options, work, preview, on_message)
+            on_message(changed_line(len(journal.changed)))
+        return finish(folder, options, preview, on_message, num_new=work.num_new, is_stopped=work.is_stopped)
 
 
 def rebuild(
@@ -183,8 +181,7 @@ def rebuild(
         on_message(line)
     if changed := changes(records.header["asked"], options.asked):
         raise InvalidRequest(f"{folder} holds answers to something else: {'; '.join(changed)}; name the pictures and another output=")
-    _list_problems(folder)
-    return _finished(folder, options, None, preview, on_message)
+    return finish(folder, options, preview, on_message)
 
 
 class _Work:
@@ -219,8 +216,7 @@ class _Work:
                 self._count(record)
                 self._on_progress(self.num_new + self.num_failed, chosen.count, self.num_failed)
         if self._broken is not None:
-            said = "strict=True ends a run at the first picture that can't be labelled, and what was answered is kept"
-            raise BrokenPicture(f"{self._broken['error']['message']} ({said})", field="strict")
+            raise broken(self._broken)
 
     def _count(self, record: dict[str, Any]) -> None:
         if "error" not in record:
@@ -268,15 +264,51 @@ def _selection(selection: Selection | None) -> Selection:
     return Selection() if selection is None else selection
 
 
-def _list_problems(folder: Path) -> None:
-    """Write the list of problems as the journals are now."""
+def prepare(folder: Path, options: LabelOptions) -> None:
+    """Write down the options of a run that is about to begin, for who looks at it meanwhile.
+
+    Raises:
+        InvalidOption: there is a folder of a format's name that florence2 did not make.
+        MissingExtra: the package for a format is not installed.
+    """
+    check_outputs(folder, options.formats)
+    with held(folder / STATE / "lock-options", is_waited_for=True):
+        keep_options(folder, options)
+
+
+def broken(record: Record) -> BrokenPicture:
+    """The error that ends a run that is to have no picture like this."""
+    said = "strict=True ends a run at the first picture that can't be labelled, and what was answered is kept"
+    return BrokenPicture(f"{record['error']['message']} ({said})", field="strict")
+
+
+def changed_line(count: int) -> str:
+    """What is said of pictures whose files have changed since they were labelled."""
+    are, them = ("picture has", "it was") if count == 1 else ("pictures have", "they were")
+    return f"{count} {are} changed since {them} labelled, and {'is' if count == 1 else 'are'} asked about again"
+
+
+def list_problems(folder: Path) -> None:
+    """Write the list of problems as the answers are now."""
     if is_run(folder):
         with held(folder / STATE / "lock-options", is_waited_for=True):
             write_problems(folder, Records(folder))
 
 
-def _finished(folder: Path, options: LabelOptions, work: _Work | None, preview: bool, on_message: OnMessage) -> LabelSummary:
-    """Write all formats, one command after the other where several end at the same time."""
+def finish(
+    folder: Path, options: LabelOptions, preview: bool, on_message: OnMessage, *, num_new: int = 0, is_stopped: bool = False
+) -> LabelSummary:
+    """List the problems of a run and write all its formats, one command after the other where several end at the same time.
+
+    Args:
+        folder: the run's.
+        options: what is made of the answers.
+        preview: write contact sheets, too.
+        on_message: called with each line that a user should know.
+        num_new: pictures that were labelled just now.
+        is_stopped: the run was stopped before its end.
+    """
+    list_problems(folder)
     with held(folder / STATE / "lock-outputs", is_waited_for=True):
         written = write_outputs(folder, options, on_message)
         records = Records(folder)
@@ -285,12 +317,12 @@ def _finished(folder: Path, options: LabelOptions, work: _Work | None, preview: 
         folder,
         num_pictures=len(records),
         num_objects=max((one.num_objects for one in written.values()), default=0),
-        num_new=0 if work is None else work.num_new,
+        num_new=num_new,
         num_problems=len(records.failed),
         outputs={name: folder / name for name in written},
         problems=_problems_file(folder, records),
         sheets=sheets,
-        is_stopped=work is not None and work.is_stopped,
+        is_stopped=is_stopped,
     )
 
 

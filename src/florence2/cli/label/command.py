@@ -6,7 +6,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from florence2.console import notify, report, shown
 from florence2.errors import EngineClosed, Florence2Error, InvalidOption
 
 if TYPE_CHECKING:
+    from florence2.cluster.labelling import StoredSummary
     from florence2.labelling.run import LabelSummary
 
 FORMATS = ("coco", "yolo", "voc", "label-studio", "cvat", "jsonl", "parquet", "csv", "sidecar", "webdataset")
@@ -39,7 +40,8 @@ def label(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The run's folder: new, empty, or that of the same run.")
+        str | None,
+        typer.Option("--output", "-o", metavar="DIR", help="The run's folder: new, empty, or that of the same run; with --ray also s3://…"),
     ] = None,
     task: Annotated[
         list[str] | None,
@@ -146,6 +148,13 @@ def label(
     as_json: Annotated[bool, typer.Option("--json", "-j", help="Print the summary as JSON.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    ray: Annotated[bool, typer.Option("--ray", help="On a cluster, by Ray Data: for millions of pictures. Extra: cluster.")] = False,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="The Ray cluster: auto, ray://host:10001. Default: Ray starts here.")
+    ] = None,
+    engines: Annotated[
+        int | None, typer.Option("--engines", min=1, help="With --ray, the most engines. Default: one on each GPU, else on each node.")
+    ] = None,
 ) -> None:
     """Label pictures: ask about each, and write a data set."""
     values = {
@@ -180,6 +189,7 @@ def label(
         "limit": limit,
         "shard": shard,
         "strict": strict,
+        **_on_ray(ray, address, engines),
     }
     if output is None:
         asked = {**run, "pages": pages, "frames": None if frames == "first" else frames, "every": every}
@@ -194,12 +204,41 @@ def label(
     _label(images or [], output, read_options(values, *named), run, as_json=as_json)
 
 
-def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, Any], *, as_json: bool) -> None:
+def _on_ray(ray: bool, address: str | None, engines: int | None) -> dict[str, Any]:
+    """What was given of a cluster.
+
+    Raises:
+        InvalidOption: something goes with a cluster, and none is wanted.
+    """
+    given = {name: value for name, value in {"address": address, "engines": engines}.items() if value is not None}
+    for name in given if not ray else ():
+        raise InvalidOption(f"{name}= goes with --ray; add that, or leave {name} out", field=name)
+    return {"ray": True, **given} if ray else {}
+
+
+def _labeller(run: dict[str, Any]) -> Callable[..., LabelSummary | StoredSummary]:
+    """What labels: on this machine, or on a cluster.
+
+    Raises:
+        InvalidOption: an option that does not go with a cluster.
+    """
+    if not run.pop("ray", False):
+        from florence2.labelling.run import label as label_all
+
+        return label_all
+    if run.pop("shard") is not None:
+        raise InvalidOption("shard= is for commands that share a list, and --ray shares it among all nodes; leave it out", field="shard")
+    from florence2.cluster.labelling import label_on_ray
+
+    return label_on_ray
+
+
+def _label(images: Sequence[str], output: str, options: Any, run: dict[str, Any], *, as_json: bool) -> None:
     """Do the run, and print what came out."""
     from florence2.labelling.answering import ModelGone
     from florence2.labelling.run import BrokenPicture
-    from florence2.labelling.run import label as label_all
 
+    label_all = _labeller(run)
     goes_on = f"the same command goes on; florence2 label {shown(output)} writes what is there"
     with stopped_softly(_STOPPING) as stop:
         try:
@@ -220,12 +259,12 @@ def _label(images: Sequence[str], output: Path, options: Any, run: Mapping[str, 
         raise typer.Exit(1)
 
 
-def _holds_answers(folder: Path) -> bool:
-    """Whether the journals of a run hold an answer; False where they can't be read."""
-    from florence2.labelling.records import Records
+def _holds_answers(folder: str) -> bool:
+    """Whether a run holds an answer; False where that can't be read."""
+    from florence2.labelling.records import answered_in
 
     try:
-        return len(Records(folder)) > 0
+        return len(answered_in(folder)) > 0
     except (OSError, Florence2Error):
         return False
 

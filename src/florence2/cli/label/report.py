@@ -15,6 +15,7 @@ from florence2.cli.tables import aligned
 from florence2.console import json_line, name_of, shown
 
 if TYPE_CHECKING:
+    from florence2.cluster.labelling import StoredSummary
     from florence2.labelling.run import LabelSummary
 
 
@@ -34,12 +35,12 @@ def counted() -> Iterator[Callable[[int, int | None, int], None]]:
         yield show
 
 
-def print_summary(summary: LabelSummary, *, as_json: bool) -> None:
+def print_summary(summary: LabelSummary | StoredSummary, *, as_json: bool) -> None:
     """Print what came out."""
     print(json_line(_as_dict(summary)) if as_json else "\n".join(_lines(summary)), flush=True)
 
 
-def _as_dict(summary: LabelSummary) -> dict[str, object]:
+def _as_dict(summary: LabelSummary | StoredSummary) -> dict[str, object]:
     """The summary for programs."""
     return {
         "output": name_of(summary.folder),
@@ -54,11 +55,13 @@ def _as_dict(summary: LabelSummary) -> dict[str, object]:
     }
 
 
-def _lines(summary: LabelSummary) -> Iterator[str]:
+def _lines(summary: LabelSummary | StoredSummary) -> Iterator[str]:
     """The summary for people."""
     new = "" if summary.num_new == summary.num_pictures else f" ({summary.num_new} new)" if summary.num_new else " (none new)"
-    said = f"{_counted(summary.num_pictures, 'picture')}{new}, {_counted(summary.num_objects, 'object')}"
-    problems = "" if summary.problems is None else f", {_counted(summary.num_problems, 'problem')}: {shown(summary.problems)}"
+    objects = "" if summary.num_objects is None else f", {_counted(summary.num_objects, 'object')}"
+    said = f"{_counted(summary.num_pictures, 'picture')}{new}{objects}"
+    where = "" if summary.problems is None else f": {shown(summary.problems)}"
+    problems = f", {_counted(summary.num_problems, 'problem')}{where}" if summary.num_problems else ""
     yield said + problems
     folder = shown(summary.folder)
     rows = [(name, shown(path)) for name, path in summary.outputs.items()]
@@ -66,7 +69,7 @@ def _lines(summary: LabelSummary) -> Iterator[str]:
         rows.append(("preview", shown(summary.sheets[0].parent)))
     if "jsonl" in summary.outputs:
         rows.append(("train", f"florence2 train --data {shlex.quote(shown(summary.outputs['jsonl']))} --model MODEL --output RUN"))
-    if summary.num_pictures:
+    if summary.num_pictures and summary.num_objects is not None:
         rows.append(("look", f"florence2 view {shlex.quote(folder)}"))
     yield from aligned(rows)
 
