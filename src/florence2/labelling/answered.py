@@ -144,8 +144,10 @@ def _joined(pieces: list[tuple[int, Named]]) -> Named:
     pieces.clear()
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
+    lengths = lengths[order]
+    del order
     is_last = np.append(keys[1:] != keys[:-1], np.ones(min(1, len(keys)), bool))
-    return Named(keys[is_last], lengths[order[is_last]])
+    return Named(keys, lengths) if is_last.all() else Named(keys[is_last], lengths[is_last])
 
 
 def _kept(num_bytes: object) -> int:
