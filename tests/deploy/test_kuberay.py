@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from florence2.cli.app import app
 from florence2.cluster.config import cluster_config
 from florence2.server.http.metric_table import TABLE
 from florence2.server.settings import Settings
@@ -33,7 +36,7 @@ FIELDS = {
         "workerGroupSpecs",
     },
     "head": {"rayStartParams", "template"},
-    "workers": {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"},
+    "workers": {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"},
     "autoscaler": {"version", "idleTimeoutSeconds", "resources", "securityContext"},
     "gcs": {"redisAddress", "redisPassword"},
 }
@@ -54,11 +57,11 @@ def test_fields_are_those_of_the_operator() -> None:
     for cluster in CLUSTERS:
         assert set(cluster) <= FIELDS["cluster"]
         assert set(cluster["headGroupSpec"]) <= FIELDS["head"]
-        assert set(cluster["autoscalerOptions"]) <= FIELDS["autoscaler"]
+        assert set(cluster.get("autoscalerOptions", {})) <= FIELDS["autoscaler"]
         assert set(cluster.get("gcsFaultToleranceOptions", {})) <= FIELDS["gcs"]
         for group in cluster["workerGroupSpecs"]:
             assert set(group) <= FIELDS["workers"]
-            assert group["minReplicas"] <= group["maxReplicas"]
+            assert group["minReplicas"] <= group.get("replicas", group["minReplicas"]) <= group["maxReplicas"]
         assert all(isinstance(value, str) for group in groups(cluster) for value in group["rayStartParams"].values())
 
 
@@ -147,3 +150,21 @@ def test_what_engines_tell_ray_is_read_under_the_servers_names() -> None:
     for row in TABLE:
         if row.name.startswith("florence2_"):
             assert re.sub(rule["regex"], rule["replacement"].replace("$", "\\"), f"ray_{row.name}") == row.name
+
+
+def test_the_jobs_command_is_one_of_the_command_line() -> None:
+    program, command, *words = shlex.split(JOB["spec"]["entrypoint"])
+    assert program == "florence2"
+    found = typer.main.get_command(app).commands[command]  # pyright: ignore[reportAttributeAccessIssue]
+    assert words[words.index("--address") + 1] == "auto"
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_jobs_workers_are_there_from_the_start() -> None:
+    """The command counts nodes and cores when it begins: what came later would have no engine, or many engines one node."""
+    head, *workers = groups(CLUSTERS[1])
+    assert "enableInTreeAutoscaling" not in CLUSTERS[1]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for worker in workers:
+        assert worker["minReplicas"] == worker["replicas"] == worker["maxReplicas"]
