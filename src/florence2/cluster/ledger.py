@@ -21,6 +21,7 @@ from florence2.cluster.listing import Listed, Named, listed
 from florence2.errors import Florence2Error
 from florence2.labelling.answered import Answered
 from florence2.labelling.asking import Record
+from florence2.labelling.parts import parts_in
 from florence2.labelling.records import answered_in
 
 CHUNK = 16
@@ -87,11 +88,13 @@ class Ledger:
         self._is_stopped = False
         if current_folder is not None:
             os.chdir(current_folder)
+        self._parts = parts_in(folder)
         self._begin()
+        self._notices += self._parts.notices
 
     def _begin(self) -> None:
         """Begin to list, without what is answered by now."""
-        self._done: Answered = answered_in(self._folder)
+        self._done: Answered = answered_in(self._folder, self._parts)
         self._given: dict[int, bytes] = {}
         self._unwritten: dict[str, int] = {}
         self._written: dict[str, None] = {}
