@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import socket
+import tempfile
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +20,19 @@ ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and sy
 @pytest.fixture(scope="session")
 def on_ray() -> Iterator[None]:
     """Ray, started for the tests, with as many cores as they ask for."""
-    from florence2.cluster.started import prepare_serve
+    from florence2.cluster.started import DRAIN, choose_for_here
 
-    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "0.5")  # 30 otherwise, at the end of each application
-    prepare_serve(os.environ)
-    ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="f2-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        environment = {DRAIN: "0.5", **os.environ}
+        choose_for_here(environment, Path(folder))
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # Ray ends its processes and does not wait for all of them
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +40,9 @@ def serve_port(on_ray: None) -> int:
     """The port of Ray Serve, which is started."""
     from ray import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    from florence2.cluster.started import free_port
+
+    port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     return port
 

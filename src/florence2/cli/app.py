@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from florence2.cli import cluster
 from florence2.cli.bench import command as bench
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
@@ -46,6 +47,7 @@ app = typer.Typer(
 # Commands of two words: the first one with its job, and the second ones.
 GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
     "bench": ("Measure servers under load.", (bench.serve,)),
+    "cluster": ("Serve on several machines, with Ray.", (cluster.serve, cluster.status, cluster.stop)),
 }
 
 

@@ -47,6 +47,13 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 mcp -m florence-2-base --http --port 9002",
         "florence2 mcp -m florence-2-base --api-url http://localhost:9001 --allow .",
     ),
+    "cluster serve": (
+        "florence2 cluster serve -m florence-2-base --engines 2",
+        "florence2 cluster serve --address auto -c cluster.yaml",
+        "florence2 cluster serve --address auto -m florence-2-base --engines 1-8 --gpus 1 --api-keys-file keys.txt",
+    ),
+    "cluster status": ("florence2 cluster status", "florence2 cluster status --address 10.0.0.4:6379 --json"),
+    "cluster stop": ("florence2 cluster stop", "florence2 cluster stop --all"),
     "view": ("florence2 view labels", "florence2 view labels --port 0 --no-browser"),
     "train": (
         "florence2 train -m florence-2-base -d cats.jsonl -o runs/cats",

@@ -5,26 +5,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from florence2.cluster.config import ClusterConfig, EnginesConfig, cluster_config
+from florence2.cluster.config import ClusterConfig, EnginesConfig, IngressConfig, cluster_config
+from florence2.cluster.ingress import Ingress
 from florence2.cluster.routing import router_config
 from florence2.cluster.scaling import autoscaling
+from florence2.server.http.auth import check_anonymous
+from florence2.server.http.origins import is_loopback
+from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from ray.serve import Application
 
 APPLICATION = "florence2"
 GRACE_S = 30.0  # a replica that is to end answers what it has first
+UPSCALE_DELAY_S = 5.0  # of the ingress
 _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": GRACE_S,
-    "graceful_shutdown_wait_loop_s": 0.5,
+    "graceful_shutdown_wait_loop_s": 0.1,
+    "max_constructor_retry_count": 3,  # a model that can't be loaded can't be loaded the twentieth time either
     "logging_config": {"enable_access_log": False},  # the server has its own
 }
 
@@ -36,30 +39,45 @@ def build(args: Mapping[str, Any]) -> Application:
         args: a ``ClusterConfig`` as a mapping.
 
     Raises:
-        InvalidOption: a name or value is wrong.
+        InvalidOption: a name or value is wrong, or there are no keys and nobody has allowed that.
     """
-    return application(cluster_config(args, "the application's arguments"))
+    config = cluster_config(args, "the application's arguments")
+    check_public(config.server_settings)
+    return application(config)
 
 
-def application(config: ClusterConfig, engines_class: type | None = None) -> Application:
+def check_public(settings: Settings) -> None:
+    """Refuse an application without keys that other machines reach, unless that is allowed.
+
+    Raises:
+        InvalidOption: it is not allowed.
+    """
+    if not settings.has_keys and not is_loopback(settings.host):
+        check_anonymous(settings)
+
+
+def application(config: ClusterConfig, engines_class: type | None = None, *, salt: str = "") -> Application:
     """The same of a configuration that was read already.
 
     Args:
         config: the configuration.
         engines_class: what the replicas with engines are made of; None: ``Engines``.
+        salt: replicas that were made with another one are replaced although nothing has changed.
     """
     ingress: Any = serve.deployment(
-        serve.ingress(_app_of(config))(_Ingress),
+        serve.ingress()(Ingress),
         name="Ingress",
         max_ongoing_requests=config.ingress.max_ongoing,
-        ray_actor_options={"num_cpus": config.ingress.num_cpus},
-        num_replicas=config.ingress.min_replicas,
+        ray_actor_options={"num_cpus": config.ingress.num_cpus, "runtime_env": {"env_vars": _environment(config.server_settings)}},
+        **_number_of_ingress(config.ingress),
         **_COMMON,
     )
-    return ingress.bind(engines(config, engines_class))
+    # Ray keeps replicas whose version it knows. It has a version for each deployment, and no public way to say it (2.60).
+    ingress._version = config.version_of(config.ingress_settings, str(config.engines.min_replicas > 0), salt)
+    return ingress.bind(config.with_settings(config.server_settings), engines(config, engines_class, salt=salt))
 
 
-def engines(config: ClusterConfig, engines_class: type | None = None) -> Application:
+def engines(config: ClusterConfig, engines_class: type | None = None, *, salt: str = "") -> Application:
     """The replicas with engines, for an ingress to be bound to."""
     from florence2.cluster.replica import Engines
 
@@ -72,7 +90,8 @@ def engines(config: ClusterConfig, engines_class: type | None = None) -> Applica
         **_number(config.engines),
         **_COMMON,
     )
-    return deployment.bind(config)
+    deployment._version = config.version_of(config.engine_settings, str(config.engines.models_per_replica), salt)
+    return deployment.bind(config.with_settings(config.engine_settings))
 
 
 def _number(engines: EnginesConfig) -> dict[str, Any]:
@@ -83,26 +102,14 @@ def _number(engines: EnginesConfig) -> dict[str, Any]:
     return {"autoscaling_config": autoscaling(engines.min_replicas, engines.max_replicas, engines.target_rows, **delays)}
 
 
-class _Ingress:
-    """What Ray Serve makes an ingress of.
-
-    Args:
-        engines: the handle of the replicas, by which they belong to the application.
-    """
-
-    def __init__(self, engines: Any) -> None:
-        pass
+def _number_of_ingress(ingress: IngressConfig) -> dict[str, Any]:
+    """The number of replicas of the ingress."""
+    if ingress.min_replicas == ingress.max_replicas:
+        return {"num_replicas": ingress.max_replicas}
+    bounds = {"min_replicas": ingress.min_replicas, "max_replicas": ingress.max_replicas}
+    return {"autoscaling_config": {**bounds, "target_ongoing_requests": ingress.target_ongoing, "upscale_delay_s": UPSCALE_DELAY_S}}
 
 
-def _app_of(config: ClusterConfig) -> Callable[[], FastAPI]:
-    """What makes the application of an ingress, in its replica."""
-
-    def make() -> FastAPI:
-        from florence2.cluster.replica_engine import find_engine
-        from florence2.server.app import create_app
-
-        handle = serve.get_deployment_handle("Engines", APPLICATION)
-        finder = partial(find_engine, handle, asyncio.get_running_loop())
-        return create_app(config.ingress_settings, find_engine=finder, does_preload=config.engines.min_replicas > 0)
-
-    return make
+def _environment(settings: Settings) -> dict[str, str]:
+    """What uvicorn reads in a replica of the ingress: whose X-Forwarded-For is believed. By default it believes its own machine."""
+    return {"FORWARDED_ALLOW_IPS": ",".join(settings.trusted_proxies)}

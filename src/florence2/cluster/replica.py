@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from prometheus_client.core import Metric
 from ray import serve
 
 from florence2.cluster.config import ClusterConfig
 from florence2.cluster.engine_health import EngineHealth
+from florence2.cluster.everywhere import labelled
 from florence2.cluster.figures import Figures
 from florence2.cluster.messages import Asked, Happened, Reply
 from florence2.cluster.routing import AT_START, BASES
@@ -27,6 +29,8 @@ from florence2.engine_process.remote_engine import RemoteEngine
 from florence2.errors import Florence2Error, InvalidRequest
 from florence2.image_files import Structure
 from florence2.server.app import api_ids_of
+from florence2.server.http.gauges import measured_engines
+from florence2.server.http.logs import set_up
 from florence2.server.inference.adapters import computing_engine
 from florence2.server.inference.events import ImageEvent, Queued
 from florence2.server.inference.loading import RemoteLoader, make_engine_process
@@ -41,6 +45,10 @@ logger = logging.getLogger(__name__)
 TOLD_EACH_S = 1.0
 
 
+class ReplicaFailed(Exception):
+    """A replica can't begin; its message is for whoever runs the cluster."""
+
+
 class Engines:
     """One replica; it takes requests once the models that the settings name are loaded.
 
@@ -48,11 +56,12 @@ class Engines:
         config: the cluster's.
 
     Raises:
-        RuntimeError: a model can't be loaded; the log says why.
+        ReplicaFailed: a model can't be loaded.
     """
 
     async def __init__(self, config: ClusterConfig) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         settings = config.engine_settings
+        set_up(settings.log_level, settings.log_json)
         self._process = make_engine_process(settings)
         api_ids = api_ids_of(settings)
         self._holds_all = len(name_models(settings.model, settings.models, api_ids)) <= config.engines.models_per_replica
@@ -63,7 +72,7 @@ class Engines:
         self._loading = asyncio.create_task(self._preloading.run(is_ready.set, is_ready.set))
         await is_ready.wait()
         if self._preloading.failure is not None:
-            raise RuntimeError(self._preloading.failure)
+            raise ReplicaFailed(self._preloading.reason)
         self._rows = RowsAsked()
         self._health = EngineHealth(self._process, self._models)
         self._figures = Figures(self._models, self._process, self._rows)
@@ -110,6 +119,10 @@ class Engines:
         """The model's id once it is loaded; Ray Serve tells it to those who route when loading begins."""
         await self._models.get(model_id)
         return model_id
+
+    def measured(self) -> list[Metric]:
+        """What this replica has to say under ``/metrics``."""
+        return labelled(measured_engines(self._models, self._process), serve.get_replica_context().replica_id.unique_id)
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """What those who route have to know of every replica."""

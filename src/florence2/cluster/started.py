@@ -1,17 +1,52 @@
-"""Ray and its Serve, started for this project.
+"""Ray and its Serve, started or found for this project.
 
-Knows nothing of the application.
+In: what the cluster is to have, or the address of one that there is. Out: this process, connected to it. Knows nothing of the application.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from collections.abc import MutableMapping
+import logging
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from florence2.console import reporting
+from florence2.errors import Florence2Error, InvalidOption
+from florence2.extras import requires
 
 FAST = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 RETRIED = {"RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18)}
 """A request whose ingress died before it answered anything goes to another one, as long as it fits into a buffer of HAProxy."""
+DRAIN = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+DRAIN_S = 2.0
+"""How long a replica of the ingress stays reachable that is to end: HAProxy knows of it within some tenths of a second."""
+
+FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": ".",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+}
+"""The files of HAProxy: by default in one folder for all users of a machine, and whoever opens the socket commands it."""
+
+PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+CONNECT_S = 5.0
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
+
+
+class ClusterFailed(Florence2Error):
+    """A cluster can't be reached, or does not do what it is asked to."""
+
+    code = "cluster_failed"
 
 
 def prepare_serve(environment: MutableMapping[str, str]) -> None:
@@ -28,3 +63,122 @@ def prepare_serve(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(HAPROXY, "1")
         for name, value in RETRIED.items():
             environment.setdefault(name, value)
+
+
+def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> None:
+    """Choose, unless the user has, what lets several Rays run on one machine, and keeps other users of the machine out.
+
+    Args:
+        environment: of this process.
+        folder: for files that others may not touch; its path is short, as sockets lie in it.
+    """
+    prepare_serve(environment)
+    for name, file in FILES.items():
+        environment.setdefault(name, str(folder / file))
+    for name in PORTS:
+        environment.setdefault(name, str(free_port()))
+    environment.setdefault("RAY_AUTH_MODE", "token")
+    if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
+        environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for name, value in {DRAIN: str(DRAIN_S), **QUIET}.items():
+        environment.setdefault(name, value)
+
+
+@contextmanager
+def ray_here(num_cpus: int, environment: MutableMapping[str, str]) -> Iterator[dict[str, float]]:
+    """Start a Ray of one's own on this machine, and end it with all that it runs.
+
+    Only processes with its token, which is in the environment of its own, can give it work.
+
+    Args:
+        num_cpus: the processor cores that it may use.
+        environment: of this process.
+
+    Yields:
+        What it has, by Ray's names.
+
+    Raises:
+        ClusterFailed: it does not start.
+    """
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="florence2-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        choose_for_here(environment, folder)
+        ray = _ray()
+        options: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "configure_logging": False}
+        try:
+            ray.init(address="local", num_cpus=num_cpus, log_to_driver=True, **options)
+        except Exception as error:
+            raise ClusterFailed(f"Ray can't be started here: {_first_line(error)}") from error
+        stack.callback(ray.shutdown)
+        _hush()
+        yield ray.cluster_resources()
+
+
+@contextmanager
+def ray_at(address: str, environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Connect this process to a Ray that runs.
+
+    Args:
+        address: ``auto``, host:port, or ray://host:port.
+        environment: of this process.
+
+    Raises:
+        ClusterFailed: none answers there, or it is another version.
+    """
+    prepare_serve(environment)
+    environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_reachable(address)
+    ray = _ray()
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ConnectionError as error:
+        hint = "; florence2 cluster serve without --address starts one here" if address == "auto" else ""
+        raise ClusterFailed(f"no Ray answers at {address!r}: {_first_line(error)}{hint}") from None
+    except Exception as error:  # versions of Ray and Python that differ are RuntimeErrors, a wrong token is an error of its own
+        raise ClusterFailed(f"the Ray at {address!r} does not take this program: {_first_line(error)}") from error
+    try:
+        _hush()
+        yield
+    finally:
+        with suppress(Exception):
+            ray.shutdown()
+
+
+def _hush() -> None:
+    """Keep what Ray logs of itself out of the way; its files have it. It sets its levels when its parts are imported."""
+    importlib.import_module("ray.serve")
+    for name in () if reporting.is_verbose else ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _ray() -> Any:
+    with requires("cluster", "florence2 cluster"):
+        import ray
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Find out soon that nobody listens; Ray itself tries for a minute."""
+    if address in ("auto", "local"):
+        if address == "local":
+            raise InvalidOption("--address is auto, HOST:PORT or ray://HOST:PORT; leave it out to start a Ray here", field="address")
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit() or not host:
+        raise InvalidOption(f"--address is auto, HOST:PORT or ray://HOST:PORT, got {address!r}", field="address")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterFailed(f"no Ray answers at {address!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,20 +23,10 @@ from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
 from florence2.server import setting_sources as sources
 from florence2.server.profiles import PROFILES, Profile
+from florence2.server.setting_words import in_plain_words
 from florence2.weights.aliases import DEMO
 
 Names = Annotated[list[str], NoDecode]
-# pydantic's wording, and this project's.
-_WORDS = {
-    "Input should be": "must be",
-    "less than or equal to": "at most",
-    "greater than or equal to": "at least",
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "a text",
-}
-
 # Settings that the command line has a flag of their own for; the others go by --set.
 FLAGS = frozenset(
     {
@@ -49,6 +38,7 @@ _LEVELS = {"warn": "warning", "fatal": "critical", "10": "debug", "20": "info", 
 
 
 KEY_LISTS = ("api_keys", "management_keys")
+NOWHERE_ELSE: Mapping[str, str] = {}
 
 
 class Settings(BaseSettings):
@@ -333,8 +323,12 @@ class _Sources(PydanticBaseSettingsSource):
         return {**PROFILES.get(str(profile), {}), **given}
 
 
-def read_settings(flags: Mapping[str, Any]) -> Settings:
+def read_settings(flags: Mapping[str, Any], origins: Mapping[str, str] = NOWHERE_ELSE) -> Settings:
     """The settings of a process; ``flags`` win over everything, and those that are None were not given.
+
+    Args:
+        flags: by the names of the settings.
+        origins: where some of them were written if not on the command line, for errors.
 
     Raises:
         InvalidOption: a value that can't be, a file that is not there or no TOML, keys missing where the profile needs them.
@@ -343,7 +337,8 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise InvalidOption("; ".join(_complaint(part["loc"], part["msg"], given) for part in error.errors(include_input=False))) from None
+        said = (_complaint(part["loc"], part["msg"], given, origins) for part in error.errors(include_input=False))
+        raise InvalidOption("; ".join(said)) from None
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -362,13 +357,13 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _complaint(path: tuple[int | str, ...], message: str, flags: Mapping[str, Any]) -> str:
+def _complaint(path: tuple[int | str, ...], message: str, flags: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     """What is wrong with a setting, and where it was set."""
     name = str(path[0]) if path else ""
-    message = _in_plain_words(message)
+    message = in_plain_words(message)
     if not name:
         return message
-    one = where(name, flags)
+    one = sources.Given(None, origins[name]) if name in origins else where(name, flags)
     origin = f" ({one.origin})" if one else ""
     if name not in Settings.model_fields:
         return f"unknown setting {name!r}{origin}{closest(name)}"
@@ -377,19 +372,16 @@ def _complaint(path: tuple[int | str, ...], message: str, flags: Mapping[str, An
     return f"{name}{origin}{'' if message.startswith('must ') else ':'} {message}"  # never the value, which may be a misplaced key
 
 
-def _in_plain_words(message: str) -> str:
-    """What pydantic says of a value, as this project says it."""
-    message = re.sub(r"^Value error, |, unable to \w+ .*$", "", message)
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
-    return message
-
-
 def where(name: str, flags: Mapping[str, Any]) -> sources.Given | None:
     """The value of a setting as its writer wrote it, and where."""
     if name in flags:
         return sources.Given(flags[name], f"--{name.replace('_', '-')}" if name in FLAGS else f"--set {name}")
     return sources.found(os.environ, flags, Settings).get(name)
+
+
+def set_elsewhere(name: str, flags: Mapping[str, Any]) -> bool:
+    """Whether the environment, or a file that it or a flag names, gives a setting."""
+    return name in sources.found(os.environ, flags, Settings)
 
 
 def closest(name: str) -> str:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fixtures.fake_engine import TIMING, FakeEngine
 from florence2.server.http.logs import FIELDS, MAX_MESSAGE_COLUMNS, JsonFormatter, TextFormatter, shown_path
 from florence2.server.http.metric_table import TABLE
-from florence2.server.http.metrics import MAX_NAMES, Metrics
+from florence2.server.http.metrics import MAX_NAMES, Metrics, rendered
 from florence2.server.http.request_notes import noting
 from florence2.server.inference.observer import Answered, task_label
 from tests.server.fakes import body, client_of, image_field
@@ -113,7 +113,7 @@ def test_series_are_bounded() -> None:
     for number in range(3 * MAX_NAMES):
         answered = Answered(f"someone/model-{number}", "<OD>", [], "url", f"key-{number}", 0.0, 0.1, 0.1, 0.1, 0.1)
         metrics.note_answer(answered)
-    lines = metrics.render()[0].decode().splitlines()
+    lines = rendered(metrics.collect())[0].decode().splitlines()
     for name, label in (("florence2_answers_total", "model"), ("florence2_key_images_total", "key")):
         found = [line for line in lines if line.startswith(name)]
         assert len(found) == MAX_NAMES + 1

@@ -52,10 +52,19 @@ def digest(key: str) -> bytes:
 def _all_of(values: Iterable[str], path: Path | None, setting: str) -> list[str]:
     keys = list(values)
     _check(keys, setting)
-    return keys + (_read(path, f"{setting}_file") if path is not None else [])
+    return keys + (read_keys(path, f"{setting}_file") if path is not None else [])
 
 
-def _read(path: Path, setting: str) -> list[str]:
+def read_keys(path: Path, setting: str) -> list[str]:
+    """The keys of a file.
+
+    Args:
+        path: the file.
+        setting: the setting that names it, for errors.
+
+    Raises:
+        InvalidOption: it can't be read or holds none, or a key is too short or could not be sent.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -15,11 +15,12 @@ from pathlib import Path
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from florence2.engine_process.supervisor import EngineProcess
 from florence2.engine_stats import EngineStats
 from florence2.server.http.logs import num_lines_dropped
 from florence2.server.http.metric_table import READ
 from florence2.server.http.state import ServerState
-from florence2.server.inference.models import LoadedModel
+from florence2.server.inference.models import LoadedModel, Models
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ OF_STATS = {
 }
 """The metrics of each model, with the attributes of ``EngineStats`` that they show."""
 
+OF_ENGINES = frozenset(
+    {*OF_STATS, *("florence2_models_loaded", "florence2_model_load_seconds", "florence2_engine_up", "florence2_engine_restarts_total")}
+)
+"""Metrics of models and of what computes them."""
+
 
 class Gauges(Collector):
     """The metrics of ``metric_table.READ``.
@@ -58,23 +64,38 @@ class Gauges(Collector):
         values["florence2_ready"][()] = server.is_ready
         values["florence2_requests_under_way"][()] = server.admission.num_slots
         values["florence2_body_bytes"][()] = server.admission.num_bytes
-        values["florence2_models_loaded"][()] = len(server.models.loaded)
         values["florence2_log_lines_dropped_total"][()] = num_lines_dropped()
         values["florence2_spans_dropped_total"][()] = server.tracing.num_dropped if server.tracing else 0
         meter = server.accounts.meter if server.accounts else None
         values["florence2_usage_unwritten_total"][()] = meter.num_unwritten if meter else 0
-        process = server.engine_process
-        values["florence2_engine_up"][()] = process is None or (process.is_running and process.does_answer)
-        values["florence2_engine_restarts_total"][()] = 0 if process is None else process.num_restarts
-        for name, pid in {"server": os.getpid(), "engine": process and process.pid}.items():
-            if pid is not None and (resident := _resident_bytes(pid)) is not None:
-                values["florence2_process_memory_bytes"][name,] = resident
-        for model in server.models.loaded:
-            values["florence2_model_load_seconds"][model.id,] = model.load_s
-            if (stats := _stats_of(model)) is not None:
-                for name, attribute in OF_STATS.items():
-                    values[name][model.id,] = getattr(stats, attribute)
+        _note_engines(server.models, server.engine_process, values)
+        _note_memory(server.engine_process, values)
         return [row.read(values[row.name]) for row in READ]
+
+
+def measured_engines(models: Models, process: EngineProcess) -> list[Metric]:
+    """The metrics of engines alone, for those who serve no HTTP."""
+    values = _Values(dict)
+    _note_engines(models, process, values)
+    _note_memory(process, values)
+    return [row.read(values[row.name]) for row in READ if row.name in values]
+
+
+def _note_engines(models: Models, process: EngineProcess | None, values: _Values) -> None:
+    values["florence2_models_loaded"][()] = len(models.loaded)
+    values["florence2_engine_up"][()] = process is None or (process.is_running and process.does_answer)
+    values["florence2_engine_restarts_total"][()] = 0 if process is None else process.num_restarts
+    for model in models.loaded:
+        values["florence2_model_load_seconds"][model.id,] = model.load_s
+        if (stats := _stats_of(model)) is not None:
+            for name, attribute in OF_STATS.items():
+                values[name][model.id,] = getattr(stats, attribute)
+
+
+def _note_memory(process: EngineProcess | None, values: _Values) -> None:
+    for name, pid in {"server": os.getpid(), "engine": process and process.pid}.items():
+        if pid is not None and (resident := _resident_bytes(pid)) is not None:
+            values["florence2_process_memory_bytes"][name,] = resident
 
 
 def _stats_of(model: LoadedModel) -> EngineStats | None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from florence2.server.errors import NotOffered
+from florence2.server.http.metrics import rendered
 from florence2.server.http.state import state_of
 
 METRICS_CONTENT = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
@@ -36,5 +37,6 @@ async def metrics(request: Request) -> Response:
     server = state_of(request)
     if not server.settings.metrics:
         raise NotOffered("metrics are not offered here (setting metrics)")
-    content, media_type = server.metrics.render(request.headers.get("accept", ""))
+    families = server.metrics.collect() if server.measure_everywhere is None else await server.measure_everywhere()
+    content, media_type = rendered(families, request.headers.get("accept", ""))
     return Response(content, headers={"content-type": media_type})

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +37,8 @@ class _Formatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
         """A traceback; the message of an error of others may repeat what it was given, so that it is shortened and looked through."""
-        return "\n".join(line if line.startswith(" ") else _without_secrets(line) for line in super().formatException(ei).splitlines())
+        lines = "".join(traceback.format_exception(*ei)).splitlines()  # logging itself prints them, and Ray Serve has a print of its own
+        return "\n".join(line if line.startswith(" ") else _without_secrets(line) for line in lines)
 
 
 def _without_secrets(line: str) -> str:

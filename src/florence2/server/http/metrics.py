@@ -6,7 +6,8 @@ report. Out: the text that Prometheus reads. Knows nothing of HTTP messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -99,15 +100,6 @@ class Metrics:
         """Count an image that was not answered; see ``Observer``."""
         self._add("florence2_answers_total", self._models.label(failed.model), failed.task, failed.code)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """All of them, and the content type.
-
-        Args:
-            accept: the header of that name: OpenMetrics where it asks for it, else Prometheus' own text.
-        """
-        encode, media_type = choose_encoder(accept)
-        return encode(cast(Any, self)), media_type
-
     def collect(self) -> Iterator[Metric]:
         """All of them as the encoders take them, without the times at which series began: they would be a third of the text."""
         for metric in self.registry.collect():
@@ -134,3 +126,25 @@ class Metrics:
         """Note a time, with the id of the trace that shows it."""
         shown = trace_id()
         self._counted[name].labels(*labels).observe(seconds, None if shown is None else {"trace_id": shown})
+
+
+@dataclass
+class _Collected:
+    """Metrics as the encoders take them."""
+
+    families: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them."""
+        return self.families
+
+
+def rendered(families: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
+    """Metrics as text, and its content type.
+
+    Args:
+        families: the metrics, each name once.
+        accept: the header of that name: OpenMetrics where it asks for it, else Prometheus' own text.
+    """
+    encode, media_type = choose_encoder(accept)
+    return encode(cast(Any, _Collected(families))), media_type

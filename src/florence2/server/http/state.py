@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from prometheus_client.core import Metric
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -54,6 +55,7 @@ class ServerState:
         accounts: keys, limits and usage of a database; None: there is none.
         engine_process: the process that its models run in; None: they run in this one.
         preloading: loads the models that are named at the start.
+        measure_everywhere: the metrics of this process and of others that serve with it; None: it is alone.
     """
 
     settings: Settings
@@ -70,6 +72,7 @@ class ServerState:
     tracing: Tracing | None = None
     accounts: Accounts | None = None
     engine_process: EngineProcess | None = None
+    measure_everywhere: Callable[[], Awaitable[list[Metric]]] | None = None
 
     @property
     def notice(self) -> str | None:

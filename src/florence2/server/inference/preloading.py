@@ -34,10 +34,12 @@ class Preloading:
 
     Attributes:
         failure: why the models named at the start are not there; None: they are, or are still being loaded.
+        reason: the same in full, for whoever runs the server.
     """
 
     def __init__(self, models: Models, process: EngineProcess | None) -> None:
         self.failure: str | None = None
+        self.reason: str | None = None
         self._models = models
         self._process = process
 
@@ -56,8 +58,8 @@ class Preloading:
         try:
             await self._first()
         except Florence2Error as error:
-            self.failure = FAILURE
-            logger.critical("the server can't start: %s", self._reason(error))
+            self.failure, self.reason = FAILURE, self._reason(error)
+            logger.critical("the server can't start: %s", self.reason)
             on_failure()
             return
         on_ready()
@@ -70,7 +72,7 @@ class Preloading:
         """Why there is no model, for the log."""
         process = self._process
         if process is None or not isinstance(error, EngineDied):
-            return error.message
+            return error.__cause__.message if isinstance(error.__cause__, Florence2Error) else error.message
         return f"the engine's process ended {MAX_TRIES} times in a row, the last time because {process.last_failure}"
 
     async def _first(self) -> None:

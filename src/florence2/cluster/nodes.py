@@ -1,0 +1,94 @@
+"""The nodes of a cluster: what they have, and whether this package is on them, in this version.
+
+In: a connection to Ray. Out: what is wrong, before anything is deployed. Knows nothing of Ray Serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from florence2.cluster.config import ClusterConfig
+from florence2.cluster.started import ClusterFailed
+from florence2.version import __version__
+
+LOOK_S = 60.0  # for the first worker of a node to start and import
+
+
+def asked_for(config: ClusterConfig) -> dict[str, float]:
+    """The CPUs and GPUs that the fewest replicas need."""
+    engines, ingress = config.engines, config.ingress
+    cpus = engines.min_replicas * engines.num_cpus + ingress.min_replicas * ingress.num_cpus
+    return {"CPU": cpus, "GPU": engines.min_replicas * engines.num_gpus}
+
+
+def most_asked_for(config: ClusterConfig) -> dict[str, float]:
+    """The CPUs and GPUs that the most replicas need."""
+    engines, ingress = config.engines, config.ingress
+    cpus = engines.max_replicas * engines.num_cpus + ingress.max_replicas * ingress.num_cpus
+    return {"CPU": cpus, "GPU": engines.max_replicas * engines.num_gpus}
+
+
+def lacking(config: ClusterConfig, there: Mapping[str, float]) -> str | None:
+    """What the fewest replicas need and is not there; None: nothing.
+
+    Args:
+        config: the cluster's.
+        there: CPUs and GPUs, of all nodes together.
+    """
+    asked = asked_for(config)
+    missing = [name for name, number in asked.items() if number > there.get(name, 0.0)]
+    if not missing:
+        return None
+    engines, ingress = config.engines, config.ingress
+    parts = [f"{engines.min_replicas} engines with {_amount(engines.num_cpus, 'CPU')} and {_amount(engines.num_gpus, 'GPU')} each"]
+    parts.append(f"{ingress.min_replicas} ingress with {_amount(ingress.num_cpus, 'CPU')}")
+    told = " and ".join(f"{_amount(asked[name], name)} are asked for and {there.get(name, 0.0):g} there" for name in missing)
+    return f"{told} ({', '.join(parts)}); ask for fewer with --engines, --cpus, --gpus or ingress.num_cpus, or add nodes"
+
+
+def _amount(number: float, name: str) -> str:
+    return f"{number:g} {name}{'s' * (number != 1)}"
+
+
+def check_versions() -> None:
+    """Refuse a cluster with nodes on which this package is missing, or is another version, with other fields in what they would send.
+
+    Raises:
+        ClusterFailed: there is such a node.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    asked = {node["NodeManagerAddress"]: _ask(node["NodeID"]) for node in alive}
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=LOOK_S)
+    wrong = []
+    for address, reference in asked.items():
+        try:
+            version = ray.get(reference, timeout=0)
+        except GetTimeoutError:
+            continue  # a node on which all processes are busy says nothing against it
+        except Exception as error:
+            wrong.append(f"{address} does not say ({type(error).__name__})")
+            continue
+        if version != __version__:
+            wrong.append(f"{address} has {'none' if version is None else version}")
+    if wrong:
+        raise ClusterFailed(
+            f"every node needs florence2 {__version__}, as there is here; {', '.join(wrong)}. Install it there: "
+            f"pip install 'florence2-engine[cluster]=={__version__}'"
+        )
+
+
+def _ask(node_id: str) -> Any:
+    def version_there() -> str | None:  # a function within a function is sent as code: a node that lacks the package can run it
+        try:
+            from florence2.version import __version__
+        except ModuleNotFoundError:
+            return None
+        return __version__
+
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(version_there).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0).remote()
