@@ -48,7 +48,15 @@ from docs.labelling_figures import label
 from docs.load_figures import load_test
 from docs.overload_figures import under_load
 from docs.package_blocks import PACKAGE, ROOT, decisions, imports, rooms
-from docs.server_blocks import openai_arguments, server_bounds, server_errors, server_metrics, server_profiles, server_settings
+from docs.server_blocks import (
+    cluster_fields,
+    openai_arguments,
+    server_bounds,
+    server_errors,
+    server_metrics,
+    server_profiles,
+    server_settings,
+)
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
 from docs.wording import first_sentence, prose
@@ -249,6 +257,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "server-bounds": server_bounds,
     "server-profiles": server_profiles,
     "server-metrics": server_metrics,
+    "cluster-fields": cluster_fields,
     "openai-arguments": openai_arguments,
     "calibration": calibration,
     "calibration-worlds": calibration_worlds,

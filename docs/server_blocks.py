@@ -27,6 +27,13 @@ def server_profiles() -> str:
     return profiles_table()
 
 
+def cluster_fields() -> str:
+    """Every field of ``cluster.yaml``."""
+    from florence2.cluster.config_file import fields_table
+
+    return fields_table()
+
+
 def openai_arguments() -> str:
     """What becomes of each argument of OpenAI's chat completions."""
     from florence2.server.openai.arguments import as_markdown

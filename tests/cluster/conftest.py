@@ -23,7 +23,7 @@ def on_ray() -> Iterator[None]:
     from florence2.cluster.started import DRAIN, choose_for_here
 
     with tempfile.TemporaryDirectory(prefix="f2-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
-        environment = {DRAIN: "0.5", **os.environ}
+        environment = {DRAIN: "0.5", "RAY_AUTH_MODE": "disabled", **os.environ}  # Ray has read the mode when it was imported
         choose_for_here(environment, Path(folder))
         for name, value in environment.items():
             patch.setenv(name, value)
