@@ -85,7 +85,7 @@ def status(
     address: Address = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what runs there; the exit code is 1 unless the application does."""
+    """Show what runs on a cluster; 1 unless all is well."""
     with requires("cluster", "florence2 cluster status"):
         from florence2.cluster.commands import status_at
     found = status_at(address)
@@ -102,7 +102,7 @@ def stop(
     address: Address = "auto",
     is_all: Annotated[bool, typer.Option("--all", help="End Ray Serve as well, with all other applications on it.")] = False,
 ) -> None:
-    """End the application; requests under way are answered first."""
+    """End what serves on a cluster, with no request lost."""
     with requires("cluster", "florence2 cluster stop"):
         from florence2.cluster.commands import stop_at
     was_there = stop_at(address, is_all=is_all)
