@@ -168,3 +168,14 @@ def test_the_jobs_workers_are_there_from_the_start() -> None:
     assert head["rayStartParams"]["num-cpus"] == "0"
     for worker in workers:
         assert worker["minReplicas"] == worker["replicas"] == worker["maxReplicas"]
+
+
+@pytest.mark.slow
+def test_ray_serve_takes_the_configuration() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    taken = ServeDeploySchema.model_validate(SERVE)
+    assert [one.import_path for one in taken.applications] == [APPLICATION["import_path"]]
+    # What it does not know it lets pass: so nothing may be lost.
+    assert set(SERVE) <= set(taken.model_dump())
+    assert set(APPLICATION) <= set(taken.applications[0].model_dump())
