@@ -285,6 +285,21 @@ def test_addresses_that_lead_nowhere_are_told(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(files_in("file:///tmp/x"), LocalFiles)
 
 
+def test_errors_that_stores_have_of_their_own_are_errors_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentials(Exception):
+        pass
+
+    def refuse(*given: object, **options: object) -> None:
+        raise NoCredentials("no key is known")
+
+    parts = begun(f"memory://{uuid.uuid4().hex}/parts")
+    for name in ("ls", "open", "pipe_file", "rm_file"):
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem." + name, refuse)
+    for call in (parts.names, lambda: parts._files.open("a"), lambda: parts._files.write("a", b""), lambda: parts._files.remove("a")):
+        with pytest.raises(OSError, match="NoCredentials: no key is known"):
+            call()
+
+
 def test_other_readers_take_the_folder_as_one_table(tmp_path: Path) -> None:
     import pandas
     from pyarrow import dataset

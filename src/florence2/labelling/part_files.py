@@ -10,7 +10,8 @@ import os
 import re
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
@@ -134,19 +135,24 @@ class RemoteFiles:
     def names(self) -> list[str]:
         """See ``Files``."""
         try:
-            self._system.invalidate_cache()
-            return sorted(
-                name for each in self._system.ls(self._root, detail=True) if each["type"] == "file" and (name := _last(each["name"]))
-            )
+            with _as_os_errors():
+                self._system.invalidate_cache()
+                listed = self._system.ls(self._root, detail=True)
         except FileNotFoundError:
             return []
+        return sorted(name for each in listed if each["type"] == "file" and (name := _last(each["name"])))
 
     def open(self, name: str) -> BinaryIO:
         """See ``Files``."""
-        return self._system.open(self._at(name), "rb")
+        with _as_os_errors():
+            return self._system.open(self._at(name), "rb")
 
     def write(self, name: str, content: bytes) -> None:
         """See ``Files``."""
+        with _as_os_errors():
+            self._write(name, content)
+
+    def _write(self, name: str, content: bytes) -> None:
         if self._protocol in _OBJECT_STORES:
             self._system.pipe_file(self._at(name), content)
             return
@@ -162,7 +168,7 @@ class RemoteFiles:
 
     def remove(self, name: str) -> None:
         """See ``Files``."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _as_os_errors():
             self._system.rm_file(self._at(name))
 
     def clean(self, older_than_s: float) -> None:
@@ -175,6 +181,17 @@ class RemoteFiles:
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Raise what stores and their clients have for errors of their own as ``OSError``."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _last(path: str) -> str:
