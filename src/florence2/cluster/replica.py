@@ -77,6 +77,8 @@ class Engines:
         self._health = EngineHealth(self._process, self._models)
         self._figures = Figures(self._models, self._process, self._rows)
         self._noting: dict[str, asyncio.Task[Any]] = {}
+        for model_id in self._models.at_start if self._holds_all else ():
+            self._note_use(model_id)  # Serve's own routing passes over replicas that have not said so
         self._telling = asyncio.create_task(self._tell())
 
     async def facts(self, model_id: str) -> ModelFacts | Failure:

@@ -9,7 +9,7 @@ rows, images or HTTP. Serve pickles the classes of this module by value: it impo
 from __future__ import annotations
 
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -138,13 +138,14 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
     def initialize_state(self, target: int = DEFAULT_TARGET, **_: Any) -> None:
         """Take the arguments of ``router_config``."""
         self._target = target
+        self._chosen: Counter[ReplicaID] = Counter()
         self._on_the_way: dict[ReplicaID, deque[float]] = defaultdict(deque)  # when a replica was chosen that has not answered yet
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Note which models the replicas hold, by what they have reported."""
         metadata = {one.replica_id: one.replica_metadata for one in replicas}
         for gone in self._on_the_way.keys() - metadata.keys():
-            del self._on_the_way[gone]
+            del self._on_the_way[gone], self._chosen[gone]
         self._bases: Mapping[str, str] = {model: base for one in metadata.values() for model, base in one.get(BASES, {}).items()}
         self._held: Mapping[ReplicaID, frozenset[str]] = {
             one.replica_id: self._with_bases({*one.multiplexed_model_ids, *metadata[one.replica_id].get(AT_START, ())}) for one in replicas
@@ -178,7 +179,11 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
     # chooses for many requests before it sends one: all about one image would go to one replica.
 
     def on_send_request(self, replica_id: ReplicaID) -> None:
-        """Nothing: it was counted when the replica was chosen."""
+        """Count a request that goes to all replicas; others were counted when the replica was chosen."""
+        if self._chosen[replica_id]:
+            self._chosen[replica_id] -= 1
+        else:
+            super().on_send_request(replica_id)
 
     def on_new_queue_len_info(self, replica_id: ReplicaID, num_ongoing_requests: int) -> None:
         """Note what a replica says that a request has reached; others are still on their way."""
@@ -191,6 +196,7 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
     def _fulfill_next_pending_request(self, replica: RunningReplica, request_metadata: Any = None) -> None:
         if self._get_pending_request_matching_internal_request_id(request_metadata) is not None:
             self._on_the_way[replica.replica_id].append(self._get_curr_time_s())
+            self._chosen[replica.replica_id] += 1
             super().on_send_request(replica.replica_id)
         super()._fulfill_next_pending_request(replica, request_metadata)
 
