@@ -185,6 +185,9 @@ def test_a_run_that_is_being_written_can_be_looked_at(tmp_path: Path) -> None:
         assert (data.num_pictures, [problem.name for problem in problems]) == (1, ["b"])
     with open_parts(str(tmp_path), OD.asked, MODEL) as parts:
         assert sorted(path.name for path in Path(parts.folder).iterdir()) == [HEADER, *parts.names()]
+    (Path(parts.folder) / ".unfinished-2").write_bytes(b"half")
+    with open_journal(tmp_path, OD.asked, MODEL):
+        assert sorted(path.name for path in Path(parts.folder).iterdir()) == [HEADER, *parts.names()]
 
 
 def test_damaged_parts_are_told_and_asked_about_again(tmp_path: Path) -> None:

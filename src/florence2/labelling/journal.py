@@ -141,11 +141,13 @@ def open_journal(folder: Path, asked: Mapping[str, Any], model: str, shard: Shar
     state = folder / STATE
     with _alone(folder, shard):
         path = state / ("journal.jsonl" if shard is None else f"journal-{shard.number}-of-{shard.count}.jsonl")
+        parts = parts_in(folder)
+        parts.clean(is_alone=shard is None)
         if shard is None:
-            parts_in(folder).forget()
+            parts.forget()
         _forget(path)
         before = _before(folder, asked, model)
-        last_part = max(parts_in(folder).names(), default=None)
+        last_part = max(parts.names(), default=None)
         journal = Journal(path, {"version": VERSION, "asked": dict(asked), "model": model}, before, last_part)
         try:
             yield journal
