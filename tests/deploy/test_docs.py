@@ -56,7 +56,7 @@ def test_services_of_compose_are_those_of_the_file() -> None:
 
 def test_florence2s_commands_and_options_exist() -> None:
     known = commands_of()
-    calls = re.findall(r"florence2 ((?:serve|keys|usage|label|bench)\b[^\n>`]*)", blocks() + "\n".join(mentioned(PAGE)))
+    calls = re.findall(r"florence2 ((?:serve|keys|usage|label|cluster|bench)\b[^\n>`]*)", blocks() + "\n".join(mentioned(PAGE)))
     assert len(calls) >= 5
     for call in calls:
         name = call.split()[0]
