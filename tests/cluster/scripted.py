@@ -38,7 +38,7 @@ class Scripted:
                 log.write(f"{os.getpid()} {self._num} {width} {time.monotonic():.3f}\n")
         if width == DEADLY or (width == DEADLY_ONCE and self._is_first(width)):
             os._exit(3)
-        time.sleep(self._seconds)
+        time.sleep(self._seconds * (0.5 + width % CAPACITY / CAPACITY))  # not all at the same time
         with self._lock:
             self._num -= 1
         return [answer_to(parse_prompt(prompt).bind(picture.size), picture.size, scores=True) for prompt in prompts]

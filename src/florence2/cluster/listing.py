@@ -248,22 +248,23 @@ def _limited(named: Named, notice: Notice, lazily: Iterator[Listed]) -> Iterator
         return
     for one in first:
         if limit > 0:
-            ids = list(dict.fromkeys(islice(_ids(one.given, named.selection), limit)))
+            ids = _ids(one.given, named.selection)[:limit]
             limit -= len(ids)
             yield Listed(one.given, one.is_of_folder, frozenset(ids))
 
 
-def _ids(given: Input, selection: Selection) -> Iterator[str]:
-    """The ids of the pictures of an input, which are not decoded."""
+def _ids(given: Input, selection: Selection) -> list[str]:
+    """The ids of the pictures of an input; pages and frames are counted and not decoded."""
+    if selection.is_one(given) and given.kind != "url":
+        return [given.id]
     found: list[str] = []
 
     def note(picture_id: str) -> bool:
         found.append(picture_id)
         return True
 
-    for _ in pictures_of(given, selection, note):
-        pass
-    yield from dict.fromkeys(found)
+    found += [picture.image.id for picture in pictures_of(given, selection, note)]
+    return list(dict.fromkeys(found))
 
 
 def _is_remote(word: str) -> bool:

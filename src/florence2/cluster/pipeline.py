@@ -27,7 +27,7 @@ from florence2.cluster.answering import Asker, Load, num_chunks
 from florence2.cluster.ledger import WAIT, Ledger
 from florence2.cluster.listing import Named
 from florence2.cluster.reading import Reader
-from florence2.cluster.writing import NUM_CHUNKS, Writer
+from florence2.cluster.writing import NUM_CHUNKS, NUM_RECORDS, Writer
 from florence2.errors import InvalidOption
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.parts import PartsFolder
@@ -133,7 +133,7 @@ def dataset(
     resources = {"num_cpus": plan.num_cpus, **({"num_gpus": plan.num_gpus} if plan.num_gpus else {})}
     asked = read.map_batches(Asker, fn_constructor_args=(ledger, load, options, folder), compute=engines, **resources, **stage)
     writers = pool(num_writers(plan.num_engines), NUM_CHUNKS)
-    return asked.map_batches(Writer, fn_constructor_args=(ledger, parts), compute=writers, num_cpus=0, **stage)
+    return asked.map_batches(Writer, fn_constructor_args=(ledger, parts, NUM_RECORDS), compute=writers, num_cpus=0, **stage)
 
 
 def consume(stages: Dataset) -> None:

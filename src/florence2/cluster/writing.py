@@ -47,10 +47,11 @@ class Writer:
     Args:
         ledger: the run's, an actor.
         parts: where to write.
+        num_records: of a part.
     """
 
-    def __init__(self, ledger: Any, parts: PartsFolder) -> None:
-        self._ledger, self._parts = ledger, parts
+    def __init__(self, ledger: Any, parts: PartsFolder, num_records: int = NUM_RECORDS) -> None:
+        self._ledger, self._parts, self._num_records = ledger, parts, num_records
         self._name = uuid.uuid4().hex
         self._waiting: list[_Waiting] = []
         self._num_waiting = self._num_received = 0
@@ -76,7 +77,7 @@ class Writer:
         """Write what has come, when it is enough or has waited for long."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._num_waiting >= NUM_RECORDS, timeout=_LOOK_S)
+                self._changed.wait_for(lambda: self._num_waiting >= self._num_records, timeout=_LOOK_S)
                 if not self._waiting or not self._is_due():
                     continue
                 due, self._waiting, self._num_waiting = self._waiting, [], 0
@@ -86,7 +87,7 @@ class Writer:
         """Whether there is enough for a part, or no more will come."""
         import ray
 
-        if self._num_waiting >= NUM_RECORDS or len(self._waiting) >= NUM_CHUNKS or time.monotonic() - self._since >= LONGEST_S:
+        if self._num_waiting >= self._num_records or len(self._waiting) >= NUM_CHUNKS or time.monotonic() - self._since >= LONGEST_S:
             return True
         return ray.get(self._ledger.is_ending.remote(self._name, self._num_received))
 
