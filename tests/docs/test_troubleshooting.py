@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 
 import florence2
 from florence2.client import InferenceConfiguration, InferenceHTTPClient
+from florence2.cluster.started import ray_at
 from florence2.draw import fonts, system_fonts
 from florence2.errors import Florence2Error
 from florence2.model.cpu import kernels
@@ -179,6 +180,10 @@ def test_messages_of_the_client() -> None:
             message_of(lambda: client.infer_lmm(SCENE, "m", "<OD>", **wrong)),
         ]
     )
+
+
+def test_messages_of_a_cluster() -> None:
+    hold([message_of(lambda: ray_at("127.0.0.1:1", {}).__enter__())])
 
 
 @pytest.mark.slow

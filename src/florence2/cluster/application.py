@@ -69,6 +69,7 @@ def application(config: ClusterConfig, engines_class: type | None = None, *, sal
         name="Ingress",
         max_ongoing_requests=config.ingress.max_ongoing,
         ray_actor_options={"num_cpus": config.ingress.num_cpus, "runtime_env": {"env_vars": _environment(config.server_settings)}},
+        max_surge_percent=config.ingress.max_surge_percent,
         **_number_of_ingress(config.ingress),
         **_COMMON,
     )
@@ -87,6 +88,7 @@ def engines(config: ClusterConfig, engines_class: type | None = None, *, salt: s
         max_ongoing_requests=config.engines.max_ongoing,
         ray_actor_options={"num_cpus": config.engines.num_cpus, "num_gpus": config.engines.num_gpus},
         request_router_config=router_config(config.routing, config.engines.target_rows),
+        max_surge_percent=config.engines.max_surge_percent,
         **_number(config.engines),
         **_COMMON,
     )

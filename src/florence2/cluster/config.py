@@ -33,6 +33,19 @@ MAX_ROWS = 48
 PATHS = ("image_folder", "journal_folder")
 """Settings with paths that replicas use: a relative one is meant from the folder where it was read."""
 
+OF_INGRESS = frozenset(
+    {
+        *KEY_LISTS,
+        *("database", "keys_outage_s", "limits_url", "usage", "journal_folder", "require_keys", "allow_anonymous", "allow_key_in_header"),
+        *("host", "port", "public_url", "allow_origins", "allow_hosts", "trusted_proxies", "request_id_header", "open_metrics", "metrics"),
+        *("max_images", "max_body_bytes", "max_bodies_bytes", "max_keyless_bodies", "max_requests_per_key", "playground"),
+        *("header_timeout_s", "body_timeout_s", "keyless_body_timeout_s", "answer_timeout_s", "max_connections", "image_folder"),
+        *("allow_urls", "allow_http_urls", "allow_urls_without_domain", "allow_private_urls", "url_allow_list", "url_deny_list"),
+        *("max_url_redirects", "url_timeout_s", "otlp_endpoint", "trace_ratio"),
+    }
+)
+"""Settings that replicas with engines do not get, the secrets among them: who changes one of these loads no model anew."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -40,6 +53,13 @@ class _Part(BaseModel):
     min_replicas: int = Field(default=1, ge=0, description="So many there are at least.")
     max_replicas: int = Field(default=1, ge=1, description="So many there are at most.")
     num_cpus: float = Field(default=1.0, gt=0, description="Processor cores for each.")
+    max_surge_percent: int = Field(
+        default=25,
+        ge=0,
+        le=100,
+        description="So many more, in percent and at least one, an update starts before old ones end. 0: old ones end first, where there "
+        "is no room for one more; with one replica, requests wait until the new one is ready.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -114,14 +134,19 @@ class ClusterConfig(BaseModel):
         vars(config)["server_settings"] = settings
         return config
 
+    def without_surge(self) -> ClusterConfig:
+        """The same, whose updates end old replicas before they start new ones."""
+        parts = {name: getattr(self, name).model_copy(update={"max_surge_percent": 0}) for name in ("engines", "ingress")}
+        return self.model_copy(update=parts)
+
     @property
     def engine_settings(self) -> Settings:
         """The settings of a replica with engines: its threads are those of its cores, not of the machine that reads this."""
         cores = math.ceil(self.engines.num_cpus)
         own = {"image_threads": min(4, cores), "image_processes": min(2, cores), "max_loaded_models": self.engines.models_per_replica}
         given = self._with_defaults(own)
-        secret = {name: Settings.model_fields[name].get_default() for name in (*KEY_LISTS, "database", "limits_url")}
-        return given.model_copy(update=secret)  # a replica that speaks no HTTP needs none of them
+        others = {name: Settings.model_fields[name].get_default() for name in OF_INGRESS if name in given.model_fields_set}
+        return given.model_copy(update=others)
 
     @property
     def ingress_settings(self) -> Settings:

@@ -19,7 +19,7 @@ from ray.serve.schema import ApplicationStatus
 
 from florence2.cluster.application import APPLICATION, application, check_public
 from florence2.cluster.config import ClusterConfig
-from florence2.cluster.nodes import lacking
+from florence2.cluster.nodes import has_room_for_more, lacking
 from florence2.cluster.serving import http_options_of, present_http_options
 from florence2.cluster.started import ClusterFailed
 from florence2.server.errors import shortened
@@ -52,6 +52,9 @@ def deploy(
     """
     check_public(config.server_settings)
     _start_serve(config)
+    if APPLICATION in serve.status().applications and not has_room_for_more(config, ray.available_resources()):
+        note("there is no room for one more replica, so an update ends old ones before it starts new ones; requests may wait meanwhile")
+        config = config.without_surge()
     target = serve.RunTarget(application(config, salt=salt), name=APPLICATION, route_prefix="/")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -26,11 +26,15 @@ def asked_for(config: ClusterConfig) -> dict[str, float]:
     return {"CPU": cpus, "GPU": engines.min_replicas * engines.num_gpus}
 
 
-def most_asked_for(config: ClusterConfig) -> dict[str, float]:
-    """The CPUs and GPUs that the most replicas need."""
-    engines, ingress = config.engines, config.ingress
-    cpus = engines.max_replicas * engines.num_cpus + ingress.max_replicas * ingress.num_cpus
-    return {"CPU": cpus, "GPU": engines.max_replicas * engines.num_gpus}
+def has_room_for_more(config: ClusterConfig, free: Mapping[str, float]) -> bool:
+    """Whether one more of each kind of replica fits.
+
+    Args:
+        config: the cluster's.
+        free: CPUs and GPUs that nobody has taken.
+    """
+    cpus = config.engines.num_cpus + config.ingress.num_cpus
+    return free.get("CPU", 0.0) >= cpus and free.get("GPU", 0.0) >= config.engines.num_gpus
 
 
 def lacking(config: ClusterConfig, there: Mapping[str, float]) -> str | None:
