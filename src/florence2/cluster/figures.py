@@ -1,7 +1,7 @@
 """What the engines of a replica do, as metrics of Ray.
 
-In: the figures that the server of one machine shows under ``/metrics``. Out: the same under the same names, as Ray exports them: with
-``ray_`` in front, and with the replica beside the model. Knows nothing of requests.
+In: the metrics of engines that a server shows under ``/metrics``. Out: the same under the same names, as Ray exports them from each
+machine: with ``ray_`` in front, and with the replica beside the model. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from ray.serve import metrics
 
 from florence2.cluster.rows_asked import RowsAsked
 from florence2.engine_process.supervisor import EngineProcess
-from florence2.server.http.gauges import OF_STATS
+from florence2.server.http.gauges import OF_ENGINES, measured_engines
 from florence2.server.http.metric_table import READ, MetricRow
 from florence2.server.inference.models import Models
 
-_OTHERS = ("florence2_models_loaded", "florence2_engine_up", "florence2_engine_restarts_total")
 ROWS_ASKED = MetricRow("florence2_rows_asked", "gauge", "Rows of the requests at a replica: by them, replicas come and go.")
-SHOWN = (*(row for row in READ if row.name in OF_STATS or row.name in _OTHERS), ROWS_ASKED)
+SHOWN = (*(row for row in READ if row.name in OF_ENGINES), ROWS_ASKED)
 """The metrics; their labels are those of one machine and ``application``, ``deployment`` and ``replica``."""
+
+_Labels = tuple[tuple[str, str], ...]
 
 
 class Figures:
@@ -33,32 +34,30 @@ class Figures:
 
     def __init__(self, models: Models, process: EngineProcess, rows: RowsAsked) -> None:
         self._models, self._process, self._rows = models, process, rows
-        self._shown: dict[str, Any] = {row.name: _made(row) for row in SHOWN}
-        self._counted: dict[tuple[str, str], float] = {}
+        self._metrics: dict[str, Any] = {row.name: _made(row) for row in SHOWN}
+        self._shown: dict[tuple[str, _Labels], float] = {}
 
     def show(self) -> None:
         """Give Ray the present values."""
-        self._show("florence2_models_loaded", len(self._models.loaded))
-        self._show("florence2_engine_up", self._process.is_running and self._process.does_answer)
-        self._show("florence2_engine_restarts_total", self._process.num_restarts)
-        self._show(ROWS_ASKED.name, self._rows.num_rows)
-        stats = {model.id: model.engine.stats() for model in self._models.loaded}
-        for model_id, of_model in stats.items():
-            for name, attribute in OF_STATS.items():
-                self._show(name, getattr(of_model, attribute), model_id)
-        for name, model_id in [key for key in self._counted if key[1] and key[1] not in stats]:
-            del self._counted[name, model_id]
-            if isinstance(self._shown[name], metrics.Gauge):
-                self._shown[name].set(0, tags={"model": model_id})  # Ray goes on to show the last value of a model that has left
+        values = self._values()
+        for (name, labels), value in values.items():
+            self._show(name, labels, value, self._shown.get((name, labels), 0.0))
+        for name, labels in self._shown.keys() - values.keys():
+            if isinstance(self._metrics[name], metrics.Gauge):
+                self._metrics[name].set(0.0, tags=dict(labels))  # Ray goes on to show the last value of a model that has left
+        self._shown = values
 
-    def _show(self, name: str, value: float, model_id: str = "") -> None:
-        metric, tags = self._shown[name], {"model": model_id} if model_id else {}
-        before = self._counted.get((name, model_id), 0.0)
-        self._counted[name, model_id] = value
+    def _values(self) -> dict[tuple[str, _Labels], float]:
+        samples = [sample for family in measured_engines(self._models, self._process) for sample in family.samples]
+        values = {(one.name, tuple(one.labels.items())): float(one.value) for one in samples if one.name in self._metrics}
+        return {**values, (ROWS_ASKED.name, ()): float(self._rows.num_rows)}
+
+    def _show(self, name: str, labels: _Labels, value: float, before: float) -> None:
+        metric = self._metrics[name]
         if isinstance(metric, metrics.Gauge):
-            metric.set(float(value), tags=tags)
+            metric.set(value, tags=dict(labels))
         elif value != before:
-            metric.inc(value - before if value > before else value, tags=tags)  # an engine that is new counts from zero
+            metric.inc(value - before if value > before else value, tags=dict(labels))  # an engine that is new counts from zero
 
 
 def _made(row: MetricRow) -> Any:
