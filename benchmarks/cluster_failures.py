@@ -92,7 +92,7 @@ def measure(one: Clustered, kill: Callable[[Clustered], str], num_clients: int, 
     time.sleep(BEFORE_S)
     killed_at = time.monotonic()
     killed = kill(one)
-    whole_s = one.wait_for_replicas(num_replicas, killed, LATEST_S)
+    whole_s = one.wait_for_replicas(num_replicas, killed if folder else "", LATEST_S)
     while load.answered_after(killed_at) is None and time.monotonic() - killed_at < LATEST_S:
         time.sleep(0.1)
     time.sleep(CALM_S)

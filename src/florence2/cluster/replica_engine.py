@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import RayError
+import grpc
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from florence2.cluster.messages import Asked, Happened, Reply
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 2
+LOST = (RayError, RayServeException, grpc.RpcError, RuntimeError, asyncio.CancelledError)
+"""What Serve 2.60 raises where the replica or its node has ended: by calls of actors ``ActorDiedError``, by gRPC ``ActorUnavailableError``,
+bare errors of gRPC, ``RuntimeError`` where a connection ended before its headers; and cancellations that nobody here wished for."""
 PIECE_BYTES = 4096
 
 
@@ -107,6 +111,10 @@ class ReplicaEngine:
         self._num_under_way += 1
         try:
             reply = await self._reply(asked, reporting)
+        except asyncio.CancelledError:  # somebody has cancelled one of the futures; nobody waits for the others
+            for future in futures:
+                future.cancel()
+            raise
         except Exception as error:
             reply = Failure.of(error)
         finally:
@@ -131,7 +139,11 @@ class ReplicaEngine:
                 raise Overloaded("the engines have as many requests as they take; send it again in a moment") from error
             except DeploymentUnavailableError as error:
                 raise EngineDied from error
-            except (RayError, RayServeException) as error:
+            except RayTaskError as error:  # the replica is well, and would fail again
+                raise EngineFailed(f"a replica failed with {type(error.cause).__name__}") from error
+            except LOST as error:
+                if _is_cancelled_here(error):
+                    raise
                 logger.warning("a replica was lost with a request: %s", type(error).__name__)
                 if not num_tries_left or (reporting is not None and reporting.has_begun):
                     raise EngineDied from error
@@ -150,6 +162,12 @@ class ReplicaEngine:
         finally:
             responses.cancel()
         raise EngineFailed("a replica ended its answer without a result")
+
+
+def _is_cancelled_here(error: BaseException) -> bool:
+    """Whether a cancellation is this ingress's own wish, and not Serve's."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class _Reporting:
