@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.cluster_load import Load, twice
-from benchmarks.clustered import Clustered, clustered, descendants
+from benchmarks.clustered import Clustered, clustered
+from fixtures.checked_load import Load, twice
 from fixtures.fake_replica import demo_facts, fake_engines, noted
+from fixtures.ray_processes import descendants, process_of, raylet_of
 
 BEFORE_S, CALM_S, LATEST_S = 3.0, 3.0, 60.0
 NODES = [3, 4, 4]
@@ -53,15 +54,15 @@ def kill_ingress(one: Clustered) -> str:
 
 def kill_controller(one: Clustered) -> str:
     """End Serve's controller."""
-    os.kill(one.actor("SERVE_CONTROLLER"), signal.SIGKILL)
+    os.kill(process_of("SERVE_CONTROLLER"), signal.SIGKILL)
     return "SERVE_CONTROLLER_ACTOR"
 
 
 def kill_node(one: Clustered) -> str:
     """End all processes of a node that has a replica, the raylet first."""
     busy = set(one.replicas().values())
-    node = next(node for node in one.nodes[1:] if busy & set(descendants(_raylet(node))))
-    pids = descendants(_raylet(node))
+    node = next(node for node in one.nodes[1:] if busy & set(descendants(raylet_of(node))))
+    pids = descendants(raylet_of(node))
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -109,10 +110,6 @@ def measure(one: Clustered, kill: Callable[[Clustered], str], num_clients: int, 
     return figures
 
 
-def _raylet(node: Any) -> int:
-    return node.all_processes["raylet"][0].process.pid
-
-
 def main() -> None:
     """Run, print, write; fails if a request did not end, or ended with another's answer, or twice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,7 +139,7 @@ def main() -> None:
 
 def _check(figures: dict[str, Any]) -> None:
     for what, one in figures.items():
-        wrong = one["sent"] - one["ended"] + one["wrong_answers"] + one.get("ended_twice", 0) + one["by_end"].get("hangs", 0)
+        wrong = one["sent"] - one["ended"] + one["wrong_answers"] + one["by_end"].get("hangs", 0)
         if wrong or one["last_failure_s"] is None:
             raise SystemExit(f"{what}: requests did not end as they should")
 

@@ -26,8 +26,9 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.clustered import Clustered, clustered, processor_s
+from benchmarks.clustered import Clustered, clustered
 from fixtures.fake_replica import demo_facts, fake_engines
+from fixtures.ray_processes import processor_s
 from florence2.cluster.config import MAX_ROWS
 
 SCENE = Path(__file__).resolve().parents[1] / "examples" / "scene.png"

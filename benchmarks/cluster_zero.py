@@ -15,14 +15,14 @@ import asyncio
 import json
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks import report
-from benchmarks.clustered import Clustered, clustered, descendants
+from benchmarks.clustered import Clustered, clustered
 from benchmarks.server_under_load import bodies, send
+from fixtures.ray_processes import descendants
 
 LATEST_S = 90.0
 DOWNSCALE_S = 3.0
@@ -35,7 +35,7 @@ def cold_start(one: Clustered, body: bytes) -> dict[str, float]:
     cold = asyncio.run(send(one.port, body))
     (pid,) = one.replicas().values()
     child = next(child for child in descendants(pid) if b"engine_process.child" in Path(f"/proc/{child}/cmdline").read_bytes())
-    replica_at, engine_at = _named_at(pid), _began_at(child)
+    replica_at, engine_at = _began_at(pid), _began_at(child)
     warm = asyncio.run(send(one.port, body))
     if (cold.status, warm.status) != (200, 200):
         raise SystemExit(f"not answered: {cold}, {warm}")
@@ -66,13 +66,6 @@ def _began_at(pid: int) -> float:
     """When a process was started, in seconds since the machine was."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def _named_at(pid: int) -> float:
-    """When the process of a replica was started; Ray may have had it in store."""
-    with suppress(OSError):
-        return _began_at(pid)
-    raise SystemExit("the replica has ended")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from fixtures.bare_http import exchange
 from florence2.load_testing.pictures import draw_pictures
 
 TASKS = ("<OD>", "<CAPTION>", "<DETAILED_CAPTION>", "<OCR_WITH_REGION>", "<DENSE_REGION_CAPTION>")
@@ -167,18 +168,6 @@ async def send(port: int, body: bytes, leave_after_s: float | None = None, path:
     except (OSError, asyncio.IncompleteReadError) as error:
         return Outcome(0, time.perf_counter() - began, error=type(error).__name__)
     return _outcome(response, time.perf_counter() - began)
-
-
-async def exchange(port: int, body: bytes, path: str) -> bytes:
-    """All bytes of the response."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        method = "POST" if body else "GET"
-        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
-        writer.write(head.encode() + b"\r\n\r\n" + body)
-        return await reader.read()
-    finally:
-        writer.transport.abort()
 
 
 def _outcome(response: bytes, seconds: float) -> Outcome:

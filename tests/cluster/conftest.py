@@ -18,21 +18,31 @@ ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and sy
 
 
 @pytest.fixture(scope="session")
-def on_ray() -> Iterator[None]:
-    """Ray, started for the tests, with as many cores as they ask for."""
+def ray_cluster() -> Iterator[Any]:
+    """Ray, started for the tests, with as many cores as they ask for; a ``Cluster``, which takes further nodes."""
+    from ray.cluster_utils import Cluster
+
     from florence2.cluster.started import DRAIN, choose_for_here
 
     with tempfile.TemporaryDirectory(prefix="f2-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
         environment = {DRAIN: "0.5", "RAY_AUTH_MODE": "disabled", **os.environ}  # Ray has read the mode when it was imported
+        environment["RAY_prestart_worker_first_driver"] = "0"  # a worker for each core otherwise, at once
         choose_for_here(environment, Path(folder))
         for name, value in environment.items():
             patch.setenv(name, value)
-        ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False)
-        yield
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "include_dashboard": False})
+        ray.init(cluster.address, log_to_driver=False)
+        yield cluster
         ray.shutdown()
+        cluster.shutdown()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # Ray ends its processes and does not wait for all of them
             gc.collect()
+
+
+@pytest.fixture(scope="session")
+def on_ray(ray_cluster: Any) -> None:
+    """Ray is running."""
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +53,8 @@ def serve_port(on_ray: None) -> int:
     from florence2.cluster.started import free_port
 
     port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    # One proxy: those of several nodes on one machine would want one port.
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     return port
 
 
