@@ -32,7 +32,7 @@ class ImageSource(Protocol):
         ...
 
     def read(self, fetched: object) -> Structure:
-        """The image file, given what ``fetch`` returned. Runs in a thread unless that is small; the service counts and decodes its pixels."""
+        """The image file, given what ``fetch`` returned. Runs in a thread unless small; the service counts and decodes its pixels."""
         ...
 
     def describe(self, error: InvalidRequest) -> InvalidRequest:
