@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from docs import curves
+from docs import cluster_figures, curves
 from docs.adapters_figures import adapters
 from docs.engine_process_figures import engine_kill, engine_process
 from docs.figures import (
@@ -266,6 +266,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "engine_process": engine_process,
     "engine_kill": engine_kill,
     "under-load": under_load,
+    "cluster-ingress": cluster_figures.cluster_ingress,
+    "cluster-scaling": cluster_figures.cluster_scaling,
+    "cluster-failures": cluster_figures.cluster_failures,
+    "cluster-zero": cluster_figures.cluster_zero,
+    "cluster-update": cluster_figures.cluster_update,
+    "cluster-sizing": cluster_figures.cluster_sizing,
+    "cluster-plan": cluster_figures.cluster_plan,
+    "cluster-pictures-plan": cluster_figures.cluster_pictures_plan,
     "neighbours": neighbours,
     "precisions": precisions,
     "processes": processes,
