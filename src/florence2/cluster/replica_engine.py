@@ -39,8 +39,8 @@ MAX_TRIES = 2
 LOST = (RayError, RayServeException, grpc.RpcError, RuntimeError, asyncio.CancelledError)
 """What Serve 2.60 raises where the replica or its node has ended.
 
-By calls of actors ``ActorDiedError``, by gRPC ``ActorUnavailableError``, bare errors of gRPC, ``RuntimeError`` where a connection ended before
-its headers; and cancellations that nobody here wished for.
+By calls of actors ``ActorDiedError``, by gRPC ``ActorUnavailableError``, bare errors of gRPC, ``RuntimeError`` where a connection ended
+before its headers; and cancellations that nobody here wished for.
 """
 PIECE_BYTES = 4096
 
