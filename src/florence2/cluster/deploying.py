@@ -76,7 +76,7 @@ def _start_serve(config: ClusterConfig) -> None:
         except Exception as error:
             raise ClusterFailed(f"Ray Serve can't be started: {_shown(str(error))}") from error
         present = present_http_options() or {}
-    if differing := [name for name, value in wanted.items() if present.get(name) != value]:
+    if differing := [name for name in ("host", "port") if present.get(name) != wanted[name]]:
         told = ", ".join(f"{name} {present.get(name)} instead of {wanted[name]}" for name in differing)
         raise ClusterFailed(
             f"Ray Serve runs in this cluster already, with {told}, which it can't change while it runs; give its own, or end it with "
