@@ -20,7 +20,18 @@ pytest.importorskip("ray.serve", reason="Ray is not installed: pip install 'flor
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
 from ray.serve.request_router import PendingRequest, RequestRouter
 
-from florence2.cluster.routing import ABOVE_MEAN, AT_START, BASES, FEW, ImageAffinityRouter, Member, in_order, preferred, router_config
+from florence2.cluster.routing import (
+    ABOVE_MEAN,
+    AT_START,
+    BASES,
+    FEW,
+    IS_UP,
+    ImageAffinityRouter,
+    Member,
+    in_order,
+    preferred,
+    router_config,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +140,8 @@ class Replica:
     max_ongoing_requests: int = 100
     multiplexed_model_ids: set[str] = field(default_factory=set)
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    routing_stats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.replica_id = ReplicaID(self.name, DeploymentID("Engines"))
@@ -279,6 +292,16 @@ async def test_a_replica_that_dies_is_tried_no_more_and_others_keep_their_images
         calls.router.on_replica_actor_died(calls.replicas["b"].replica_id)
         after = await one_by_one()
         assert {image for image in images if before[image] != after[image]} == {image for image in images if before[image] == "b"}
+
+
+async def test_a_replica_without_an_engine_gets_requests_only_if_all_are() -> None:
+    async with traffic() as calls:
+        up, down = Replica("a", metadata={AT_START: ["m"]}), Replica("b", metadata={AT_START: ["m"]}, routing_stats={IS_UP: False})
+        calls.run(up, down)
+        assert {await calls.call(str(index)) for index in range(30)} == {"a"}
+        up.routing_stats = {IS_UP: False}
+        calls.run(up, down)
+        assert {await calls.call(str(index)) for index in range(30)} == {"a", "b"}
 
 
 async def test_what_replicas_report_of_models_and_bases_counts() -> None:

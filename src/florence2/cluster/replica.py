@@ -21,7 +21,7 @@ from florence2.cluster.engine_health import EngineHealth
 from florence2.cluster.everywhere import labelled
 from florence2.cluster.figures import Figures
 from florence2.cluster.messages import Asked, Happened, Reply
-from florence2.cluster.routing import AT_START, BASES
+from florence2.cluster.routing import AT_START, BASES, IS_UP
 from florence2.cluster.rows_asked import RowsAsked
 from florence2.cluster.scaling import REQUESTS, ROWS
 from florence2.engine_process.messages import Failure, ModelFacts
@@ -129,6 +129,10 @@ class Engines:
     def record_replica_metadata(self) -> dict[str, Any]:
         """What those who route have to know of every replica."""
         return {AT_START: self._models.at_start if self._holds_all else [], BASES: self._models.bases}
+
+    def record_routing_stats(self) -> dict[str, bool]:
+        """What those who route have to know of this replica now."""
+        return {IS_UP: self._process.is_running}
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """By what replicas come and go."""

@@ -30,6 +30,11 @@ DEFAULT_TARGET = 32
 LATE_S = 5.0
 """A request that a replica has not answered for so long may have got lost on its way."""
 
+ASKED_EACH_S = 2.0
+"""Serve asks each replica so often for its ``record_routing_stats``."""
+
+IS_UP = "is_up"
+"""What that returns: whether the replica has an engine. One that has none fails requests at once, and seems to have the least to do."""
 AT_START, BASES = "models_at_start", "bases"
 """What a replica's ``record_replica_metadata`` returns: the ids of the models that every replica holds, and the base of each adapter."""
 
@@ -43,7 +48,11 @@ def router_config(routing: Routing, target: int = DEFAULT_TARGET) -> RequestRout
     """
     if routing == "load":
         return RequestRouterConfig()
-    return RequestRouterConfig(request_router_class=ImageAffinityRouter, request_router_kwargs={"target": target})  # type: ignore[arg-type]
+    return RequestRouterConfig(
+        request_router_class=ImageAffinityRouter,  # type: ignore[arg-type]
+        request_router_kwargs={"target": target},  # type: ignore[arg-type]
+        request_routing_stats_period_s=ASKED_EACH_S,  # type: ignore[arg-type]
+    )
 
 
 def in_order(names: Iterable[str], key: str) -> list[str]:
@@ -150,6 +159,7 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
         self._held: Mapping[ReplicaID, frozenset[str]] = {
             one.replica_id: self._with_bases({*one.multiplexed_model_ids, *metadata[one.replica_id].get(AT_START, ())}) for one in replicas
         }
+        self._down = {one.replica_id for one in replicas if not one.routing_stats.get(IS_UP, True)}
         super().update_replicas(replicas)
 
     async def choose_replicas(
@@ -160,6 +170,7 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
             return [candidate_replicas]
         pending_request.routing_context.should_backoff = True
         asked = pending_request.metadata
+        candidate_replicas = [one for one in candidate_replicas if one.replica_id not in self._down] or candidate_replicas
         replicas = {one.replica_id.unique_id: one for one in candidate_replicas}
         model = asked.multiplexed_model_id
         ranks = preferred(
