@@ -55,6 +55,7 @@ QUICK = (
         "tests/client/test_service.py",
         "tests/client/test_wire.py",
     ),
+    *("tests/labelling/test_parts.py", "tests/cluster/test_server.py"),
     *("tests/datasets/test_coco.py", "tests/evaluation/test_metrics.py", "tests/training/demo/test_trainer.py"),
 )
 NOT_TIMED = "not at_once_in_few_words"  # how long a request may hold others up is for the development environment
