@@ -77,8 +77,8 @@ def serve(
         return
     if restart:
         raise InvalidOption("--restart goes with --address", field="restart")
-    with stopped_softly("florence2: stopping; requests under way are answered (Ctrl-C again: at once)") as stop:
-        serve_here(flags, timeout, stop, lambda url: report(f"serving at {url} (Ctrl-C ends it)"))
+    watched = stopped_softly("florence2: stopping; requests under way are answered (Ctrl-C again: at once)")
+    serve_here(flags, timeout, watched, lambda url: report(f"serving at {url} (Ctrl-C ends it)"))
 
 
 def status(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -106,13 +107,13 @@ class Ending(Protocol):
         ...
 
 
-def serve_here(flags: Flags, longest_s: float, ending: Ending, told: Callable[[str], None]) -> None:
+def serve_here(flags: Flags, longest_s: float, watched: AbstractContextManager[Ending], told: Callable[[str], None]) -> None:
     """Start a Ray here, serve, and end both when that is wanted.
 
     Args:
         flags: the flags.
         longest_s: how long to wait until it is ready.
-        ending: says when it is to end.
+        watched: says when it is to end; entered once Ray runs, which answers signals itself when it starts.
         told: told the address once it is ready.
     """
     config = read_flags(flags, is_here=True)
@@ -120,19 +121,27 @@ def serve_here(flags: Flags, longest_s: float, ending: Ending, told: Callable[[s
     with ray_here(usable_cores(), os.environ) as there:
         _check_room(config, there)
         from florence2.cluster.application import APPLICATION
-        from florence2.cluster.deploying import deploy, wait_for_http
-        from florence2.cluster.serving import stop, url_of
+        from florence2.cluster.serving import stop
 
-        try:
-            deploy(config, longest_s=longest_s, note=_note, is_ended=ending.is_wanted)
-            url = url_of(config.server_settings.host, config.server_settings.port)
-            if not ending.is_wanted():
-                wait_for_http(url)
-                told(url)
-            while not ending.is_wanted():
-                time.sleep(LOOK_EACH_S)
-        finally:
-            stop(APPLICATION, is_all=False)
+        with watched as ending:
+            try:
+                _serve_until(ending, config, longest_s, told)
+            finally:
+                stop(APPLICATION, is_all=False)
+
+
+def _serve_until(ending: Ending, config: ClusterConfig, longest_s: float, told: Callable[[str], None]) -> None:
+    """Deploy the application, say where it is, and return when the end is wanted."""
+    from florence2.cluster.deploying import deploy, wait_for_http
+    from florence2.cluster.serving import url_of
+
+    deploy(config, longest_s=longest_s, note=_note, is_ended=ending.is_wanted)
+    url = url_of(config.server_settings.host, config.server_settings.port)
+    if not ending.is_wanted():
+        wait_for_http(url)
+        told(url)
+    while not ending.is_wanted():
+        time.sleep(LOOK_EACH_S)
 
 
 def serve_at(address: str, flags: Flags, longest_s: float, told: Callable[[str], None], *, is_restart: bool) -> None:
