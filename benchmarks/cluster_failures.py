@@ -2,7 +2,7 @@
 
 A Ray cluster of three nodes on this machine: the first has Serve's controller, HAProxy and the ingresses, the others the engines
 (``fixtures.fake_replica``). Clients ask all the time and check each answer. By SIGKILL end, one after the other: the process of a replica,
-of an ingress, of Serve's controller, and a whole node, raylet, workers and all. Then the same with ``florence-2-demo``, of which the
+of an ingress, of Serve's controller, of HAProxy, and a whole node, raylet, workers and all. Then with ``florence-2-demo``, of which the
 engine's own process is killed. Told is for each: how requests ended, how long until the last failure, how long until as many replicas are
 there as before.
 
@@ -58,6 +58,13 @@ def kill_controller(one: Clustered) -> str:
     return "SERVE_CONTROLLER_ACTOR"
 
 
+def kill_haproxy(one: Clustered) -> str:
+    """End HAProxy."""
+    for pid in one.haproxies().values():
+        os.kill(pid, signal.SIGKILL)
+    return "HAProxy"
+
+
 def kill_node(one: Clustered) -> str:
     """End all processes of a node that has a replica, the raylet first."""
     busy = set(one.replicas().values())
@@ -82,6 +89,7 @@ KILLS: dict[str, Callable[[Clustered], str]] = {
     "replica": kill_replica,
     "ingress": kill_ingress,
     "controller": kill_controller,
+    "haproxy": kill_haproxy,
     "node": kill_node,
 }
 
