@@ -15,6 +15,7 @@ import yaml
 
 from florence2.cli.app import app
 from florence2.cluster.config import cluster_config
+from florence2.cluster.started import LOOKED_AFTER, RETRIED
 from florence2.server.http.metric_table import TABLE
 from florence2.server.settings import Settings
 from tests.deploy.files import KUBERAY, ROOT, find, parts
@@ -97,6 +98,8 @@ def _rays_own_variables() -> str:
 def test_serves_proxy_is_haproxy_in_every_process() -> None:
     env = {one["name"]: one["value"] for one in CLUSTERS[0]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["RAY_SERVE_ENABLE_HA_PROXY"] == env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+    chosen = {**RETRIED, **LOOKED_AFTER}
+    assert {name: env.get(name) for name in chosen} == chosen
 
 
 def test_requests_fit_the_pods() -> None:
