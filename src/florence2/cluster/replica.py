@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -43,6 +44,7 @@ from florence2.server.inference.service import InferenceService
 logger = logging.getLogger(__name__)
 
 TOLD_EACH_S = 1.0
+TOLD_AGAIN = 10  # times
 
 
 class ReplicaFailed(Exception):
@@ -162,11 +164,13 @@ class Engines:
 
     async def _tell(self) -> None:
         """Keep what others know of this replica true."""
-        while True:
+        for number in count():
             try:
                 self._health.look()
                 _drop_from(self, {model.id for model in self._models.loaded})
                 self._figures.show()
+                if number < TOLD_AGAIN:
+                    _tell_again(self)
             except Exception:
                 logger.exception("what the replica does could not be told")
             await asyncio.sleep(TOLD_EACH_S)
@@ -184,6 +188,12 @@ def _drop_from(replica: Engines, held: set[str]) -> None:
     for model_id in [one for one in known if one not in held]:
         del known[model_id]
         replica.__dict__["__serve_multiplex_wrapper"]._push_multiplexed_replica_info = True
+
+
+def _tell_again(replica: Engines) -> None:
+    """Have Ray Serve know once more which models are here: what a replica says before Serve counts it as running may be lost."""
+    if (wrapper := getattr(replica, "__serve_multiplex_wrapper", None)) is not None:
+        wrapper._push_multiplexed_replica_info = True
 
 
 class _SentFile:
