@@ -87,6 +87,13 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.soak --minutes 10
 	$(BIN)/python -m benchmarks.hang_ups
 	$(BIN)/python -m benchmarks.drain
+	$(BIN)/python -m benchmarks.cluster_ingress
+	$(BIN)/python -m benchmarks.cluster_scaling
+	$(BIN)/python -m benchmarks.cluster_failures
+	$(BIN)/python -m benchmarks.cluster_zero
+	$(BIN)/python -m benchmarks.cluster_update
+	$(BIN)/python -m benchmarks.cluster_routing
+	$(BIN)/python -m benchmarks.cluster_label
 
 # Trains florence-2-demo in runs/demo, or goes on with it; large tensors stay mapped between steps. MIXED=--mixed: see decision 0008.
 demo: setup
