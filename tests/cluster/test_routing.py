@@ -28,6 +28,7 @@ from florence2.cluster.routing import (
     IS_UP,
     ImageAffinityRouter,
     Member,
+    Routing,
     in_order,
     preferred,
     router_config,
@@ -186,17 +187,21 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic() -> AsyncIterator[Traffic]:
-    router_class = router_config("image", TARGET).get_request_router_class()  # pickled by value, as Serve does it
+async def traffic(routing: Routing = "image") -> AsyncIterator[Traffic]:
+    config: Any = router_config(routing, TARGET)
+    router_class = config.get_request_router_class()  # pickled by value, as Serve does it
     source = DeploymentHandleSource.REPLICA
     router = router_class(DeploymentID("Engines"), source, use_replica_queue_len_cache=True, initial_backoff_s=0.001, max_backoff_s=0.01)
-    router.initialize_state(target=TARGET)
+    router.initialize_state(**config.request_router_kwargs)
     async with asyncio.timeout(10):
         yield Traffic(router)
 
 
-def test_load_is_serves_own_routing() -> None:
-    assert router_config("load").is_default_request_router()
+async def test_by_load_one_image_is_asked_about_everywhere_its_model_is() -> None:
+    async with traffic("load") as calls:
+        facts = {AT_START: ["m"]}
+        calls.run(Replica("a", metadata=facts), Replica("b", metadata=facts), Replica("c"))
+        assert Counter([await calls.call("one image") for _ in range(10)]) == {"a": 5, "b": 5}
 
 
 @pytest.mark.parametrize("name", ["florence2", "florence2.cluster", "florence2.cluster.routing"])

@@ -43,14 +43,12 @@ def router_config(routing: Routing, target: int = DEFAULT_TARGET) -> RequestRout
     """How Serve is to route the requests of the engines.
 
     Args:
-        routing: "image": by model, then by image; "load": by model, then the one of two that has less to do, which is Serve's own.
+        routing: "image": by model, then by image; "load": by model, then the one that has least to do.
         target: the requests of a replica that is fully loaded.
     """
-    if routing == "load":
-        return RequestRouterConfig()
     return RequestRouterConfig(
         request_router_class=ImageAffinityRouter,  # type: ignore[arg-type]
-        request_router_kwargs={"target": target},  # type: ignore[arg-type]
+        request_router_kwargs={"target": target, "is_by_image": routing == "image"},  # type: ignore[arg-type]
         request_routing_stats_period_s=ASKED_EACH_S,  # type: ignore[arg-type]
     )
 
@@ -142,11 +140,11 @@ def _names(members: Sequence[Member]) -> list[str]:
 class ImageAffinityRouter(MultiplexMixin, RequestRouter):
     """Serve's router of the engine replicas; ``preferred`` decides."""
 
-    _target = DEFAULT_TARGET
+    _target, _is_by_image = DEFAULT_TARGET, True
 
-    def initialize_state(self, target: int = DEFAULT_TARGET, **_: Any) -> None:
+    def initialize_state(self, target: int = DEFAULT_TARGET, is_by_image: bool = True, **_: Any) -> None:
         """Take the arguments of ``router_config``."""
-        self._target = target
+        self._target, self._is_by_image = target, is_by_image
         self._chosen: Counter[ReplicaID] = Counter()
         self._on_the_way: dict[ReplicaID, deque[float]] = defaultdict(deque)  # when a replica was chosen that has not answered yet
 
@@ -173,9 +171,8 @@ class ImageAffinityRouter(MultiplexMixin, RequestRouter):
         candidate_replicas = [one for one in candidate_replicas if one.replica_id not in self._down] or candidate_replicas
         replicas = {one.replica_id.unique_id: one for one in candidate_replicas}
         model = asked.multiplexed_model_id
-        ranks = preferred(
-            [self._member(one) for one in candidate_replicas], model, self._bases.get(model, ""), asked.session_id, self._target
-        )
+        image = asked.session_id if self._is_by_image else ""
+        ranks = preferred([self._member(one) for one in candidate_replicas], model, self._bases.get(model, ""), image, self._target)
         return [[replicas[name] for name in rank] for rank in ranks]
 
     def _member(self, replica: RunningReplica) -> Member:
