@@ -56,6 +56,9 @@ def nodes(ray_cluster: Any) -> Iterator[list[Any]]:
     for node in added:
         with suppress(Exception):  # it was killed
             ray_cluster.remove_node(node, allow_graceful=False)
+    import ray
+
+    until(lambda: not ray.cluster_resources().get("GPU"))  # what is tested next must not plan with them
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,11 @@ NOT_RUN = {
     r"pip install ": "needs the package registry",
 }
 PAGES_NOT_RUN = {
+    "docs/cluster.md": "starts Ray several times; run in small by tests/cluster",
     "docs/deploy.md": "needs Docker or Kubernetes; held against the files of deploy/ by tests/deploy/test_docs.py",
     "docs/fine-tune.md": "trains for minutes; run in small by test_fine_tune.py",
     "docs/label.md": "labels, trains and measures what it has labelled; run in small by test_label.py",
+    "docs/scale.md": "measures for minutes",
 }
 # Shell words that need no explanation beside the programs under test.
 PLAIN = {"export", "cd", "find", "mkdir", "printf", "echo", "cat", "jq", "base64", "cp", "for", "curl", "florence2"}

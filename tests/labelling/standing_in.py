@@ -29,9 +29,9 @@ class StandIn:
 
     num_beams = 1
     device = SimpleNamespace(type="cpu")
-    checkpoint = SimpleNamespace(folder=Path("stand-in"))
 
     def __init__(self, before: Callable[[int, Sequence[str]], object] = lambda width, prompts: None) -> None:
+        self.checkpoint = SimpleNamespace(folder=Path("stand-in"))
         self.asked: list[tuple[int, tuple[str, ...]]] = []
         self.before = before
         self.most_at_once = self._at_once = 0

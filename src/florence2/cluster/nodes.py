@@ -81,8 +81,8 @@ def check_versions() -> None:
             wrong.append(f"{address} has {'none' if version is None else version}")
     if wrong:
         raise ClusterFailed(
-            f"every node needs florence2 {__version__}, as there is here; {', '.join(wrong)}. Install it there: "
-            f"pip install 'florence2-engine[cluster]=={__version__}'"
+            f"every node needs florence2 {__version__}, as there is here; {', '.join(wrong)}. "
+            "Install that version of florence2-engine[cluster] there"
         )
 
 

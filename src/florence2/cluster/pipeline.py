@@ -131,7 +131,9 @@ def dataset(
         read = listed.map_batches(reader, num_cpus=plan.num_cpus_to_read, max_retries=-1, **stage)
     engines = pool(plan.num_engines, plan.num_chunks)
     resources = {"num_cpus": plan.num_cpus, **({"num_gpus": plan.num_gpus} if plan.num_gpus else {})}
-    asked = read.map_batches(Asker, fn_constructor_args=(ledger, load, options, folder), compute=engines, **resources, **stage)
+    # A chunk is the only row of its block. Ray wants a number of rows where there are GPUs.
+    own = {**stage, "batch_size": 1}
+    asked = read.map_batches(Asker, fn_constructor_args=(ledger, load, options, folder), compute=engines, **resources, **own)
     writers = pool(num_writers(plan.num_engines), NUM_CHUNKS)
     return asked.map_batches(Writer, fn_constructor_args=(ledger, parts, NUM_RECORDS), compute=writers, num_cpus=0, **stage)
 
