@@ -1,6 +1,6 @@
 """Parts of a cluster killed under load: does every request end, is none answered twice, is the service back without hands?
 
-A Ray cluster of three nodes on this machine: the first has Serve's controller, HAProxy and the ingresses, the others the engines
+A Ray cluster of four nodes on this machine: the first has Serve's controller, HAProxy and the ingresses, the others the engines
 (``fixtures.fake_replica``). Clients ask all the time and check each answer. By SIGKILL end, one after the other: the process of a replica,
 of an ingress, of Serve's controller, of HAProxy, and a whole node, raylet, workers and all. Then with ``florence-2-demo``, of which the
 engine's own process is killed. Told is for each: how requests ended, how long until the last failure, how long until as many replicas are
@@ -30,7 +30,7 @@ from fixtures.fake_replica import demo_facts, fake_engines, noted
 from fixtures.ray_processes import descendants, process_of, raylet_of
 
 BEFORE_S, CALM_S, LATEST_S = 3.0, 3.0, 60.0
-NODES = [3, 4, 4]
+NODES = [3, 4, 4, 4]  # one more than the engines fill, so that those of a lost node have room
 CONFIG: dict[str, Any] = {
     "engines": {"min_replicas": 3, "max_replicas": 3, "num_cpus": 2},
     "ingress": {"min_replicas": 2, "max_replicas": 2, "num_cpus": 1},
