@@ -34,6 +34,45 @@ def cluster_ingress() -> str:
     return f"{table(header, rows)}\n\n{note} {pages._origin('cluster_ingress', found)}"
 
 
+def cluster_routing() -> str:
+    """What routing by image is worth."""
+    found = pages._result("cluster_routing")
+    if found is None:
+        return pages._unmeasured("cluster_routing")
+    ways = {"five_at_once": "five requests at once", "one_after_the_other": "one after the other"}
+    rows = [
+        (f"{said}, `routing: {routing}`", f"{one['hit_rate']:.0%}", f"{one['requests_a_second']:.1f}", f"{one['p50_ms']:.0f} ms")
+        for way, said in ways.items()
+        for routing, one in ((name, found["figures"][way][name]) for name in ("image", "load"))
+    ]
+    asked = found["settings"]
+    note = (
+        f"{len(asked['prompts'])} prompts about each of {asked['images']} images as requests of their own, {asked['clients']} clients, "
+        f"{asked['replicas']} replicas with `{asked['model']}`, paired in one run; at most 80 % can be hits."
+    )
+    header = ("Prompts about an image", "Found encoded", "Requests/s", "p50")
+    return f"{table(header, rows)}\n\n{note} {pages._origin('cluster_routing', found)}"
+
+
+def cluster_label() -> str:
+    """What became of pictures whose labelling was killed, and how fast it is."""
+    found = pages._result("cluster_label")
+    if found is None:
+        return pages._unmeasured("cluster_label")
+    kill = found["figures"]["kill"]
+    said = (
+        f"{kill['pictures']:,} pictures, the driver killed when {kill['killed']['written']:,} were written, and the same command again: "
+        f"{kill['num_missing']} missing, {kill['num_twice_for_readers']} twice for readers, {kill['num_twice_in_parts']} twice in parts."
+    )
+    rows = [
+        (f"`label {name}`".replace("label without --ray", "label"), one["pictures_per_s"], one["pictures_per_s_without_the_start"] or "")
+        for name, one in found["figures"]["throughput"].items()
+    ]
+    header = ("Command", "Pictures/s", "without the start")
+    note = f"{found['settings']['compared']:,} pictures each, `{found['settings']['model']}`; all engines share the machine's cores."
+    return f"{said}\n\n{table(header, rows)}\n\n{note} {pages._origin('cluster_label', found)}"
+
+
 def cluster_scaling() -> str:
     """Answers a second of several replicas with the demo model."""
     found = pages._result("cluster_scaling")
@@ -56,11 +95,11 @@ def cluster_failures() -> str:
         (
             what,
             f"{one['sent']:,} / {one['ended']:,}",
-            ", ".join(f"{count:,} of {end}" for end, count in one["by_end"].items()),
+            ", ".join(f"{count:,} x {end}" for end, count in one["by_end"].items()),
             one["wrong_answers"],
             one.get("begun_twice", ""),
             f"{one['last_failure_s']:.1f} s",
-            "" if one["all_replicas_s"] is None else f"{one['all_replicas_s']:.1f} s",
+            "not in a minute" if one["all_replicas_s"] is None else f"{one['all_replicas_s']:.1f} s",
             f"{one['slowest_s']:.1f} s",
         )
         for what, one in found["figures"].items()
@@ -200,6 +239,6 @@ def _through(one: dict[str, Any]) -> tuple[str, ...]:
     spent = one["processor_ms_a_request"]
     return (
         f"{one['requests_per_s']:.0f}",
-        f"{one['p50_ms']:.0f} ms",
+        f"{one['p50_ms']:.0f} ms" if "p50_ms" in one else "over a second",  # wrk tells no more
         *(f"{spent[name]:.2f} ms" for name in ("ingress", "engines", "haproxy")),
     )

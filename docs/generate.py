@@ -268,6 +268,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "under-load": under_load,
     "cluster-ingress": cluster_figures.cluster_ingress,
     "cluster-scaling": cluster_figures.cluster_scaling,
+    "cluster-routing": cluster_figures.cluster_routing,
+    "cluster-label": cluster_figures.cluster_label,
     "cluster-failures": cluster_figures.cluster_failures,
     "cluster-zero": cluster_figures.cluster_zero,
     "cluster-update": cluster_figures.cluster_update,
