@@ -50,6 +50,6 @@ class Scripted:
         return sum(line.split()[2] == str(width) for line in self._log.read_text().splitlines()) == 1
 
 
-def load(log: Path, seconds: float, choice: Any, options: LabelOptions, num_prompts: int) -> tuple[Scripted, str]:
+def load(log: Path, seconds: float, choice: Any, num_threads: int, options: LabelOptions, num_prompts: int) -> tuple[Scripted, str]:
     """As ``florence2.cluster.labelling.load_model``, but for the first two arguments."""
     return Scripted(log, seconds), "0" * 64

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from florence2.background import in_background
+from florence2.engine.threads import THREADS, import_torch
 from florence2.errors import InvalidOption, InvalidRequest
 from florence2.extras import requires
 from florence2.inputs import urls
@@ -193,7 +194,7 @@ class _Run:
             ledger.count.remote()
         keeps = None if self.folder is None else self.folder.absolute()
         reader = Reader(ledger, self.named.selection, self.settings, keeps)
-        load = partial(load_model, self.choice)
+        load = partial(load_model, self.choice, plan.num_threads)
         state, num_passes = None, 0
         while state is None or (num_passes < _MOST_PASSES and ray.get(ledger.again.remote())):
             stages = pipeline.dataset(ledger, plan, reader, load, self.options, keeps, self.parts)
@@ -235,8 +236,17 @@ class _Run:
         return target if is_url(target) else os.path.abspath(target)
 
 
-def load_model(choice: ModelChoice, options: LabelOptions, num_prompts: int) -> tuple[AnsweringModel, str]:
-    """The model of a worker, and the digest of its weights; empty for one behind a server."""
+def load_model(choice: ModelChoice, num_threads: int, options: LabelOptions, num_prompts: int) -> tuple[AnsweringModel, str]:
+    """The model of a worker, and the digest of its weights; empty for one behind a server.
+
+    Args:
+        choice: which model.
+        num_threads: with which it computes at most, unless the user has said how many by ``OMP_NUM_THREADS``.
+        options: of the run.
+        num_prompts: how many prompts each picture has.
+    """
+    if choice.engine is None:
+        _take_threads(num_threads)
     model = choice.load(options, num_prompts, lambda line: None)
     if choice.engine is not None:
         return model, ""
@@ -245,6 +255,23 @@ def load_model(choice: ModelChoice, options: LabelOptions, num_prompts: int) -> 
     from florence2.weights.source import resolve
 
     return model, model_digest(read_checkpoint(resolve(choice.named)), choice.adapters)
+
+
+def _take_threads(num_threads: int) -> None:
+    """Have the engine of this actor use so many threads, and fewer while others compute.
+
+    Ray gives each actor as many as it has whole processors: none of those that the readers of a small machine leave idle.
+    """
+    import ray
+
+    of_ray = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    if os.environ.get(THREADS) != str(of_ray):
+        return
+    import_torch()
+    import torch
+
+    del os.environ[THREADS]
+    torch.set_num_threads(num_threads)
 
 
 def _check(options: LabelOptions, folder: Path | None, preview: bool, engines: int | None, engine: object) -> None:

@@ -36,6 +36,8 @@ LedgerActor = Any
 """An actor of ``Ledger``, whose methods have ``remote``."""
 _CPU_SHARE = 0.75
 """Of the processors, for engines that compute on them; the others read pictures."""
+_FEW_CPUS = 4
+"""With fewer, engines compute with all of them: pictures are read in the time that they leave."""
 _ENGINES_PER_WRITER = 8
 _WAIT_S = 0.05
 _BACKEND_LEVEL = "RAY_BACKEND_LOG_LEVEL"
@@ -50,6 +52,7 @@ class Workers:
         num_engines: the most engines.
         num_cpus: of each engine.
         num_gpus: of each engine.
+        num_threads: with which each engine computes.
         num_cpus_to_read: of each task that reads pictures.
         num_ahead: chunks of inputs that are out at once.
         num_chunks: chunks that are with an engine at once.
@@ -58,6 +61,7 @@ class Workers:
     num_engines: int
     num_cpus: float
     num_gpus: float
+    num_threads: int
     num_cpus_to_read: float
     num_ahead: int
     num_chunks: int
@@ -83,9 +87,11 @@ def workers(num_engines: int | None, device: str, capacity: int | None) -> Worke
     most = num_engines or (int(gpus) if is_on_gpu else max(1, len(nodes)))
     share = min(_CPU_SHARE * cpus / most, _CPU_SHARE * max(nodes, default=1.0))
     of_engine = 1.0 if is_on_gpu else float(int(share)) if share >= 1 else round(share, 2)
+    whole = min(cpus / most, max(nodes, default=1.0))
+    threads = max(1, int(whole if whole < _FEW_CPUS else of_engine))
     chunks = num_chunks(capacity or (52 if is_on_gpu else 16))
     ahead = most * (chunks + 4) + 2 * NUM_CHUNKS * num_writers(most) + 4 * int(cpus)
-    return Workers(most, 0.1 if capacity else of_engine, float(is_on_gpu), 1.0 if cpus >= 4 else 0.25, ahead, chunks)
+    return Workers(most, 0.1 if capacity else of_engine, float(is_on_gpu), threads, 1.0 if cpus >= _FEW_CPUS else 0.25, ahead, chunks)
 
 
 def num_writers(num_engines: int) -> int:

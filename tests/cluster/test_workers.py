@@ -1,0 +1,51 @@
+"""What an engine of a labelling run gets of a cluster's processors."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from florence2.cluster.labelling import _take_threads
+from florence2.cluster.pipeline import workers
+from florence2.engine.threads import THREADS
+
+
+@pytest.mark.parametrize(
+    ("nodes", "num_engines", "num_cpus", "num_threads"),
+    [
+        ([2.0], None, 1.0, 2),  # one engine has the whole of a small machine
+        ([2.0], 2, 0.75, 1),
+        ([1.0], None, 0.75, 1),
+        ([3.0], None, 2.0, 3),
+        ([16.0], None, 12.0, 12),
+        ([16.0], 4, 3.0, 3),
+        ([16.0, 16.0], None, 12.0, 12),
+        ([4.0, 2.0], None, 2.0, 3),
+    ],
+)
+def test_engines_compute_with_all_of_a_small_machine_and_with_most_of_a_large_one(
+    nodes: list[float], num_engines: int | None, num_cpus: float, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": sum(nodes)})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": count}} for count in nodes])
+    plan = workers(num_engines, "auto", None)
+    assert (plan.num_cpus, plan.num_threads) == (num_cpus, num_threads)
+
+
+@pytest.mark.parametrize(("given", "is_taken"), [("1", True), ("3", False), (None, False)])
+def test_threads_that_the_user_has_chosen_stay(given: str | None, is_taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    context: Any = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setenv(THREADS, given) if given else monkeypatch.delenv(THREADS, raising=False)
+    before = torch.get_num_threads()
+    try:
+        _take_threads(before + 1)
+        assert torch.get_num_threads() == before + is_taken
+        assert os.environ.get(THREADS) == (None if is_taken else given)
+    finally:
+        torch.set_num_threads(before)
