@@ -17,7 +17,7 @@ _HEIF, _PDF, _VIDEO, _PARQUET = (frozenset({name}) for name in ("pillow_heif", "
 _SERVER = (
     _ENGINE
     | {"fastapi", "fastapi_offline", "httpcore2", "multipart", "prometheus_client", "pydantic", "pydantic_core", "pydantic_settings"}
-    | {"python_multipart", "starlette", "uvicorn", "uvloop"}
+    | {"pybase64", "python_multipart", "starlette", "uvicorn", "uvloop"}
 )
 _KEYS = _SERVER | {"alembic", "limits", "sqlalchemy"}
 _LABEL = _ENGINE | _HEIF | _PDF | _VIDEO | _PARQUET

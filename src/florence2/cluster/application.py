@@ -28,7 +28,8 @@ _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": GRACE_S,
     "graceful_shutdown_wait_loop_s": 0.1,
     "max_constructor_retry_count": 3,  # a model that can't be loaded can't be loaded the twentieth time either
-    "logging_config": {"enable_access_log": False},  # the server has its own
+    # The server has its own access log; Ray makes a line for each request even so, and throws it away, unless it is below the level.
+    "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
 }
 
 

@@ -60,7 +60,9 @@ class ReplicaEngine:
 
     def __init__(self, handle: DeploymentHandle, model_id: str, facts: ModelFacts) -> None:
         self.num_beams, self.max_answer_tokens = facts.generation.num_beams, facts.max_answer_tokens
-        self._handle = handle.options(multiplexed_model_id=model_id)
+        # By Python's own pickle: what is sent are plain values of modules that all replicas have.
+        pickled = handle.options(multiplexed_model_id=model_id, request_serialization="pickle", response_serialization="pickle")
+        self._answering, self._streaming = pickled.options(method_name="answer"), pickled.options(method_name="stream", stream=True)
         self._model_id = model_id
         self._tokenizer = Tokenizer.from_json(facts.tokenizer, facts.folder)
         self._limits: dict[str, Any] = {"max_tokens": facts.max_prompt_tokens, "num_image_tokens": facts.num_image_tokens}
@@ -132,11 +134,11 @@ class ReplicaEngine:
 
     async def _reply(self, asked: Asked, reporting: _Reporting | None) -> Reply:
         """The end of the answer, by another replica where the first one is lost."""
-        handle = self._handle.options(session_id=_digest(asked.file))
+        handle = (self._answering if reporting is None else self._streaming).options(session_id=_digest(asked.file))
         for num_tries_left in reversed(range(MAX_TRIES)):
             try:
                 if reporting is None:
-                    return await handle.answer.remote(asked)
+                    return await handle.remote(asked)
                 return await self._streamed(handle, asked, reporting)
             except BackPressureError as error:
                 raise Overloaded("the engines have as many requests as they take; send it again in a moment") from error
@@ -153,7 +155,7 @@ class ReplicaEngine:
         raise AssertionError
 
     async def _streamed(self, handle: DeploymentHandle, asked: Asked, reporting: _Reporting) -> Reply:
-        responses: Any = handle.options(stream=True).stream.remote(asked)
+        responses: Any = handle.remote(asked)
         try:
             async for said in responses:
                 if isinstance(said, Happened):
