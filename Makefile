@@ -49,7 +49,7 @@ test: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m tests.compatibility.install
 	$(BIN)/python -m tests.playground.install
 	$(BIN)/python -m tests.server.accounts.install
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # While a change is written: style, import directions, the types of its files, and the quick tests of the rooms that it touches.
 check: $(VENV)/dev-$(TORCH).installed

@@ -3,16 +3,23 @@
 A shell that puts this run in the background has it ignore SIGINT, and every program that is started from here would inherit that.
 PyTorch takes a thread for each processor, and threads that wait for each other's share of a product spin: two processes on two processors
 get through a third of what they do with a thread each. ``tests/model/cpu`` and ``tests/parity`` compute with several all the same.
+Tests leave nothing in the repository's root: what lies there would be committed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+FOUND = pytest.StashKey[set[str]]()
 
 if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(num_workers))))
@@ -24,9 +31,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# One Ray for all tests of the cluster; the other tests of a file stay together, as they share servers and browsers.
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.schedule import Schedule
+
+    config.option.loadscopereorder = False  # the order is that of the tests
+    return Schedule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        folder = Path(__file__).parent / "cluster"
-        item.add_marker(pytest.mark.xdist_group("cluster" if folder in item.path.parents else str(item.path)))
+    if IS_WORKER:
+        from tests.schedule import rank
+
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not IS_WORKER:
+        session.config.stash[FOUND] = _untracked()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if left := _untracked() - session.config.stash.get(FOUND, set()) if not IS_WORKER else None:
+        session.config.get_terminal_writer().line(f"\ntests left in {ROOT}: {', '.join(sorted(left))}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _untracked() -> set[str]:
+    """What lies in the repository's root that git neither keeps nor ignores; nothing where this is no repository."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--others", "--exclude-standard", "--directory"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return {line.partition("/")[0] for line in listed.splitlines() if line.count("/") == line.endswith("/")}
