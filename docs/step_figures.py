@@ -23,7 +23,7 @@ def decoder_step() -> str:
     header = ("Precision", "Rows", "As operators", "As one call", "It reads", f"At {rate} GB/s")
     return (
         figures.table(header, rows)
-        + "\n\nBase size with random weights, prompts of 588 positions; 3 rows are one request of 3 beams, 16 are 16 greedy ones, 48 are 16 of "
+        + "\n\nBase size with random weights, prompts of 588 positions; 3 rows are one request of 3 beams, 16 are 16 greedy, 48 are 16 of "
         + f"3 beams. Medians, and in brackets the shortest of some dozens. {figures._origin('decoder_step', found)}"
     )
 

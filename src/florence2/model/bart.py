@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,24 +20,13 @@ from torch import Tensor, nn
 from florence2.model.attention import KeyLengths, attend
 from florence2.model.cache import Step
 from florence2.model.config import TextConfig
+from florence2.model.decoder_step import DecoderStep
 from florence2.model.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 POSITION_OFFSET = 2
-
-
-class CompiledStep(Protocol):
-    """A decoder step in one call; ``florence2.model.cpu.decoder_step.DecoderStep`` is one."""
-
-    def can_take(self, step: Step) -> bool:
-        """Whether there is a routine for a step."""
-        ...
-
-    def __call__(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows vocabulary"]:
-        """Logits, of tokens with their positions that are not yet normalised."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -217,7 +206,7 @@ class Bart(nn.Module):
     """
 
     packed_head: nn.Module | None
-    compiled_step: CompiledStep | None
+    compiled_step: DecoderStep | None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from florence2.model.bart import Attention, Bart, DecoderLayer
 from florence2.model.cpu import kernels
-from florence2.model.cpu.decoder_step import DecoderStep, StepLayer
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.panels import PanelLinear, can_lay_out
 from florence2.model.cpu.quantized import QuantizedLinear
+from florence2.model.decoder_step import DecoderStep, StepLayer
 from florence2.model.florence2 import Florence2
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
 from florence2.model.refined_head import REFINED, RefinedHead
+from florence2.model.step_check import is_sound
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -90,7 +91,7 @@ def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision
     """The layer for a name of the model's state; those that decoder steps go through are laid out for the compiled kernels."""
     compiled = kernels.loaded()
     in_steps = name.startswith(_DECODER) and not name.endswith(_ONCE_A_REQUEST)
-    if in_steps and compiled is not None and can_lay_out(precision.decoder_weights, weight.shape[1]):
+    if in_steps and compiled is not None and can_lay_out(precision.decoder_weights, weight.shape[1]) and is_sound(compiled):
         return PanelLinear(weight, bias, precision.decoder_weights, compiled)
     rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
     return QuantizedLinear(weight, bias, rows=rows) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)

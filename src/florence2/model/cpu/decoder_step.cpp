@@ -1,4 +1,4 @@
-// A step of the decoder for all rows, from embedded tokens to logits, in one parallel region. decoder_step.py describes the model and the
+// A step of the decoder for all rows, from embedded tokens to logits, in one parallel region. model/decoder_step.py describes the model and the
 // cache to it, and has the counterpart in plain PyTorch, which is used where there is no compiler.
 
 #include <omp.h>
@@ -6,7 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
-#include <vector>
 
 #include "attending.h"
 #include "products.h"
@@ -79,12 +78,14 @@ struct Step {
     const float* embedded;  // [rows, width]; the positions' embeddings are added
     float* hidden;          // [rows, width]: the hidden states, at last those that the head is given
     float* logits;          // [rows, vocabulary]
+    float* memory;          // for what is computed in between: rows * (5 * width + inner) and of each thread `own_size`
     void* self_kv;
     const void* cross_kv;
     const int32_t* lengths;        // of each row, the new position included
     const int32_t* cross_lengths;  // of each slot
     const int32_t* groups;         // of each slot the first row and the number of rows
     int64_t rows, slots;
+    int64_t own_size;  // for a panel in float, 16 * inputs, and for the scores of a request's rows to all positions
     int64_t self_layer, self_kind, self_row, self_position;
     int64_t cross_layer, cross_kind, cross_slot, cross_head, cross_position;
     int32_t key_is_bf16, threads;
@@ -188,26 +189,11 @@ class Pass {
     const int64_t head_width_;
 };
 
-// What each thread needs for itself: a panel in float, or the scores of a head.
-int64_t own_size(const Decoder& decoder, const Step& step) {
-    int64_t size = PANEL * std::max(decoder.width, decoder.inner);
-    for (int64_t row = 0; row < step.rows; ++row) size = std::max<int64_t>(size, step.lengths[row]);
-    for (int64_t slot = 0; slot < step.slots; ++slot) size = std::max<int64_t>(size, int64_t(step.cross_lengths[slot]) * step.groups[2 * slot + 1]);
-    return (size + 63) / 64 * 64;
-}
-
-float* workspace(int64_t size) {
-    static thread_local std::vector<float> memory;  // of the thread that calls; it keeps what it has been given
-    if (int64_t(memory.size()) < size) memory.resize(size);
-    return memory.data();
-}
-
 template <typename Key>
 void run(const Decoder& decoder, const Step& step) {
-    const int64_t part = step.rows * decoder.width, own = own_size(decoder, step);
-    float* memory = workspace(5 * part + step.rows * decoder.inner + step.threads * own);
-    const Buffers buffers = {step.hidden, memory, memory + part, memory + 4 * part, memory + 5 * part,
-                             memory + 5 * part + step.rows * decoder.inner, own};
+    const int64_t part = step.rows * decoder.width;
+    float *qkv = step.memory + part, *mixed = qkv + 3 * part, *inner = mixed + part, *own = inner + step.rows * decoder.inner;
+    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, own, step.own_size};
     Barrier barrier;
 #pragma omp parallel num_threads(step.threads)
     Pass<Key>(decoder, step, buffers, barrier, omp_get_thread_num(), omp_get_num_threads()).run();
@@ -228,9 +214,10 @@ void florence2_decoder_step(const Decoder* decoder, const Step* step) {
 }
 
 // One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous; `residual` may be null.
-void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, const float* residual, int threads) {
+// `memory` has room for a panel in float of each thread.
+void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, const float* residual, float* memory,
+                        int threads) {
     const int64_t size = layer->inputs * PANEL;
-    float* memory = workspace(threads * size);
 #pragma omp parallel num_threads(threads) if (rows * layer->inputs * layer->outputs > SMALL)
     multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), residual, layer->outputs},
              memory + omp_get_thread_num() * size, omp_get_thread_num(), omp_get_num_threads());

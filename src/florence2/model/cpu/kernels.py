@@ -43,7 +43,7 @@ COMPILERS = ("g++", "c++")
 RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
 _PORTABLE = ("-O3", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
 FLAGS = ("-march=native", *_PORTABLE)
-STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply", "florence2_dots")  # called by decoder_step.py and panels.py
+STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply", "florence2_dots")  # called by panels.py and model/decoder_step.py
 TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # per entry; with more, matrix products are faster
@@ -333,10 +333,6 @@ def _check(kernels: Kernels) -> None:
     )
     levels, scale, zero_point = kernels.quantize(scores, 255)
     _compare((levels.float() - zero_point) * scale, scores.float(), scale)
-    from florence2.model.cpu import checking  # which needs what is defined here
-
-    if not checking.deviation(kernels) <= 1:  # it may be NaN
-        raise _NotHere("their decoder step is not PyTorch's")
 
 
 def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:

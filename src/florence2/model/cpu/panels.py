@@ -95,11 +95,12 @@ class PanelLinear(nn.Module):
         given = hidden.float().contiguous()
         added = None if residual is None else residual.float().contiguous()
         out = given.new_empty(*hidden.shape[:-1], self.outputs)
-        rows = given.numel() // self.inputs
+        rows, threads = given.numel() // self.inputs, torch.get_num_threads()
+        memory = torch.empty(threads, PANEL * self.inputs)
         self._kernels.library.florence2_multiply(
             ctypes.byref(self.struct),
             *(ctypes.c_void_p(given.data_ptr()), ctypes.c_int64(rows), ctypes.c_void_p(out.data_ptr()), int(gelu)),
-            *(None if added is None else ctypes.c_void_p(added.data_ptr()), torch.get_num_threads()),
+            *(None if added is None else ctypes.c_void_p(added.data_ptr()), ctypes.c_void_p(memory.data_ptr()), threads),
         )
         return out.to(hidden.dtype)
 

@@ -48,20 +48,16 @@ struct Range {
 
 inline Range part_of(int64_t total, int number, int count) { return {total * number / count, total * (number + 1) / count}; }
 
-// Weights of two inputs for as many outputs as a vector has lanes. Pairs of bfloat16 lie side by side.
-inline void load_pair(const float* panel, int64_t pair, int vector, Vector& first, Vector& second) {
-    first = load(panel + 2 * pair * PANEL + vector * LANES);
-    second = load(panel + (2 * pair + 1) * PANEL + vector * LANES);
+// Weights of the first (0) or second (1) input of a pair, for as many outputs as a vector has lanes. Pairs of bfloat16 lie side by side.
+template <int which, typename Weight>
+inline Vector load_input(const Weight* panel, int64_t pair, int vector) {
+    return load(panel + (2 * pair + which) * PANEL + vector * LANES);
 }
-inline void load_pair(const int8_t* panel, int64_t pair, int vector, Vector& first, Vector& second) {
-    first = load(panel + 2 * pair * PANEL + vector * LANES);
-    second = load(panel + (2 * pair + 1) * PANEL + vector * LANES);
-}
-inline void load_pair(const bf16* panel, int64_t pair, int vector, Vector& first, Vector& second) {
+template <int which>
+inline Vector load_input(const bf16* panel, int64_t pair, int vector) {
     Bits both;
     std::memcpy(&both, panel + 2 * (pair * PANEL + vector * LANES), sizeof both);
-    first = (Vector)(both << 16);
-    second = (Vector)(both & 0xffff0000u);
+    return (Vector)(which ? both & 0xffff0000u : both << 16);
 }
 
 template <int rows, int panels>
@@ -69,34 +65,58 @@ struct Sums {
     Vector of[rows][panels * VECTORS];
 };
 
-template <int rows, int panels, typename Weight>
-inline Sums<rows, panels> multiplied(const Weight* weights, const float* values, int64_t stride, int64_t inputs) {
+template <int which, int rows, int panels, typename Weight>
+inline void add_input(Sums<rows, panels>& sums, const Weight* weights, int64_t size, int64_t pair, const float* values, int64_t stride) {
+    constexpr int vectors = panels * VECTORS;
+    auto weight = [&](int v) {
+        Vector one = load_input<which>(weights + v / VECTORS * size, pair, v % VECTORS);
+        if (rows > 1) keep(one);
+        return one;
+    };
+    auto value = [&](int row) { return broadcast(values[row * stride + 2 * pair + which]); };
+    // Beside the sums there is room in registers for all rows' values and one weight, or for all weights and one value.
+    if constexpr (rows * vectors + rows + 1 <= REGISTERS) {
+        Vector of_rows[rows];
+#pragma GCC unroll 8
+        for (int row = 0; row < rows; ++row) of_rows[row] = value(row);
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) {
+            const Vector one = weight(v);
+#pragma GCC unroll 8
+            for (int row = 0; row < rows; ++row) sums.of[row][v] = fma(one, of_rows[row], sums.of[row][v]);
+        }
+    } else {
+        Vector all[vectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) all[v] = weight(v);
+#pragma GCC unroll 8
+        for (int row = 0; row < rows; ++row) {
+            const Vector one = value(row);
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; ++v) sums.of[row][v] = fma(all[v], one, sums.of[row][v]);
+        }
+    }
+}
+
+// Memory elsewhere that is asked for before it is needed, `step` bytes with each pair of inputs.
+struct Ahead {
+    const char* first;
+    int64_t step;
+};
+
+template <int rows, int panels, bool is_elsewhere, typename Weight>
+inline Sums<rows, panels> multiplied(const Weight* weights, const float* values, int64_t stride, int64_t inputs, Ahead ahead) {
+    constexpr int64_t bytes = 2 * PANEL * sizeof(Weight);
     Sums<rows, panels> sums = {};
     const int64_t size = inputs * PANEL;
     for (int64_t pair = 0; pair < inputs / 2; ++pair) {
-        Vector second[panels * VECTORS], first[panels * VECTORS];
-#pragma GCC unroll 8
-        for (int panel = 0; panel < panels; ++panel) {
-            if (2 * PANEL * sizeof(Weight) >= 64 || pair % 2 == 0) {
-                const char* next = reinterpret_cast<const char*>(weights + panel * size + 2 * pair * PANEL) + AHEAD;
-                for (size_t line = 0; line < 2 * PANEL * sizeof(Weight); line += 64) __builtin_prefetch(next + line);
-            }
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; ++v)
-                load_pair(weights + panel * size, pair, v, first[panel * VECTORS + v], second[panel * VECTORS + v]);
+        if (is_elsewhere) __builtin_prefetch(ahead.first + pair * ahead.step, 0, 2);
+        for (int panel = 0; !is_elsewhere && panel < panels; ++panel) {
+            const char* next = reinterpret_cast<const char*>(weights + panel * size) + pair * bytes + AHEAD;
+            for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line);
         }
-#pragma GCC unroll 8
-        for (int row = 0; row < rows; ++row) {
-            Vector value = broadcast(values[row * stride + 2 * pair]);
-#pragma GCC unroll 16
-            for (int v = 0; v < panels * VECTORS; ++v) sums.of[row][v] = fma(first[v], value, sums.of[row][v]);
-        }
-#pragma GCC unroll 8
-        for (int row = 0; row < rows; ++row) {
-            Vector value = broadcast(values[row * stride + 2 * pair + 1]);
-#pragma GCC unroll 16
-            for (int v = 0; v < panels * VECTORS; ++v) sums.of[row][v] = fma(second[v], value, sums.of[row][v]);
-        }
+        add_input<0>(sums, weights, size, pair, values, stride);
+        add_input<1>(sums, weights, size, pair, values, stride);
     }
     return sums;
 }
@@ -123,22 +143,24 @@ __attribute__((noinline)) inline void write(const Vector* sums, const Linear& la
     for (int64_t i = 0; i < layer.outputs - first; ++i) target[i] = residual ? values[i] + residual[i] : values[i];
 }
 
-template <int rows, int panels, typename Weight>
-__attribute__((noinline)) void block(const Weight* weights, const Linear& layer, int64_t panel, Rows in, const Output& out, int64_t first_row) {
-    auto sums = multiplied<rows, panels>(weights, in.values + first_row * in.stride, in.stride, layer.inputs);
+template <int rows, int panels, bool is_elsewhere, typename Weight>
+__attribute__((noinline)) void block(const Weight* weights, const Linear& layer, int64_t panel, Rows in, const Output& out, int64_t first_row,
+                                     Ahead ahead) {
+    auto sums = multiplied<rows, panels, is_elsewhere>(weights, in.values + first_row * in.stride, in.stride, layer.inputs, ahead);
     for (int row = 0; row < rows; ++row)
         for (int p = 0; p < panels; ++p) write(sums.of[row] + p * VECTORS, layer, (panel + p) * PANEL, out, first_row + row);
 }
 
 // Panels that are computed together: as many as there are registers for their sums, so that enough sums are under way at once.
-constexpr int together(int rows) { return std::max(1, std::min(4, (REGISTERS - 4) / (rows * VECTORS))); }
+constexpr int together(int rows) { return std::max(1, std::min(4, (REGISTERS - rows - 3) / (rows * VECTORS))); }
 
 template <int rows, typename Weight>
 void few_rows(const Weight* weights, const Linear& layer, Range panels, Rows in, const Output& out) {
     const int64_t size = layer.inputs * PANEL;
     int64_t panel = panels.begin;
-    for (; panel + together(rows) <= panels.end; panel += together(rows)) block<rows, together(rows)>(weights + panel * size, layer, panel, in, out, 0);
-    for (; panel < panels.end; ++panel) block<rows, 1>(weights + panel * size, layer, panel, in, out, 0);
+    for (; panel + together(rows) <= panels.end; panel += together(rows))
+        block<rows, together(rows), false>(weights + panel * size, layer, panel, in, out, 0, {});
+    for (; panel < panels.end; ++panel) block<rows, 1, false>(weights + panel * size, layer, panel, in, out, 0, {});
 }
 
 inline const float* widened(const float* panel, int64_t, float*) { return panel; }
@@ -146,10 +168,8 @@ template <typename Weight>
 inline const float* widened(const Weight* panel, int64_t inputs, float* wide) {
     for (int64_t pair = 0; pair < inputs / 2; ++pair)
         for (int v = 0; v < VECTORS; ++v) {
-            Vector first, second;
-            load_pair(panel, pair, v, first, second);
-            store(wide + 2 * pair * PANEL + v * LANES, first);
-            store(wide + (2 * pair + 1) * PANEL + v * LANES, second);
+            store(wide + 2 * pair * PANEL + v * LANES, load_input<0>(panel, pair, v));
+            store(wide + (2 * pair + 1) * PANEL + v * LANES, load_input<1>(panel, pair, v));
         }
     return wide;
 }
@@ -172,11 +192,17 @@ void multiply(const Weight* weights, const Linear& layer, Range panels, Rows in,
     if (in.count <= MOST_ROWS)
         return with_rows(in.count, [&](auto rows) { few_rows<decltype(rows)::value>(weights, layer, panels, in, out); });
     const int blocks = int((in.count + MOST_ROWS - 1) / MOST_ROWS);
+    const int64_t size = layer.inputs * PANEL, part = size * int64_t(sizeof(Weight)) / blocks;
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-        const float* floats = widened(weights + panel * layer.inputs * PANEL, layer.inputs, wide);
+        const Weight* own = weights + panel * size;
+        const float* floats = widened(own, layer.inputs, wide);
+        const char* next = reinterpret_cast<const char*>(own + size);  // each block of rows brings a part of the next panel
         for (int number = 0; number < blocks; ++number) {
-            Range rows = part_of(in.count, number, blocks);
-            with_rows(rows.end - rows.begin, [&](auto count) { block<decltype(count)::value, 1>(floats, layer, panel, in, out, rows.begin); });
+            const Range rows = part_of(in.count, number, blocks);
+            const Ahead ahead = {next + number * part, part / (layer.inputs / 2)};
+            with_rows(rows.end - rows.begin, [&](auto count) {
+                block<decltype(count)::value, 1, true>(floats, layer, panel, in, out, rows.begin, ahead);
+            });
         }
     }
 }

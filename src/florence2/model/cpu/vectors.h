@@ -85,6 +85,15 @@ inline Vector fma(Vector a, Vector b, Vector c) {
 #endif
 }
 
+// Has a value that was loaded stay in a register: several multiply-adds that each load it again would wait for the load ports.
+inline void keep([[maybe_unused]] Vector& value) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(value));
+#elif defined(__AVX2__) && defined(__FMA__)
+    asm("" : "+x"(value));
+#endif
+}
+
 // The sums of four vectors.
 inline void sum_four(Vector a, Vector b, Vector c, Vector d, float* out) {
 #if defined(__AVX2__) && defined(__FMA__)

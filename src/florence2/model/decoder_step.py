@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from florence2.model.cache import Step
 from florence2.model.cpu.kernels import Kernels
-from florence2.model.cpu.panels import LinearStruct, PanelLinear, dots
+from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear, dots
 from florence2.model.top_k import top_k_indices
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ class _Step(ctypes.Structure):
     _fields_ = (
         *(
             (name, ctypes.c_void_p)
-            for name in ("embedded", "hidden", "logits", "self_kv", "cross_kv", "lengths", "cross_lengths", "groups")
+            for name in ("embedded", "hidden", "logits", "memory", "self_kv", "cross_kv", "lengths", "cross_lengths", "groups")
         ),
-        *((name, ctypes.c_int64) for name in ("rows", "slots", "self_layer", "self_kind", "self_row", "self_position")),
+        *((name, ctypes.c_int64) for name in ("rows", "slots", "own_size", "self_layer", "self_kind", "self_row", "self_position")),
         *((name, ctypes.c_int64) for name in ("cross_layer", "cross_kind", "cross_slot", "cross_head", "cross_position")),
         *((name, ctypes.c_int32) for name in ("key_is_bf16", "threads")),
     )
@@ -125,15 +125,19 @@ class DecoderStep:
             embedded: tokens with their positions, not yet normalised.
             step: one that ``can_take`` is true of.
         """
-        assert step.row_groups is not None
-        rows = len(embedded)
+        rows, groups = len(embedded), step.row_groups
+        if groups is None:
+            raise ValueError("there is no routine for a step that is larger than what the requests need")
         given, hidden = embedded.float().contiguous(), torch.empty(rows, self._decoder.width)
         logits = torch.empty(rows, self._decoder.head.outputs)
-        inputs = (step.self_kv, step.cross_kv, step.key_lengths.lengths, step.cross_key_lengths.lengths, step.row_groups)
+        width, inner, threads = self._decoder.width, self._decoder.inner, torch.get_num_threads()
+        own_size = max(PANEL * width, PANEL * inner, step.size.length, step.size.source * step.size.beams)
+        memory = torch.empty(rows * (5 * width + inner) + threads * own_size)
+        inputs = (step.self_kv, step.cross_kv, step.key_lengths.lengths, step.cross_key_lengths.lengths, groups)
         called = _Step(
-            *(values.data_ptr() for values in (given, hidden, logits, *inputs)),
-            *(rows, len(step.row_groups), *step.self_kv.stride()[:4], *step.cross_kv.stride()[:5]),
-            *(step.self_kv.dtype == torch.bfloat16, torch.get_num_threads()),
+            *(values.data_ptr() for values in (given, hidden, logits, memory, *inputs)),
+            *(rows, len(groups), own_size, *step.self_kv.stride()[:4], *step.cross_kv.stride()[:5]),
+            *(step.self_kv.dtype == torch.bfloat16, threads),
         )
         self._kernels.library.florence2_decoder_step(ctypes.byref(self._decoder), ctypes.byref(called))
         if self._table is not None:

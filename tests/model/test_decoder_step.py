@@ -20,6 +20,7 @@ from florence2.model.cpu import kernels
 from florence2.model.cpu.panels import PanelLinear, dots
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
+from florence2.model.step_check import is_sound
 from florence2.weights import load_model, read_checkpoint
 
 PRECISIONS = {"fp32": Precision(), "bf16": Precision(decoder=torch.bfloat16), "int8": Precision(is_quantized=True)}
@@ -219,3 +220,13 @@ def test_8_bits_are_kept_by_channel(compiled) -> None:
 def test_products_of_rows_with_their_own_vectors(compiled) -> None:
     vectors, hidden = torch.randn(5, 7, 33), torch.randn(5, 33)
     torch.testing.assert_close(dots(compiled, vectors, hidden), (vectors @ hidden.unsqueeze(-1)).squeeze(-1), atol=1e-5, rtol=1e-5)
+
+
+def test_routines_that_differ_from_pytorch_are_not_used(compiled, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_sound(compiled)
+    is_sound.cache_clear()
+    monkeypatch.setattr(torch.nn.functional, "gelu", torch.relu)
+    try:
+        assert load_model(read_checkpoint(folders["tiny"]), packing=Precision()).language_model.compiled_step is None
+    finally:
+        is_sound.cache_clear()
