@@ -160,10 +160,10 @@ def test_the_number_of_threads_changes_nothing(models, threads, precision: str) 
 def test_what_is_not_a_number_stays_in_its_request(models, precision: str) -> None:
     model = models["wide", precision]
     sound = logits_of(model, [(0, 2)], steps=1)[0][0]
-    broken = EncodedPrompts(torch.full((1, 20, model.config.text.d_model), float("nan")), (20,))
     cache = model.new_cache(8)
-    model.admit(cache, broken, [3])
+    model.admit(cache, prompts(model)[1], [3])
     model.admit(cache, prompts(model)[0], [2])
+    cache.begin_step().cross_kv[:, :, 0] = float("nan")
     logits = model.decode_step(torch.tensor([1, 2, 3, 0, 1]), cache)
     assert logits[:3].isnan().any(dim=1).all()
     assert torch.equal(logits[3:], sound)

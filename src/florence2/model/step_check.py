@@ -41,9 +41,11 @@ def deviation(kernels: Kernels, dtype: torch.dtype, head_width: int) -> float:
     weights = {name: torch.randn(shape, generator=generator) * shape[1] ** -0.5 for name, shape in shapes.items()}
     biases = {name: torch.randn(shape[0], generator=generator) for name, shape in shapes.items() if name != "head"}
     layers = {name: PanelLinear(weights[name], biases.get(name), dtype, kernels) for name in shapes}
-    norms = {name: nn.LayerNorm(width) for name in ("self_norm", "cross_norm", "norm")}
-    head = layers.pop("head")
-    compiled = DecoderStep(kernels, [StepLayer(**layers, **norms)], nn.LayerNorm(width), head, HEADS, None, 0)
+    layer = StepLayer(
+        *(layers["qkv"], layers["out"], nn.LayerNorm(width), layers["cross_query"], layers["cross_out"], nn.LayerNorm(width)),
+        *(layers["fc1"], layers["fc2"], nn.LayerNorm(width)),
+    )
+    compiled = DecoderStep(kernels, [layer], nn.LayerNorm(width), layers["head"], HEADS, None, 0)
     step = _step(head_width, generator)
     embedded = torch.randn(len(LENGTHS), width, generator=generator)
     expected = _logits(embedded, step, weights, biases)

@@ -1,4 +1,4 @@
-"""The kernels (``kernels.cpp``, ``decoder_step.cpp``): compiled on the user's machine for its processor, and kept in the user's cache folder.
+"""The kernels (``kernels.cpp``, ``decoder_step.cpp``), compiled on the user's machine for its processor and kept in their cache folder.
 
 ``prepare`` compiles them (about a second, the first time) and loads them; ``loaded`` returns them. If there is no g++, if no folder is
 writable, or if the results differ from PyTorch's, there are no kernels and attention is plain PyTorch: the same within rounding, and
