@@ -57,6 +57,7 @@ from docs.server_blocks import (
     server_profiles,
     server_settings,
 )
+from docs.step_figures import decoder_step
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
 from docs.wording import first_sentence, prose
@@ -280,6 +281,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "precisions": precisions,
     "processes": processes,
     "roofline": roofline,
+    "decoder-step": decoder_step,
     "environments": environments,
     "http": http,
     "streaming": streaming,

@@ -43,6 +43,9 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
     except (KeyError, TypeError):
         names = ", ".join(["auto", *PRECISIONS, QUANTIZED])
         raise InvalidOption(f"precision must be one of {names}; got {precision!r}", field="precision") from None
+    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bf16_products() and can_pack(torch.float32):
+        # PyTorch's products would be emulated: many times slower than those of float32.
+        return Precision(decoder=torch.bfloat16)
     return Precision(dtype, dtype)
 
 

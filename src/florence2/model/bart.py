@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from florence2.model.attention import KeyLengths, attend
 from florence2.model.cache import Step
 from florence2.model.config import TextConfig
+from florence2.model.decoder_step import DecoderStep
 from florence2.model.linear import Linear
 
 if TYPE_CHECKING:
@@ -185,9 +186,13 @@ class Decoder(_Embedded):
         """Keys and values of the encoded prompts, one pair per layer, each ``[prompts, heads, source, head_width]``."""
         return (layer.encoder_attn.keys_values(encoded.hidden) for layer in self.layers)  # type: ignore[union-attr]
 
+    def add_positions(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
+        """The tokens of a step with the embeddings of their positions added."""
+        return embedded + self.embed_positions(step.positions + POSITION_OFFSET)
+
     def step(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
         """Hidden states of one new position per row."""
-        hidden = self.layernorm_embedding(embedded + self.embed_positions(step.positions + POSITION_OFFSET)).unsqueeze(1)
+        hidden = self.layernorm_embedding(self.add_positions(embedded, step)).unsqueeze(1)
         for number, layer in enumerate(self.layers):
             hidden = layer.step(hidden, step, number)  # type: ignore[operator]
         return hidden.squeeze(1)
@@ -196,10 +201,12 @@ class Decoder(_Embedded):
 class Bart(nn.Module):
     """Encoder, decoder and the embedding table that both and the head share.
 
-    If ``packed_head`` is set, it computes the logits instead of the table.
+    If ``packed_head`` is set, it computes the logits instead of the table. If ``compiled_step`` is set, it computes those decoder steps
+    that it can take, from embedded tokens to logits.
     """
 
     packed_head: nn.Module | None
+    compiled_step: DecoderStep | None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -208,6 +215,7 @@ class Bart(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.packed_head = None
+        self.compiled_step = None
 
     @property
     def head_weight(self) -> Float[Tensor, "vocabulary width"]:

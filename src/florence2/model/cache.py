@@ -72,6 +72,7 @@ class Step:
         cross_key_lengths: valid positions of each slot.
         permutation: the mapping between rows and queries; None if they have the same order.
         rows: 0, 1, 2, …; None if all rows fill the same position.
+        row_groups: the first row and the number of rows of each slot; None where the step is larger than what the requests need.
     """
 
     size: StepSize
@@ -82,6 +83,7 @@ class Step:
     cross_key_lengths: KeyLengths
     permutation: QueryPermutation | None
     rows: Int[Tensor, " rows"] | None
+    row_groups: Int[Tensor, "requests 2"] | None = None
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store one new position of each row, ``[rows, heads, 1, head_width]``, and return all keys and values of the rows."""
@@ -249,11 +251,10 @@ class DecoderCache:
         if size is None:
             size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_key_lengths.num_keys)
             key_lengths = KeyLengths(plan.lengths, size.length, is_full=not plan.is_ragged)
-            return self._view(
-                size, plan.positions, key_lengths, plan.cross_key_lengths, plan.permutation, plan.rows if plan.is_ragged else None
-            )
-        rows = size.rows - self.num_rows
-        key_lengths = KeyLengths(F.pad(plan.lengths, (0, rows), value=1), size.length, is_full=False)
+            rows = plan.rows if plan.is_ragged else None
+            return self._view(size, plan.positions, key_lengths, plan.cross_key_lengths, plan.permutation, rows, plan.groups)
+        more = size.rows - self.num_rows
+        key_lengths = KeyLengths(F.pad(plan.lengths, (0, more), value=1), size.length, is_full=False)
         key = (size.rows, size.requests, size.beams)
         if key not in plan.padded:
             # A slot without a request has one valid position: a softmax over none would be NaN.
@@ -261,7 +262,7 @@ class DecoderCache:
             plan.padded[key] = cross_lengths, self._permutation(size), torch.arange(size.rows, device=self.device)
         cross_lengths, permutation, indices = plan.padded[key]
         cross_key_lengths = KeyLengths(cross_lengths, size.source, is_full=False)
-        return self._view(size, F.pad(plan.positions, (0, rows)), key_lengths, cross_key_lengths, permutation, indices)
+        return self._view(size, F.pad(plan.positions, (0, more)), key_lengths, cross_key_lengths, permutation, indices)
 
     def needed_size(self) -> StepSize:
         """The smallest size of the next step."""
@@ -293,9 +294,10 @@ class DecoderCache:
     def _make_plan(self) -> _Plan:
         """What changes only when requests enter or leave."""
         beams, source = max(self.num_beams), max(self.source_lengths)
-        sources = [0] * self.num_requests
-        for slot, length in zip(self._slots, self.source_lengths, strict=True):
-            sources[slot] = length
+        sources, groups = [0] * self.num_requests, [(0, 0)] * self.num_requests
+        firsts = _first_rows(self.num_beams)
+        for slot, length, first, count in zip(self._slots, self.source_lengths, firsts, self.num_beams, strict=True):
+            sources[slot], groups[slot] = length, (first, count)
         is_in_order = self._slots == list(range(self.num_requests)) and min(self.num_beams) == beams
         positions = torch.tensor(self.row_lengths, device=self.device)
         return _Plan(
@@ -306,6 +308,7 @@ class DecoderCache:
             cross_key_lengths=KeyLengths.of(sources, source, self.device),
             permutation=None if is_in_order else self._permutation(StepSize(self.num_rows, self.num_requests, beams, 0, source)),
             rows=torch.arange(self.num_rows, device=self.device),
+            groups=torch.tensor(groups, dtype=torch.int32) if self.device.type == "cpu" else None,
         )
 
     def _permutation(self, size: StepSize) -> QueryPermutation:
@@ -333,6 +336,7 @@ class _Plan:
     cross_key_lengths: KeyLengths
     permutation: QueryPermutation | None
     rows: Int[Tensor, " rows"]
+    groups: Int[Tensor, "requests 2"] | None
     padded: dict[tuple[int, int, int], tuple[Tensor, QueryPermutation, Tensor]] = field(default_factory=dict)
 
 

@@ -94,7 +94,11 @@ class Florence2(nn.Module):
 
     def decode(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
         """The logits of a step. Control flow does not depend on tensor values, so a CUDA graph can capture it."""
-        return self.language_model.head(self.language_model.decoder.step(self.language_model.embed_decoder_tokens(token_ids), step))
+        text = self.language_model
+        embedded, compiled = text.embed_decoder_tokens(token_ids), text.compiled_step
+        if compiled is not None and not self.routing.routes and compiled.can_take(step):
+            return compiled(text.decoder.add_positions(embedded, step), step)
+        return text.head(text.decoder.step(embedded, step))
 
     def forward(
         self,

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from florence2.model.bart import Attention
+from florence2.model.bart import Attention, Bart, DecoderLayer
+from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
+from florence2.model.cpu.panels import PanelLinear, can_lay_out
 from florence2.model.cpu.quantized import QuantizedLinear
+from florence2.model.decoder_step import DecoderStep, StepLayer
 from florence2.model.florence2 import Florence2
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
-from florence2.model.refined_head import RefinedHead
+from florence2.model.refined_head import REFINED, RefinedHead
+from florence2.model.step_check import is_sound
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,6 +31,9 @@ ReadTensor = Callable[[str], Tensor]
 
 # The number of rows that a layer's layout is optimised for; any other number works too.
 TOWER_ROWS, TEXT_ROWS = 2304, 48
+_DECODER, _HEAD = "language_model.decoder.", "head"
+# Layers of the decoder that are multiplied once for each request, with hundreds of positions of its prompt.
+_ONCE_A_REQUEST = ("encoder_attn.k_proj", "encoder_attn.v_proj")
 
 
 def pack_layers(model: Florence2, precision: Precision, read: ReadTensor) -> None:
@@ -41,28 +48,50 @@ def pack_layers(model: Florence2, precision: Precision, read: ReadTensor) -> Non
         if isinstance(module, Attention) and not name.endswith("encoder_attn"):
             parts = [f"{name}.{part}_proj" for part in "qkv"]
             weight, bias = (torch.cat([read(f"{part}.{kind}") for part in parts]) for kind in ("weight", "bias"))
-            module.qkv_proj = _packed(weight, bias, precision, rows=TEXT_ROWS)
+            module.qkv_proj = _packed(f"{name}.qkv_proj", weight, bias, precision)
             del module.q_proj, module.k_proj, module.v_proj
     for name, module in list(model.named_modules()):
         if isinstance(module, Linear) and not name.endswith("lm_head"):
             bias = None if module.bias is None else read(f"{name}.bias")
-            rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
             parent, _, own_name = name.rpartition(".")
-            setattr(model.get_submodule(parent), own_name, _packed(read(f"{name}.weight"), bias, precision, rows=rows))
+            setattr(model.get_submodule(parent), own_name, _packed(name, read(f"{name}.weight"), bias, precision))
 
 
 def pack_head(model: Florence2, precision: Precision, table: Float[Tensor, "vocabulary width"]) -> None:
-    """Replace the head of ``model`` by a packed one.
+    """Replace the head of ``model`` by a packed one, and have the compiled kernels compute its steps where they can.
 
     Args:
-        model: changed in place; its token tables are loaded.
+        model: changed in place; all its other weights are loaded.
         precision: the types that the model computes in.
         table: the head's weights in the text model's type.
     """
-    layer = _packed(table, None, precision, rows=TEXT_ROWS)
     text = model.language_model
+    layer = _packed(f"{_DECODER}{_HEAD}", table, None, precision)
     text.packed_head = layer if precision.is_exact else RefinedHead(layer, text.head_weight)
+    if (compiled := kernels.loaded()) is not None and isinstance(layer, PanelLinear):
+        text.compiled_step = _compiled_step(text, compiled, layer, model.config.text.decoder_attention_heads, precision)
 
 
-def _packed(weight: Tensor, bias: Tensor | None, precision: Precision, *, rows: int) -> nn.Module:
+def _compiled_step(text: Bart, compiled: kernels.Kernels, head: PanelLinear, num_heads: int, precision: Precision) -> DecoderStep:
+    table = None if precision.is_exact else text.head_weight
+    layers = [_step_layer(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
+    return DecoderStep(compiled, layers, text.decoder.layernorm_embedding, head, num_heads, table, REFINED)
+
+
+def _step_layer(layer: DecoderLayer) -> StepLayer:
+    attention, cross = layer.self_attn, layer.encoder_attn
+    return StepLayer(
+        *(attention.qkv_proj, attention.out_proj, layer.self_attn_layer_norm),  # type: ignore[arg-type]
+        *(cross.q_proj, cross.out_proj, layer.encoder_attn_layer_norm),  # type: ignore[arg-type]
+        *(layer.fc1, layer.fc2, layer.final_layer_norm),  # type: ignore[arg-type]
+    )
+
+
+def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision) -> nn.Module:
+    """The layer for a name of the model's state; those that decoder steps go through are laid out for the compiled kernels."""
+    compiled = kernels.loaded()
+    in_steps = name.startswith(_DECODER) and not name.endswith(_ONCE_A_REQUEST)
+    if in_steps and compiled is not None and can_lay_out(precision.decoder_weights, weight.shape[1]) and is_sound(compiled):
+        return PanelLinear(weight, bias, precision.decoder_weights, compiled)
+    rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
     return QuantizedLinear(weight, bias, rows=rows) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)

@@ -19,18 +19,25 @@ class Precision:
         tower: the floating-point type of the vision tower.
         text: the floating-point type of the text model.
         is_quantized: linear layers multiply 8-bit integers.
+        decoder: the type of the decoder's weights, where it differs from that of the text model (and its layers are not quantized).
     """
 
     tower: torch.dtype = torch.float32
     text: torch.dtype = torch.float32
     is_quantized: bool = False
+    decoder: torch.dtype | None = None
+
+    @property
+    def decoder_weights(self) -> torch.dtype:
+        """The type in which the compiled decoder keeps the weights of its linear layers; it computes in float32 with all of them."""
+        return torch.int8 if self.is_quantized else self.decoder or self.text
 
     @property
     def name(self) -> str:
         """The name that users write: fp32, bf16, fp16 or int8."""
-        return "int8" if self.is_quantized else {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.text]
+        return {torch.int8: "int8", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.decoder_weights]
 
     @property
     def is_exact(self) -> bool:
         """Whether the text model's logits are computed in float32 throughout."""
-        return self.text == torch.float32 and not self.is_quantized
+        return self.decoder_weights == torch.float32

@@ -1,1 +1,1 @@
-"""Fast paths for CPUs: compiled kernels, packed and quantized layers."""
+"""Fast paths for CPUs: compiled kernels, the decoder step, packed and quantized layers."""

@@ -1,4 +1,4 @@
-"""The kernels of ``kernels.cpp``: compiled on the user's machine for its processor, and kept in the user's cache folder.
+"""The kernels (``kernels.cpp``, ``decoder_step.cpp``), compiled on the user's machine for its processor and kept in their cache folder.
 
 ``prepare`` compiles them (about a second, the first time) and loads them; ``loaded`` returns them. If there is no g++, if no folder is
 writable, or if the results differ from PyTorch's, there are no kernels and attention is plain PyTorch: the same within rounding, and
@@ -35,12 +35,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = (SOURCE, SOURCE.with_name("decoder_step.cpp"))
+HEADERS = tuple(SOURCE.with_name(name) for name in ("attending.h", "products.h", "vectors.h"))
 COMPILERS = ("g++", "c++")
 # The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
 # numbers for the whole process.
 RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
 _PORTABLE = ("-O3", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
 FLAGS = ("-march=native", *_PORTABLE)
+STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply", "florence2_dots")  # called by panels.py and model/decoder_step.py
 TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # per entry; with more, matrix products are faster
@@ -59,7 +62,9 @@ class Kernels:
     """The kernels of one library. All tensors are on the CPU; arguments are not checked, except the width of heads."""
 
     def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path)
+        library = self.library = ctypes.CDLL(path)
+        for name in STEP_ROUTINES:
+            getattr(library, name).restype = None  # fails here where a routine is missing
         pointer, size, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
         self._attend = library.florence2_attend
         self._attend.argtypes = [integer, integer, integer, *[pointer] * 7, size, size, size, pointer, ctypes.c_float, integer]
@@ -270,7 +275,12 @@ def _compiler() -> str | None:
 
 def _portable_source() -> bytes:
     """What libraries that are built ahead depend on."""
-    return b"\0".join((SOURCE.read_bytes(), " ".join(_PORTABLE).encode()))
+    return b"\0".join((_source(), " ".join(_PORTABLE).encode()))
+
+
+def _source() -> bytes:
+    """The whole source code."""
+    return b"\0".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
 
 
 def _processors() -> str:
@@ -282,7 +292,7 @@ def _build(compiler: str, folder: Path | None, flags: tuple[str, ...] = FLAGS) -
     """The content of a newly compiled library; ``folder`` is where the temporary folder is made, None for the system's."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
         output = Path(passing) / "kernels.so"
-        done = _run([compiler, *flags, "-o", str(output), str(SOURCE)])
+        done = _run([compiler, *flags, "-o", str(output), *map(str, SOURCES)])
         if done.returncode:
             raise _NotHere(f"{compiler} failed: {done.stderr.strip()[:500]}")
         return output.read_bytes()
@@ -297,7 +307,7 @@ def _fingerprint(compiler: str) -> str:
     version = _run([compiler, "--version"]).stdout
     processor = _processors().split("\n\n")[0]
     lasting = [line for line in processor.splitlines() if not line.startswith(("cpu MHz", "bogomips"))]
-    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version.encode(), "\n".join(lasting).encode())
+    parts = (_source(), " ".join(FLAGS).encode(), version.encode(), "\n".join(lasting).encode())
     return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
 
 

@@ -1,0 +1,32 @@
+"""What a decoder step costs, as Markdown: the figures of ``benchmarks/decoder_step.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docs import figures
+
+
+def decoder_step() -> str:
+    """Steps by precision and rows, before and after, beside the time of reading what they read."""
+    found = figures._result("decoder_step")
+    if found is None:
+        return figures._unmeasured("decoder_step")
+    before, after = found["figures"]["before"], found["figures"]["after"]
+    rate = max(before["read_gb_per_s"], after["read_gb_per_s"])
+    rows = [
+        (precision, rows, _times(before[precision][rows]), _times(one), f"{one['read_mb']:.0f} MB", f"{one['read_mb'] / rate:.1f} ms")
+        for precision, by_rows in after.items()
+        if precision != "read_gb_per_s"
+        for rows, one in by_rows.items()
+    ]
+    header = ("Precision", "Rows", "As operators", "As one call", "It reads", f"At {rate} GB/s")
+    return (
+        figures.table(header, rows)
+        + "\n\nBase size with random weights, prompts of 588 positions; 3 rows are one request of 3 beams, 16 are 16 greedy, 48 are 16 of "
+        + f"3 beams. Medians, and in brackets the shortest of some dozens. {figures._origin('decoder_step', found)}"
+    )
+
+
+def _times(one: dict[str, Any]) -> str:
+    return f"{one['median_ms']:.1f} ms ({one['shortest_ms']:.1f})"

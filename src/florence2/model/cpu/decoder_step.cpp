@@ -1,0 +1,235 @@
+// A step of the decoder for all rows, from embedded tokens to logits, in one parallel region. model/decoder_step.py describes the model and the
+// cache to it, and has the counterpart in plain PyTorch, which is used where there is no compiler.
+
+#include <omp.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "attending.h"
+#include "products.h"
+
+namespace {
+
+using namespace florence2;
+
+// Threads wait for each other some hundred times a step, each time for microseconds. So they spin, and only where a thread is kept waiting,
+// as by a neighbour on its processor, they let others have theirs.
+class Barrier {
+  public:
+    // Returns when all `count` threads have called it.
+    void wait(int count) {
+        const int phase = phase_.load(std::memory_order_relaxed);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
+            arrived_.store(0, std::memory_order_relaxed);
+            phase_.store(phase + 1, std::memory_order_release);
+            return;
+        }
+        for (int round = 0; phase_.load(std::memory_order_acquire) == phase; ++round) {
+            if (round < SPINNING)
+                pause();
+            else if (round < YIELDING)
+                std::this_thread::yield();
+            else
+                std::this_thread::sleep_for(std::chrono::microseconds(50));
+        }
+    }
+
+  private:
+    static constexpr int SPINNING = 2000, YIELDING = 4000;
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
+    }
+
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<int> phase_{0};
+};
+
+struct Norm {
+    const float* weight;
+    const float* bias;
+};
+
+struct Layer {
+    Linear qkv, out;
+    Norm self_norm;
+    Linear cross_query, cross_out;
+    Norm cross_norm;
+    Linear fc1, fc2;
+    Norm norm;
+};
+
+struct Decoder {
+    const Layer* layers;
+    int64_t num_layers, width, heads, inner;
+    Norm embedding_norm;
+    Linear head;
+    float epsilon;
+};
+
+// Strides are in elements. Keys and values of self attention lie by row, position and head; those of cross attention by slot, head and position.
+struct Step {
+    const float* embedded;  // [rows, width]; the positions' embeddings are added
+    float* hidden;          // [rows, width]: the hidden states, at last those that the head is given
+    float* logits;          // [rows, vocabulary]
+    float* memory;          // for what is computed in between: rows * (5 * width + inner) and of each thread `own_size`
+    void* self_kv;
+    const void* cross_kv;
+    const int32_t* lengths;        // of each row, the new position included
+    const int32_t* cross_lengths;  // of each slot
+    const int32_t* groups;         // of each slot the first row and the number of rows
+    int64_t rows, slots;
+    int64_t own_size;  // for a panel in float, 16 * inputs, and for the scores of a request's rows to all positions
+    int64_t self_layer, self_kind, self_row, self_position;
+    int64_t cross_layer, cross_kind, cross_slot, cross_head, cross_position;
+    int32_t key_is_bf16, threads;
+};
+
+// What is computed between embedded tokens and logits; `own` is each thread's.
+struct Buffers {
+    float *hidden, *sums, *qkv, *mixed, *inner, *own;
+    int64_t own_size;
+};
+
+__attribute__((noinline)) void normalise_row(const float* values, const Norm& norm, int64_t width, float epsilon, float* out) {
+    float sum = 0, squares = 0;
+    for (int64_t i = 0; i < width; ++i) sum += values[i];
+    const float mean = sum / width;
+    for (int64_t i = 0; i < width; ++i) squares += (values[i] - mean) * (values[i] - mean);
+    const float factor = 1.0f / std::sqrt(squares / width + epsilon);
+    for (int64_t i = 0; i < width; ++i) out[i] = (values[i] - mean) * factor * norm.weight[i] + norm.bias[i];
+}
+
+template <typename Key>
+class Pass {
+  public:
+    Pass(const Decoder& decoder, const Step& step, const Buffers& buffers, Barrier& barrier, int number, int count)
+        : decoder_(decoder), step_(step), buffers_(buffers), barrier_(barrier), number_(number), count_(count),
+          own_(buffers.own + number * buffers.own_size), head_width_(decoder.width / decoder.heads) {}
+
+    void run() {
+        const Buffers& b = buffers_;
+        const int64_t width = decoder_.width;
+        norm(step_.embedded, decoder_.embedding_norm, b.hidden);
+        for (int64_t number = 0; number < decoder_.num_layers; ++number) {
+            const Layer& layer = decoder_.layers[number];
+            product(layer.qkv, b.hidden, {b.qkv, 3 * width, false, nullptr, 0});
+            attend_self(number);
+            product(layer.out, b.mixed, {b.sums, width, false, b.hidden, width});
+            norm(b.sums, layer.self_norm, b.hidden);
+            product(layer.cross_query, b.hidden, {b.qkv, width, false, nullptr, 0});
+            attend_cross(number);
+            product(layer.cross_out, b.mixed, {b.sums, width, false, b.hidden, width});
+            norm(b.sums, layer.cross_norm, b.hidden);
+            product(layer.fc1, b.hidden, {b.inner, decoder_.inner, true, nullptr, 0});
+            product(layer.fc2, b.inner, {b.sums, width, false, b.hidden, width});
+            norm(b.sums, layer.norm, b.hidden);
+        }
+        product(decoder_.head, b.hidden, {step_.logits, decoder_.head.outputs, false, nullptr, 0});
+    }
+
+  private:
+    void product(const Linear& layer, const float* values, const Output& out) {
+        multiply(layer, {values, layer.inputs, step_.rows}, out, own_, number_, count_);
+        barrier_.wait(count_);
+    }
+
+    void norm(const float* values, const Norm& norm, float* out) {
+        const Range rows = part_of(step_.rows, number_, count_);
+        for (int64_t row = rows.begin; row < rows.end; ++row)
+            normalise_row(values + row * decoder_.width, norm, decoder_.width, decoder_.epsilon, out + row * decoder_.width);
+        barrier_.wait(count_);
+    }
+
+    // Adds the new position to each row's keys and values, and attends to them all.
+    void attend_self(int64_t layer) {
+        const int64_t width = decoder_.width, heads = decoder_.heads;
+        const Range tasks = part_of(step_.rows * heads, number_, count_);
+        for (int64_t task = tasks.begin; task < tasks.end; ++task) {
+            const int64_t row = task / heads, offset = task % heads * head_width_, length = step_.lengths[row];
+            const float* query = buffers_.qkv + row * 3 * width + offset;
+            Key* keys = static_cast<Key*>(step_.self_kv) + layer * step_.self_layer + row * step_.self_row + offset;
+            Key* values = keys + step_.self_kind;
+            for (int64_t i = 0; i < head_width_; ++i) {
+                put(keys + (length - 1) * step_.self_position + i, query[width + i]);
+                put(values + (length - 1) * step_.self_position + i, query[2 * width + i]);
+            }
+            const Memory<Key> memory = {keys, values, step_.self_position, length};
+            attend_rows(head_width_, query, 3 * width, 1, memory, own_, buffers_.mixed + row * width + offset, width);
+        }
+        barrier_.wait(count_);
+    }
+
+    // The rows of a request attend together to the keys and values of its prompt.
+    void attend_cross(int64_t layer) {
+        const int64_t width = decoder_.width, heads = decoder_.heads;
+        const Range tasks = part_of(step_.slots * heads, number_, count_);
+        for (int64_t task = tasks.begin; task < tasks.end; ++task) {
+            const int64_t slot = task / heads, head = task % heads, offset = head * head_width_;
+            const int64_t first = step_.groups[2 * slot], rows = step_.groups[2 * slot + 1];
+            const Key* keys = static_cast<const Key*>(step_.cross_kv) + layer * step_.cross_layer + slot * step_.cross_slot + head * step_.cross_head;
+            const Memory<Key> memory = {keys, keys + step_.cross_kind, step_.cross_position, step_.cross_lengths[slot]};
+            attend_rows(head_width_, buffers_.qkv + first * width + offset, width, rows, memory, own_, buffers_.mixed + first * width + offset, width);
+        }
+        barrier_.wait(count_);
+    }
+
+    const Decoder& decoder_;
+    const Step& step_;
+    const Buffers& buffers_;
+    Barrier& barrier_;
+    const int number_, count_;
+    float* const own_;
+    const int64_t head_width_;
+};
+
+template <typename Key>
+void run(const Decoder& decoder, const Step& step) {
+    const int64_t part = step.rows * decoder.width;
+    float *qkv = step.memory + part, *mixed = qkv + 3 * part, *inner = mixed + part, *own = inner + step.rows * decoder.inner;
+    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, own, step.own_size};
+    Barrier barrier;
+#pragma omp parallel num_threads(step.threads)
+    Pass<Key>(decoder, step, buffers, barrier, omp_get_thread_num(), omp_get_num_threads()).run();
+}
+
+// With fewer multiplications than this, one thread is done before a second one has started.
+constexpr int64_t SMALL = 1 << 16;
+
+}  // namespace
+
+extern "C" {
+
+void florence2_decoder_step(const Decoder* decoder, const Step* step) {
+    if (step->key_is_bf16)
+        run<bf16>(*decoder, *step);
+    else
+        run<float>(*decoder, *step);
+}
+
+// One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous; `residual` may be null.
+// `memory` has room for a panel in float of each thread.
+void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, const float* residual, float* memory,
+                        int threads) {
+    const int64_t size = layer->inputs * PANEL;
+#pragma omp parallel num_threads(threads) if (rows * layer->inputs * layer->outputs > SMALL)
+    multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), residual, layer->outputs},
+             memory + omp_get_thread_num() * size, omp_get_thread_num(), omp_get_num_threads());
+}
+
+// The product of each row of `hidden` [rows, width] with its own `count` vectors [rows, count, width].
+void florence2_dots(const float* vectors, const float* hidden, int64_t rows, int64_t count, int64_t width, float* out) {
+    for (int64_t number = 0; number < rows * count; ++number) {
+        const float *vector = vectors + number * width, *row = hidden + number / count * width;
+        float sum = 0;
+        for (int64_t i = 0; i < width; ++i) sum += vector[i] * row[i];
+        out[number] = sum;
+    }
+}
+}

@@ -1,0 +1,133 @@
+"""Linear layers of the decoder, whose few rows are multiplied by weights that lie in panels (``products.h``).
+
+In: weights of any floating-point type. Out: a layer that replaces ``florence2.model.linear.Linear``, with weights in float32, bfloat16 or 8
+bits by output channel. Activations are float32 in all of them, and a row's output never depends on the other rows. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import mmap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from florence2.model.cpu.kernels import Kernels
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+PANEL = 16  # outputs of a panel
+CHANNELS = 4096  # output channels that are laid out at a time; a multiple of a panel's
+LARGE = 1 << 22  # bytes from which on weights lie in huge pages where the system has them
+WEIGHT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # by their numbers in products.h
+
+
+class LinearStruct(ctypes.Structure):
+    """``Linear`` of ``products.h``."""
+
+    _fields_ = (
+        ("weights", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("inputs", ctypes.c_int64),
+        ("outputs", ctypes.c_int64),
+        ("type", ctypes.c_int32),
+    )
+
+
+class PanelLinear(nn.Module):
+    """``Linear`` by the compiled kernels.
+
+    Args:
+        weight: ``[outputs, inputs]``, of any floating-point type, with an even number of inputs; not kept.
+        bias: ``[outputs]`` or None.
+        dtype: the type that the weights are kept in, of ``WEIGHT_TYPES``.
+        kernels: what computes.
+    """
+
+    def __init__(
+        self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, dtype: torch.dtype, kernels: Kernels
+    ) -> None:
+        super().__init__()
+        self.outputs, self.inputs = weight.shape
+        panels = -(-self.outputs // PANEL)
+        # Plain attributes: a packed model can be neither moved nor saved.
+        self.weight = _empty((panels, self.inputs * PANEL), dtype)
+        self.scales = torch.ones(panels * PANEL) if dtype == torch.int8 else None
+        self.bias = None if bias is None else torch.zeros(panels * PANEL)
+        if self.bias is not None and bias is not None:
+            self.bias[: self.outputs] = bias.detach()
+        for first in range(0, self.outputs, CHANNELS):  # a part at a time: the head's table is large
+            self._lay_out(weight.detach()[first : first + CHANNELS], first)
+        self._kernels = kernels
+
+    def _lay_out(self, part: Tensor, first: int) -> None:
+        """Put some outputs, of which ``first`` is the number of the first, into their panels."""
+        if self.scales is not None:
+            low, high = torch.aminmax(part, dim=1)
+            # The smallest scale keeps a channel of zeros from dividing by zero.
+            scales = (torch.maximum(-low, high).float() / 127).clamp(min=torch.finfo(torch.float32).tiny)
+            self.scales[first : first + len(part)] = scales
+            part = (part.float() / scales.unsqueeze(1)).round_()
+        panels = self.weight[first // PANEL : -(-(first + len(part)) // PANEL)]
+        padded = part.to(self.weight.dtype)
+        if len(part) % PANEL:
+            padded = torch.cat([padded, padded.new_zeros(-len(part) % PANEL, self.inputs)])
+        if self.weight.dtype == torch.bfloat16:  # two inputs side by side
+            laid_out = padded.view(-1, PANEL, self.inputs // 2, 2).transpose(1, 2)
+        else:
+            laid_out = padded.view(-1, PANEL, self.inputs).transpose(1, 2)
+        panels.view(laid_out.shape).copy_(laid_out)
+
+    @property
+    def struct(self) -> LinearStruct:
+        """The layer as the kernels know it, valid for as long as the layer lives."""
+        scales, bias = (None if values is None else values.data_ptr() for values in (self.scales, self.bias))
+        return LinearStruct(self.weight.data_ptr(), scales, bias, self.inputs, self.outputs, WEIGHT_TYPES[self.weight.dtype])
+
+    def forward(self, hidden: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """The output of ``Linear.forward``, in the type of ``hidden``."""
+        given = hidden.float().contiguous()
+        added = None if residual is None else residual.float().contiguous()
+        out = given.new_empty(*hidden.shape[:-1], self.outputs)
+        rows, threads = given.numel() // self.inputs, torch.get_num_threads()
+        memory = torch.empty(threads, PANEL * self.inputs)
+        self._kernels.library.florence2_multiply(
+            ctypes.byref(self.struct),
+            *(ctypes.c_void_p(given.data_ptr()), ctypes.c_int64(rows), ctypes.c_void_p(out.data_ptr()), int(gelu)),
+            *(None if added is None else ctypes.c_void_p(added.data_ptr()), ctypes.c_void_p(memory.data_ptr()), threads),
+        )
+        return out.to(hidden.dtype)
+
+
+def can_lay_out(dtype: torch.dtype, inputs: int) -> bool:
+    """Whether there can be a layer for weights of this type and so many inputs."""
+    return dtype in WEIGHT_TYPES and inputs % 2 == 0
+
+
+def dots(kernels: Kernels, vectors: Float[Tensor, "rows count width"], hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows count"]:
+    """The products of each row with its own vectors, in float32; unlike those of a matrix product they never depend on the other rows."""
+    vectors, hidden = vectors.contiguous(), hidden.contiguous()
+    out = vectors.new_empty(vectors.shape[:2])
+    kernels.library.florence2_dots(
+        *(ctypes.c_void_p(values.data_ptr()) for values in (vectors, hidden)),
+        *(ctypes.c_int64(size) for size in vectors.shape),
+        ctypes.c_void_p(out.data_ptr()),
+    )
+    return out
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory for weights: where they are large in huge pages, which are read faster from beginning to end."""
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if num_bytes < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(*shape, dtype=dtype)
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(*shape)

@@ -1,0 +1,151 @@
+// Vectors of floats, as wide as the processor's: 16 with AVX-512, 8 with AVX2, else 4, which every compiler has. Whatever their width, a sum
+// that is built by `fma` adds its terms in the order of the source: no compiler flag reorders it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+namespace florence2 {
+
+using bf16 = uint16_t;
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, REGISTERS = 32;
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr int LANES = 8, REGISTERS = 16;
+#else
+constexpr int LANES = 4, REGISTERS = 32;
+#endif
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+
+inline float to_float(float value) { return value; }
+inline float to_float(bf16 value) {
+    uint32_t bits = uint32_t(value) << 16;
+    float out;
+    std::memcpy(&out, &bits, 4);
+    return out;
+}
+
+inline void put(float* target, float value) { *target = value; }
+inline void put(bf16* target, float value) {  // rounds to nearest, ties to even; NaN stays NaN because its low bits are never all ones
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    *target = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+inline Vector broadcast(float value) { return value - Vector{}; }
+
+inline Vector load(const float* source) {
+    Vector out;
+    std::memcpy(&out, source, sizeof out);
+    return out;
+}
+
+inline void store(float* target, Vector value) { std::memcpy(target, &value, sizeof value); }
+
+inline Vector load(const bf16* source) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))), 16);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16);
+#else
+    Vector out;
+    for (int i = 0; i < LANES; ++i) out[i] = to_float(source[i]);
+    return out;
+#endif
+}
+
+inline Vector load(const int8_t* source) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
+#else
+    Vector out;
+    for (int i = 0; i < LANES; ++i) out[i] = float(source[i]);
+    return out;
+#endif
+}
+
+// a * b + c
+inline Vector fma(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+// Has a value that was loaded stay in a register: several multiply-adds that each load it again would wait for the load ports.
+inline void keep([[maybe_unused]] Vector& value) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(value));
+#elif defined(__AVX2__) && defined(__FMA__)
+    asm("" : "+x"(value));
+#endif
+}
+
+// The sums of four vectors.
+inline void sum_four(Vector a, Vector b, Vector c, Vector d, float* out) {
+#if defined(__AVX2__) && defined(__FMA__)
+#if defined(__AVX512F__)
+    auto halved = [](Vector value) {
+        __m512 whole = (__m512)value;
+        return _mm256_add_ps(_mm512_castps512_ps256(whole), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(whole), 1)));
+    };
+    __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(halved(a), halved(b)), _mm256_hadd_ps(halved(c), halved(d)));
+#else
+    __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps((__m256)a, (__m256)b), _mm256_hadd_ps((__m256)c, (__m256)d));
+#endif
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+#else
+    const Vector values[4] = {a, b, c, d};
+    for (int i = 0; i < 4; ++i) {
+        float sum = 0;
+        for (int lane = 0; lane < LANES; ++lane) sum += values[i][lane];
+        out[i] = sum;
+    }
+#endif
+}
+
+// e to the power of x for x <= 0, within 2 ulp, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
+inline Vector exp_negative(Vector x) {
+    Vector y = x * 1.44269504f;
+    y = y > -126.0f ? y : broadcast(-126.0f);
+    Integers n = __builtin_convertvector(y - 0.5f, Integers);
+    Vector f = y - __builtin_convertvector(n, Vector);
+    Vector p = broadcast(1.54035304e-4f);
+    p = fma(p, f, broadcast(1.33335581e-3f));
+    p = fma(p, f, broadcast(9.61812911e-3f));
+    p = fma(p, f, broadcast(5.55041087e-2f));
+    p = fma(p, f, broadcast(2.40226507e-1f));
+    p = fma(p, f, broadcast(6.93147181e-1f));
+    p = fma(p, f, broadcast(1.0f));
+    return p * (Vector)((n + 127) << 23);
+}
+
+// GELU by the error function, which is within 2e-7 of the exact one.
+// Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+inline Vector gelu(Vector x) {
+    Vector z = x * 0.70710678f;
+    Vector size = z < 0.0f ? -z : z;
+    Vector t = 1.0f / fma(size, broadcast(0.3275911f), broadcast(1.0f));
+    Vector p = broadcast(1.061405429f);
+    p = fma(p, t, broadcast(-1.453152027f));
+    p = fma(p, t, broadcast(1.421413741f));
+    p = fma(p, t, broadcast(-0.284496736f));
+    p = fma(p, t, broadcast(0.254829592f));
+    Vector missing = p * t * exp_negative(-z * z);  // 1 - erf(size)
+    return 0.5f * x * (z < 0.0f ? missing : 2.0f - missing);
+}
+
+}  // namespace florence2

@@ -1,0 +1,146 @@
+"""A step of the decoder in one call of compiled code (``decoder_step.cpp``), instead of some hundred operators.
+
+In: a decoder's layers, which are all ``PanelLinear``, and for each step the embedded tokens and the view of the cache. Out: logits. The
+counterpart in plain PyTorch is ``Decoder.step`` followed by the head; within rounding it gives the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from florence2.model.cache import Step
+from florence2.model.cpu.kernels import Kernels
+from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear, dots
+from florence2.model.top_k import top_k_indices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+CACHE_TYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class StepLayer:
+    """The layers of one decoder layer: those of self attention, cross attention and MLP, each with the norm behind it."""
+
+    qkv: PanelLinear
+    out: PanelLinear
+    self_norm: nn.LayerNorm
+    cross_query: PanelLinear
+    cross_out: PanelLinear
+    cross_norm: nn.LayerNorm
+    fc1: PanelLinear
+    fc2: PanelLinear
+    norm: nn.LayerNorm
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = tuple(
+        (name, _Norm if name.endswith("norm") else LinearStruct)
+        for name in ("qkv", "out", "self_norm", "cross_query", "cross_out", "cross_norm", "fc1", "fc2", "norm")
+    )
+
+
+class _Decoder(ctypes.Structure):
+    _fields_ = (
+        ("layers", ctypes.POINTER(_Layer)),
+        *((name, ctypes.c_int64) for name in ("num_layers", "width", "heads", "inner")),
+        ("embedding_norm", _Norm),
+        ("head", LinearStruct),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("embedded", "hidden", "logits", "memory", "self_kv", "cross_kv", "lengths", "cross_lengths", "groups")
+        ),
+        *((name, ctypes.c_int64) for name in ("rows", "slots", "own_size", "self_layer", "self_kind", "self_row", "self_position")),
+        *((name, ctypes.c_int64) for name in ("cross_layer", "cross_kind", "cross_slot", "cross_head", "cross_position")),
+        *((name, ctypes.c_int32) for name in ("key_is_bf16", "threads")),
+    )
+
+
+class DecoderStep:
+    """The steps of one model.
+
+    Args:
+        kernels: what computes.
+        layers: from the first to the last.
+        embedding_norm: the norm of the embedded tokens.
+        head: the output head.
+        num_heads: heads of every attention.
+        table: the head's weights, ``[vocabulary, width]``, where the largest logits are to be computed again from them; else None.
+        refined: how many of each row.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        layers: Sequence[StepLayer],
+        embedding_norm: nn.LayerNorm,
+        head: PanelLinear,
+        num_heads: int,
+        table: Float[Tensor, "vocabulary width"] | None,
+        refined: int,
+    ) -> None:
+        self._kernels = kernels
+        self._held: list[object] = [layers, head]  # what the pointers point to
+        structs = (_Layer * len(layers))(*(_Layer(*(self._struct(part) for part in vars(layer).values())) for layer in layers))
+        self._decoder = _Decoder(
+            *(structs, len(layers), head.inputs, num_heads, layers[0].fc1.outputs),
+            *(self._struct(embedding_norm), head.struct, embedding_norm.eps),
+        )
+        self._table = None if table is None else table.detach()
+        self._refined = refined
+
+    def _struct(self, part: PanelLinear | nn.LayerNorm) -> LinearStruct | _Norm:
+        if isinstance(part, PanelLinear):
+            return part.struct
+        weight, bias = (values.detach().float().contiguous() for values in (part.weight, part.bias))
+        self._held += [weight, bias]
+        return _Norm(weight.data_ptr(), bias.data_ptr())
+
+    @staticmethod
+    def can_take(step: Step) -> bool:
+        """Whether there is a routine for a step: on a CPU, of the size that the running requests need, without gradients."""
+        return step.row_groups is not None and step.self_kv.dtype in CACHE_TYPES and not torch.is_grad_enabled()
+
+    def __call__(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows vocabulary"]:
+        """Logits in float32; the new keys and values are added to the cache.
+
+        Args:
+            embedded: tokens with their positions, not yet normalised.
+            step: one that ``can_take`` is true of.
+        """
+        rows, groups = len(embedded), step.row_groups
+        if groups is None:
+            raise ValueError("there is no routine for a step that is larger than what the requests need")
+        given, hidden = embedded.float().contiguous(), torch.empty(rows, self._decoder.width)
+        logits = torch.empty(rows, self._decoder.head.outputs)
+        width, inner, threads = self._decoder.width, self._decoder.inner, torch.get_num_threads()
+        own_size = max(PANEL * width, PANEL * inner, step.size.length, step.size.source * step.size.beams)
+        memory = torch.empty(rows * (5 * width + inner) + threads * own_size)
+        inputs = (step.self_kv, step.cross_kv, step.key_lengths.lengths, step.cross_key_lengths.lengths, groups)
+        called = _Step(
+            *(values.data_ptr() for values in (given, hidden, logits, memory, *inputs)),
+            *(rows, len(groups), own_size, *step.self_kv.stride()[:4], *step.cross_kv.stride()[:5]),
+            *(step.self_kv.dtype == torch.bfloat16, threads),
+        )
+        self._kernels.library.florence2_decoder_step(ctypes.byref(self._decoder), ctypes.byref(called))
+        if self._table is not None:
+            ids = top_k_indices(logits, min(self._refined, logits.shape[-1]))
+            logits.scatter_(1, ids, dots(self._kernels, self._table[ids].float(), hidden))
+        return logits
