@@ -23,7 +23,7 @@ Start = Callable[[Path, str], "subprocess.Popen[bytes]"]
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(haproxy, "_place", lambda: str(tmp_path))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def start() -> Iterator[Start]:
 
 def left_behind(name: str) -> Path:
     """A folder as a killed run leaves it."""
-    folder = Path(tempfile.gettempdir(), f"{haproxy.PREFIX}{name}")
+    folder = Path(haproxy._place(), f"{haproxy.PREFIX}{name}")
     folder.mkdir()
     (folder / haproxy.LOCK).touch()
     os.utime(folder / haproxy.LOCK, (0, 0))
@@ -61,6 +61,13 @@ def test_a_folder_goes_with_the_haproxy_that_uses_it(start: Start) -> None:
         process = start(folder, "haproxy")
     assert process.wait(5) == -15
     assert not folder.exists()
+
+
+def test_its_path_is_short_wherever_temporary_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with haproxy.folder_of_own() as folder:
+        assert len(str(folder)) < 25
 
 
 def test_what_a_killed_run_has_left_is_ended(start: Start) -> None:

@@ -18,19 +18,18 @@ from pathlib import Path
 
 from florence2.file_locks import Held, held
 
-PREFIX = "florence2-ray-"
+PREFIX = "f2ray-"
 LOCK = "lock"
+SHORT = 9
+"""So long may the path of a folder for temporary files be. Ray adds 57 characters to that of ours, HAProxy 26, and a socket has 107."""
 END_S = 5.0
 YOUNG_S = 1.0  # a folder that somebody has made just now, and not locked yet
 
 
 @contextmanager
 def folder_of_own() -> Iterator[Path]:
-    """A folder for HAProxy's files, which nobody else may open; it goes at the end, with the HAProxy that uses it.
-
-    Its path is short, as sockets lie in it.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    """A folder for HAProxy's files, which nobody else may open; it goes at the end, with the HAProxy that uses it."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place()))
     with held(folder / LOCK):
         try:
             yield folder
@@ -62,13 +61,19 @@ def remove_left_behind() -> list[int]:
         The processes that were ended.
     """
     ended: list[int] = []
-    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+    for lock in Path(_place()).glob(f"{PREFIX}*/{LOCK}"):
         with suppress(Held, OSError):
             status = lock.stat()
             if status.st_uid == _own_number() and time.time() - status.st_mtime > YOUNG_S:
                 with held(lock):
                     ended += remove(lock.parent)
     return ended
+
+
+def _place() -> str:
+    """Where folders are made: sockets lie in them, whose paths are bounded."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= SHORT or not os.access("/tmp", os.W_OK) else "/tmp"
 
 
 def _own_number() -> int:
