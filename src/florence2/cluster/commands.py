@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from florence2.cluster.config import ClusterConfig, cluster_config
 from florence2.cluster.config_file import read_config_file
+from florence2.cluster.haproxy import remove_left_behind
 from florence2.cluster.started import ClusterFailed, ray_at, ray_here
 from florence2.console import notify
 from florence2.cores import usable_cores
@@ -117,6 +118,8 @@ def serve_here(flags: Flags, longest_s: float, watched: AbstractContextManager[E
         told: told the address once it is ready.
     """
     config = read_flags(flags, is_here=True)
+    if left_behind := remove_left_behind():
+        _note(f"ended the HAProxy of a run that was killed (process {', '.join(map(str, left_behind))})")
     _check_free(config.server_settings)
     with ray_here(usable_cores(), os.environ) as there:
         _check_room(config, there)

@@ -74,7 +74,7 @@ def _start_serve(config: ClusterConfig) -> None:
         try:
             serve.start(proxy_location="EveryNode", http_options=wanted)
         except Exception as error:
-            raise ClusterFailed(f"Ray Serve can't be started: {_shown(str(error))}") from error
+            raise ClusterFailed(f"Ray Serve can't be started: {_said_in(str(error)) or _shown(str(error))}") from error
         present = present_http_options() or {}
     if differing := [name for name in ("host", "port") if present.get(name) != wanted[name]]:
         told = ", ".join(f"{name} {present.get(name)} instead of {wanted[name]}" for name in differing)
@@ -116,9 +116,15 @@ def reason_of(status: Any) -> str:
     """Why an application is not ready: the last error of a replica if one has failed, else what Ray says."""
     messages = [status.message, *(one.message for one in status.deployments.values())]
     for message in messages:
-        if found := _REASON.findall(message):
-            return _shown(found[-1])
+        if found := _said_in(message):
+            return found
     return _shown(next((message for message in messages if message), "its replicas are still starting"))
+
+
+def _said_in(message: str) -> str | None:
+    """The error at the end of a message with a traceback; None: there is none."""
+    found = _REASON.findall(message)
+    return _shown(found[-1]) if found else None
 
 
 def _shown(text: str) -> str:

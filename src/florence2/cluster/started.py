@@ -8,16 +8,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 import secrets
-import shutil
 import socket
-import tempfile
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from florence2.console import reporting
+from florence2.cluster.haproxy import folder_of_own, remove
+from florence2.console import report, reporting
 from florence2.errors import Florence2Error, InvalidOption
 from florence2.extras import requires
 
@@ -42,6 +43,9 @@ FILES = {
 
 PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 CONNECT_S = 5.0
+NEEDED = {"gcs_server", "raylet"}
+LOOK_EACH_S = 0.3
+SIGNALLED = "If this was meant to end it: signal this process alone, not its group or service (systemd: KillMode=mixed)"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
 
 
@@ -103,18 +107,55 @@ def ray_here(num_cpus: int, environment: MutableMapping[str, str]) -> Iterator[d
         ClusterFailed: it does not start.
     """
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="florence2-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(folder_of_own())
         choose_for_here(environment, folder)
         ray = _ray()
         options: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "configure_logging": False}
         try:
             ray.init(address="local", num_cpus=num_cpus, log_to_driver=True, **options)
         except Exception as error:
-            raise ClusterFailed(f"Ray can't be started here: {_first_line(error)}") from error
+            hint = "; set TMPDIR to a folder with a shorter path" if "AF_UNIX" in str(error) else ""
+            raise ClusterFailed(f"Ray can't be started here: {_first_line(error)}{hint}") from error
         stack.callback(ray.shutdown)
+        stack.enter_context(_watched(folder))
         _hush()
         yield ray.cluster_resources()
+
+
+@contextmanager
+def _watched(folder: Path) -> Iterator[None]:
+    """End this program at once if Ray's own processes end while the block lasts.
+
+    Whoever asks Ray for something then would wait for a minute, after which Ray ends the program itself and leaves HAProxy behind.
+
+    Args:
+        folder: HAProxy's.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(LOOK_EACH_S):
+            if ended := _ended_processes():
+                report(f"florence2: Ray has ended ({', '.join(ended)}), and with it all that it served. {SIGNALLED}")
+                remove(folder)
+                os._exit(1)
+
+    watching = threading.Thread(target=watch, name="watch-ray", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()
+
+
+def _ended_processes() -> list[str]:
+    """Those of Ray without which nothing works, by Ray's names, that this process has started and that have ended."""
+    from ray._private import worker  # Ray has no public way to its processes (2.60)
+
+    node = worker._global_node
+    ended = {} if node is None else dict(node.dead_processes())
+    return sorted(ended.keys() & NEEDED)
 
 
 @contextmanager
