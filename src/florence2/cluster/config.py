@@ -191,6 +191,9 @@ def _complaint(path: tuple[int | str, ...], message: str) -> str:
         names = list((_part_of(path[:-1]) or ClusterConfig).model_fields)
         close = difflib.get_close_matches(str(path[-1]), names, n=1)
         return f"there is no {name} (did you mean {close[0]}?)" if close else f"there is no {name}; there are {', '.join(names)}"
+    if "a valid dictionary" in message:
+        example = "{port: 9001}" if name == "settings" else "{max_replicas: 4}"
+        return f"{name} must be a mapping such as {example}"
     return f"{name} {in_plain_words(message)}" if name else in_plain_words(message)
 
 

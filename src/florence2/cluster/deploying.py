@@ -88,7 +88,9 @@ def _wait(config: ClusterConfig, longest_s: float, note: Callable[[str], None], 
     """Wait until the application runs with its new replicas."""
     began, told = time.monotonic(), ""
     while not is_ended():
-        status = serve.status().applications[APPLICATION]
+        status = serve.status().applications.get(APPLICATION)
+        if status is None:
+            raise ClusterFailed("the application was ended while it was starting, by florence2 cluster stop or by Ray's own commands")
         if status.status == ApplicationStatus.RUNNING:
             return
         if status.status == ApplicationStatus.DEPLOY_FAILED:
