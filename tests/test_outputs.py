@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from florence2.errors import InvalidOption
-from florence2.outputs import NewFiles, check_folder, new_folder, write_new
+from florence2.outputs import NewFiles, check_folder, new_folder, refuse_url, write_new
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
@@ -71,6 +71,24 @@ def test_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "deep").exists()
     with pytest.raises(InvalidOption, match=r"a\.png is no folder"):
         check_folder(tmp_path / "out" / "a.png" / "deep", "output")
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/run", Path("s3://bucket/run"), Path("gs://bucket"), "file:///data/run", "s3:///run"])
+def test_a_url_is_no_folder(given: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = str(given).split(":")[0] + "://"
+    for refuse in (refuse_url, check_folder):
+        with pytest.raises(InvalidOption, match=f"output must be a folder of this machine.*got the URL {url}[a-z]"):
+            refuse(given, "output")  # type: ignore[operator]
+    with pytest.raises(InvalidOption, match="got the URL"):
+        new_folder(Path(given))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", ["s3", "s3:run", "a/s3:/run", "C:/data", "/data/s3://run"])
+def test_what_only_resembles_a_url_is_a_folder(given: str) -> None:
+    refuse_url(given, "output")
+    refuse_url(Path(given), "output")
 
 
 def test_a_full_disk_names_the_file_and_leaves_no_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

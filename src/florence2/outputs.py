@@ -1,13 +1,14 @@
 """New files: no command overwrites a file that exists.
 
 A command is given a folder and chooses the names in it: a number makes a new one of one that is taken (``scene-od.png``,
-``scene-od-2.png``). A folder that can't be is refused before anything long begins. A file whose writing fails is removed. Knows nothing of
-contents.
+``scene-od-2.png``). A folder that can't be is refused before anything long begins, and so is a URL, which would become a local folder named
+``s3:``. A file whose writing fails is removed. Knows nothing of contents.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import BinaryIO
 from florence2.errors import InvalidOption
 
 LONGEST_NAME_BYTES = 255
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+"""How URLs begin, also those that have been a ``Path``, which has one slash left; a drive of Windows has one letter."""
 
 
 class NewFiles:
@@ -58,7 +61,12 @@ class NewFiles:
 
 
 def new_folder(folder: Path) -> Path:
-    """The folder, made; with a number behind its name where there is one with something in it."""
+    """The folder, made; with a number behind its name where there is one with something in it.
+
+    Raises:
+        InvalidOption: it is a URL.
+    """
+    refuse_url(folder, "folder")
     number, chosen = 1, folder
     while os.path.exists(chosen) and not is_empty(chosen):
         number += 1
@@ -71,13 +79,31 @@ def check_folder(folder: Path, field: str) -> None:
     """Refuse a folder that can't be made or written, without making it.
 
     Raises:
-        InvalidOption: what is in the way.
+        InvalidOption: what is in the way, or the folder is a URL.
     """
+    refuse_url(folder, field)
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not os.path.isdir(nearest):
         raise InvalidOption(f"the folder {folder} can't be made: {nearest} is no folder", field=field)
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InvalidOption(f"the folder {folder} can't be written: no permission for {nearest}", field=field)
+
+
+def refuse_url(folder: str | os.PathLike[str], field: str, otherwise: str = "") -> None:
+    """Refuse a folder that is named by a URL, such as ``s3://bucket/run``.
+
+    Args:
+        folder: as it was given, a path or URL.
+        field: the option's name.
+        otherwise: what takes a URL, if anything does.
+
+    Raises:
+        InvalidOption: it is a URL.
+    """
+    name = os.fspath(folder)
+    if (found := _URL.match(name)) is not None:
+        url = f"{found[1]}://{name[found.end() :]}"
+        raise InvalidOption(f"{field} must be a folder of this machine, such as /data/out{otherwise}; got the URL {url}", field=field)
 
 
 def write_new(folder: Path, stem: str, suffix: str, text: str) -> Path:

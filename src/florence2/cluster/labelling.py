@@ -32,6 +32,7 @@ from florence2.labelling.options import LabelOptions
 from florence2.labelling.part_files import is_url
 from florence2.labelling.run import LabelSummary, OnMessage, OnProgress, broken, changed_line, finish, list_problems, prepare
 from florence2.labelling.served import DEFAULT_CONCURRENCY
+from florence2.outputs import refuse_url
 
 if TYPE_CHECKING:
     from florence2.cluster.ledger import State
@@ -109,6 +110,8 @@ def label_on_ray(
     choice = ModelChoice(model, adapters, device, precision, engine, api_key, concurrency)
     target = os.fspath(output)
     folder = None if is_url(target) else Path(target)
+    if folder is not None:
+        refuse_url(target, "output", ", or one of an object store as text, such as 's3://bucket/run'")
     _check(options, folder, preview, engines, engine)
     for line in options.notices:
         on_message(line)

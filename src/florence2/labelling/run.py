@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from florence2.errors import Florence2Error, InvalidOption, InvalidRequest
+from florence2.errors import Florence2Error, InvalidRequest
 from florence2.file_locks import held
 from florence2.labelling.asking import Record, ask_all
 from florence2.labelling.choosing import Chosen, choose
@@ -21,11 +21,11 @@ from florence2.labelling.journal import Journal, is_run, open_journal
 from florence2.labelling.models import ModelChoice
 from florence2.labelling.options import LabelOptions, changes
 from florence2.labelling.outputs import check_outputs, keep_options, labelled_set, options_in, write_outputs
-from florence2.labelling.part_files import is_url
 from florence2.labelling.problems import write_problems
 from florence2.labelling.questions import Plan
 from florence2.labelling.records import STATE, Records
 from florence2.labelling.shards import file_and_part, parse_shard
+from florence2.outputs import refuse_url
 
 if TYPE_CHECKING:
     from florence2.engine.engine import Engine
@@ -128,8 +128,7 @@ def label(
         OSError: a file can't be written; all that was answered before is kept.
         Florence2Error: the model can't be loaded.
     """
-    if is_url(os.fspath(output)):
-        raise InvalidOption(f"an output in an object store goes with --ray; without it output= is a folder, got {output}", field="output")
+    refuse_url(output, "output", ", or with --ray one of an object store, such as s3://bucket/run")
     plan, part, folder = Plan(options), None if shard is None else parse_shard(shard), Path(output)
     choice = ModelChoice(model, adapters, device, precision, engine, api_key, concurrency)
     for line in options.notices:

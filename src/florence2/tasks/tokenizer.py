@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from florence2.errors import CheckpointError, InvalidPrompt
 from florence2.extras import requires
 from florence2.location_bins import NUM_BINS
+from florence2.outputs import refuse_url
 from florence2.tasks.detokenizer import Detokenizer
 from florence2.tasks.vocabulary import ADDED_TOKENS, IMAGE_TOKEN, SENTINELS, location_token
 
@@ -123,7 +124,11 @@ class Tokenizer:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` in the native layout.
 
         If the vocabulary lacks ``<image>``, it is added as the last token.
+
+        Raises:
+            InvalidOption: the folder is a URL.
         """
+        refuse_url(folder, "folder")
         from tokenizers import AddedToken, processors
         from tokenizers import Tokenizer as Backend
 

@@ -15,6 +15,7 @@ from florence2.datasets.record import Record
 from florence2.engine.device import choose_device
 from florence2.engine.precision import choose_precision
 from florence2.errors import InvalidOption
+from florence2.outputs import refuse_url
 from florence2.training.fine_tuner import ADAPTER, FineTuner, refuse_a_second_run
 from florence2.training.lora import keep_adapters
 from florence2.training.options import FineTuneData, FineTuneOptions, Outcome, Step
@@ -115,6 +116,7 @@ def prepare(
     """A run before its first step: its data are read, its model is loaded; arguments and errors as in ``fine_tune``."""
     device = choose_device(start.device)
     is_mixed = _is_mixed(precision, device)
+    refuse_url(output, "output")
     refuse_beside_a_run(output)
     if not resume:
         refuse_a_second_run(output)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from florence2.model import Florence2, Florence2Config
+from florence2.outputs import refuse_url
 from florence2.weights.defaults import GenerationDefaults, ImageSettings
 from florence2.weights.names import EMBEDDINGS, HEAD, SHARED, to_native
 from florence2.weights.untied import UntiedBart
@@ -44,7 +45,11 @@ def save_native(
         image: the settings of image preprocessing; None for those of the published checkpoints.
         generation: the defaults of generation; None for those of the published checkpoints.
         banned_phrases: labels that grounding drops.
+
+    Raises:
+        InvalidOption: the folder is a URL.
     """
+    refuse_url(folder, "folder")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     image, generation = image or ImageSettings(), generation or GenerationDefaults()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from florence2.errors import Florence2Error, InvalidRequest
-from florence2.outputs import NewFiles
+from florence2.outputs import NewFiles, refuse_url
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +35,7 @@ class Drawer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        refuse_url(folder, "draw")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
