@@ -17,7 +17,7 @@ from uuid import uuid4
 from florence2.cluster.config import ClusterConfig, cluster_config
 from florence2.cluster.config_file import read_config_file
 from florence2.cluster.haproxy import remove_left_behind
-from florence2.cluster.started import ClusterFailed, ray_at, ray_here
+from florence2.cluster.started import ClusterFailed, passing_on, ray_at, ray_here
 from florence2.console import notify
 from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
@@ -154,15 +154,25 @@ def serve_at(address: str, flags: Flags, longest_s: float, told: Callable[[str],
         import ray
 
         from florence2.cluster.deploying import deploy
-        from florence2.cluster.nodes import check_versions
+        from florence2.cluster.nodes import check_nodes
         from florence2.cluster.serving import url_of
 
         _check_database(config.server_settings, [node for node in ray.nodes() if node["Alive"]])
-        check_versions()
+        _note_nodes(check_nodes(passing_on(os.environ)), os.environ)
         deploy(config, longest_s=longest_s, salt=uuid4().hex if is_restart else "", note=_note)
         if ray.cluster_resources().get("GPU", 0.0) and not config.engines.num_gpus:
             notify("florence2: the cluster has GPUs, and no replica asks for one: --gpus 1 gives each replica with engines one")
         told(url_of(config.server_settings.host, config.server_settings.port))
+
+
+def _note_nodes(differing: list[str], environment: Mapping[str, str]) -> None:
+    """Say where Ray was started without what this command expects: Serve runs with the environment of the nodes."""
+    if differing:
+        wanted = " ".join(f"{name}={value}" for name, value in passing_on(environment).items())
+        _note(
+            f"Ray was started without {wanted} on {', '.join(differing)}; requests are then passed on by Serve's own proxy, which is "
+            "slower, and those of an ingress that dies are lost: start Ray with these variables on every node"
+        )
 
 
 def status_at(address: str) -> Report:

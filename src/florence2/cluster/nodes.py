@@ -1,4 +1,4 @@
-"""The nodes of a cluster: what they have, and whether this package is on them, in this version.
+"""The nodes of a cluster: what they have, whether this package is on them, in this version, and how Ray was started there.
 
 In: a connection to Ray. Out: what is wrong, before anything is deployed. Knows nothing of Ray Serve.
 """
@@ -59,19 +59,25 @@ def _amount(number: float, name: str) -> str:
     return f"{number:g} {name}{'s' * (number != 1)}"
 
 
-def check_versions() -> None:
+def check_nodes(variables: Mapping[str, str]) -> list[str]:
     """Refuse a cluster with nodes on which this package is missing, or is another version, with other fields in what they would send.
 
+    Args:
+        variables: what the environment of Ray should hold everywhere.
+
+    Returns:
+        The addresses of nodes where Ray was started without that, or with other values.
+
     Raises:
-        ClusterFailed: there is such a node.
+        ClusterFailed: there is a node without this version.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
-    asked = {node["NodeManagerAddress"]: _ask(node["NodeID"]) for node in alive}
+    asked = {node["NodeManagerAddress"]: _ask(node["NodeID"], tuple(variables)) for node in alive}
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=LOOK_S)
-    wrong = []
+    wrong, differing = [], []
     for address, reference in asked.items():
         try:
-            version = ray.get(reference, timeout=0)
+            version, found = ray.get(reference, timeout=0)
         except GetTimeoutError:
             continue  # a node on which all processes are busy says nothing against it
         except Exception as error:
@@ -79,20 +85,26 @@ def check_versions() -> None:
             continue
         if version != __version__:
             wrong.append(f"{address} has {'none' if version is None else version}")
+        if found != variables:
+            differing.append(address)
     if wrong:
         raise ClusterFailed(
             f"every node needs florence2 {__version__}, as there is here; {', '.join(wrong)}. "
             "Install that version of florence2-engine[cluster] there"
         )
+    return differing
 
 
-def _ask(node_id: str) -> Any:
-    def version_there() -> str | None:  # a function within a function is sent as code: a node that lacks the package can run it
+def _ask(node_id: str, names: tuple[str, ...]) -> Any:
+    def said_there() -> tuple[str | None, dict[str, str]]:  # a function within a function is sent as code: it needs no package there
+        import os
+
+        found = {name: os.environ[name] for name in names if name in os.environ}
         try:
             from florence2.version import __version__
         except ModuleNotFoundError:
-            return None
-        return __version__
+            return None, found
+        return __version__, found
 
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(version_there).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0).remote()
+    return ray.remote(said_there).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0).remote()

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ def prepare_serve(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(HAPROXY, "1")
         for name, value in {**RETRIED, **LOOKED_AFTER}.items():
             environment.setdefault(name, value)
+
+
+def passing_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that say how Ray Serve passes requests on; every process of a cluster has to have them alike."""
+    return {name: environment[name] for name in (HAPROXY, FAST, *RETRIED, *LOOKED_AFTER) if name in environment}
 
 
 def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> None:
