@@ -51,16 +51,21 @@ end
 
 def bodies() -> dict[str, tuple[str, bytes]]:
     """The requests by their names: content type and body."""
-    scene = SCENE.read_bytes()
-    file = io.BytesIO()
-    with Image.open(SCENE) as picture:
-        picture.convert("RGB").resize((640, 640)).save(file, "JPEG", quality=90)
+    scene, jpeg = SCENE.read_bytes(), _jpeg((640, 640), 90)
     return {
-        "JPEG in JSON": ("application/json", _json(file.getvalue())),
-        "JPEG as a form": (f"multipart/form-data; boundary={BOUNDARY}", _form(file.getvalue(), "image/jpeg")),
+        "JPEG in JSON": ("application/json", _json(jpeg)),
+        "JPEG as a form": (f"multipart/form-data; boundary={BOUNDARY}", _form(jpeg, "image/jpeg")),
         "PNG in JSON": ("application/json", _json(scene)),
         "PNG as a form": (f"multipart/form-data; boundary={BOUNDARY}", _form(scene, "image/png")),
+        "JPEG of a camera in JSON": ("application/json", _json(_jpeg((640, 480), 75))),
     }
+
+
+def _jpeg(size: tuple[int, int], quality: int) -> bytes:
+    file = io.BytesIO()
+    with Image.open(SCENE) as picture:
+        picture.convert("RGB").resize(size).save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def _json(data: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +56,10 @@ class Handle:
         self._script = iter(script)
         self.num_calls = self.num_cancelled = 0
 
-    def options(self, **_: Any) -> Handle:
-        return self
-
-    @property
-    def answer(self) -> Any:
-        return _Method(self._answered)
-
-    @property
-    def stream(self) -> Any:
-        return _Method(lambda: _Responses(self._steps()))
+    def options(self, method_name: str | None = None, **_: Any) -> Any:
+        if method_name is None:
+            return self
+        return _Method(self._answered if method_name == "answer" else lambda: _Responses(self._steps()))
 
     async def _answered(self) -> Any:
         said = [one async for one in self._steps()]
@@ -89,6 +82,9 @@ class Handle:
 class _Method:
     def __init__(self, call: Any) -> None:
         self._call = call
+
+    def options(self, **_: Any) -> _Method:
+        return self
 
     def remote(self, _: Any) -> Any:
         return self._call()
@@ -117,18 +113,18 @@ def file() -> Structure:
     return structure
 
 
-async def ask(handle: Handle, facts: ModelFacts, file: Structure, *, events: list[Any] | None = None) -> list[Future[Result]]:
+async def ask(handle: Handle, facts: ModelFacts, file: Structure, *, events: list[Any] | None = None) -> list[Result]:
     engine = ReplicaEngine(handle, "florence-2-demo", facts)  # type: ignore[arg-type]
     request = InferenceRequest("florence-2-demo", [], [RequestPrompt(parse_prompt("<OD>"))], {})
     report = None if events is None else (lambda size, event: events.append(event))
-    return await engine.submit_file(request, file, report)
+    return await engine.answer_file(request, file, report, lambda: None)
 
 
 def outcome(handle: Handle, facts: ModelFacts, file: Structure, *, events: list[Any] | None = None) -> Result | Florence2Error:
     async def asked() -> Result | Florence2Error:
         try:
-            (future,) = await ask(handle, facts, file, events=events)
-            return await asyncio.wait_for(asyncio.wrap_future(future), 5)
+            (result,) = await asyncio.wait_for(ask(handle, facts, file, events=events), 5)
+            return result
         except Florence2Error as error:
             return error
 
@@ -167,6 +163,7 @@ def test_a_stream_is_sent_again_only_before_its_first_event(lost: BaseException,
     [
         (BackPressureError(1, 1), Overloaded),
         (DeploymentUnavailableError("Engines"), EngineDied),  # type: ignore[arg-type]
+        (KeyError("an error of Serve's own"), EngineFailed),
         (RayTaskError("answer", "traceback", ValueError("a mistake")).as_instanceof_cause(), EngineFailed),
         (Failure.of(InvalidRegion("it is outside the image")), InvalidRegion),
     ],
@@ -180,11 +177,24 @@ def test_what_another_replica_would_say_as_well_is_not_sent_again(raised: Any, e
 def test_cancelling_ends_the_call_and_is_no_loss(facts: ModelFacts, file: Structure) -> None:
     async def cancelled() -> Handle:
         handle = Handle([HANGS], [[RESULT]])
-        (future,) = await ask(handle, facts, file)
+        asking = asyncio.create_task(ask(handle, facts, file))
         await asyncio.sleep(0.01)
-        future.cancel()
-        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
         return handle
 
     handle = asyncio.run(cancelled())
     assert (handle.num_calls, handle.num_cancelled) == (1, 1)
+
+
+def test_the_prompts_are_noted_as_queued_before_the_first_event(facts: ModelFacts, file: Structure) -> None:
+    happened: list[Any] = []
+
+    async def asked() -> list[Result]:
+        engine = ReplicaEngine(Handle([QUEUED, EVENT, [RESULT]]), "florence-2-demo", facts)  # type: ignore[arg-type]
+        request = InferenceRequest("florence-2-demo", [], [RequestPrompt(parse_prompt("<OD>"))], {})
+        return await engine.answer_file(request, file, lambda _, event: happened.append(event), lambda: happened.append("queued"))
+
+    assert asyncio.run(asked()) == [RESULT]
+    assert happened == ["queued", EVENT.event]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,7 +20,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from florence2.cluster.messages import Asked, Happened, Reply
 from florence2.engine_process.messages import Failure, ModelFacts
 from florence2.engine_stats import EngineStats
-from florence2.errors import EngineDied, EngineFailed
+from florence2.errors import EngineDied, EngineFailed, Florence2Error
 from florence2.image_files import Structure
 from florence2.results import Result
 from florence2.server.errors import Overloaded
@@ -42,7 +42,11 @@ LOST = (RayError, RayServeException, grpc.RpcError, RuntimeError, asyncio.Cancel
 By calls of actors ``ActorDiedError``, by gRPC ``ActorUnavailableError``, bare errors of gRPC, ``RuntimeError`` where a connection ended
 before its headers; and cancellations that nobody here wished for.
 """
-PIECE_BYTES = 4096
+SERIALIZED: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+"""All that is sent is of modules that both sides have, so that it needs no cloudpickle, which takes several times as long."""
+PIECE_BYTES = 1024
+SHORT_CHARS, MOST_SHORT = 256, 512
+"""Of so many prompts of up to so many characters the tokens are kept: most requests have one of few prompts."""
 
 
 class ReplicaEngine:
@@ -60,17 +64,18 @@ class ReplicaEngine:
 
     def __init__(self, handle: DeploymentHandle, model_id: str, facts: ModelFacts) -> None:
         self.num_beams, self.max_answer_tokens = facts.generation.num_beams, facts.max_answer_tokens
-        # By Python's own pickle: what is sent are plain values of modules that all replicas have.
-        pickled = handle.options(multiplexed_model_id=model_id, request_serialization="pickle", response_serialization="pickle")
-        self._answering, self._streaming = pickled.options(method_name="answer"), pickled.options(method_name="stream", stream=True)
+        plain = handle.options(multiplexed_model_id=model_id, **SERIALIZED)
+        self._answer, self._stream = plain.options(method_name="answer"), plain.options(method_name="stream", stream=True)
         self._model_id = model_id
         self._tokenizer = Tokenizer.from_json(facts.tokenizer, facts.folder)
-        self._limits: dict[str, Any] = {"max_tokens": facts.max_prompt_tokens, "num_image_tokens": facts.num_image_tokens}
+        limits: dict[str, Any] = {"max_tokens": facts.max_prompt_tokens, "num_image_tokens": facts.num_image_tokens}
+        self._tokenized: Callable[[Prompt], TokenizedPrompt] = partial(tokenized, tokenizer=self._tokenizer, **limits)
+        self._known = lru_cache(MOST_SHORT)(self._tokenized)
         self._num_under_way = 0
 
     def prepare(self, prompt: Prompt) -> TokenizedPrompt:
         """The prompt with its tokens; refused if it is too long for the model."""
-        return tokenized(prompt, self._tokenizer, **self._limits)
+        return (self._known if len(prompt.sentence) <= SHORT_CHARS else self._tokenized)(prompt)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of text that a token stands for."""
@@ -80,61 +85,30 @@ class ReplicaEngine:
         """What this ingress has under way; what the replicas do is told by them."""
         return EngineStats(num_running=self._num_under_way)
 
-    async def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
-        """One future for each prompt; see ``FileEngine``."""
-        futures: list[Future[Result]] = [Future() for _ in request.prompts]
-        asked, reporting = Asked.of(self._model_id, request, file), None if report is None else _Reporting(report)
-        task = asyncio.create_task(self._settle(asked, futures, reporting))
-        for future in futures:
-            future.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
-        if reporting is not None:
-            await self._until_queued(task, reporting, futures[0])
-        return futures
-
-    def close(self, *, cancel: bool = False) -> None:
-        """Nothing: the replicas keep their models."""
-
-    async def _until_queued(self, task: asyncio.Task[None], reporting: _Reporting, first: Future[Result]) -> None:
-        """Wait until the replica has queued the prompts.
-
-        Raises:
-            Florence2Error: it has refused them.
-        """
-        queued = asyncio.ensure_future(reporting.queued.wait())
-        try:
-            await asyncio.wait({queued, task}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        finally:
-            queued.cancel()
-        if not reporting.queued.is_set() and (error := first.exception()) is not None:
-            raise error
-
-    async def _settle(self, asked: Asked, futures: Sequence[Future[Result]], reporting: _Reporting | None) -> None:
-        """Give the futures their outcomes."""
+    async def answer_file(
+        self, request: InferenceRequest, file: Structure, report: Report | None, note_queued: Callable[[], None]
+    ) -> list[Result]:
+        """The results of all prompts; see ``FileEngine``."""
+        asked = Asked.of(self._model_id, request, file)
         self._num_under_way += 1
         try:
-            reply = await self._reply(asked, reporting)
-        except asyncio.CancelledError:  # somebody has cancelled one of the futures; nobody waits for the others
-            for future in futures:
-                future.cancel()
+            reply = await self._reply(asked, None if report is None else _Reporting(report, note_queued))
+        except Florence2Error:
             raise
         except Exception as error:
             reply = Failure.of(error)
         finally:
             self._num_under_way -= 1
-        for index, future in enumerate(futures):
-            if future.done():
-                continue
-            if isinstance(reply, Failure):
-                future.set_exception(reply.exception())
-            else:
-                future.set_result(reply[index])
+        if isinstance(reply, Failure):
+            raise reply.exception()
+        return reply
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Nothing: the replicas keep their models."""
 
     async def _reply(self, asked: Asked, reporting: _Reporting | None) -> Reply:
         """The end of the answer, by another replica where the first one is lost."""
-        handle = (self._answering if reporting is None else self._streaming).options(session_id=_digest(asked.file))
+        handle = (self._answer if reporting is None else self._stream).options(session_id=_digest(asked.file))
         for num_tries_left in reversed(range(MAX_TRIES)):
             try:
                 if reporting is None:
@@ -161,7 +135,7 @@ class ReplicaEngine:
                 if isinstance(said, Happened):
                     reporting.pass_on(said)
                 elif isinstance(said, Queued):
-                    reporting.queued.set()
+                    reporting.note_queued()
                 else:
                     return said
         finally:
@@ -179,12 +153,12 @@ class _Reporting:
     """Passes events on.
 
     Attributes:
-        queued: set once the replica has the prompts in its queue.
+        note_queued: to be called once a replica has the prompts in its queue.
         has_begun: an event was passed on.
     """
 
-    def __init__(self, report: Report) -> None:
-        self.queued = asyncio.Event()
+    def __init__(self, report: Report, note_queued: Callable[[], None]) -> None:
+        self.note_queued = note_queued
         self.has_begun = False
         self._report = report
 

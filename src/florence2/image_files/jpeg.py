@@ -14,6 +14,7 @@ from florence2.image_files.structure import MAX_PARTS, Structure, refuse, refuse
 
 _FILL = re.compile(rb"\xff+")
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed byte, nor a restart, nor fill
+_END_OR_FILL = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _WINDOW = 2**16  # bytes searched in one go, between which other threads may run
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
@@ -78,8 +79,8 @@ class _Reader:
             self._take(marker, segment)
             position += length
             if marker == _START_OF_SCAN:
-                end = self._end_of_scan(position)
-                self._kept.append(_without_fill(data[position:end]))
+                end, has_fill = self._end_of_scan(position)
+                self._kept.append(_without_fill(data[position:end]) if has_fill else data[position:end])
                 position = end
         refuse_parts("JPEG")
 
@@ -118,12 +119,17 @@ class _Reader:
         self._num_scans += marker == _START_OF_SCAN
         self._kept.append(bytes([0xFF, marker]) + segment)
 
-    def _end_of_scan(self, position: int) -> int:
-        """Where the marker stands that ends a scan's data."""
+    def _end_of_scan(self, position: int) -> tuple[int, bool]:
+        """Where the marker stands that ends a scan's data, and whether there may be fill bytes in front of it."""
+        pattern = _END_OR_FILL  # both in one go: searching is most of what reading a file takes
         for start in range(position, len(self._data), _WINDOW):
-            if match := _END_OF_SCAN.search(self._data, start, start + _WINDOW + 1):
-                return match.start()
-        return len(self._data)
+            found = pattern.search(self._data, start, start + _WINDOW + 1)
+            if found and found[0] == b"\xff\xff":
+                pattern = _END_OF_SCAN
+                found = pattern.search(self._data, found.start(), start + _WINDOW + 1)
+            if found:
+                return found.start(), pattern is _END_OF_SCAN
+        return len(self._data), pattern is _END_OF_SCAN
 
 
 def _without_fill(scan: bytes) -> bytes:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +23,7 @@ from florence2.server.accounts.given_keys import GivenKeys, digest
 from florence2.server.accounts.key_info import ANYBODY, ROLES, SELF_CHECK, KeyInfo, Role
 from florence2.server.errors import UNAUTHORIZED_MESSAGE, Forbidden, Unauthorized
 from florence2.server.http.api import Api, api_at
+from florence2.server.http.headers import header
 from florence2.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Gate:
         for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
             if name == "api_key":
                 return value
-        scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
+        scheme, _, credentials = header(scope, b"authorization").partition(" ")
         return (credentials.strip() or None) if self._in_header and scheme.lower() == "bearer" else None
 
 
@@ -251,4 +251,4 @@ def _check_role(key: KeyInfo, role: Role) -> None:
 
 def content_kind(scope: Scope) -> str:
     """The content type without its parameters."""
-    return Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    return header(scope, b"content-type").partition(";")[0].strip().lower()

@@ -17,6 +17,7 @@ from starlette.types import Message, Scope
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.errors import BodyTimedOut, BodyTooLarge, UnsupportedMedia
 from florence2.server.http.auth import Keys, content_kind, identify
+from florence2.server.http.headers import header
 from florence2.server.inference.admission import Permit
 from florence2.server.settings import Settings
 
@@ -60,7 +61,7 @@ async def receive_body(
         Unauthorized: it begins with a key that is not known.
         Overloaded: there is no room for it.
     """
-    announced = request.headers.get("content-length", "")
+    announced = header(request.scope, b"content-length")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes, announced)
     body, watch = bytearray(), _KeyWatch(request, keys, find_key)
@@ -83,15 +84,20 @@ async def receive_body(
 
 async def _in_time(request: Request, settings: Settings, received: int) -> Message:
     """The next part, unless the time for the body is up."""
-    is_known = request.scope["state"]["key_name"] is not None
+    state = request.scope["state"]
+    is_known = state["key_name"] is not None
     allowed = settings.body_timeout_s + received / MIN_BYTES_PER_S if is_known else settings.keyless_body_timeout_s
-    allowed = min(allowed, request.scope["state"]["deadline_s"])
-    left = request.scope["state"]["started"] + allowed - time.perf_counter()
-    try:
-        return await asyncio.wait_for(request.receive(), max(0.0, left))
-    except TimeoutError:
-        hint = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
-        raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{hint}") from None
+    allowed = min(allowed, state["deadline_s"])
+    if (left := state["started"] + allowed - time.perf_counter()) > 0:
+        limit = asyncio.timeout(left)
+        try:
+            async with limit:  # without a task of its own, as asyncio.wait_for makes one in Python 3.11
+                return await request.receive()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+    hint = "" if is_known else "; one whose key is in front, or in the Authorization header, may take longer"
+    raise BodyTimedOut(f"the body was not there after {allowed:.3g} s, {received} bytes of it were{hint}")
 
 
 class _KeyWatch:
@@ -138,7 +144,7 @@ def refuse_compressed(request: Request) -> None:
     Raises:
         UnsupportedMedia: it is one.
     """
-    encoding = request.headers.get("content-encoding", "identity").lower()
+    encoding = header(request.scope, b"content-encoding", "identity").lower()
     if encoding != "identity":
         raise UnsupportedMedia(f"the body must not be compressed, got Content-Encoding: {encoding[:40]}; send it as it is")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from florence2.errors import InvalidRequest
@@ -17,6 +16,7 @@ from florence2.server.errors import TimedOut
 from florence2.server.settings import Settings
 
 HEADER = "x-request-timeout"
+_NAME = HEADER.encode()
 MAX_HEADER_CHARS = 32
 
 
@@ -26,7 +26,7 @@ def allowed_s(scope: Scope, settings: Settings) -> float:
     Raises:
         InvalidRequest: the header is there, and no number of seconds above 0.
     """
-    values = Headers(scope=scope).getlist(HEADER)
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name == _NAME]
     if not values:
         return settings.request_timeout_s
     seconds = _seconds(values[0]) if len(values) == 1 else None
@@ -46,7 +46,7 @@ def seconds_left(scope: Scope) -> float:
 
 def timed_out(scope: Scope) -> TimedOut:
     """The error for a request whose time is up."""
-    whose = f"its header {HEADER} allows" if HEADER in Headers(scope=scope) else "this server allows"
+    whose = f"its header {HEADER} allows" if any(name == _NAME for name, _ in scope["headers"]) else "this server allows"
     return TimedOut(f"the request took longer than {scope['state']['deadline_s']:g} s, the longest that {whose}")
 
 

@@ -50,7 +50,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._counted = {row.name: row.counted(self.registry) for row in COUNTED}
-        self._series: dict[tuple[str, ...], Any] = {}  # finding one by its labels costs more than counting
+        self._known: dict[tuple[str, tuple[str, ...]], Any] = {}
         # Where requests may load any model of the hub, and where keys are made by the thousand, each would be a series for ever.
         self._models, self._keys = Names(), Names()
         ProcessCollector(registry=self.registry)
@@ -121,19 +121,19 @@ class Metrics:
             self._add("florence2_key_compute_seconds_total", key, amount=timing.compute_s)
 
     def _add(self, name: str, *labels: str, amount: float = 1) -> None:
-        self._series_of(name, *labels).inc(amount)
+        self._series(name, labels).inc(amount)
+
+    def _series(self, name: str, labels: tuple[str, ...]) -> Any:
+        """One series, kept: finding it by its labels takes the library as long as counting. None is ever removed."""
+        series = self._known.get((name, labels))
+        if series is None:
+            series = self._known[name, labels] = self._counted[name].labels(*labels)
+        return series
 
     def _observe(self, name: str, seconds: float, *labels: str) -> None:
         """Note a time, with the id of the trace that shows it."""
         shown = trace_id()
-        self._series_of(name, *labels).observe(seconds, None if shown is None else {"trace_id": shown})
-
-    def _series_of(self, *name_and_labels: str) -> Any:
-        """The counter or histogram with these labels."""
-        if (series := self._series.get(name_and_labels)) is None:
-            name, *labels = name_and_labels
-            series = self._series[name_and_labels] = self._counted[name].labels(*labels)
-        return series
+        self._series(name, labels).observe(seconds, None if shown is None else {"trace_id": shown})
 
 
 @dataclass

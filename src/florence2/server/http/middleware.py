@@ -15,7 +15,6 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +36,7 @@ from florence2.server.errors import (
 )
 from florence2.server.http.api import Api, api_at
 from florence2.server.http.deadline import allowed_s
+from florence2.server.http.headers import header
 from florence2.server.http.logs import ACCESS, FIELDS, shown_path
 from florence2.server.http.metrics import Metrics
 from florence2.server.http.request_notes import RequestNotes, ids, noting
@@ -65,6 +65,7 @@ SAFETY = {
     "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_SAFETY = tuple((name.encode(), value.encode()) for name, value in SAFETY.items())
 LAST_PART_S = 2.0  # for a client to take the error in the middle of its response
 _SANE_ID = re.compile(r"[\w.:-]{1,128}")
 
@@ -91,6 +92,7 @@ class RequestMiddleware:
         self._app = app
         self._apis = apis
         self._settings = settings
+        self._id_header = settings.request_id_header.lower().encode("latin-1")
         self._metrics = metrics
         self._admission = admission
         self._tracing = tracing
@@ -103,7 +105,7 @@ class RequestMiddleware:
             return
         # An address that ends in a slash makes clients ask for //infer/lmm.
         scope["path"] = re.sub(r"^/{2,}", "/", scope["path"])
-        sent_id = Headers(scope=scope).get(self._settings.request_id_header, "")
+        sent_id = header(scope, self._id_header)
         exchange = _Exchange(scope, receive, send)
         error: Florence2Error | None = None
         request_id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex
@@ -185,6 +187,9 @@ class RequestMiddleware:
         self._metrics.note_request(handler, counted, status, seconds, error.code if error else None)
         if error is not None and self._meter is not None and state.get("key") is not None:
             self._meter.note(Record(int(time.time()), state["key"].name, state.get("model") or "", codes=(error.code,)))
+        level = logging.DEBUG if scope["path"] in QUIET_PATHS else logging.INFO
+        if not ACCESS.isEnabledFor(level) and notes.span is None:
+            return
         fields = {
             "method": shortened(method, MAX_LOGGED_CHARS),
             "path": shown_path(scope["path"]),
@@ -197,7 +202,6 @@ class RequestMiddleware:
             "code": error.code if error else None,
             **notes.timings,
         }
-        level = logging.DEBUG if scope["path"] in QUIET_PATHS else logging.INFO
         ACCESS.log(level, "request", extra={FIELDS: fields})
         end_request(notes, fields, handler, counted)
 
@@ -217,14 +221,14 @@ class _Exchange:
         self.headers: dict[str, str] = {}
         self.status = 0
         self.is_read = False
-        self.expects_continue = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+        self.expects_continue = header(scope, b"expect").lower() == "100-continue"
         self._receive = receive
         self._send = send
 
     @property
     def is_closing(self) -> bool:
         """Whether the connection ends with the response; otherwise the rest of a body is read behind it (see ``connection.py``)."""
-        return self.scope.get("http_version") == "1.0" or "close" in Headers(scope=self.scope).get("connection", "").lower()
+        return self.scope.get("http_version") == "1.0" or "close" in header(self.scope, b"connection").lower()
 
     async def receive(self) -> Message:
         """The next part of the request."""
@@ -236,10 +240,11 @@ class _Exchange:
         """Send a part of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers.update(self.headers)
-            for name, value in SAFETY.items():
-                headers.setdefault(name, value)
+            own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
+            replaced = {name for name, _ in own}
+            headers = [*(pair for pair in message["headers"] if pair[0] not in replaced), *own]
+            present = {name for name, _ in headers}
+            message["headers"] = [*headers, *(pair for pair in _SAFETY if pair[0] not in present)]
         await self._send(message)
 
     @property
@@ -261,14 +266,14 @@ def _check_head(scope: Scope) -> None:
         HeadersTooLarge: more lines or bytes than are taken.
         BadFraming: both a length and chunks, or chunks where there are none.
     """
-    headers = Headers(scope=scope)
     size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["query_string"]) + len(scope["path"])
     if len(scope["headers"]) > MAX_HEADERS or size > MAX_HEAD_BYTES:
         raise HeadersTooLarge(
             f"a request has at most {MAX_HEADERS} headers and {MAX_HEAD_BYTES} bytes of them, its path and query included; "
             f"got {len(scope['headers'])} and {size}"
         )
-    if "transfer-encoding" in headers and ("content-length" in headers or scope.get("http_version") == "1.0"):
+    names = {name for name, _ in scope["headers"]}
+    if b"transfer-encoding" in names and (b"content-length" in names or scope.get("http_version") == "1.0"):
         raise BadFraming("Transfer-Encoding stands beside Content-Length, or in HTTP/1.0: send one of them, in HTTP/1.1")
 
 

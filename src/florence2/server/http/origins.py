@@ -10,10 +10,10 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from florence2.server.errors import OriginRefused
+from florence2.server.http.headers import header
 from florence2.server.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,18 +40,18 @@ class Origins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or raise ``OriginRefused``."""
         if scope["type"] == "http":
-            self._check(scope, Headers(scope=scope))
+            self._check(scope)
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
-        host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
+    def _check(self, scope: Scope) -> None:
+        host, origin = header(scope, b"host").lower(), header(scope, b"origin").lower()
         if self._is_local and not self._has_keys and not self._is_own(host):
             raise OriginRefused(
                 f"this server does not answer to the name {host[:100]!r}; name it in the setting allow_hosts, or ask for keys"
             )
         if origin and not self._may_call(origin, scope["scheme"], host):
             raise OriginRefused(f"pages of {origin[:100]!r} may not call this server; name the origin in the setting allow_origins")
-        is_foreign = not origin and headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+        is_foreign = not origin and header(scope, b"sec-fetch-site") in ("cross-site", "same-site")
         if is_foreign and scope["method"] not in SAFE_METHODS and "*" not in self._allowed:
             raise OriginRefused("another site's page may not send this; name its origin in the setting allow_origins")
 

@@ -145,8 +145,9 @@ class Admission:
         if permit.key is not None:
             return
         self._check_slots(0, 1, key, max_slots)
-        self._check_waiting()
-        self._check_time(permit, 1, key)
+        load = self._load()
+        self._check_waiting(load)
+        self._check_time(permit, 1, key, load)
         self._check_bytes(key, permit.num_bytes)
         self._leave_keyless(permit)
         permit.key, permit.max_slots, permit.num_slots = key, max_slots, 1
@@ -164,7 +165,7 @@ class Admission:
         key = permit.key or ""
         self._check_slots(permit.num_slots, num_slots, key, permit.max_slots)
         if not permit.is_read:
-            self._check_time(permit, num_slots, key)
+            self._check_time(permit, num_slots, key, self._load())
         self._read_slots_of[key] += num_slots - permit.num_slots * permit.is_read
         self._take_slots(key, num_slots - permit.num_slots)
         permit.num_slots, permit.is_read = num_slots, True
@@ -204,17 +205,16 @@ class Admission:
                 self._freeing_slots.seconds_until(of_key + wanted - most, self._num_slots, share),
             )
 
-    def _check_waiting(self) -> None:
+    def _check_waiting(self, load: EngineStats) -> None:
         """Refuse more requests while the pictures that wait in the engines take as much memory as they may."""
-        if (waiting := self._load().waiting_bytes) > self._max_waiting_bytes:
+        if (waiting := load.waiting_bytes) > self._max_waiting_bytes:
             raise Overloaded(
                 f"pictures of {waiting} bytes wait for the model, and {self._max_waiting_bytes} is the most; send it again in a moment",
                 self._freeing_slots.promise(1, self._num_slots),
             )
 
-    def _check_time(self, permit: Permit, num_slots: int, key: str) -> None:
+    def _check_time(self, permit: Permit, num_slots: int, key: str, load: EngineStats) -> None:
         """Refuse a request that can't be answered in its time, by the rate at which those before it are, while any wait for a model."""
-        load = self._load()
         self._answering.note(0, is_waited=load.num_waiting > 0)
         if not load.num_waiting:
             return

@@ -6,7 +6,7 @@ files, and decodes them where its model is. Knows nothing of models' names and o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -75,17 +75,19 @@ class AnsweringEngine(ServedEngine, Protocol):
 class FileEngine(ServedEngine, Protocol):
     """An engine elsewhere, that takes image files and decodes them itself."""
 
-    async def submit_file(self, request: InferenceRequest, file: Structure, report: Report | None) -> list[Future[Result]]:
-        """One future for each prompt of a request about one of its images; cancelling one ends all of them.
+    async def answer_file(
+        self, request: InferenceRequest, file: Structure, report: Report | None, note_queued: Callable[[], None]
+    ) -> list[Result]:
+        """The results of a request's prompts about one of its images; a caller that stops waiting ends all of them.
 
         Args:
             request: what is asked; its prompts were prepared before.
             file: the image file.
-            report: called in the event loop for each event, with the picture's size, once the prompts are in the engine's queue; so long
-                this call waits. None: nobody asks.
+            report: called in the event loop for each event, with the picture's size. None: nobody asks.
+            note_queued: with ``report``: called before the first event, once the prompts are in the engine's queue.
 
         Raises:
-            Florence2Error: they are refused; without ``report`` the futures may say so instead.
+            Florence2Error: they are refused, or one of them fails.
         """
         ...
 
@@ -95,4 +97,4 @@ AnyEngine = AnsweringEngine | FileEngine
 
 def as_file_engine(engine: AnyEngine) -> FileEngine | None:
     """The engine, if it takes files; asked for each image, for which ``isinstance`` of a protocol is too slow."""
-    return cast(FileEngine, engine) if hasattr(engine, "submit_file") else None
+    return cast(FileEngine, engine) if hasattr(engine, "answer_file") else None

@@ -25,10 +25,11 @@ from florence2.results import Result
 from florence2.server.errors import for_client, naming
 from florence2.server.inference.answering_engine import AnyEngine, FileEngine, as_file_engine
 from florence2.server.inference.decoder_process import NAME
-from florence2.server.inference.decoding import Decoders, check_pixels, is_cheap
+from florence2.server.inference.decoding import Decoders, is_cheap
 from florence2.server.inference.events import Crossing, EventRelay, Happening, ImageEvents, Queued, Report
 from florence2.server.inference.models import LoadedModel, Models
 from florence2.server.inference.observer import CANCELLED, Answered, Failed, Observer
+from florence2.server.inference.received_file import HeldBytes, ReceivedFile
 from florence2.server.inference.request import ImageAnswer, ImageSource, InferenceRequest, Outcome, Used
 from florence2.server.inference.tiles import num_extra_parts
 from florence2.server.settings import Settings
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SMALL_BYTES = 2**17
-"""Up to here the structure of a file is read in the event loop: a quarter of a millisecond."""
-
 
 @dataclass(frozen=True)
 class _Prepared:
@@ -51,73 +49,6 @@ class _Prepared:
     engine: AnyEngine
     prompts: Sequence[Any]
     is_retry: bool = False
-
-
-class _File:
-    """One image of a request: what was fetched, and in its place the file once that was read.
-
-    Args:
-        image: the image.
-        fetched: what its ``fetch`` returned.
-        max_pixels: the most pixels it may have.
-    """
-
-    def __init__(self, image: ImageSource, fetched: object, max_pixels: int) -> None:
-        self._image = image
-        self._fetched = fetched
-        self._max_pixels = max_pixels
-        self._structure: Structure | None = None
-
-    def read(self) -> Structure:
-        """The file. Runs in a thread of the pool; for a second engine nothing is read again."""
-        if self._structure is None:
-            structure = self._image.read(self._fetched)
-            if structure.size is not None:
-                check_pixels(structure.size, self._max_pixels)
-            self._structure, self._fetched = structure, None
-        return self._structure
-
-    @property
-    def is_small(self) -> bool:
-        """Whether reading it takes less than handing it to a thread and back. A file on a disk may take any time."""
-        fetched = self._fetched
-        return self._image.label != "file" and isinstance(fetched, str | bytes) and len(fetched) <= SMALL_BYTES
-
-    @property
-    def num_bytes(self) -> int:
-        """How large the file is; 0 as long as it was not read."""
-        return 0 if self._structure is None else len(self._structure.data)
-
-
-class _HeldBytes:
-    """What a request counts for: its body, what was fetched for it, and only its image files once all of them were read.
-
-    Args:
-        request: the request.
-    """
-
-    def __init__(self, request: InferenceRequest) -> None:
-        self._permit = request.permit
-        self._unread = set(range(len(request.images)))
-        self._num_bytes = 0
-
-    def note_fetched(self, image: ImageSource, fetched: object) -> None:
-        """Note what came from elsewhere.
-
-        Raises:
-            Overloaded: there is no room for it.
-        """
-        if self._permit is not None and image.label == "url" and isinstance(fetched, bytes):
-            self._permit.add_bytes(len(fetched))
-
-    def note_read(self, index: int, num_bytes: int) -> None:
-        """Note how large the file of one image is; only the first note about it counts."""
-        if index not in self._unread:
-            return
-        self._unread.discard(index)
-        self._num_bytes += num_bytes
-        if self._permit is not None and not self._unread:
-            self._permit.hold_bytes(self._num_bytes)
 
 
 @dataclass
@@ -163,13 +94,17 @@ class InferenceService:
         prepared = _prepare(request, model.engine)
         if relay is not None:
             relay.begin(Queued(model.id, model.load_s, is_cold))
-        held = _HeldBytes(request)
-        jobs = [
-            asyncio.ensure_future(self._answer_image(prepared, model, index, held, relay and relay.image(index)))
-            for index in range(len(request.images))
-        ]
+        held, jobs = HeldBytes(request), list[asyncio.Future[ImageAnswer]]()
+        works = [self._answer_image(prepared, model, index, held, relay and relay.image(index)) for index in range(len(request.images))]
         try:
-            await asyncio.wait(jobs, return_when=asyncio.ALL_COMPLETED if request.keeps_going else asyncio.FIRST_EXCEPTION)
+            if len(works) == 1:  # no task: it would cost several turns of the event loop more
+                try:
+                    jobs.append(_future(await works[0]))
+                except Exception as error:
+                    jobs.append(_future(error))
+            else:
+                jobs += map(asyncio.ensure_future, works)
+                await asyncio.wait(jobs, return_when=asyncio.ALL_COMPLETED if request.keeps_going else asyncio.FIRST_EXCEPTION)
             outcome = Outcome(_answers_of(jobs, request.keeps_going), model.id, model.load_s, is_cold)
             if request.permit is not None:
                 request.permit.is_answered = True
@@ -217,7 +152,7 @@ class InferenceService:
         return self._crossing
 
     async def _answer_image(
-        self, prepared: _Prepared, model: LoadedModel, index: int, held: _HeldBytes, events: ImageEvents | None
+        self, prepared: _Prepared, model: LoadedModel, index: int, held: HeldBytes, events: ImageEvents | None
     ) -> ImageAnswer:
         """The answer about one image, reported to the observers."""
         image = prepared.request.images[index]
@@ -227,6 +162,9 @@ class InferenceService:
             times.fetched_at = time.perf_counter()
             while True:
                 try:
+                    if (elsewhere := as_file_engine(prepared.engine)) is not None:
+                        results = await self._ask_elsewhere(prepared, elsewhere, file, times, partial(held.note_read, index), events)
+                        break
                     futures = await self._queue(prepared, file, times, events and events.callback())
                     held.note_read(index, file.num_bytes)
                     if events is not None:
@@ -268,17 +206,15 @@ class InferenceService:
         again, _ = await self._models.get(model.id, self._settings.model_wait_s)
         return _prepare(prepared.request, again.engine, is_retry=True)
 
-    async def _fetch(self, image: ImageSource, held: _HeldBytes) -> _File:
+    async def _fetch(self, image: ImageSource, held: HeldBytes) -> ReceivedFile:
         """One image as it was sent or found elsewhere."""
         fetched = await image.fetch()
         held.note_fetched(image, fetched)
-        return _File(image, fetched, self._settings.max_image_pixels)
+        return ReceivedFile(image, fetched, self._settings.max_image_pixels)
 
-    async def _queue(self, prepared: _Prepared, file: _File, times: _Times, report: Report | None) -> list[Future[Result]]:
+    async def _queue(self, prepared: _Prepared, file: ReceivedFile, times: _Times, report: Report | None) -> list[Future[Result]]:
         """Put the prompts on one image into the engine's queue."""
         request = prepared.request
-        if (elsewhere := as_file_engine(prepared.engine)) is not None:
-            return await self._send(prepared, elsewhere, file, times, report)
         # The threads' lines in the log are the request's.
         job = self._pool.submit(copy_context().run, _submit, prepared, file, times, report)
         with cancelling_queued(job):
@@ -293,22 +229,46 @@ class InferenceService:
             with cancelling_queued(job):
                 return await asyncio.wrap_future(job) or []
 
-    async def _send(
-        self, prepared: _Prepared, engine: FileEngine, file: _File, times: _Times, report: Report | None
-    ) -> list[Future[Result]]:
-        """Give the file of an image to an engine that decodes it itself."""
+    async def _ask_elsewhere(
+        self,
+        prepared: _Prepared,
+        engine: FileEngine,
+        file: ReceivedFile,
+        times: _Times,
+        note_read: Callable[[int], None],
+        events: ImageEvents | None,
+    ) -> list[Result]:
+        """The results of an engine that takes the file of an image and decodes it itself."""
         structure = file.read() if file.is_small else await asyncio.wrap_future(self._pool.submit(copy_context().run, file.read))
+        note_read(file.num_bytes)
         request = prepared.request
         if request.tiles is not None and not prepared.is_retry:
             request.reserve(_most_extra_parts(request.tiles, structure, self._settings.max_tiles))
         times.decoded_at = times.queued_at = time.perf_counter()
-        return await engine.submit_file(request, structure, report)
+        report, note_queued = (None, _nothing) if events is None else (events.callback(), events.note_queued)
+        results = await engine.answer_file(request, structure, report, note_queued)
+        note_queued()
+        return results
 
     async def _decode(self, structure: Structure, auto_orient: bool) -> Image:
         """The image in RGB; a decoding that may cost much has a process of its own."""
         if is_cheap(structure):
             return await asyncio.wrap_future(self._pool.submit(partial(decode, structure, NAME, auto_orient=auto_orient)))
         return await self._decoders.decode(structure, auto_orient=auto_orient)
+
+
+def _nothing() -> None:
+    """For an answer of which nothing is reported meanwhile."""
+
+
+def _future(outcome: ImageAnswer | Exception) -> asyncio.Future[ImageAnswer]:
+    """A future that is done."""
+    future: asyncio.Future[ImageAnswer] = asyncio.get_running_loop().create_future()
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+    return future
 
 
 def _prepare(request: InferenceRequest, engine: AnyEngine, *, is_retry: bool = False) -> _Prepared:
@@ -325,7 +285,7 @@ def _prepare(request: InferenceRequest, engine: AnyEngine, *, is_retry: bool = F
 
 
 def _submit(
-    prepared: _Prepared, file: _File, times: _Times, report: Report | None, picture: Image | None = None
+    prepared: _Prepared, file: ReceivedFile, times: _Times, report: Report | None, picture: Image | None = None
 ) -> list[Future[Result]] | None:
     """Queue the prompts on an image; None: its file was read, and is to be decoded first.
 

@@ -19,6 +19,7 @@ from florence2.errors import InvalidRequest
 from florence2.server.errors import ValidationFailed
 from florence2.server.http.auth import may_use, require_model
 from florence2.server.http.body import ShownKey, receive_body, require_json
+from florence2.server.http.direct_route import DirectRoute
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.metering import metered
 from florence2.server.http.openapi import json_body
@@ -50,7 +51,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": ErrorAnswer, "description": "The server's."},
 }
 
-router = APIRouter(prefix=PREFIX, tags=["OpenAI"])
+router = APIRouter(route_class=DirectRoute, prefix=PREFIX, tags=["OpenAI"])
 
 
 @router.post(

@@ -16,6 +16,7 @@ from florence2.errors import InvalidRequest
 from florence2.server.errors import Forbidden, ModelMismatch, NotOffered
 from florence2.server.http.auth import check_body, may_use, require_model
 from florence2.server.http.body import receive_body
+from florence2.server.http.direct_route import DirectRoute
 from florence2.server.http.json_body import parse_object
 from florence2.server.http.metering import metered
 from florence2.server.http.openapi import json_body
@@ -36,7 +37,7 @@ INFO_PATH = "/info"
 MANAGEMENT_PATHS = frozenset({"/model/add", "/model/remove", "/model/clear"})
 MODEL_BODY_BYTES = 2**14  # of the routes that manage models
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 INFER_DOCS: dict[str, Any] = {
     "summary": "Ask a model about one image or several.",
