@@ -196,12 +196,16 @@ def test_json_without_check_is_a_mistake() -> None:
 
 @pytest.mark.slow
 def test_the_log_says_what_answers_where_no_model_was_named() -> None:
-    command = [sys.executable, "-m", "florence2.server", "--port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "florence2.server", "--host", "127.0.0.1", "--port", str(port)]
     for words, is_told in (((), True), (("--model", "florence-2-demo"), False), (("-q",), False)):
         names = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
         server = Server(subprocess.Popen([*command, *words], env=names, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True))
         if words == ("-q",):
-            time.sleep(8)
+            server.url = f"http://127.0.0.1:{port}"
+            server.wait_until_it_listens()
+            server.wait_until_ready()
         else:
             server.wait_for("ready: florence-2-demo")
         assert server.stop() == 0
