@@ -61,7 +61,8 @@ def cluster_label() -> str:
         return pages._unmeasured("cluster_label")
     kill = found["figures"]["kill"]
     said = (
-        f"{kill['pictures']:,} pictures, the driver killed when {kill['killed']['written']:,} were written, and the same command again: "
+        f"{kill['pictures']:,} pictures by a random checkpoint of tiny size, the driver killed when {kill['killed']['written']:,} were "
+        "written, and the same command again: "
         f"{kill['num_missing']} missing, {kill['num_twice_for_readers']} twice for readers, {kill['num_twice_in_parts']} twice in parts."
     )
     rows = [
@@ -69,7 +70,9 @@ def cluster_label() -> str:
         for name, one in found["figures"]["throughput"].items()
     ]
     header = ("Command", "Pictures/s", "without the start")
-    note = f"{found['settings']['compared']:,} pictures each, `{found['settings']['model']}`; all engines share the machine's cores."
+    note = (
+        f"{found['settings']['compared']:,} pictures each, `{found['settings']['compared_model']}`; all engines share the machine's cores."
+    )
     return f"{said}\n\n{table(header, rows)}\n\n{note} {pages._origin('cluster_label', found)}"
 
 
