@@ -86,6 +86,26 @@ def kill_node(nodes: list[Any]) -> None:
     nodes.remove(node)
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_what_a_client_that_leaves_has_asked_ends_at_the_replica(is_streamed: bool, folder: Path, serve_port: int) -> None:
+    """Serve does not watch for such clients, the application does. An answer may be there before the client has left: then it asks anew."""
+
+    async def leave(prompt: str) -> None:
+        fields = {"model_id": "florence-2-demo", "prompt": prompt, "stream": is_streamed, "image": {"type": "base64", "value": picture64()}}
+        asking = asyncio.create_task(exchange(serve_port, json.dumps(fields).encode(), f"/{FAKES}/infer/lmm"))
+        async with asyncio.timeout(LATEST_S):
+            while prompt not in noted(folder)["begun"]:
+                await asyncio.sleep(0.002)
+        asking.cancel()
+
+    for number in range(20):
+        asyncio.run(leave(prompt := f"left {number} {is_streamed}"))
+        time.sleep(0.5)
+        if prompt not in noted(folder)["ended"]:
+            return
+    pytest.fail("every answer came to its end")
+
+
 @pytest.mark.parametrize("kill", [kill_replica, kill_node])
 def test_every_request_ends_with_its_own_answer(kill: Callable[[list[Any]], None], nodes: list[Any], folder: Path, serve_port: int) -> None:
     until(lambda: len(replicas("Engines", FAKES)) == 2)

@@ -27,6 +27,7 @@ from florence2.server.errors import Overloaded  # noqa: E402
 from florence2.server.inference.events import Queued  # noqa: E402
 from florence2.server.inference.request import InferenceRequest, RequestPrompt  # noqa: E402
 from florence2.tasks.prompt import parse_prompt  # noqa: E402
+from florence2.tasks.tokenizer import Tokenizer  # noqa: E402
 
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
 RESULT = answer_to(parse_prompt("<OD>"), (480, 480), scores=False)
@@ -198,3 +199,16 @@ def test_the_prompts_are_noted_as_queued_before_the_first_event(facts: ModelFact
 
     assert asyncio.run(asked()) == [RESULT]
     assert happened == ["queued", EVENT.event]
+
+
+def test_tokens_of_short_prompts_are_kept(facts: ModelFacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ReplicaEngine(Handle(), "florence-2-demo", facts)  # type: ignore[arg-type]
+    encoded: list[str] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, sentence: encoded.append(sentence) or encode(self, sentence))
+    short, other, long = parse_prompt("<OD>"), parse_prompt("<CAPTION>"), parse_prompt("a cat " * 60)
+    once = [engine.prepare(prompt) for prompt in (short, other, long)]
+    again = [engine.prepare(prompt) for prompt in (parse_prompt("<OD>"), other, long)]
+    assert [one.token_ids for one in once] == [one.token_ids for one in again]
+    assert [one.prompt for one in again] == [short, other, long]
+    assert encoded == [short.sentence, other.sentence, long.sentence, long.sentence]
