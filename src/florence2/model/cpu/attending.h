@@ -10,8 +10,6 @@ namespace florence2 {
 
 constexpr int BLOCK = 32;  // values of a head that are added up together; heads of other widths take the plain way
 
-constexpr int KEYS_AHEAD = 24;  // that are asked for before they are needed: processors do so themselves, but not beyond a page of memory
-
 // `length` keys and values of one head; `stride` elements from one to the next.
 template <typename Key>
 struct Memory {
@@ -19,11 +17,6 @@ struct Memory {
     const Key* values;
     int64_t stride, length;
 };
-
-template <typename Key>
-inline void ask_for(const Key* keys, int64_t width) {
-    for (int64_t d = 0; d < width; d += 64 / int64_t(sizeof(Key))) __builtin_prefetch(keys + d);
-}
 
 // Replaces scores, multiplied by `scale`, by their softmax.
 __attribute__((noinline)) inline void normalise(float* scores, int64_t length, float scale) {
@@ -58,10 +51,7 @@ template <int width, typename Key>
 inline void score(const float* queries, int64_t query_stride, int64_t rows, const Memory<Key>& memory, float* scores) {
     for (int64_t t = 0; t < memory.length; t += 4) {
         const Key* keys[4];
-        for (int64_t i = 0; i < 4; ++i) {
-            keys[i] = memory.keys + std::min(t + i, memory.length - 1) * memory.stride;
-            ask_for(keys[i] + KEYS_AHEAD * memory.stride, width);
-        }
+        for (int64_t i = 0; i < 4; ++i) keys[i] = memory.keys + std::min(t + i, memory.length - 1) * memory.stride;
         for (int64_t row = 0; row < rows; ++row) {
             const float* query = queries + row * query_stride;
             float four[4];
@@ -72,13 +62,12 @@ inline void score(const float* queries, int64_t query_stride, int64_t rows, cons
 }
 
 // Adds up 32 values of `rows` rows.
-template <int rows, int width, typename Key>
+template <int rows, typename Key>
 inline void mix(const float* scores, const Memory<Key>& memory, int first, float* out, int64_t out_stride) {
     constexpr int parts = BLOCK / LANES;
     Vector sums[rows][parts] = {};
     for (int64_t t = 0; t < memory.length; ++t) {
         Vector values[parts];
-        if (first == 0) ask_for(memory.values + (t + KEYS_AHEAD) * memory.stride, width);
 #pragma GCC unroll 8
         for (int part = 0; part < parts; ++part) values[part] = load(memory.values + t * memory.stride + first + part * LANES);
 #pragma GCC unroll 8
@@ -101,9 +90,9 @@ inline void attend_in_vectors(const float* queries, int64_t query_stride, int64_
         const float* own = scores + row * memory.length;
         for (int first = 0; first < width; first += BLOCK) {
             float* target = out + row * out_stride;
-            if (rows - row >= 3) mix<3, width>(own, memory, first, target, out_stride);
-            if (rows - row == 2) mix<2, width>(own, memory, first, target, out_stride);
-            if (rows - row == 1) mix<1, width>(own, memory, first, target, out_stride);
+            if (rows - row >= 3) mix<3>(own, memory, first, target, out_stride);
+            if (rows - row == 2) mix<2>(own, memory, first, target, out_stride);
+            if (rows - row == 1) mix<1>(own, memory, first, target, out_stride);
         }
     }
 }
