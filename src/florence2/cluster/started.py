@@ -176,12 +176,15 @@ def ray_at(address: str, environment: MutableMapping[str, str]) -> Iterator[None
     """
     prepare_serve(environment)
     environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if has_token(environment):  # ``ray start`` then asks for it, and Ray's own clients send none unless they are told to
+        environment.setdefault("RAY_AUTH_MODE", "token")
     _check_reachable(address)
     ray = _ray()
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except ConnectionError as error:
-        hint = "; florence2 cluster serve without --address starts one here" if address == "auto" else ""
+        tokens = "; one with tokens needs RAY_AUTH_MODE=token here, and its token (RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+        hint = "; florence2 cluster serve without --address starts one here" if address == "auto" else tokens
         raise ClusterFailed(f"no Ray answers at {address!r}: {_first_line(error)}{hint}") from None
     except Exception as error:  # versions of Ray and Python that differ are RuntimeErrors, a wrong token is an error of its own
         raise ClusterFailed(f"the Ray at {address!r} does not take this program: {_first_line(error)}") from error
@@ -191,6 +194,12 @@ def ray_at(address: str, environment: MutableMapping[str, str]) -> Iterator[None
     finally:
         with suppress(Exception):
             ray.shutdown()
+
+
+def has_token(environment: Mapping[str, str]) -> bool:
+    """Whether Ray finds a token here."""
+    places = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    return any(environment.get(name) for name in places) or Path("~/.ray/auth_token").expanduser().is_file()
 
 
 def _hush() -> None:
