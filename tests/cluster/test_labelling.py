@@ -168,6 +168,6 @@ def test_what_does_not_go_together_is_refused_before_anything_begins(tmp_path: P
             label_on_ray(photos, **more)
     with pytest.raises(InvalidRequest, match="there is no file"):
         label_on_ray(str(tmp_path / "gone.png"), tmp_path / "x")
-    with pytest.raises(InvalidOption, match="goes with --ray"):
+    with pytest.raises(InvalidOption, match="with --ray"):
         label(photos, "s3://bucket/run", OD)
     assert pipeline.num_writers(9) == 2

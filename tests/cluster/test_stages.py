@@ -113,7 +113,7 @@ def test_an_input_whose_worker_was_lost_twice_fails_alone(tmp_path: Path, num_be
 
 
 def asker_of(ledger: Local, folder: Path, seconds: float = 0.0) -> Asker:
-    return Asker(ledger, partial(scripted.load, folder / "log", seconds, None), OD, None)
+    return Asker(ledger, partial(scripted.load, folder / "log", seconds, None, 1), OD, None)
 
 
 def written_in(folder: Path) -> list[Any]:
