@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.fake_engine import answer_to
+from florence2.engine.threads import SPIN
 from florence2.labelling.options import LabelOptions
 from florence2.results import Result
 from florence2.tasks.prompt import parse_prompt
@@ -28,6 +29,7 @@ class Scripted:
 
     def __init__(self, log: Path, seconds: float = SECONDS) -> None:
         self._log, self._seconds, self._num, self._lock = log, seconds, 0, threading.Lock()
+        log.with_name(SPIN).write_text(os.environ.get(SPIN, "unset"))
 
     def ask(self, picture: Any, prompts: Sequence[str], file: Path | None) -> list[Result]:
         """See ``AnsweringModel``."""

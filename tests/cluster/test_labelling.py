@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from florence2.engine.threads import SPIN, SPIN_COUNT
 from florence2.errors import InvalidOption, InvalidRequest
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.parts import parts_in
@@ -24,6 +25,8 @@ from tests.cluster import scripted
 from tests.labelling.standing_in import OD, StandIn, draw_pictures, run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
+
+from ray.data import DataContext  # noqa: E402 - needs Ray
 
 from florence2.cluster import labelling, pipeline  # noqa: E402 - needs Ray
 
@@ -80,6 +83,7 @@ def test_each_kind_of_run_goes_on_with_the_others_and_failures_are_rows(tmp_path
         photos, tmp_path / "out", lists=[str(tmp_path / "list.txt")], on_message=said.append, on_progress=lambda *now: done.append(now)
     )
     assert (summary.num_pictures, summary.num_new, summary.num_problems) == (62, 52, 2)
+    assert (tmp_path / SPIN).read_text() == SPIN_COUNT  # in the engine's process, before it began
     assert done[-1] == (54, 54, 2)
     assert any("left out 1 file that is no picture" in line for line in said)
     problems = {json.loads(line)["id"]: json.loads(line)["code"] for line in (tmp_path / "out/problems.jsonl").read_text().splitlines()}
@@ -171,3 +175,15 @@ def test_what_does_not_go_together_is_refused_before_anything_begins(tmp_path: P
     with pytest.raises(InvalidOption, match="with --ray"):
         label(photos, "s3://bucket/run", OD)
     assert pipeline.num_writers(9) == 2
+
+
+def test_what_the_user_has_chosen_for_threads_that_wait_stays(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert pipeline._soon_asleep() == {}
+
+
+def test_ray_data_has_its_settings_back():
+    before = vars(DataContext.get_current()).copy()
+    with pipeline.connected(None):
+        assert DataContext.get_current().memory_usage_poll_interval_s is None
+    assert vars(DataContext.get_current()) == before

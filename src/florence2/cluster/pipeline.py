@@ -28,6 +28,7 @@ from florence2.cluster.ledger import WAIT, Ledger
 from florence2.cluster.listing import Named
 from florence2.cluster.reading import Reader
 from florence2.cluster.writing import NUM_CHUNKS, NUM_RECORDS, Writer
+from florence2.engine.threads import CHOSEN_BY_USER, SPIN, SPIN_COUNT
 from florence2.errors import InvalidOption
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.parts import PartsFolder
@@ -136,12 +137,22 @@ def dataset(
     with warnings.catch_warnings(action="ignore"):  # of the way in which retries are set, which has no other yet
         read = listed.map_batches(reader, num_cpus=plan.num_cpus_to_read, max_retries=-1, **stage)
     engines = pool(plan.num_engines, plan.num_chunks)
-    resources = {"num_cpus": plan.num_cpus, **({"num_gpus": plan.num_gpus} if plan.num_gpus else {})}
+    resources = {"num_cpus": plan.num_cpus, **({"num_gpus": plan.num_gpus} if plan.num_gpus else _soon_asleep())}
     # A chunk is the only row of its block. Ray wants a number of rows where there are GPUs.
     own = {**stage, "batch_size": 1}
     asked = read.map_batches(Asker, fn_constructor_args=(ledger, load, options, folder), compute=engines, **resources, **own)
     writers = pool(num_writers(plan.num_engines), NUM_CHUNKS)
     return asked.map_batches(Writer, fn_constructor_args=(ledger, parts, NUM_RECORDS), compute=writers, num_cpus=0, **stage)
+
+
+def _soon_asleep() -> dict[str, Any]:
+    """What has the threads of an engine's process sleep soon where they wait for each other, unless the user has chosen.
+
+    In an actor PyTorch may be imported before anything of this project, and with it libgomp, which reads this once.
+    """
+    if any(name in os.environ for name in CHOSEN_BY_USER):
+        return {}
+    return {"runtime_env": {"env_vars": {SPIN: SPIN_COUNT}}}
 
 
 def consume(stages: Dataset) -> None:
@@ -239,10 +250,17 @@ def _without_remarks() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Ray Data as these stages need it, and without output of its own."""
     context = DataContext.get_current()
-    before = {name: getattr(context, name) for name in ("target_max_block_size", "enable_progress_bars", "print_on_execution_start")}
+    ours = {
+        "target_max_block_size": 1,  # so that each row is a block of its own
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        # Else each call of a worker walks through the memory of its process once a second; up to eighty are with a writer at once.
+        "memory_usage_poll_interval_s": None,
+    }
+    before = {name: getattr(context, name) for name in ours}
     levels: Sequence[tuple[logging.Logger, int]] = [(logger, logger.level) for logger in map(logging.getLogger, _LOGGERS)]
-    context.target_max_block_size = 1  # so that each row is a block of its own
-    context.enable_progress_bars = context.print_on_execution_start = False
+    for name, value in ours.items():
+        setattr(context, name, value)
     for logger, _ in levels:
         logger.setLevel(logging.ERROR)
     try:
