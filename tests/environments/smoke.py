@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from florence2.model.cpu.building import COMPILERS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = ROOT / "examples" / "scene.png"
-COMMANDS = ("", "infer", "models", "pull", "serve", "mcp", "train", "evaluate")
+COMMANDS = ("", "infer", "models", "pull", "serve", "mcp", "train", "evaluate", "doctor")
 SHAPES = {"white circle", "yellow star", "purple circle"}  # of the scene; the demo model finds them
 PROGRAM = Path(sysconfig.get_path("scripts")) / "florence2"
 PATIENCE_S = 240
@@ -120,8 +119,7 @@ def test_every_format_is_read(engine: florence2.Engine, tmp_path: Path, form: st
 
 def test_the_compiled_routines_come_from_where_they_should() -> None:
     """From the wheel, if it is one with routines: no compiler is needed then, and none is asked."""
-    script = "import json; from florence2.model.cpu import kernels; kernels.prepare(); print(json.dumps(kernels.origin()._asdict()))"
-    routines = json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    routines = json.loads(run("doctor", "--quick", "--json"))["routines"]
     can_be_built = any(shutil.which(name) for name in COMPILERS)
     assert can_be_built == (os.environ.get("FLORENCE2_TEST_COMPILER", str(can_be_built)) == "True")
     if os.environ.get("FLORENCE2_TEST_WHEEL") == "native":
