@@ -105,10 +105,13 @@ docs: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m docs.notebooks
 	$(BIN)/python -m docs.generate
 
-# What is uploaded, checked: wheel and source archive.
+# What is uploaded, checked: the source archive, a wheel for every system, and with compilers wheels with compiled routines: decision 0023.
 dist: $(VENV)/dev-$(TORCH).installed
 	rm -rf dist
-	$(BIN)/uv build --quiet --out-dir dist .
+	FLORENCE2_NATIVE_BUILD=0 $(BIN)/uv build --quiet --out-dir dist .
+	$(BIN)/uv build --quiet --wheel --out-dir dist .
+	@for machine in aarch64 x86_64; do if command -v $$machine-linux-gnu-g++ > /dev/null && test $$machine != $$(uname -m); then \
+		FLORENCE2_NATIVE_BUILD=$$machine $(BIN)/uv build --quiet --wheel --out-dir dist . || exit 1; fi; done
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/check-wheel-contents dist/*.whl
 	@grep -q '^repository = ""' pyproject.toml && echo 'dist/ has no URLs: before it is published, set "repository" in pyproject.toml' || true
@@ -116,7 +119,7 @@ dist: $(VENV)/dev-$(TORCH).installed
 # The wheel in fresh environments: at the lowest versions, and without a compiler. All: ENVIRONMENTS='lowest pinned newest no-compiler --keep'.
 ENVIRONMENTS ?= lowest
 environments: dist
-	$(BIN)/python -m tests.environments $(ENVIRONMENTS) --wheel dist/*.whl
+	$(BIN)/python -m tests.environments $(ENVIRONMENTS) --wheel dist
 
 # The newest versions of everything, for every system; torch stays at the version that it has there. Commit it once the tests pass.
 constraints: $(VENV)/dev-$(TORCH).installed

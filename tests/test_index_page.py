@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from florence2.model.cpu.building import find_compiler
+from florence2.model.cpu.built_ahead import LEVELS, level_of
 from tests.docs.markdown import ROOT
 
 REPOSITORY = "https://example.org/them/florence2"
@@ -54,13 +58,50 @@ def test_no_relative_link_is_left_of_the_readme(hook: ModuleType, repository: st
     assert [target for pair in targets for target in pair if target and not target.startswith(("https://", "http://", "#"))] == []
 
 
+def built(folder: Path, native: str) -> Path:
+    """A wheel, built with that value of ``FLORENCE2_NATIVE_BUILD``."""
+    pytest.importorskip("hatchling", reason="without it a build needs the package registry; make dist and .ci/run build")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "FLORENCE2_NATIVE_BUILD": native}, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    pytest.importorskip("hatchling", reason="without it a build needs the package registry; make dist and .ci/run build")
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
+    """The wheel for every system."""
+    path = built(tmp_path_factory.mktemp("wheel"), "0")
+    assert path.stem.endswith("-py3-none-any")
     return zipfile.ZipFile(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or find_compiler() is None, reason="no g++ on this machine")
+def test_a_wheel_with_routines_is_for_its_platform_and_has_those_of_each_level(tmp_path: Path) -> None:
+    machine = platform.machine()
+    path = built(tmp_path, "1")
+    assert re.search(rf"-py3-none-manylinux_2_\d+_{machine}$", path.stem)
+    with zipfile.ZipFile(path) as file:
+        libraries = [Path(name) for name in file.namelist() if name.endswith(".so")]
+        assert {name.parent.as_posix() for name in libraries} == {"florence2/model/cpu"}
+        assert {level_of(name) for name in libraries} == {level.name for level in LEVELS[machine]}
+        assert all(file.read(name.as_posix()).startswith(b"\x7fELF") for name in libraries)
+        (about,) = (name for name in file.namelist() if name.endswith(".dist-info/WHEEL"))
+        assert "Root-Is-Purelib: false" in file.read(about).decode()
+
+
+@pytest.mark.parametrize("value", ["no", "sparc"])
+def test_a_wheel_for_an_unknown_machine_is_not_built(tmp_path: Path, value: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        built(tmp_path, value)
+    assert f"FLORENCE2_NATIVE_BUILD must be 0, 1 or one of x86_64, aarch64, got '{value}'" in failed.value.stderr.decode()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wheels have routines for Linux alone")
+def test_without_a_compiler_the_wheel_is_for_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert built(tmp_path, "").stem.endswith("-py3-none-any")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:

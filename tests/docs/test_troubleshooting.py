@@ -161,8 +161,9 @@ def test_messages_of_the_installation(monkeypatch: pytest.MonkeyPatch, caplog: p
         "import sys; sys.modules['torch'] = None\nimport florence2\ntry: florence2.load\nexcept florence2.Florence2Error as e: print(e)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    monkeypatch.setattr(kernels, "_is_prepared", False)
+    monkeypatch.setattr(kernels, "_origin", None)
     monkeypatch.setattr(kernels, "_kernels", None)
+    monkeypatch.setattr(kernels, "fitting_libraries", lambda *_: [])
     monkeypatch.setenv("PATH", "/nowhere")
     with caplog.at_level("INFO", kernels._log.name):
         kernels.prepare()

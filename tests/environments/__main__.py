@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from packaging.utils import canonicalize_name
+from packaging.tags import sys_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from tests.environments.readme import step
 from tests.environments.requirements import KINDS, constraints_of, names, requirements, torch_instead
@@ -91,14 +92,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--python", action="append", help="an interpreter or a version; may be repeated; default: this one")
     parser.add_argument("--torch", help="this version of torch")
     parser.add_argument("--smoke", action="store_true", help="the smoke test alone")
-    parser.add_argument("--wheel", type=Path, help="a wheel that is there already")
+    parser.add_argument(
+        "--wheel", type=Path, help="a wheel that is there already, or a folder of them: pip's choice for this machine is taken"
+    )
     parser.add_argument("--keep", action="store_true", help=f"write the rows to {RESULTS.relative_to(ROOT)}")
     given = parser.parse_args(arguments)
     chosen = (SMOKE,) if given.smoke else (SMOKE, *QUICK)
     pythons = given.python or [sys.executable]
     rows = []
     with tempfile.TemporaryDirectory(prefix="florence2-wheel-") as folder:
-        wheel = given.wheel or build(Path(folder))
+        wheel = build(Path(folder)) if given.wheel is None else given.wheel if given.wheel.is_file() else best_of(given.wheel)
         for python in pythons:
             for kind in given.kinds:
                 tests = (STEPS,) if kind == "readme" else chosen
@@ -112,7 +115,20 @@ def main(arguments: list[str] | None = None) -> int:
 def build(folder: Path) -> Path:
     """The wheel of this checkout."""
     uv("build", "--wheel", "--quiet", "--out-dir", str(folder), str(ROOT))
-    (wheel,) = folder.glob("*.whl")
+    return best_of(folder)
+
+
+def best_of(folder: Path) -> Path:
+    """The wheel of a folder that installers take on this machine.
+
+    Raises:
+        SystemExit: there is none for it.
+    """
+    order = {tag: rank for rank, tag in enumerate(sys_tags())}
+    ranked = [(min(order.get(tag, len(order)) for tag in parse_wheel_filename(path.name)[3]), path) for path in folder.glob("*.whl")]
+    rank, wheel = min(ranked, default=(len(order), folder))
+    if rank == len(order):
+        sys.exit(f"{folder} has no wheel for this machine")
     return wheel
 
 
@@ -141,7 +157,7 @@ def try_out(wanted: Environment, wheel: Path) -> dict[str, object]:
             canonicalize_name(one["name"]): one["version"] for one in json.loads(uv("pip", "list", "--format", "json", "-p", str(python)))
         }
         ready = time.monotonic()
-        counts = run_tests(wanted, python, folder)
+        counts = run_tests(wanted, python, folder, wheel)
         facts = subprocess.run(
             [python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True
         )
@@ -193,12 +209,13 @@ def follow_readme(python: Path, wheel: Path) -> None:
     uv("pip", "install", "--quiet", "--python", str(python), *constraints_of("pinned"), "pytest", "pytest-timeout")
 
 
-def run_tests(wanted: Environment, python: Path, folder: Path) -> dict[str, object]:
+def run_tests(wanted: Environment, python: Path, folder: Path, wheel: Path) -> dict[str, object]:
     """How many tests passed, failed and were skipped, and which failed."""
     report = folder / "report.xml"
     # Warnings of other versions' libraries are theirs; ours are errors in the development environment.
     options = ["-p", "no:cacheprovider", "-o", "filterwarnings=default", "--disable-warnings", "--junitxml", str(report), "-k", NOT_TIMED]
-    subprocess.run([python, "-m", "pytest", *options, *wanted.tests], cwd=ROOT, env=environment(wanted, python, folder), check=False)
+    variables = environment(wanted, python, folder) | {"FLORENCE2_TEST_WHEEL": "pure" if wheel.stem.endswith("-any") else "native"}
+    subprocess.run([python, "-m", "pytest", *options, *wanted.tests], cwd=ROOT, env=variables, check=False)
     if not report.exists():
         return {"passed": 0, "failed": ["no test ran"], "skipped": 0}
     cases = ElementTree.parse(report).getroot().findall(".//testcase")

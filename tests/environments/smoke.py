@@ -23,11 +23,11 @@ from PIL import Image
 
 import florence2
 from florence2.client import InferenceHTTPClient
-from florence2.model.cpu import kernels
+from florence2.model.cpu.building import COMPILERS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = ROOT / "examples" / "scene.png"
-COMMANDS = ("", "infer", "models", "pull", "serve", "mcp", "train", "evaluate")
+COMMANDS = ("", "infer", "models", "pull", "serve", "mcp", "train", "evaluate", "doctor")
 SHAPES = {"white circle", "yellow star", "purple circle"}  # of the scene; the demo model finds them
 PROGRAM = Path(sysconfig.get_path("scripts")) / "florence2"
 PATIENCE_S = 240
@@ -117,10 +117,15 @@ def test_every_format_is_read(engine: florence2.Engine, tmp_path: Path, form: st
     assert "yellow star" in set(engine.run(path, "<OD>").labels or ())
 
 
-def test_attention_is_compiled_where_there_is_a_compiler(engine: florence2.Engine) -> None:
-    can_be = any(shutil.which(name) for name in kernels.COMPILERS)
-    assert (kernels.loaded() is not None) == can_be
-    assert can_be == (os.environ.get("FLORENCE2_TEST_COMPILER", str(can_be)) == "True")
+def test_the_compiled_routines_come_from_where_they_should() -> None:
+    """From the wheel, if it is one with routines: no compiler is needed then, and none is asked."""
+    routines = json.loads(run("doctor", "--quick", "--json"))["routines"]
+    can_be_built = any(shutil.which(name) for name in COMPILERS)
+    assert can_be_built == (os.environ.get("FLORENCE2_TEST_COMPILER", str(can_be_built)) == "True")
+    if os.environ.get("FLORENCE2_TEST_WHEEL") == "native":
+        assert routines["kind"] == "wheel"
+    else:
+        assert routines["kind"] in (("built", "cache") if can_be_built else ("none",))
 
 
 def test_drawing(engine: florence2.Engine) -> None:

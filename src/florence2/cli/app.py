@@ -16,6 +16,7 @@ import typer
 
 from florence2.cli import cluster
 from florence2.cli.bench import command as bench
+from florence2.cli.doctor import doctor
 from florence2.cli.evaluate import evaluate
 from florence2.cli.examples import EXAMPLES
 from florence2.cli.infer.command import InOrder, infer
@@ -111,7 +112,7 @@ def _global_options(
     _print_help(context)
 
 
-for command in (infer, label, view, models, pull, serve, keys, usage, mcp, train, evaluate):
+for command in (infer, label, view, models, pull, serve, keys, usage, mcp, train, evaluate, doctor):
     app.command(epilog=EXAMPLES[command.__name__], cls=InOrder if command is infer else None)(with_verbosity(command))
 for name, (job, commands) in GROUPS.items():
     group = typer.Typer(name=name, help=job, rich_markup_mode=None)

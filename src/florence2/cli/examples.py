@@ -60,6 +60,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
         "florence2 train -m florence-2-base -d coco.json -i pictures -o runs/cats --freeze-vision",
         "florence2 train -m florence-2-base -d cats.jsonl -o runs/cats --resume",
     ),
+    "doctor": ("florence2 doctor", "florence2 doctor --quick --json"),
     "evaluate": (
         "florence2 evaluate -m florence-2-base -d cats/test.jsonl",
         "florence2 evaluate -m florence-2-base -a runs/cats/adapter -d cats/test.jsonl -o runs/cats",

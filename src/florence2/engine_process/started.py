@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_LINE = 2000
 EXIT_S = 5.0
+NATIVE_SWITCH = "FLORENCE2_NATIVE"  # whether compiled routines are used; no setting of the server, and read where they are loaded
 
 
 class StartedProcess:
@@ -97,5 +98,5 @@ class StartedProcess:
 
 def _environment() -> dict[str, str]:
     """The child's variables: those of this process, without the server's settings, some of which are secret."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLORENCE2_") or name == NATIVE_SWITCH}
     return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -119,10 +119,10 @@ def unchanged_tensors(checkpoint: Checkpoint) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: the weights are damaged, incomplete or of another model.
     """
-    return _all_tensors(checkpoint, _expected(checkpoint), (), mapped=True)
+    return _all_tensors(checkpoint, expected_shapes(checkpoint), (), mapped=True)
 
 
-def _expected(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+def expected_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """The shapes of a checkpoint's tensors by our names, as its configuration has them."""
     with torch.device("meta"), _Uninitialised():
         return {name: tuple(value.shape) for name, value in Florence2(checkpoint.config).state_dict().items()}

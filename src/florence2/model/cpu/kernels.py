@@ -1,61 +1,61 @@
-"""The kernels (``kernels.cpp``, ``decoder_step.cpp``), compiled on the user's machine for its processor and kept in their cache folder.
+"""The kernels (``kernels.cpp``, ``decoder_step.cpp``) in one library, and where it comes from.
 
-``prepare`` compiles them (about a second, the first time) and loads them; ``loaded`` returns them. If there is no g++, if no folder is
-writable, or if the results differ from PyTorch's, there are no kernels and attention is plain PyTorch: the same within rounding, and
-slower (``docs/benchmarks.md``). A file of the cache is read, compared with the digest in its name, and loaded from memory, so a truncated,
-replaced or changed file is never executed. Without a compiler, what ``build_ahead`` has left beside the source is taken. Knows nothing of
-models.
+``prepare`` loads them, from the first of: the package, whose wheels for Linux carry them for the usual processors; the user's cache folder;
+a compiler, which takes some seconds, once. ``loaded`` returns them. If there are none, or if their results differ from PyTorch's, the model
+is plain PyTorch: the same within rounding, and slower (``docs/benchmarks.md``). ``FLORENCE2_NATIVE=0`` asks for that. A library is loaded
+from memory, so a file that is cut short later ends nobody. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import itertools
 import logging
 import os
-import shutil
-import stat
-import subprocess
+import platform
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from florence2.model.cpu.built_ahead import FOLDER, LEVELS, fitting_library, library_path
+from florence2.errors import InvalidOption
+from florence2.model.cpu import library_cache
+from florence2.model.cpu.building import NATIVE, build, compiler_version, content_digest, find_compiler, source_digest
+from florence2.model.cpu.built_ahead import fitting_libraries, level_of
+from florence2.model.cpu.library_cache import NotUsable
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
-SOURCES = (SOURCE, SOURCE.with_name("decoder_step.cpp"))
-HEADERS = tuple(SOURCE.with_name(name) for name in ("attending.h", "products.h", "vectors.h"))
-COMPILERS = ("g++", "c++")
-# The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
-# numbers for the whole process.
-RELAXED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only")
-_PORTABLE = ("-O3", *RELAXED, "-fopenmp", "-fPIC", "-shared", "-std=c++17")
-FLAGS = ("-march=native", *_PORTABLE)
+SWITCH = "FLORENCE2_NATIVE"
 STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply", "florence2_dots")  # called by panels.py and model/decoder_step.py
 TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # per entry; with more, matrix products are faster
-COMPILER_PATIENCE_S = 120.0
-MAX_LIBRARY_BYTES = 1 << 24
-BUILDING = "building-"  # prefix of the folders in which a library is compiled
 
 _log = logging.getLogger("florence2")
 _kernels: Kernels | None = None
-_is_prepared = False
+_origin: Origin | None = None
 _preparing = threading.Lock()
 _number_of_loads = itertools.count(1)
+
+
+class Origin(NamedTuple):
+    """Where the kernels of this process come from.
+
+    Attributes:
+        kind: "wheel", "cache", "built" (compiled in this process), "off" (switched off) or "none".
+        reason: the processors that the wheel's library is for, the file of the cache, or why there are none.
+    """
+
+    kind: str
+    reason: str
 
 
 class Kernels:
@@ -120,38 +120,23 @@ class Kernels:
 
 
 def prepare() -> None:
-    """Compile and load the kernels if this machine can; tried once per process."""
-    global _kernels, _is_prepared
-    with _preparing:
-        if _is_prepared:
-            return
-        try:
-            _kernels = _load()
-        except Exception as error:  # of the compiler, the disk or the library: PyTorch computes attention instead
-            _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
-        _is_prepared = True
-
-
-def build_ahead(folder: Path = FOLDER) -> list[Path]:
-    """Compile the kernels for machines without a compiler, one library for each generation of processors, and return their paths.
-
-    Args:
-        folder: where ``prepare`` looks for them.
+    """Load the kernels if this machine can; tried once per process.
 
     Raises:
-        RuntimeError: there is no compiler, or it failed.
+        InvalidOption: ``FLORENCE2_NATIVE`` is neither 0 nor 1.
     """
-    if (compiler := _compiler()) is None:
-        raise RuntimeError(f"there is no compiler to build the routines with: expected one of {', '.join(COMPILERS)}")
-    paths = []
-    for level in LEVELS:
-        path = library_path(level, _portable_source(), folder)
+    global _kernels, _origin
+    with _preparing:
+        if _origin is not None:
+            return
+        if not _is_wanted(os.environ.get(SWITCH, "")):
+            _origin = Origin("off", f"{SWITCH}=0")
+            return
         try:
-            path.write_bytes(_build(compiler, None, (f"-march={level}", *_PORTABLE)))
-        except _NotHere as failure:
-            raise RuntimeError(str(failure)) from None
-        paths.append(path)
-    return paths
+            _kernels, _origin = _load()
+        except Exception as error:  # of the compiler, the disk or the library: PyTorch computes attention instead
+            _origin = Origin("none", str(error))
+            _log.info("attention is computed by PyTorch alone: its compiled routines are not to be had here (%s)", error)
 
 
 def loaded() -> Kernels | None:
@@ -159,38 +144,61 @@ def loaded() -> Kernels | None:
     return _kernels
 
 
-class _NotHere(Exception):
-    """The reason why there are no kernels on this machine."""
+def origin() -> Origin:
+    """Where the kernels of this process come from."""
+    return _origin or Origin("none", "not loaded yet")
 
 
-def _load() -> Kernels:
-    """The kernels, from the cache or compiled now."""
+def _is_wanted(switch: str) -> bool:
+    if switch not in ("", "0", "1"):
+        raise InvalidOption(f"{SWITCH} must be 1 (compiled routines where they can be had) or 0 (PyTorch alone), got {switch!r}")
+    return switch != "0"
+
+
+def _load() -> tuple[Kernels, Origin]:
+    """The kernels, from the package, from the cache or compiled now."""
     if sys.platform != "linux":
-        raise _NotHere(f"they are for Linux, this is {sys.platform}")
-    if (compiler := _compiler()) is None:
-        path = fitting_library(_portable_source(), _processors())
-        if path is None:
-            raise _NotHere("no g++")
-        return _opened(path.read_bytes())
-    stem, folder = f"kernels-{_fingerprint(compiler)}", _cache_folder()
+        raise NotUsable(f"they are for Linux, this is {sys.platform}")
+    for path in fitting_libraries(platform.machine(), _processors()):
+        if (kernels := _from_package(path)) is not None:
+            return kernels, Origin("wheel", level_of(path))
+    if (compiler := find_compiler()) is None:
+        raise NotUsable("no g++, and none in this package for this processor")
+    return _compiled_here(compiler)
+
+
+def _compiled_here(compiler: str) -> tuple[Kernels, Origin]:
+    """The kernels for this very processor, from the cache or compiled now."""
+    stem, folder = f"kernels-{_fingerprint(compiler)}", library_cache.cache_folder()
     if folder is not None:
-        _sweep(folder)
+        library_cache.sweep(folder)
         for path in sorted(folder.glob(f"{stem}-*.so")):
             if (kernels := _from_cache(path)) is not None:
-                return kernels
-    library = _build(compiler, folder)
+                return kernels, Origin("cache", str(path))
+    library = build(compiler, NATIVE, folder)
     kernels = _opened(library)
-    if folder is not None:
-        with contextlib.suppress(OSError):  # disk full: the next process compiles again
-            _keep(library, folder / f"{stem}-{_digest(library)}.so")
-    return kernels
+    if folder is None:
+        return kernels, Origin("built", "there is no cache folder to keep them in")
+    path = folder / f"{stem}-{content_digest(library)}.so"
+    with contextlib.suppress(OSError):  # disk full: the next process compiles again
+        library_cache.keep(library, path)
+    return kernels, Origin("built", str(path))
+
+
+def _from_package(path: Path) -> Kernels | None:
+    """The kernels of a library that was installed with the package; None if it does not work here."""
+    try:
+        return _opened(library_cache.read(path, must_be_own=False))
+    except (OSError, AttributeError, NotUsable) as error:
+        _log.warning("the compiled routines in %s are not used: %s", path, error)
+        return None
 
 
 def _from_cache(path: Path) -> Kernels | None:
     """The kernels in a file of the cache; if the file is not what was compiled, it is removed and None is returned."""
     try:
-        return _opened(_read(path))
-    except (OSError, AttributeError, _NotHere) as error:
+        return _opened(library_cache.read(path))
+    except (OSError, AttributeError, NotUsable) as error:
         _log.info("%s is thrown away and built anew: %s", path, error)
         with contextlib.suppress(OSError):
             path.unlink()
@@ -216,99 +224,16 @@ def _written(library: bytes, file: IO[bytes], path: str) -> Kernels:
     return Kernels(path)
 
 
-def _read(path: Path) -> bytes:
-    """The content of a file of the cache, compared with the digest in its name."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or not _is_own(status):
-            raise _NotHere("no file that its user alone can write to")
-        library = file.read(MAX_LIBRARY_BYTES + 1)
-    if _digest(library) != path.stem.rpartition("-")[2]:
-        raise _NotHere("its content is not what was built")
-    return library
-
-
-def _keep(library: bytes, path: Path) -> None:
-    """Write a library into the cache atomically; if several processes do so at the same time, the last one stays."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=BUILDING) as folder:
-        new = Path(folder) / path.name
-        new.touch(mode=0o600)
-        new.write_bytes(library)
-        new.replace(path)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the folders of processes that were ended while they compiled."""
-    for left in folder.glob(f"{BUILDING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > 2 * COMPILER_PATIENCE_S:
-                shutil.rmtree(left)
-
-
-def _digest(library: bytes) -> str:
-    return hashlib.blake2b(library, digest_size=16).hexdigest()
-
-
-def _is_own(status: os.stat_result) -> bool:
-    """Whether the user owns the file or folder and nobody else can write to it."""
-    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _cache_folder() -> Path | None:
-    """The folder for compiled libraries, in the user's cache; None if it is missing or others can write to it."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "florence2"
-    if not folder.is_absolute():  # no home
-        return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
-    except OSError:
-        return None
-    return folder if _is_own(status) and os.access(folder, os.W_OK) else None
-
-
-def _compiler() -> str | None:
-    """The path of the compiler; None if there is none."""
-    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
-
-
-def _portable_source() -> bytes:
-    """What libraries that are built ahead depend on."""
-    return b"\0".join((_source(), " ".join(_PORTABLE).encode()))
-
-
-def _source() -> bytes:
-    """The whole source code."""
-    return b"\0".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
-
-
 def _processors() -> str:
     """What the system says of its processors."""
     return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
 
 
-def _build(compiler: str, folder: Path | None, flags: tuple[str, ...] = FLAGS) -> bytes:
-    """The content of a newly compiled library; ``folder`` is where the temporary folder is made, None for the system's."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
-        output = Path(passing) / "kernels.so"
-        done = _run([compiler, *flags, "-o", str(output), *map(str, SOURCES)])
-        if done.returncode:
-            raise _NotHere(f"{compiler} failed: {done.stderr.strip()[:500]}")
-        return output.read_bytes()
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILER_PATIENCE_S, check=False)
-
-
 def _fingerprint(compiler: str) -> str:
-    """A digest of everything a library depends on: source, compiler flags, compiler version and processor."""
-    version = _run([compiler, "--version"]).stdout
+    """A digest of everything a library of this machine depends on: source, compiler flags, compiler version and processor."""
     processor = _processors().split("\n\n")[0]
     lasting = [line for line in processor.splitlines() if not line.startswith(("cpu MHz", "bogomips"))]
-    parts = (_source(), " ".join(FLAGS).encode(), version.encode(), "\n".join(lasting).encode())
-    return hashlib.blake2b(b"\0".join(parts), digest_size=12).hexdigest()
+    return source_digest(*NATIVE, compiler_version(compiler), "\n".join(lasting))
 
 
 def _check(kernels: Kernels) -> None:
@@ -337,7 +262,7 @@ def _check(kernels: Kernels) -> None:
 
 def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:
     if not torch.allclose(got, expected, atol=tolerance, rtol=tolerance):
-        raise _NotHere("they compute something else than PyTorch")
+        raise NotUsable("they compute something else than PyTorch")
 
 
 def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:
