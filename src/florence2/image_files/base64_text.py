@@ -5,16 +5,21 @@ In: text. Out: bytes. Knows nothing of pictures.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from urllib.parse import unquote
+
+try:
+    from pybase64 import b64decode  # thirty times as fast; the extra server brings it
+except ImportError:
+    from base64 import b64decode
 
 _DATA_PREFIX = re.compile(r"\s*data:[^,]{0,256},", re.IGNORECASE)
 _MAX_PREFIX_CHARS = 512
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\v\f"
-# Decoding holds the interpreter's lock, for 50 ms in a text of 20 MB: between slices other threads get it. A multiple of 4.
+# Decoding holds the interpreter's lock, with Python's own decoder for 50 ms in a text of 20 MB: between slices other threads get it.
+# A multiple of 4.
 _SLICE_CHARS = 2**18
 
 
@@ -52,11 +57,11 @@ def _decode_strictly(text: str | bytes) -> bytes:
         ValueError: it is anything else.
     """
     if len(text) <= _SLICE_CHARS:
-        return base64.b64decode(text, validate=True)
+        return b64decode(text, validate=True)
     data = bytearray()
     for start in range(0, len(text), _SLICE_CHARS):
         part = text[start : start + _SLICE_CHARS]
         if start + _SLICE_CHARS < len(text) and part[-1] in ("=", ord("=")):
             raise binascii.Error("padding within the text")
-        data += base64.b64decode(part, validate=True)
+        data += b64decode(part, validate=True)
     return bytes(data)

@@ -9,7 +9,6 @@ from florence2.errors import InvalidImage, InvalidRequest
 from florence2.image_files import Structure, base64_text, describe, inspect
 from florence2.images.messages import invalid
 from florence2.server.errors import with_field
-from florence2.server.http import base64_values
 from florence2.server.http.url_fetch import fetch_image
 from florence2.url_fetch import Fetcher
 
@@ -68,6 +67,6 @@ def _decode(uri: str) -> bytes:
     if not base64_text.is_data_uri(uri):
         raise invalid("a data URI is data:image/png;base64, and the picture's bytes in base64 behind the comma; there is no comma")
     try:
-        return base64_values.decode_base64(base64_text.without_prefix(uri))
+        return base64_text.decode_base64(base64_text.without_prefix(uri))
     except ValueError:
         raise invalid("what stands behind the comma of the data URI is no base64; encode the bytes of the image file") from None

@@ -10,7 +10,6 @@ from florence2.errors import InvalidImage, InvalidRegion, InvalidRequest
 from florence2.image_files import PICTURE_NAME, Structure, base64_text, describe, inspect
 from florence2.images.messages import shortened
 from florence2.server.errors import ImageTooLarge, with_field
-from florence2.server.http import base64_values
 from florence2.server.roboflow.refusals import CAUSE, as_input_error, fetch_refusal, refusal
 from florence2.server.roboflow.schemas import ImageField
 from florence2.server.settings import Settings
@@ -120,7 +119,7 @@ def decode_base64(value: object) -> bytes:
         raise refusal(f"Malformed base64 input image. The value must be a text, got {_json_type(value)}.")
     text = base64_text.without_prefix(value)
     try:
-        data = base64_values.decode_base64(text)
+        data = base64_text.decode_base64(text)
     except ValueError:
         remark = _guess(text) if text.isascii() else " It holds characters that are no base64."
         raise refusal(f"Malformed base64 input image.{remark}") from None
