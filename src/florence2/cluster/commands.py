@@ -6,6 +6,7 @@ In: flags. Out: lines for people on standard error. Knows nothing of how flags a
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -168,7 +169,7 @@ def serve_at(address: str, flags: Flags, longest_s: float, told: Callable[[str],
 def _note_nodes(differing: list[str], environment: Mapping[str, str]) -> None:
     """Say where Ray was started without what this command expects: Serve runs with the environment of the nodes."""
     if differing:
-        wanted = " ".join(f"{name}={value}" for name, value in passing_on(environment).items())
+        wanted = " ".join(f"{name}={shlex.quote(value)}" for name, value in passing_on(environment).items())
         _note(
             f"Ray was started without {wanted} on {', '.join(differing)}; requests are then passed on by Serve's own proxy, which is "
             "slower, and those of an ingress that dies are lost: start Ray with these variables on every node"
