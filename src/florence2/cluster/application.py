@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from florence2.cluster.config import ClusterConfig, EnginesConfig, IngressConfig, cluster_config
-from florence2.cluster.ingress import Ingress, middlewares
+from florence2.cluster.ingress import Ingress
 from florence2.cluster.routing import router_config
 from florence2.cluster.scaling import autoscaling
 from florence2.server.http.auth import check_anonymous
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 APPLICATION = "florence2"
 GRACE_S = 30.0  # a replica that is to end answers what it has first
 UPSCALE_DELAY_S = 5.0  # of the ingress
-MIDDLEWARES = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": GRACE_S,
     "graceful_shutdown_wait_loop_s": 0.1,
@@ -115,8 +114,5 @@ def _number_of_ingress(ingress: IngressConfig) -> dict[str, Any]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What uvicorn and Serve read in a replica of the ingress.
-
-    Whose X-Forwarded-For is believed: by default uvicorn believes its own machine. And what is put around Serve's part of each request.
-    """
-    return {"FORWARDED_ALLOW_IPS": ",".join(settings.trusted_proxies), MIDDLEWARES: f"{middlewares.__module__}:{middlewares.__name__}"}
+    """What uvicorn reads in a replica of the ingress: whose X-Forwarded-For is believed. By default it believes its own machine."""
+    return {"FORWARDED_ALLOW_IPS": ",".join(settings.trusted_proxies)}

@@ -13,7 +13,6 @@ from typing import Any
 
 from prometheus_client.core import Metric
 from ray import serve
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from florence2.cluster.config import ClusterConfig
@@ -26,7 +25,6 @@ from florence2.server.http.logs import set_up
 logger = logging.getLogger(__name__)
 
 ID_HEADER = b"x-request-id"
-UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 REPLY_S = 3.0  # a replica that is so slow, or is just ending, is left out of /metrics
 
 
@@ -62,27 +60,6 @@ class Ingress:
         own = serve.get_deployment_handle(context.deployment, context.app_name)
         told = await asyncio.gather(*(_told(handle, REPLY_S) for handle in (own, self._engines)))
         return merged(family for deployment in told for replica in deployment for family in replica)
-
-
-class OwnDisconnects:
-    """Middleware around Ray Serve's own part of a replica: requests ask it not to watch for clients that leave.
-
-    The application watches by itself, and Serve's watching costs each request two tasks and a queue.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] == "http":
-            scope["headers"] = [*scope["headers"], UNWATCHED]
-        await self._app(scope, receive, send)
-
-
-def middlewares() -> list[Middleware]:
-    """What is put around Serve's own part; it finds this function by its name in the environment."""
-    return [Middleware(OwnDisconnects)]
 
 
 class _OneId:
