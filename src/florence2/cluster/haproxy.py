@@ -73,7 +73,7 @@ def remove_left_behind() -> list[int]:
 def _place() -> str:
     """Where folders are made: sockets lie in them, whose paths are bounded."""
     usual = tempfile.gettempdir()
-    return usual if len(usual) <= SHORT or not os.access("/tmp", os.W_OK) else "/tmp"
+    return usual if len(usual) <= SHORT or not os.access("/tmp", os.W_OK) else "/tmp"  # nosec B108 # mkdtemp makes a folder of its own in it
 
 
 def _own_number() -> int:
