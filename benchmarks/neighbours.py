@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import report
 from florence2.cores import usable_cores
-from florence2.engine.threads import SPIN_COUNT
+from florence2.openmp import SPIN_COUNT
 
 LIBGOMPS_OWN = "300000"  # its documented default where no more threads than processors are managed
 ENGINES = {"before": {"GOMP_SPINCOUNT": LIBGOMPS_OWN, "OMP_NUM_THREADS": str(usable_cores())}, "after": {}}

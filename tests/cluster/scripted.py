@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.fake_engine import answer_to
-from florence2.engine.threads import SPIN
 from florence2.labelling.options import LabelOptions
+from florence2.openmp import SPIN
 from florence2.results import Result
 from florence2.tasks.prompt import parse_prompt
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from florence2.engine.threads import SPIN, SPIN_COUNT
 from florence2.errors import InvalidOption, InvalidRequest
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.parts import parts_in
 from florence2.labelling.records import Records
 from florence2.labelling.run import BrokenPicture, label
+from florence2.openmp import SPIN, SPIN_COUNT
 from tests.cluster import scripted
 from tests.labelling.standing_in import OD, StandIn, draw_pictures, run
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from florence2.cluster.labelling import _take_threads
 from florence2.cluster.pipeline import workers
-from florence2.engine.threads import THREADS
+from florence2.openmp import THREADS
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,10 @@ def test_threads_that_the_user_has_chosen_stay(given: str | None, is_taken: bool
         assert os.environ.get(THREADS) == (None if is_taken else given)
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_driver_and_the_readers_need_no_pytorch() -> None:
+    """Each of them is a process that has to start, and importing PyTorch takes as long as all the rest."""
+    script = "import sys, florence2.cluster.labelling, florence2.cluster.pipeline, florence2.cluster.reading; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from florence2.cores import busy_seconds
-from florence2.engine.threads import SPIN, SPIN_COUNT, FreeCores
+from florence2.engine.threads import FreeCores
+from florence2.openmp import SPIN, SPIN_COUNT
 
 # libgomp shows what it has read where it is asked to, when it is loaded.
 ASKED = {"OMP_DISPLAY_ENV": "VERBOSE"}

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from florence2.background import in_background
-from florence2.engine.threads import THREADS, import_torch
 from florence2.errors import InvalidOption, InvalidRequest
 from florence2.extras import requires
 from florence2.inputs import urls
@@ -32,6 +31,7 @@ from florence2.labelling.options import LabelOptions
 from florence2.labelling.part_files import is_url
 from florence2.labelling.run import LabelSummary, OnMessage, OnProgress, broken, changed_line, finish, list_problems, prepare
 from florence2.labelling.served import DEFAULT_CONCURRENCY
+from florence2.openmp import THREADS
 from florence2.outputs import refuse_url
 
 if TYPE_CHECKING:
@@ -270,8 +270,9 @@ def _take_threads(num_threads: int) -> None:
     of_ray = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
     if os.environ.get(THREADS) != str(of_ray):
         return
-    import_torch()
     import torch
+
+    import florence2.engine  # noqa: F401 - imports PyTorch with threads that soon sleep
 
     del os.environ[THREADS]
     torch.set_num_threads(num_threads)

@@ -28,10 +28,10 @@ from florence2.cluster.ledger import WAIT, Ledger
 from florence2.cluster.listing import Named
 from florence2.cluster.reading import Reader
 from florence2.cluster.writing import NUM_CHUNKS, NUM_RECORDS, Writer
-from florence2.engine.threads import CHOSEN_BY_USER, SPIN, SPIN_COUNT
 from florence2.errors import InvalidOption
 from florence2.labelling.options import LabelOptions
 from florence2.labelling.parts import PartsFolder
+from florence2.openmp import CHOSEN_BY_USER, SPIN, SPIN_COUNT
 
 LedgerActor = Any
 """An actor of ``Ledger``, whose methods have ``remote``."""

@@ -13,14 +13,9 @@ import time
 from collections.abc import Callable
 
 from florence2.cores import allowed_cores, busy_seconds, usable_cores
+from florence2.openmp import CHOSEN_BY_USER, SPIN, SPIN_COUNT, THREADS
 
-SPIN = "GOMP_SPINCOUNT"
-# Rounds that a thread waits for the others before it sleeps. libgomp's own 300,000 are milliseconds in which the thread that is waited for
-# may need the very processor; with a few hundred, a quiet machine takes twice as long to wake them. Measured by benchmarks/neighbours.py.
-SPIN_COUNT = "6000"
 LOOK_S = 0.1  # the kernel counts in hundredths of a second
-THREADS = "OMP_NUM_THREADS"
-CHOSEN_BY_USER = (SPIN, "OMP_WAIT_POLICY")
 
 
 def import_torch() -> None:
