@@ -37,12 +37,9 @@ class Clustered:
         self._num_served = 0
         self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="f2c", dir="/tmp", ignore_cleanup_errors=True)
-        low = 30_000 + os.getpid() % 100 * 100
         os.environ |= {
             "RAY_AUTH_MODE": "disabled",
             "RAY_prestart_worker_first_driver": "0",
-            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(low),
-            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(low + 99),
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         choose_for_here(os.environ, Path(self._folder.name))

@@ -31,7 +31,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Do not measure how long an image takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what this machine runs with and why, how fast it is, and what would make it faster."""
+    """Show what this machine runs with, how fast, and why."""
     from florence2.doctor.examine import examine
 
     report = examine(measured=not quick)

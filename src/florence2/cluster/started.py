@@ -42,6 +42,9 @@ FILES = {
 """The files of HAProxy: by default in one folder for all users of a machine, and whoever opens the socket commands it."""
 
 PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+INGRESS_PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
+MAX_INGRESSES = 100  # on one machine
+"""Where HAProxy reaches the ingresses. Two Rays of one machine that took theirs from one range have answered each other's requests."""
 CONNECT_S = 5.0
 NEEDED = {"gcs_server", "raylet"}
 LOOK_EACH_S = 0.3
@@ -88,6 +91,9 @@ def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> None
         environment.setdefault(name, str(folder / file))
     for name in PORTS:
         environment.setdefault(name, str(free_port()))
+    if not any(name in environment for name in INGRESS_PORTS):
+        first = free_range(MAX_INGRESSES)
+        environment.update(zip(INGRESS_PORTS, (str(first), str(first + MAX_INGRESSES - 1)), strict=True))
     environment.setdefault("RAY_AUTH_MODE", "token")
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
         environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -235,6 +241,23 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def free_range(length: int) -> int:
+    """The first of ``length`` ports in a row that nobody listens on, below those that the system gives away itself.
+
+    Raises:
+        ClusterFailed: there are none.
+    """
+    firsts = list(range(20_000, 32_000, length))
+    secrets.SystemRandom().shuffle(firsts)
+    for first in firsts:
+        with suppress(OSError):
+            for port in range(first, first + length):
+                with socket.socket() as free:
+                    free.bind(("", port))
+            return first
+    raise ClusterFailed(f"no {length} ports in a row are free between 20000 and 32000; choose some by {' and '.join(INGRESS_PORTS)}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,33 +2,20 @@
 // processor. Each has a counterpart in plain PyTorch, which is used where there is no compiler.
 //
 // Plain C++ that compilers vectorise: inner loops run over contiguous values, in float and without branches. bfloat16 values are passed as
-// their 16 bits.
+// their 16 bits (bf16.h).
 
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#include "bf16.h"
+
 namespace {
 
-using bf16 = uint16_t;
+using namespace florence2;
 
 // With fewer operations than this, one thread is done before a second one has started.
 constexpr int64_t SMALL = 1 << 16;
-
-inline float to_float(float value) { return value; }
-inline float to_float(bf16 value) {
-    uint32_t bits = uint32_t(value) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline void store(float* target, float value) { *target = value; }
-inline void store(bf16* target, float value) {  // rounds to nearest, ties to even; NaN stays NaN because its low bits are never all ones
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    *target = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 // e to the power of x for x <= 0, within 2 ulp, and no less than 2 to the power of -126. 2^n by the exponent's bits, 2^f by its series for |f| <= 1/2.
 inline float exp_negative(float x) {
@@ -107,7 +94,7 @@ void attend(const Query* queries, Strides q, const Key* keys, Strides k, const K
         attend_head<width, Key>(own, keys + item * k.item + head * k.head, k.token, values + item * v.item + head * v.head, v.token, num_queries,
                                 length, scale, scores, mixed);
         for (int64_t t = 0; t < num_queries; ++t)
-            for (int d = 0; d < width; ++d) store(out + ((item * num_queries + t) * heads + head) * width + d, mixed[t * width + d]);
+            for (int d = 0; d < width; ++d) put(out + ((item * num_queries + t) * heads + head) * width + d, mixed[t * width + d]);
     }
 }
 
@@ -176,7 +163,7 @@ void florence2_softmax(bf16* scores, int64_t items, int64_t rows, int64_t tokens
             float* buffer = row.data();
             for (int64_t i = 0; i < length; ++i) buffer[i] = to_float(target[i]);
             float factor = weigh(buffer, length, scale);
-            for (int64_t i = 0; i < length; ++i) store(target + i, buffer[i] * factor);
+            for (int64_t i = 0; i < length; ++i) put(target + i, buffer[i] * factor);
             for (int64_t i = length; i < tokens; ++i) target[i] = 0;
         }
     }

@@ -5,13 +5,13 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bf16.h"
+
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #endif
 
 namespace florence2 {
-
-using bf16 = uint16_t;
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16, REGISTERS = 32;
@@ -24,21 +24,6 @@ constexpr int LANES = 4, REGISTERS = 32;
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-
-inline float to_float(float value) { return value; }
-inline float to_float(bf16 value) {
-    uint32_t bits = uint32_t(value) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline void put(float* target, float value) { *target = value; }
-inline void put(bf16* target, float value) {  // rounds to nearest, ties to even; NaN stays NaN because its low bits are never all ones
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    *target = bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 inline Vector broadcast(float value) { return value - Vector{}; }
 
