@@ -28,7 +28,7 @@ from florence2.weights import load_model, read_checkpoint
 PRECISIONS = ("fp32", "bf16", "int8")
 SHAPES = {1: [1], 3: [3], 16: [1] * 16, 48: [3] * 16}  # rows: beams of each request
 FIRST, LEAST_S = 16, 1.5
-BYTES = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 4)}  # of a weight, of a key; with keys in float32 where the processor has no bf16
+BYTES = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 2)}  # of a weight, of a key
 
 
 @torch.inference_mode()
@@ -57,7 +57,6 @@ def measured(precision: str, folder: Path) -> dict[str, dict[str, float]]:
     cpu, checkpoint = torch.device("cpu"), read_checkpoint(folder)
     model = load_model(checkpoint, packing=choose_packing(choose_precision(precision, cpu), cpu))
     weight, key = BYTES[precision]
-    key = 4 if model.dtype == torch.float32 else key
     source = checkpoint.config.vision.num_image_tokens(768, 768) + PROMPT
     figures: dict[str, dict[str, float]] = {}
     for rows, num_beams in SHAPES.items():

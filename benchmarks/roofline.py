@@ -133,7 +133,7 @@ def main() -> None:
         for precision in PRECISIONS:
             numbers = choose_precision(precision, cpu)
             rate = matrix_rate(precision)
-            weight, key = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 4)}[precision]
+            weight, key = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 2)}[precision]
             floor = {
                 "tower": tower_operations(config.vision) / rate,
                 "encoder": encoder_operations(config.text, source) / rate,

@@ -6,7 +6,7 @@ import gc
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,43 @@ from florence2.cluster.config import cluster_config
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
 
 
+FOLDER = Path(__file__).parent
+RUNNING = ExitStack()
+"""Ray and what runs on it, for the tests of this folder alone: idle it still takes a third of a processor."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    if nextitem is None or FOLDER not in nextitem.path.parents:
+        RUNNING.close()
+
+
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Any]:
+def ray_cluster() -> Any:
     """Ray, started for the tests, with as many cores as they ask for; a ``Cluster``, which takes further nodes."""
     from ray.cluster_utils import Cluster
 
     from florence2.cluster.started import DRAIN, choose_for_here
 
-    with tempfile.TemporaryDirectory(prefix="f2-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
-        environment = {DRAIN: "0.5", "RAY_AUTH_MODE": "disabled", **os.environ}  # Ray has read the mode when it was imported
-        environment["RAY_prestart_worker_first_driver"] = "0"  # a worker for each core otherwise, at once
-        choose_for_here(environment, Path(folder))
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "include_dashboard": False})
-        ray.init(cluster.address, log_to_driver=False)
-        yield cluster
-        ray.shutdown()
-        cluster.shutdown()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # Ray ends its processes and does not wait for all of them
-            gc.collect()
+    RUNNING.callback(_collect)
+    folder = RUNNING.enter_context(tempfile.TemporaryDirectory(prefix="f2-", dir="/tmp"))
+    patch = RUNNING.enter_context(pytest.MonkeyPatch.context())
+    environment = {DRAIN: "0.5", "RAY_AUTH_MODE": "disabled", **os.environ}  # Ray has read the mode when it was imported
+    environment["RAY_prestart_worker_first_driver"] = "0"  # a worker for each core otherwise, at once
+    choose_for_here(environment, Path(folder))
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "include_dashboard": False})
+    RUNNING.callback(cluster.shutdown)
+    ray.init(cluster.address, log_to_driver=False)
+    RUNNING.callback(ray.shutdown)
+    return cluster
+
+
+def _collect() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray ends its processes and does not wait for all of them
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +75,7 @@ def serve_port(on_ray: None) -> int:
 
 
 @pytest.fixture(scope="session")
-def server_url(serve_port: int) -> Iterator[str]:
+def server_url(serve_port: int) -> str:
     """The server on the cluster: one ingress, one replica with the demo model."""
     from ray import serve
 
@@ -67,5 +83,4 @@ def server_url(serve_port: int) -> Iterator[str]:
 
     config: dict[str, Any] = {"settings": {"host": "127.0.0.1", "log_level": "warning"}}
     serve.run(application(cluster_config(config, "the test")), name=APPLICATION)
-    yield f"http://127.0.0.1:{serve_port}"
-    serve.delete(APPLICATION)
+    return f"http://127.0.0.1:{serve_port}"

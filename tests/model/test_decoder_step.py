@@ -15,17 +15,21 @@ from torch import Tensor
 
 from fixtures.checkpoints import write_checkpoint
 from florence2.model import Florence2
+from florence2.model.attention import KeyLengths
 from florence2.model.bart import EncodedPrompts
+from florence2.model.cache import Step, StepSize
 from florence2.model.cpu import kernels
-from florence2.model.cpu.panels import PanelLinear, dots
+from florence2.model.cpu.panels import PanelLinear
+from florence2.model.decoder_step import DecoderStep
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
+from florence2.model.refined_head import REFINED
 from florence2.model.step_check import is_sound
 from florence2.weights import load_model, read_checkpoint
 
 PRECISIONS = {"fp32": Precision(), "bf16": Precision(decoder=torch.bfloat16), "int8": Precision(is_quantized=True)}
 # The largest difference of a logit from that of the plain model, whose largest logits are about 30; of int8 random weights lose the most.
-FARTHEST = {"fp32": 1e-4, "bf16": 0.5, "int8": 4.0}
+FARTHEST = {"fp32": 1e-4, "bf16": 1.0, "int8": 4.0}
 SOURCES = [9, 70, 33, 12]
 TYPES = [torch.float32, torch.bfloat16, torch.int8]
 
@@ -116,16 +120,14 @@ def test_a_step_is_what_the_plain_model_computes(models, size: str, precision: s
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_step_is_what_its_layers_compute_one_by_one(models, precision: str) -> None:
+def test_a_step_is_what_its_layers_compute_one_by_one(models, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models["wide", precision]
     together = logits_of(model, [(0, 2), (1, 3)], steps=4)
-    compiled, model.language_model.compiled_step = model.language_model.compiled_step, None
-    try:
-        one_by_one = logits_of(model, [(0, 2), (1, 3)], steps=4)
-    finally:
-        model.language_model.compiled_step = compiled
+    monkeypatch.setattr(DecoderStep, "can_take", lambda *_: False)
+    one_by_one = logits_of(model, [(0, 2), (1, 3)], steps=4)
+    farthest = 1e-4 if precision == "fp32" else 0.02  # a last digit more or less is another number once keys are rounded to bfloat16
     for own, other in zip(chain(*together), chain(*one_by_one), strict=True):
-        torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(own, other, atol=farthest, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -216,10 +218,26 @@ def test_8_bits_are_kept_by_channel(compiled) -> None:
     assert layer.weight.nbytes == 32 * 64
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize(("vocabulary", "width"), [(83, 32), (9000, 66)])
 @torch.inference_mode()
-def test_products_of_rows_with_their_own_vectors(compiled) -> None:
-    vectors, hidden = torch.randn(5, 7, 33), torch.randn(5, 33)
-    torch.testing.assert_close(dots(compiled, vectors, hidden), (vectors @ hidden.unsqueeze(-1)).squeeze(-1), atol=1e-5, rtol=1e-5)
+def test_the_largest_logits_are_computed_again_from_the_stored_table(compiled, stored: torch.dtype, vocabulary: int, width: int) -> None:
+    """Exactly these, also where many logits of few bits are equal."""
+    torch.manual_seed(0)
+    table = torch.randn(vocabulary, width).to(stored)
+    table[:, :: 2 if vocabulary < 100 else 3] = 0
+    few_bits = torch.arange(vocabulary).div(5, rounding_mode="floor").flip(0).float()
+    head = PanelLinear(torch.zeros(vocabulary, width), few_bits, torch.int8, compiled)
+    # A decoder without layers: its hidden states are the normalised tokens.
+    decoder = DecoderStep(compiled, [], torch.nn.LayerNorm(width), head, 1, table, REFINED)
+    embedded, lengths = torch.randn(3, width), KeyLengths.of((1, 1, 1), 1, torch.device("cpu"))
+    own, prompts = torch.zeros(0, 2, 3, 1, 1, width), torch.zeros(0, 2, 3, 1, 1, width)
+    groups = torch.tensor([(row, 1) for row in range(3)], dtype=torch.int32)
+    step = Step(StepSize(3, 3, 1, 1, 1), own, prompts, lengths.lengths.long() - 1, lengths, lengths, None, None, groups)
+    logits = decoder(embedded, step)
+    exact = torch.nn.functional.layer_norm(embedded, (width,)) @ table.float().T
+    torch.testing.assert_close(logits[:, :REFINED], exact[:, :REFINED], atol=1e-4, rtol=1e-4)
+    assert torch.equal(logits[:, REFINED:], few_bits[REFINED:].expand(3, -1))
 
 
 def test_routines_that_differ_from_pytorch_are_not_used(compiled, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

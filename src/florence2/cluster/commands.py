@@ -122,6 +122,7 @@ def serve_here(flags: Flags, longest_s: float, watched: AbstractContextManager[E
     if left_behind := remove_left_behind():
         _note(f"ended the HAProxy of a run that was killed (process {', '.join(map(str, left_behind))})")
     _check_free(config.server_settings)
+    _note("starting Ray")
     with ray_here(usable_cores(), os.environ) as there:
         _check_room(config, there)
         from florence2.cluster.application import APPLICATION

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from florence2.model.cache import Step
 from florence2.model.cpu.kernels import Kernels
-from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear, dots
-from florence2.model.top_k import top_k_indices
+from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 CACHE_TYPES = (torch.float32, torch.bfloat16)
+TABLE_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # by their numbers in refining.h
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,17 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _Table(ctypes.Structure):
+    _fields_ = (("weights", ctypes.c_void_p), ("count", ctypes.c_int64), ("type", ctypes.c_int32))
+
+
 class _Decoder(ctypes.Structure):
     _fields_ = (
         ("layers", ctypes.POINTER(_Layer)),
         *((name, ctypes.c_int64) for name in ("num_layers", "width", "heads", "inner")),
         ("embedding_norm", _Norm),
         ("head", LinearStruct),
+        ("table", _Table),
         ("epsilon", ctypes.c_float),
     )
 
@@ -78,12 +83,15 @@ class DecoderStep:
 
     Args:
         kernels: what computes.
-        layers: from the first to the last.
+        layers: from the first to the last; there may be none.
         embedding_norm: the norm of the embedded tokens.
         head: the output head.
         num_heads: heads of every attention.
         table: the head's weights, ``[vocabulary, width]``, where the largest logits are to be computed again from them; else None.
         refined: how many of each row.
+
+    Attributes:
+        key_dtype: the type for keys and values: float32 where weights have it, else bfloat16, which is read in half the time.
     """
 
     def __init__(
@@ -97,14 +105,13 @@ class DecoderStep:
         refined: int,
     ) -> None:
         self._kernels = kernels
+        self.key_dtype = torch.float32 if table is None else torch.bfloat16
         self._held: list[object] = [layers, head]  # what the pointers point to
         structs = (_Layer * len(layers))(*(_Layer(*(self._struct(part) for part in vars(layer).values())) for layer in layers))
         self._decoder = _Decoder(
-            *(structs, len(layers), head.inputs, num_heads, layers[0].fc1.outputs),
-            *(self._struct(embedding_norm), head.struct, embedding_norm.eps),
+            *(structs, len(layers), head.inputs, num_heads, max((layer.fc1.outputs for layer in layers), default=0)),
+            *(self._struct(embedding_norm), head.struct, self._table(table, min(refined, head.outputs)), embedding_norm.eps),
         )
-        self._table = None if table is None else table.detach()
-        self._refined = refined
 
     def _struct(self, part: PanelLinear | nn.LayerNorm) -> LinearStruct | _Norm:
         if isinstance(part, PanelLinear):
@@ -112,6 +119,13 @@ class DecoderStep:
         weight, bias = (values.detach().float().contiguous() for values in (part.weight, part.bias))
         self._held += [weight, bias]
         return _Norm(weight.data_ptr(), bias.data_ptr())
+
+    def _table(self, table: Tensor | None, count: int) -> _Table:
+        if table is None:
+            return _Table(None, 0, 0)
+        values = (table.detach() if table.dtype in TABLE_TYPES else table.detach().float()).contiguous()
+        self._held.append(values)
+        return _Table(values.data_ptr(), count, TABLE_TYPES[values.dtype])
 
     @staticmethod
     def can_take(step: Step) -> bool:
@@ -140,7 +154,4 @@ class DecoderStep:
             *(step.self_kv.dtype == torch.bfloat16, threads),
         )
         self._kernels.library.florence2_decoder_step(ctypes.byref(self._decoder), ctypes.byref(called))
-        if self._table is not None:
-            ids = top_k_indices(logits, min(self._refined, logits.shape[-1]))
-            logits.scatter_(1, ids, dots(self._kernels, self._table[ids].float(), hidden))
         return logits

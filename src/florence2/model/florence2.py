@@ -80,7 +80,9 @@ class Florence2(nn.Module):
 
     def new_cache(self, max_rows: int) -> DecoderCache:
         """An empty cache for this model, with memory for ``max_rows`` rows of any length."""
-        return DecoderCache(self.config.text, max_rows=max_rows, dtype=self.dtype, device=self.device)
+        compiled = self.language_model.compiled_step
+        dtype = self.dtype if compiled is None else compiled.key_dtype
+        return DecoderCache(self.config.text, max_rows=max_rows, dtype=dtype, device=self.device)
 
     def admit(self, cache: DecoderCache, encoded: EncodedPrompts, num_beams: Sequence[int]) -> None:
         """Add encoded prompts to ``cache`` as new requests, each with ``num_beams`` rows."""

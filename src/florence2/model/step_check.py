@@ -18,6 +18,7 @@ from florence2.model.decoder_step import DecoderStep, StepLayer
 logger = logging.getLogger(__name__)
 
 VOCABULARY, HEADS, LENGTHS, SOURCES, BEAMS = 83, 2, (3, 7, 7, 1, 1, 1, 1, 1), (21, 37), (3, 5)
+TABLES = {torch.bfloat16: torch.bfloat16, torch.int8: torch.float16}  # of the head, from which half of the logits are computed again
 # Of random weights, where a step ends in numbers around 1: what rounding the weights may change.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.int8: 0.2}
 
@@ -45,18 +46,19 @@ def deviation(kernels: Kernels, dtype: torch.dtype, head_width: int) -> float:
         *(layers["qkv"], layers["out"], nn.LayerNorm(width), layers["cross_query"], layers["cross_out"], nn.LayerNorm(width)),
         *(layers["fc1"], layers["fc2"], nn.LayerNorm(width)),
     )
-    compiled = DecoderStep(kernels, [layer], nn.LayerNorm(width), layers["head"], HEADS, None, 0)
-    step = _step(head_width, generator)
+    table = weights["head"].to(TABLES[dtype]) if dtype in TABLES else None
+    compiled = DecoderStep(kernels, [layer], nn.LayerNorm(width), layers["head"], HEADS, table, VOCABULARY // 2)
+    step = _step(head_width, generator, compiled.key_dtype)
     embedded = torch.randn(len(LENGTHS), width, generator=generator)
     expected = _logits(embedded, step, weights, biases)
     return float((compiled(embedded, step) - expected).abs().max())
 
 
-def _step(head_width: int, generator: torch.Generator) -> Step:
+def _step(head_width: int, generator: torch.Generator, key_dtype: torch.dtype) -> Step:
     """Two requests with several rows, which have histories of different lengths."""
     rows, device = len(LENGTHS), torch.device("cpu")
-    self_kv = torch.randn(1, 2, rows, max(LENGTHS), HEADS, head_width, generator=generator)
-    cross_kv = torch.randn(1, 2, len(SOURCES), HEADS, max(SOURCES), head_width, generator=generator)
+    self_kv = torch.randn(1, 2, rows, max(LENGTHS), HEADS, head_width, generator=generator).to(key_dtype)
+    cross_kv = torch.randn(1, 2, len(SOURCES), HEADS, max(SOURCES), head_width, generator=generator).to(key_dtype)
     lengths, sources = KeyLengths.of(LENGTHS, max(LENGTHS), device), KeyLengths.of(SOURCES, max(SOURCES), device)
     groups = torch.tensor([(0, BEAMS[0]), BEAMS], dtype=torch.int32)
     size = StepSize(rows, len(SOURCES), max(BEAMS), max(LENGTHS), max(SOURCES))
@@ -80,13 +82,13 @@ def _logits(embedded: Tensor, step: Step, weights: dict[str, Tensor], biases: di
     query, key, value = apply("qkv", hidden).chunk(3, dim=-1)
     mixed = []
     for row, length in enumerate(LENGTHS):
-        known = step.self_kv[0, :, row, : length - 1]
+        known = step.self_kv[0, :, row, : length - 1].float()
         new = torch.stack([key[row], value[row]]).view(2, 1, HEADS, -1)
         mixed.append(attend(query[row], *torch.cat([known, new], dim=1).transpose(1, 2)))
     hidden = norm(hidden + apply("out", torch.stack(mixed)))
     query = apply("cross_query", hidden)
     slots = [slot for slot, count in enumerate(BEAMS) for _ in range(count)]
-    mixed = [attend(query[row], *step.cross_kv[0, :, slot, :, : SOURCES[slot]]) for row, slot in enumerate(slots)]
+    mixed = [attend(query[row], *step.cross_kv[0, :, slot, :, : SOURCES[slot]].float()) for row, slot in enumerate(slots)]
     hidden = norm(hidden + apply("cross_out", torch.stack(mixed)))
     hidden = norm(hidden + apply("fc2", F.gelu(apply("fc1", hidden))))
     return apply("head", hidden)

@@ -9,6 +9,7 @@
 
 #include "attending.h"
 #include "products.h"
+#include "refining.h"
 
 namespace {
 
@@ -70,6 +71,7 @@ struct Decoder {
     int64_t num_layers, width, heads, inner;
     Norm embedding_norm;
     Linear head;
+    Table table;
     float epsilon;
 };
 
@@ -131,7 +133,11 @@ class Pass {
             product(layer.fc2, b.inner, {b.sums, width, false, b.hidden, width});
             norm(b.sums, layer.norm, b.hidden);
         }
-        product(decoder_.head, b.hidden, {step_.logits, decoder_.head.outputs, false, nullptr, 0});
+        const int64_t vocabulary = decoder_.head.outputs;
+        product(decoder_.head, b.hidden, {step_.logits, vocabulary, false, nullptr, 0});
+        const Range rows = part_of(decoder_.table.weights ? step_.rows : 0, number_, count_);
+        for (int64_t row = rows.begin; row < rows.end; ++row)
+            refine(decoder_.table, b.hidden + row * width, width, step_.logits + row * vocabulary, vocabulary);
     }
 
   private:
@@ -221,15 +227,5 @@ void florence2_multiply(const Linear* layer, const float* values, int64_t rows, 
 #pragma omp parallel num_threads(threads) if (rows * layer->inputs * layer->outputs > SMALL)
     multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), residual, layer->outputs},
              memory + omp_get_thread_num() * size, omp_get_thread_num(), omp_get_num_threads());
-}
-
-// The product of each row of `hidden` [rows, width] with its own `count` vectors [rows, count, width].
-void florence2_dots(const float* vectors, const float* hidden, int64_t rows, int64_t count, int64_t width, float* out) {
-    for (int64_t number = 0; number < rows * count; ++number) {
-        const float *vector = vectors + number * width, *row = hidden + number / count * width;
-        float sum = 0;
-        for (int64_t i = 0; i < width; ++i) sum += vector[i] * row[i];
-        out[number] = sum;
-    }
 }
 }

@@ -2,13 +2,13 @@
 // processor. Each has a counterpart in plain PyTorch, which is used where there is no compiler.
 //
 // Plain C++ that compilers vectorise: inner loops run over contiguous values, in float and without branches. bfloat16 values are passed as
-// their 16 bits (bf16.h).
+// their 16 bits (sixteen_bits.h).
 
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "bf16.h"
+#include "sixteen_bits.h"
 
 namespace {
 

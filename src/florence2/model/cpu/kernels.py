@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 SWITCH = "FLORENCE2_NATIVE"
-STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply", "florence2_dots")  # called by panels.py and model/decoder_step.py
+STEP_ROUTINES = ("florence2_decoder_step", "florence2_multiply")  # called by panels.py and model/decoder_step.py
 TYPES = (torch.float32, torch.bfloat16)  # supported by attend, with heads of these widths
 WIDTHS = (32, 64)
 MAX_QUERIES = 16  # per entry; with more, matrix products are faster

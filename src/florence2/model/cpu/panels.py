@@ -110,18 +110,6 @@ def can_lay_out(dtype: torch.dtype, inputs: int) -> bool:
     return dtype in WEIGHT_TYPES and inputs % 2 == 0
 
 
-def dots(kernels: Kernels, vectors: Float[Tensor, "rows count width"], hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows count"]:
-    """The products of each row with its own vectors, in float32; unlike those of a matrix product they never depend on the other rows."""
-    vectors, hidden = vectors.contiguous(), hidden.contiguous()
-    out = vectors.new_empty(vectors.shape[:2])
-    kernels.library.florence2_dots(
-        *(ctypes.c_void_p(values.data_ptr()) for values in (vectors, hidden)),
-        *(ctypes.c_int64(size) for size in vectors.shape),
-        ctypes.c_void_p(out.data_ptr()),
-    )
-    return out
-
-
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Memory for weights: where they are large in huge pages, which are read faster from beginning to end."""
     num_bytes = math.prod(shape) * dtype.itemsize

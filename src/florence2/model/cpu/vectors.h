@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "bf16.h"
+#include "sixteen_bits.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -40,6 +40,18 @@ inline Vector load(const bf16* source) {
     return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))), 16);
 #elif defined(__AVX2__) && defined(__FMA__)
     return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))), 16);
+#else
+    Vector out;
+    for (int i = 0; i < LANES; ++i) out[i] = to_float(source[i]);
+    return out;
+#endif
+}
+
+inline Vector load(const half* source) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+    return (Vector)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
 #else
     Vector out;
     for (int i = 0; i < LANES; ++i) out[i] = to_float(source[i]);
