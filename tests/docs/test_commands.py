@@ -262,7 +262,7 @@ class Shell:
         while time.monotonic() < deadline:
             found = re.search(r"https?://127\.0\.0\.1:[1-9]\d*", log.read_text())
             with suppress(httpx2.TransportError):  # the log names the address a moment before the server listens
-                if found is not None and httpx2.get(f"{found[0]}{ready_path}", trust_env=False).status_code == 200:
+                if found is not None and httpx2.get(f"{found[0]}{ready_path}", trust_env=False, verify=False).status_code == 200:
                     return
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)

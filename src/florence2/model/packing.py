@@ -91,7 +91,8 @@ def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision
     """The layer for a name of the model's state; those that decoder steps go through are laid out for the compiled kernels."""
     compiled = kernels.loaded()
     in_steps = name.startswith(_DECODER) and not name.endswith(_ONCE_A_REQUEST)
-    if in_steps and compiled is not None and can_lay_out(precision.decoder_weights, weight.shape[1]) and is_sound(compiled):
-        return PanelLinear(weight, bias, precision.decoder_weights, compiled)
+    dtype = precision.decoder_weights
+    if in_steps and compiled is not None and can_lay_out(dtype, weight.shape[1]) and is_sound(compiled, dtype):
+        return PanelLinear(weight, bias, dtype, compiled)
     rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
     return QuantizedLinear(weight, bias, rows=rows) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.server.fakes import body
-from tests.server.process import Server, start_server
+from tests.server.process import Server, asked, start_server
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_requests_of_a_process_that_ends_are_told_so_and_the_next_is_answered(se
     callers.append(threading.Thread(target=stream))
     for caller in callers:
         caller.start()
-    wait_for(lambda: "requests_under_way 20" in httpx2.get(f"{server.url}/metrics").text)
+    wait_for(lambda: "requests_under_way 20" in asked(f"{server.url}/metrics").text)
     pid = engine_pid(server)
     os.kill(pid, number)
     reasons = set()

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from tests.server.fakes import body, image_bytes
-from tests.server.process import Server, start_server, tiny_checkpoint
+from tests.server.process import Server, asked, start_server, tiny_checkpoint
 
 BIG = 30 * 2**20
 
@@ -100,12 +100,12 @@ def test_end_waits_for_what_is_under_way() -> None:
     caller.start()
     try:
         deadline = time.monotonic() + 30
-        while "requests_under_way 128" not in httpx2.get(f"{server.url}/metrics").text:
+        while "requests_under_way 128" not in asked(f"{server.url}/metrics").text:
             assert time.monotonic() < deadline
             assert not answers, answers[0].text
         server.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 30
-        while (state := httpx2.get(f"{server.url}/readiness")).json()["reason"] != "draining":
+        while (state := asked(f"{server.url}/readiness")).json()["reason"] != "draining":
             assert time.monotonic() < deadline
         assert state.status_code == 503
         assert httpx2.get(f"{server.url}/healthz").status_code == 200

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.server.fakes import body
-from tests.server.process import Server, start_server
+from tests.server.process import Server, asked, start_server
 
 pytestmark = pytest.mark.slow
 PRELUDE = "from tests.server import scripted\nscripted.load_everywhere({word!r}, {pause_s})"
@@ -47,7 +47,7 @@ def read(connection: socket.socket, until: bytes | None = None) -> bytes:
 
 def wait_for_metric(server: Server, line: str, timeout_s: float = 10) -> None:
     deadline = time.monotonic() + timeout_s
-    while line not in (metrics := httpx2.get(f"{server.url}/metrics").text):
+    while line not in (metrics := asked(f"{server.url}/metrics").text):
         assert time.monotonic() < deadline, metrics
         time.sleep(0.05)
 
