@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from florence2.cluster.config import cluster_config
+from florence2.cluster.config import ClusterConfig, cluster_config
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
 
@@ -43,7 +43,8 @@ def ray_cluster() -> Any:
     choose_for_here(environment, Path(folder))
     for name, value in environment.items():
         patch.setenv(name, value)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16, "include_dashboard": False})
+    own = {"num_cpus": 8, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args=own)
     RUNNING.callback(cluster.shutdown)
     ray.init(cluster.address, log_to_driver=False)
     RUNNING.callback(ray.shutdown)
@@ -74,13 +75,15 @@ def serve_port(on_ray: None) -> int:
     return port
 
 
+def main_config(port: int, **settings: Any) -> ClusterConfig:
+    """The configuration of the server on the cluster."""
+    return cluster_config({"settings": {"host": "127.0.0.1", "port": port, "log_level": "warning", **settings}}, "the test")
+
+
 @pytest.fixture(scope="session")
 def server_url(serve_port: int) -> str:
     """The server on the cluster: one ingress, one replica with the demo model."""
-    from ray import serve
+    from florence2.cluster.deploying import deploy
 
-    from florence2.cluster.application import APPLICATION, application
-
-    config: dict[str, Any] = {"settings": {"host": "127.0.0.1", "log_level": "warning"}}
-    serve.run(application(cluster_config(config, "the test")), name=APPLICATION)
+    deploy(main_config(serve_port), longest_s=60)
     return f"http://127.0.0.1:{serve_port}"

@@ -6,21 +6,14 @@ import re
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 
-from florence2.cluster.config import ClusterConfig, cluster_config
+from tests.cluster.conftest import main_config
 
 pytestmark = pytest.mark.slow
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
-
-
-def config_at(url: str, **settings: Any) -> ClusterConfig:
-    own = {"host": "127.0.0.1", "port": urlsplit(url).port, "log_level": "warning", **settings}
-    return cluster_config({"settings": own}, "the test")
 
 
 def replicas(url: str) -> dict[str, set[str]]:
@@ -30,12 +23,11 @@ def replicas(url: str) -> dict[str, set[str]]:
     return {kind: set(re.findall(rf'^{name}{{replica="(\w+)"}}', text, re.MULTILINE)) for kind, name in kinds.items()}
 
 
-def test_an_update_restarts_what_has_changed_and_loses_no_request(server_url: str) -> None:
+def test_an_update_restarts_what_has_changed_and_loses_no_request(server_url: str, serve_port: int) -> None:
     from florence2.cluster.application import APPLICATION
     from florence2.cluster.deploying import deploy
     from florence2.cluster.serving import report_of
 
-    deploy(config_at(server_url), longest_s=60)
     before, statuses, is_over = replicas(server_url), Counter[int](), threading.Event()
 
     def ask() -> None:
@@ -46,7 +38,7 @@ def test_an_update_restarts_what_has_changed_and_loses_no_request(server_url: st
     asking = [threading.Thread(target=ask) for _ in range(2)]
     for thread in asking:
         thread.start()
-    deploy(config_at(server_url, max_images=7), longest_s=60)
+    deploy(main_config(serve_port, max_images=7), longest_s=60)
     is_over.set()
     for thread in asking:
         thread.join()
@@ -63,13 +55,12 @@ def test_a_request_that_keeps_its_id_gets_it_once(server_url: str) -> None:
     assert response.headers.get_list("x-request-id") == ["mine"]
 
 
-def test_another_address_is_refused_as_ray_serve_runs(server_url: str) -> None:
+def test_another_address_is_refused_as_ray_serve_runs(server_url: str, serve_port: int) -> None:
     from florence2.cluster.deploying import deploy
     from florence2.cluster.started import ClusterFailed
 
-    port = urlsplit(server_url).port
-    with pytest.raises(ClusterFailed, match=f"with port {port} instead of 1234"):
-        deploy(config_at(server_url, port=1234), longest_s=5)
+    with pytest.raises(ClusterFailed, match=f"with port {serve_port} instead of 1234"):
+        deploy(main_config(1234), longest_s=5)
 
 
 def test_too_large_bodies_are_refused_by_the_server_itself(server_url: str) -> None:
