@@ -17,15 +17,19 @@ from typing import Any
 
 import pytest
 
+from florence2.openmp import SPIN, SPIN_COUNT, THREADS
+
 ROOT = Path(__file__).resolve().parents[1]
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 FOUND = pytest.StashKey[set[str]]()
 
 if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(num_workers))))
+    os.environ.setdefault(THREADS, str(max(1, (os.cpu_count() or 1) // int(num_workers))))
+    os.environ.setdefault(SPIN, SPIN_COUNT)  # libgomp reads it when PyTorch is imported, which a test may do before the package does
 
 # A database of keys that the user of this machine has is not theirs: servers would ask for its keys.
-os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="florence2-data-")
+DATA = tempfile.TemporaryDirectory(prefix="florence2-data-")  # it goes with this process
+os.environ["XDG_DATA_HOME"] = DATA.name
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = ("tests/cluster",)
 # What takes longest begins first, so that no worker is left with it in the end: seconds on one of two processors that are both busy.
-LONGEST_S: dict[str, int] = {}
+LONGEST_S = {
+    "tests/cluster": 330,
+    "tests/docs/test_commands.py": 310,
+    "tests/server/http/test_shutdown.py": 125,
+    "tests/server/http/test_process.py": 125,
+    "tests/playground/test_flows.py": 120,
+    "tests/cli/test_train.py": 95,
+    "tests/playground/test_errors.py": 75,
+}
 
 
 class Schedule(LoadScopeScheduling):

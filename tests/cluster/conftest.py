@@ -43,7 +43,7 @@ def ray_cluster() -> Any:
     choose_for_here(environment, Path(folder))
     for name, value in environment.items():
         patch.setenv(name, value)
-    own = {"num_cpus": 8, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    own = {"num_cpus": 16, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
     cluster = Cluster(initialize_head=True, head_node_args=own)
     RUNNING.callback(cluster.shutdown)
     ray.init(cluster.address, log_to_driver=False)

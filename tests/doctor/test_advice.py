@@ -14,6 +14,7 @@ MEMORY = Memory(8 << 30, 0)
 TORCH = Torch("2.13.0", "CPUs alone", 4, ("cpu",))
 WHEEL = Routines("wheel", "x86-64-v3")
 FP32 = AutomaticPrecision("cpu", "fp32", "")
+BF16 = AutomaticPrecision("cpu", "bf16", "")
 
 
 def said(
@@ -21,7 +22,7 @@ def said(
     memory: Memory = MEMORY,
     torch: Torch | None = TORCH,
     routines: Routines | None = WHEEL,
-    automatic: AutomaticPrecision | None = FP32,
+    automatic: AutomaticPrecision | None = BF16,
     has_gpu: bool = False,
 ) -> list[str]:
     return list(advice(processor, memory, torch, routines, automatic, has_gpu=has_gpu))
@@ -40,6 +41,9 @@ def test_nothing_is_said_of_a_machine_that_is_well() -> None:
         ({"torch": replace(TORCH, num_threads=1)}, "with 1 of 4 processors"),
         ({"torch": replace(TORCH, num_threads=8)}, "8 threads for 4 processors.*OMP_NUM_THREADS=4"),
         ({"processor": replace(PROCESSOR, instructions=("AVX2", "AVX512-VNNI"))}, "precision int8 is faster"),
+        ({"automatic": FP32}, "fewer bits to read"),
+        ({"automatic": FP32, "processor": replace(PROCESSOR, instructions=("AVX-VNNI",))}, "precision int8 is faster"),
+        ({"automatic": FP32, "routines": Routines("none", "no g++")}, "no compiled routines"),
         ({"memory": Memory(1 << 30, 0)}, "1.0 GiB of memory"),
         ({"memory": Memory(8 << 30, 3 << 30)}, "swapped out 3.0 GiB"),
         ({"processor": replace(PROCESSOR, num_busy=6.5)}, "6.5 processors are wanted"),

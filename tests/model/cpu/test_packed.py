@@ -18,7 +18,7 @@ from torch import Tensor
 from fixtures.checkpoints import write_checkpoint
 from florence2.model import Florence2
 from florence2.model.attention import KeyLengths, attend
-from florence2.model.cpu import kernels
+from florence2.model.cpu import building, kernels
 from florence2.model.cpu.packed import PackedLinear, can_pack
 from florence2.model.cpu.quantized import QuantizedLinear, can_quantize, quantize_by_range
 from florence2.model.linear import Linear
@@ -256,9 +256,18 @@ def test_a_compiler_that_fails_is_no_error(fresh: ModuleType, monkeypatch, tmp_p
     assert cached(tmp_path) == []
 
 
+@pytest.fixture(scope="module")
+def library() -> bytes:
+    """The routines, built once for all tests here."""
+    return building.build("g++", building.NATIVE)
+
+
 @needs_compiler
 @pytest.mark.parametrize(("mode", "num_kept"), [(0o700, 1), (0o755, 1), (0o770, 0), (0o777, 0)])
-def test_a_cache_that_others_can_write_to_is_not_used(fresh: ModuleType, tmp_path: Path, mode: int, num_kept: int) -> None:
+def test_a_cache_that_others_can_write_to_is_not_used(
+    fresh: ModuleType, library: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, num_kept: int
+) -> None:
+    monkeypatch.setattr(fresh, "build", lambda *_: library)
     folder = tmp_path / "cache" / "florence2"
     folder.mkdir(parents=True)
     folder.chmod(mode)
@@ -268,7 +277,10 @@ def test_a_cache_that_others_can_write_to_is_not_used(fresh: ModuleType, tmp_pat
 
 
 @needs_compiler
-def test_a_file_in_the_way_of_the_cache_is_no_error(fresh: ModuleType, tmp_path: Path) -> None:
+def test_a_file_in_the_way_of_the_cache_is_no_error(
+    fresh: ModuleType, library: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fresh, "build", lambda *_: library)
     (tmp_path / "cache").write_text("in the way")
     fresh.prepare()
     assert fresh.loaded() is not None
