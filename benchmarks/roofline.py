@@ -24,6 +24,7 @@ from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.quantized import QuantizedLinear
+from florence2.model.precision import Precision
 from florence2.weights import load_model, read_checkpoint
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -41,18 +42,17 @@ def best(run: Callable[[], Any], seconds: float = 1.0) -> float:
     return min(times)
 
 
-def matrix_rate(precision: str) -> float:
-    """Floating-point or integer operations a second of a large product, by the layer that the model uses."""
+def matrix_rate(precision: Precision) -> float:
+    """Floating-point or integer operations a second of a large product, by the layer that the tower uses."""
     rows, inputs, outputs = 2304, 2048, 512
     weight, hidden = torch.randn(outputs, inputs) / 45, torch.randn(rows, inputs)
-    if precision == "int8":
+    if precision.is_quantized:
         layer = QuantizedLinear(weight, None, rows=rows)
-        levels = torch.randint(0, 255, (rows, inputs), dtype=torch.uint8)
-        arguments = (layer.weight, layer.scales, layer.zero_points, None, 1.0, 0, torch.bfloat16, "none", [], "none")
+        levels = torch.randint(0, layer.levels, (rows, inputs), dtype=torch.uint8)
+        arguments = (layer.weight, layer.scales, layer.zero_points, None, 1.0, 0, precision.tower, "none", [], "none")
         run: Callable[[], Any] = lambda: torch.ops.onednn.qlinear_pointwise(levels, 0.1, 128, *arguments)  # noqa: E731
     else:
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        packed, given = PackedLinear(weight.to(dtype), None, rows=rows), hidden.to(dtype)
+        packed, given = PackedLinear(weight.to(precision.tower), None, rows=rows), hidden.to(precision.tower)
         run = lambda: packed(given)  # noqa: E731
     return 2 * rows * inputs * outputs / best(run)
 
@@ -132,7 +132,7 @@ def main() -> None:
         source = config.vision.num_image_tokens(768, 768) + PROMPT
         for precision in PRECISIONS:
             numbers = choose_precision(precision, cpu)
-            rate = matrix_rate(precision)
+            rate = matrix_rate(numbers)
             weight, key = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 2)}[precision]
             floor = {
                 "tower": tower_operations(config.vision) / rate,
