@@ -72,6 +72,7 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.precisions
+	$(BIN)/python -m benchmarks.precision_logits
 	$(BIN)/python -m benchmarks.parity_full
 	$(BIN)/python -m benchmarks.demo_accuracy
 	$(BIN)/python -m benchmarks.fine_tune

@@ -57,7 +57,7 @@ from docs.server_blocks import (
     server_profiles,
     server_settings,
 )
-from docs.step_figures import decoder_step
+from docs.step_figures import decoder_step, precision_logits
 from docs.streaming_figures import streaming
 from docs.tiles_figures import tiles
 from docs.wording import first_sentence, prose
@@ -282,6 +282,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "processes": processes,
     "roofline": roofline,
     "decoder-step": decoder_step,
+    "precision-logits": precision_logits,
     "environments": environments,
     "http": http,
     "streaming": streaming,

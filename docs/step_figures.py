@@ -30,3 +30,17 @@ def decoder_step() -> str:
 
 def _times(one: dict[str, Any]) -> str:
     return f"{one['median_ms']:.1f} ms ({one['shortest_ms']:.1f})"
+
+
+def precision_logits() -> str:
+    """What fewer bits change in the logits of a model of full size with random weights."""
+    found = figures._result("precision_logits")
+    if found is None:
+        return figures._unmeasured("precision_logits")
+    settings = found["settings"]
+    rows = [(name, f"{one['same_best']:.1%}", f"{one['of_best_nats']:.3f}") for name, one in found["figures"].items()]
+    asked = (
+        f"{settings['size'].title()} size, random weights, {settings['pictures']} pictures of noise, {settings['tokens']} tokens of each"
+    )
+    header = ("Precision", "The same best token", "Its log-probability changes by")
+    return f"{figures.table(header, rows)}\n\n{asked}, those of fp32. {figures._origin('precision_logits', found)}"

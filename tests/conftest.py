@@ -8,7 +8,9 @@ Tests leave nothing in the repository's root: what lies there would be committed
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -28,8 +30,8 @@ if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault(SPIN, SPIN_COUNT)  # libgomp reads it when PyTorch is imported, which a test may do before the package does
 
 # A database of keys that the user of this machine has is not theirs: servers would ask for its keys.
-DATA = tempfile.TemporaryDirectory(prefix="florence2-data-")  # it goes with this process
-os.environ["XDG_DATA_HOME"] = DATA.name
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="florence2-data-")
+atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
