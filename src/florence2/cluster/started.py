@@ -31,6 +31,8 @@ LOOKED_AFTER = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2"}
 DRAIN = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 DRAIN_S = 2.0
 """How long a replica of the ingress stays reachable that is to end: HAProxy knows of it within some tenths of a second."""
+START = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
+"""How long Serve waits for HAProxy's actor at a time, three times. By default five seconds, which its imports take on a busy machine."""
 
 FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
@@ -97,7 +99,7 @@ def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> None
     environment.setdefault("RAY_AUTH_MODE", "token")
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
         environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    for name, value in {DRAIN: str(DRAIN_S), **QUIET}.items():
+    for name, value in {DRAIN: str(DRAIN_S), **START, **QUIET}.items():
         environment.setdefault(name, value)
 
 
