@@ -44,6 +44,7 @@ def test_an_update_restarts_what_has_changed_and_loses_no_request(server_url: st
         thread.join()
     after = replicas(server_url)
     assert set(statuses) == {200}
+    assert len(before["engines"]) == 1, "the replica with engines alone counts models"
     assert after["engines"] == before["engines"]
     assert after["ingress"].isdisjoint(before["ingress"])
     told = report_of(APPLICATION)

@@ -29,7 +29,7 @@ from florence2.weights import load_model, read_checkpoint
 
 PRECISIONS = {"fp32": Precision(), "bf16": Precision(decoder=torch.bfloat16), "int8": Precision(is_quantized=True)}
 # The largest difference of a logit from that of the plain model, whose largest logits are about 30; of int8 random weights lose the most.
-FARTHEST = {"fp32": 1e-4, "bf16": 1.0, "int8": 4.0}
+FARTHEST = {"fp32": 1e-4, "bf16": 0.7, "int8": 4.0}
 SOURCES = [9, 70, 33, 12]
 TYPES = [torch.float32, torch.bfloat16, torch.int8]
 
