@@ -211,7 +211,7 @@ def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path: Path) -> ModuleType:
-    """The module of the routines as a new process has it, with an empty cache and a search path of its own."""
+    """The module of the routines as a new process has it, with an empty cache and a search path of its own; the package has no libraries."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = importlib.util.spec_from_file_location("fresh_kernels", kernels.__file__)
     assert spec is not None
@@ -219,6 +219,7 @@ def fresh(monkeypatch, tmp_path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "fitting_libraries", lambda *_: [])
     return module
 
 
