@@ -1,4 +1,4 @@
-"""Whoever else runs, an answer has the tokens that it has alone: a real model, random requests, all at once and one by one."""
+"""An answer has the tokens that it has alone, whoever else runs: real models, every precision, random requests, at once and one by one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import florence2
 from fixtures.checkpoints import write_checkpoint
 from florence2.engine.engine import Engine
 from florence2.engine.preprocess import normalise
+from florence2.model.cpu import kernels
 from florence2.tasks.prompt import build_prompt
 from florence2.weights import load_model, read_checkpoint
 
@@ -104,6 +105,49 @@ def test_answers_are_the_same_alone_and_among_others(engine: Engine, folder: Pat
     for case, future, expected in zip(cases, futures, alone, strict=True):
         found = future.result(0).token_ids
         assert found == expected or judge.is_tie(case, found, expected), case
+
+
+@pytest.fixture(scope="module", params=["bf16", "int8"])
+def short_engine(folder: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Of fewer bits than float32."""
+    with florence2.load(folder, device="cpu", precision=request.param, max_rows=20) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def plain_engine(folder: Path) -> Iterator[Engine]:
+    """In 8 bits without compiled kernels, as on systems that have none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_kernels", None)
+        patch.setattr(kernels, "_origin", kernels.Origin("off", "the test"))
+        with florence2.load(folder, device="cpu", precision="int8", max_rows=20) as engine:
+            assert engine.run(Case(0, "hi", 1, 1, 0).pixels, "hi", max_new_tokens=1)
+            yield engine
+
+
+def check_company(engine: Engine, cases: list[Case]) -> None:
+    """Fewer bits round off far more than the order of a sum changes, so that nothing but equal sums gives equal answers: none is a tie."""
+    alone = [engine.run(case.pixels, case.prompt, **case.options).token_ids for case in cases]
+    futures = [engine.submit(case.pixels, case.prompt, **case.options) for case in cases]
+    wait(futures, 60)
+    assert [future.result(0).token_ids for future in futures] == alone
+    prompts = [case.prompt for case in cases]
+    by_one = [engine.run(cases[0].pixels, prompt, max_new_tokens=9).token_ids for prompt in prompts]
+    assert [result.token_ids for result in engine.run_many(cases[0].pixels, prompts, max_new_tokens=9)] == by_one
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases=CASES)
+def test_answers_of_fewer_bits_are_the_same_alone_and_among_others(short_engine: Engine, cases: list[Case]) -> None:
+    check_company(short_engine, cases)
+
+
+@pytest.mark.slow
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases=CASES)
+def test_answers_without_compiled_kernels_are_the_same_alone_and_among_others(plain_engine: Engine, cases: list[Case]) -> None:
+    check_company(plain_engine, cases)
 
 
 def test_the_judge_knows_a_tie_from_a_difference(engine: Engine, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import wait
 
 import pytest
@@ -14,7 +13,6 @@ from torch import Tensor
 from florence2.engine.scheduler import Scheduler
 from florence2.engine.shortage import is_shortage
 from florence2.errors import OutOfMemory
-from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache
 from florence2.request_options import GenerationOptions
 from tests.engine.fakes import ScriptedModel, answer_alone, request
@@ -24,16 +22,16 @@ LONG = GenerationOptions(max_new_tokens=30)
 
 
 class SmallModel(ScriptedModel):
-    """Has memory for so many prompts of a pass, and for so many rows of a step; one that runs out leaves half of its work behind."""
+    """Has memory for so many images of a pass, and for so many rows of a step; one that runs out leaves half of its work behind."""
 
-    def __init__(self, most_prompts: int = 1000, most_rows: int = 1000) -> None:
+    def __init__(self, most_images: int = 1000, most_rows: int = 1000) -> None:
         super().__init__()
-        self.most_prompts, self.most_rows = most_prompts, most_rows
+        self.most_images, self.most_rows = most_images, most_rows
         self.num_shortages = 0
 
-    def encode_prompt(self, image_features: Tensor, prompt_ids: Tensor, prompt_lengths: Sequence[int]) -> EncodedPrompts:
-        self._check(len(prompt_lengths), self.most_prompts)
-        return super().encode_prompt(image_features, prompt_ids, prompt_lengths)
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        self._check(len(pixel_values), self.most_images)
+        return super().encode_image(pixel_values)
 
     def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
         logits = super().decode_step(token_ids, cache)  # the cache has counted the step
@@ -54,7 +52,7 @@ def outcomes(scheduler: Scheduler, count: int) -> list:
     return [one.future.exception() or one.future.result() == answer_alone(LONG, number) for number, one in enumerate(requests)]
 
 
-@pytest.mark.parametrize("model", [SmallModel(most_prompts=3), SmallModel(most_rows=4)], ids=["prompts", "rows"])
+@pytest.mark.parametrize("model", [SmallModel(most_images=3), SmallModel(most_rows=4)], ids=["images", "rows"])
 def test_half_as_many_go_on_and_the_others_come_later(model: SmallModel) -> None:
     given_back: list[bool] = []
     scheduler = Scheduler(model, images_per_pass=8, give_back=lambda: given_back.append(True))
@@ -88,14 +86,14 @@ def test_what_fails_again_is_told_and_the_next_is_answered() -> None:
 
 
 def test_those_who_run_notice_nothing_of_a_shortage_of_newcomers() -> None:
-    model = SmallModel(most_prompts=0)
+    model = SmallModel(most_images=0)
     scheduler = Scheduler(model)
-    model.most_prompts = 1
+    model.most_images = 1
     model.hold.clear()
     running = request(LONG, 1)
     scheduler.submit([running])
     assert model.in_step.wait(PATIENCE_S)
-    model.most_prompts = 0
+    model.most_images = 0
     newcomer = request(LONG, 2)
     scheduler.submit([newcomer])
     model.hold.set()
@@ -110,13 +108,13 @@ def test_an_admission_that_breaks_off_is_taken_back(scheduler: Scheduler, model:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(most_prompts=st.integers(1, 4), most_rows=st.integers(1, 8), count=st.integers(1, 9), images=st.integers(1, 4))
-def test_every_request_has_its_own_answer_or_the_error(most_prompts: int, most_rows: int, count: int, images: int) -> None:
-    model = SmallModel(most_prompts, most_rows)
+@given(most_images=st.integers(1, 4), most_rows=st.integers(1, 8), count=st.integers(1, 9), images=st.integers(1, 4))
+def test_every_request_has_its_own_answer_or_the_error(most_images: int, most_rows: int, count: int, images: int) -> None:
+    model = SmallModel(most_images, most_rows)
     scheduler = Scheduler(model, images_per_pass=images)
     for outcome in outcomes(scheduler, count):
         assert outcome is True or isinstance(outcome, OutOfMemory)
-    model.most_prompts = model.most_rows = 1000
+    model.most_images = model.most_rows = 1000
     assert outcomes(scheduler, 3) == [True] * 3
     scheduler.close()
 

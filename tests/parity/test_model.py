@@ -49,7 +49,7 @@ def models(request):
 @torch.no_grad()
 def test_every_stage_of_the_tower_is_equal(models):
     reference, own, pixels = models
-    ours = own.vision_tower.stages(pixels)
+    ours = list(own.vision_tower.stages(pixels))
     theirs = pixels
     for stage, (conv, blocks) in enumerate(zip(reference.model.vision_tower.convs, reference.model.vision_tower.blocks, strict=True)):
         theirs = conv(theirs)

@@ -7,6 +7,7 @@ search advance, and answers the requests that are complete. Where memory runs ou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -113,11 +114,16 @@ class Batch:
         """
         new = [(request.stopwatch, id(request.image) if request.image.features is None else None) for request in requests]
         entry = Entry(new, self.meter)
-        encoded = self._encode(requests, entry)
+        self._encode_new_images(requests)
+        entry.mark()
         num_before = len(self.requests)
+        # A CPU is busy with one prompt. Alone it needs no padding, and inputs of 8-bit layers have the range that they have in any company.
+        passes = [[request] for request in requests] if self._model.device.type == "cpu" else [requests]
+        encoded = [self._encode(part) for part in passes]
         try:
-            with self._model.routing.over(routes_of([request.adapter for request in requests], self._model.device)):
-                self._model.admit(self._cache, encoded, [request.search.num_rows for request in requests])
+            for part, prompts in zip(passes, encoded, strict=True):
+                with self._routed(part):
+                    self._model.admit(self._cache, prompts, [request.search.num_rows for request in part])
         except BaseException as error:
             if is_shortage(error):
                 self._cache.keep(range(num_before))
@@ -129,17 +135,23 @@ class Batch:
         self.requests += requests
         self._note_routes()
 
-    def _encode(self, requests: Sequence[Request[Any]], entry: Entry) -> EncodedPrompts:
-        """Encode the prompts of ``requests``, and first those of their images that are not encoded yet."""
+    def _encode_new_images(self, requests: Sequence[Request[Any]]) -> None:
+        """Encode the images of ``requests`` that are not encoded yet."""
         images = {id(request.image): request.image for request in requests if request.image.features is None}
         for adapter in {image.adapter: None for image in images.values()}:
             self._encode_images([image for image in images.values() if image.adapter is adapter], adapter)
-        entry.mark()
+
+    def _encode(self, requests: Sequence[Request[Any]]) -> EncodedPrompts:
+        """Encode the prompts of ``requests``, whose images are encoded."""
         lengths = [len(request.prompt_ids) for request in requests]
         padded = [request.prompt_ids + [0] * (max(lengths) - len(request.prompt_ids)) for request in requests]
         features = torch.stack([request.image.features for request in requests if request.image.features is not None])
-        with self._model.routing.over(routes_of([request.adapter for request in requests], self._model.device)):
+        with self._routed(requests):
             return self._model.encode_prompt(features, torch.tensor(padded, device=self._model.device), lengths)
+
+    def _routed(self, requests: Sequence[Request[Any]]) -> AbstractContextManager[None]:
+        """A pass in which each of ``requests`` goes through its adapter."""
+        return self._model.routing.over(routes_of([request.adapter for request in requests], self._model.device))
 
     def _encode_images(self, images: Sequence[SharedImage], adapter: ModelAdapter | None) -> None:
         """Encode images in one pass; all of them go through the adapter, if there is one."""

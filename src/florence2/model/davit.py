@@ -9,7 +9,7 @@ implementation. Knows nothing of text, positions or files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +31,12 @@ CHUNK = 4608
 def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
     """``conv`` on a channels-last map: the two permutations are views of channels-last memory."""
     return conv(grid.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _add_convolved(conv: nn.Conv2d, grid: Tensor) -> Tensor:
+    """``grid`` plus ``conv`` of it; computed in place when no gradient is needed, so that only one map outlives the convolution."""
+    convolved = _convolve(conv, grid)
+    return convolved.add_(grid) if torch.is_grad_enabled() else grid.add_(convolved)
 
 
 def _chunk(tensor: Tensor) -> int:
@@ -163,9 +169,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, grid: Float[Tensor, "images rows columns channels"]) -> Float[Tensor, "images rows columns channels"]:
         """A feature map of the same shape."""
-        grid = _convolve(self.conv1, grid).add_(grid)
+        grid = _add_convolved(self.conv1, grid)
         grid = self.get_submodule(self.attention_name)(grid, self.norm1)
-        grid = _convolve(self.conv2, grid).add_(grid)
+        grid = _add_convolved(self.conv2, grid)
         return self.ffn(grid.flatten(0, 2), self.norm2).view(grid.shape)
 
 
@@ -194,17 +200,18 @@ class DaViT(nn.Module):
         self.convs = nn.ModuleList(ConvEmbed(config, stage) for stage in stages)
         self.blocks = nn.ModuleList(nn.ModuleList(DaViTBlock(config, stage) for _ in range(config.depths[stage])) for stage in stages)
 
-    def stages(self, pixel_values: Float[Tensor, "images 3 height width"]) -> list[Tensor]:
+    def stages(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Iterator[Tensor]:
         """The feature map after each stage, ``[images, rows, columns, channels]``."""
         grid = pixel_values.to(self.convs[0].conv.weight.dtype).permute(0, 2, 3, 1).contiguous()  # type: ignore[union-attr]
-        maps = []
         for conv, blocks in zip(self.convs, self.blocks, strict=True):
             grid = conv(grid)
             for block in blocks:  # type: ignore[union-attr]
                 grid = block(grid)
-            maps.append(grid)
-        return maps
+            yield grid
 
     def forward(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images rows columns channels"]:
         """The feature map of the last stage."""
-        return self.stages(pixel_values)[-1]
+        stages = self.stages(pixel_values)
+        for _ in self.convs[1:]:  # type: ignore[index]
+            next(stages)  # not held: a map is freed as soon as the next stage has read it
+        return next(stages)

@@ -160,7 +160,7 @@ class Trainer:
         """The loss of the answers and the auxiliary loss, as one; ``share`` of the run is over."""
         options, pixels = self.options, self.normalised(batch.pixels)
         with autocast(self.device, is_mixed=options.is_mixed):
-            maps = self.model.vision_tower.stages(pixels)
+            maps = list(self.model.vision_tower.stages(pixels))
         total = pixels.new_zeros(())
         if not isinstance(self.auxiliary_loss, nn.Identity):
             loss = self.auxiliary_loss([grid_map.float() for grid_map in maps], batch.grids.to(self.device))
