@@ -13,7 +13,7 @@ import ray
 import torch
 
 from florence2.cluster.labelling import _take_threads
-from florence2.cluster.pipeline import workers
+from florence2.cluster.pipeline import lack_of_room, workers
 from florence2.openmp import THREADS
 
 
@@ -37,6 +37,29 @@ def test_engines_compute_with_all_of_a_small_machine_and_with_most_of_a_large_on
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": count}} for count in nodes])
     plan = workers(num_engines, "auto", None)
     assert (plan.num_cpus, plan.num_threads) == (num_cpus, num_threads)
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [
+        ({"CPU": 0.9}, "processor cores are taken: an engine needs 1, and 0.9 of 2 are free"),
+        ({}, "processor cores are taken: an engine needs 1, and 0 of 2 are free"),
+        ({"CPU": 1.0}, None),
+    ],
+)
+def test_a_run_that_has_to_wait_for_others_says_so(free: dict[str, float], said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    lack = lack_of_room(workers(None, "auto", None))
+    assert lack is None if said is None else said in str(lack)
+
+
+def test_gpus_that_others_have_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 8.0, "GPU": 0.5})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+    assert "GPUs are taken: an engine needs 1, and 0.5 of 2 are free" in str(lack_of_room(workers(None, "auto", None)))
 
 
 @pytest.mark.parametrize(("given", "is_taken"), [("1", True), ("3", False), (None, False)])

@@ -192,6 +192,8 @@ class _Run:
 
         capacity = (self.choice.concurrency or DEFAULT_CONCURRENCY) if self.choice.engine is not None else None
         plan = pipeline.workers(num_engines, self.choice.device, capacity)
+        if (lack := pipeline.lack_of_room(plan)) is not None:
+            self.on_message(lack)
         ledger = pipeline.open_ledger(self.named, self._absolute(self.target), os.getcwd(), plan.num_ahead, is_strict=self.is_strict)
         if self.named.limit is None:
             ledger.count.remote()

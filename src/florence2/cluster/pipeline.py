@@ -95,6 +95,19 @@ def workers(num_engines: int | None, device: str, capacity: int | None) -> Worke
     return Workers(most, 0.1 if capacity else of_engine, float(is_on_gpu), threads, 1.0 if cpus >= _FEW_CPUS else 0.25, ahead, chunks)
 
 
+def lack_of_room(plan: Workers) -> str | None:
+    """What to tell the user where everything that an engine needs is taken, so that a run waits; None where there is room for one."""
+    free, total = ray.available_resources(), ray.cluster_resources()
+    for name, called, needed in (("GPU", "GPUs", plan.num_gpus), ("CPU", "processor cores", plan.num_cpus)):
+        if free.get(name, 0) < needed:
+            return (
+                f"The cluster's {called} are taken: an engine needs {needed:g}, and {free.get(name, 0):g} of {total.get(name, 0):g} "
+                "are free. The run waits until others leave some or a node is added (`ray status` shows who has them; what "
+                "`florence2 cluster serve` runs keeps its own)."
+            )
+    return None
+
+
 def num_writers(num_engines: int) -> int:
     """How many writers keep up with so many engines."""
     return -(-num_engines // _ENGINES_PER_WRITER)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-
 import torch
 
 from florence2.errors import InvalidOption
@@ -25,12 +22,6 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     if not _is_here(device):
         raise InvalidOption(f"device {str(name)!r} is not on this machine, which has {', '.join(_devices_here())}", field="device")
     return device
-
-
-def give_back_memory() -> None:
-    """Return what loading has freed to the system: glibc keeps it, and the engine's thread takes from elsewhere."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_here(device: torch.device) -> bool:

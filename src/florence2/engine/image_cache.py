@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from florence2.engine.device import give_back_memory
 from florence2.engine.request import SharedImage
+from florence2.model.cpu.heap import give_back_memory
 
 if TYPE_CHECKING:
     from florence2.model.adapters import ModelAdapter

@@ -13,13 +13,14 @@ import torch
 
 from florence2.engine.batch import Model
 from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
-from florence2.engine.device import choose_device, give_back_memory
+from florence2.engine.device import choose_device
 from florence2.engine.memory import stored_bytes
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.threads import bound_threads
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
+from florence2.model.cpu.heap import give_back_memory
 from florence2.model.refined_head import refine_head
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from florence2.model.attention import attend
 from florence2.model.config import VisionConfig
+from florence2.model.cpu.heap import give_back_memory
 from florence2.model.linear import Linear
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # The number of positions of a feature map that go through a layer together on a CPU. A stage's largest tensors then fit the processor's
 # caches and are reused by the allocator. Tensors of the first stage's whole map would be allocated from the system at each use.
 CHUNK = 4608
+LARGE = 1 << 22  # bytes of a feature map from which on giving back memory costs less than a fiftieth of the stage
 
 
 def _convolve(conv: nn.Conv2d, grid: Tensor) -> Tensor:
@@ -205,6 +207,8 @@ class DaViT(nn.Module):
         grid = pixel_values.to(self.convs[0].conv.weight.dtype).permute(0, 2, 3, 1).contiguous()  # type: ignore[union-attr]
         for conv, blocks in zip(self.convs, self.blocks, strict=True):
             grid = conv(grid)
+            if grid.device.type == "cpu" and grid.nbytes >= LARGE and not torch.is_grad_enabled():
+                give_back_memory()  # a stage's tensors have other sizes than those of the one before: the heap would grow by both
             for block in blocks:  # type: ignore[union-attr]
                 grid = block(grid)
             yield grid

@@ -18,8 +18,10 @@ from florence2.model.cpu import building, built_ahead, kernels, library_cache
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++") or sys.platform != "linux", reason="no g++ on this machine")
 pytestmark = needs_compiler
-PREPARE = """
-from florence2.model.cpu import kernels
+SOON = "-O0"  # compiled in a third of the time: what is tested here is where libraries come from
+PREPARE = f"""
+from florence2.model.cpu import building, kernels
+building.PORTABLE = (*building.PORTABLE, "{SOON}")
 kernels.fitting_libraries = lambda *_: []  # a package without libraries, as in the fixture
 kernels.prepare()
 print(kernels.loaded() is not None)
@@ -31,13 +33,16 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The cache folder of this test alone, and a package without libraries."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(kernels, "fitting_libraries", lambda *_: [])
+    monkeypatch.setattr(building, "PORTABLE", (*building.PORTABLE, SOON))
     return tmp_path / "florence2"
 
 
 @pytest.fixture(scope="module")
 def library() -> bytes:
     """A library, built once."""
-    return building.build("g++", building.NATIVE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "PORTABLE", (*building.PORTABLE, SOON))
+        return building.build("g++", building.NATIVE)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_loading_the_routines_leaves_the_processors_arithmetic_alone() -> None:
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path: Path) -> ModuleType:
-    """The module of the routines as a new process has it, with an empty cache and a search path of its own; the package has no libraries."""
+    """The module of the routines as a new process has it: an empty cache, a search path of its own, no libraries in the package."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     spec = importlib.util.spec_from_file_location("fresh_kernels", kernels.__file__)
     assert spec is not None
@@ -259,8 +259,10 @@ def test_a_compiler_that_fails_is_no_error(fresh: ModuleType, monkeypatch, tmp_p
 
 @pytest.fixture(scope="module")
 def library() -> bytes:
-    """The routines, built once for all tests here."""
-    return building.build("g++", building.NATIVE)
+    """The routines, built once for all tests here, and soon: what is tested with them is where libraries come from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "PORTABLE", (*building.PORTABLE, "-O0"))
+        return building.build("g++", building.NATIVE)
 
 
 @needs_compiler

@@ -11,10 +11,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("kernels.cpp", "decoder_step.cpp")  # compiled one by one and linked into one library; headers (*.h) lie beside them
+SOURCES = ("kernels.cpp", "decoder_step.cpp")  # compiled beside each other and linked into one library; headers (*.h) lie beside them
 COMPILERS = ("g++", "c++")
 # The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
 # numbers for the whole process.
@@ -57,8 +58,12 @@ def build(compiler: str, processor_flags: tuple[str, ...], folder: Path | None =
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=BUILDING) as passing:
         objects = [str(Path(passing) / f"{source}.o") for source in SOURCES]
-        for source, made in zip(SOURCES, objects, strict=True):
-            _run_compiler([compiler, *processor_flags, *PORTABLE, "-c", "-o", made, str(FOLDER / source)])
+        commands = [
+            [compiler, *processor_flags, *PORTABLE, "-c", "-o", made, str(FOLDER / source)]
+            for source, made in zip(SOURCES, objects, strict=True)
+        ]
+        with ThreadPoolExecutor(len(commands)) as pool:
+            list(pool.map(_run_compiler, commands))
         library = Path(passing) / "kernels.so"
         _run_compiler([compiler, *LINK, "-o", str(library), *objects])
         return library.read_bytes()
