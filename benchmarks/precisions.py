@@ -15,10 +15,13 @@ from florence2.cli.evaluate import table
 from florence2.data_sources import read_source
 from florence2.evaluation.answers import answer_all
 from florence2.evaluation.metrics import compute_metrics, metrics_as_dict
+from florence2.model.cpu.packed import has_bf16_products
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 SEED = FIRST_FREE_SEED + 4099
 PRECISIONS = ("fp32", "bf16", "int8")
+# Precisions mean other types on a processor without products of bfloat16, so that results of both stand beside each other.
+RESULT = "precisions" if has_bf16_products() else "precisions_without_bf16"
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         equal[precision] = dict(sorted(tasks.items()))
         print(precision, {task: f"{value['equal']}/{value['count']}" for task, value in equal[precision].items()})
     figures = {"measures": measures, "answers_equal_to_fp32": equal}
-    print(report.write("precisions", {"model": "florence-2-demo", "data": name, "scenes": arguments.scenes}, figures))
+    print(report.write(RESULT, {"model": "florence-2-demo", "data": name, "scenes": arguments.scenes}, figures))
 
 
 if __name__ == "__main__":

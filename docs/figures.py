@@ -144,21 +144,21 @@ def roofline() -> str:
     )
 
 
-def precisions() -> str:
-    """What fewer bits cost the demo model."""
-    found = _result("precisions")
+def precisions(name: str = "precisions") -> str:
+    """What fewer bits cost the demo model, by the results of that name."""
+    found = _result(name)
     if found is None:
-        return _unmeasured("precisions")
+        return _unmeasured(name)
     measures, equal = found["figures"]["measures"], found["figures"]["answers_equal_to_fp32"]
     tasks = [
-        (f"`{task}`", count["count"], *(f"{equal[name][task]['equal'] / count['count']:.0%}" for name in equal))
+        (f"`{task}`", count["count"], *(f"{equal[precision][task]['equal'] / count['count']:.0%}" for precision in equal))
         for task, count in next(iter(equal.values())).items()
     ]
     return (
         _by_task(measures)
         + "\n\nAnswers with the very tokens of fp32; a place that moves by one thousandth of the image counts as another answer:\n\n"
         + table(("Task", "Answers", *equal), tasks)
-        + f"\n\n{_origin('precisions', found)}"
+        + f"\n\n{_origin(name, found)}"
     )
 
 

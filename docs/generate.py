@@ -281,6 +281,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cluster-pictures-plan": cluster_figures.cluster_pictures_plan,
     "neighbours": neighbours,
     "precisions": precisions,
+    "precisions-without-bf16": partial(precisions, "precisions_without_bf16"),
     "processes": processes,
     "roofline": roofline,
     "decoder-step": decoder_step,

@@ -156,6 +156,21 @@ def test_the_demo_model_writes_into_a_store(tmp_path: Path):
     assert label_on_ray(f"local://{tmp_path}/photos", store, options).num_new == 0
 
 
+def test_a_run_that_waits_for_room_says_so_and_can_be_stopped(tmp_path: Path, answering: Path):
+    from ray.util import placement_group, remove_placement_group
+
+    photos, said = draw_pictures(tmp_path / "photos", 2), []
+    everything = placement_group([{"CPU": ray.available_resources()["CPU"]}])
+    try:
+        assert everything.wait(30)
+        summary = label_on_ray(photos, tmp_path / "out", on_message=said.append, is_to_stop=lambda: bool(said))
+    finally:
+        remove_placement_group(everything)
+    assert (summary.is_stopped, summary.num_pictures) == (True, 0)
+    assert any("processor cores are taken" in line for line in said)
+    assert not answering.exists()
+
+
 def test_a_strict_run_ends_at_its_first_broken_picture(tmp_path: Path, answering: Path):
     photos = draw_pictures(tmp_path / "photos", 2)
     (photos / "0000.png").write_bytes(b"\x89PNG\r\n\x1a\n")

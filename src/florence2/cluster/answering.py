@@ -64,7 +64,7 @@ class Asker:
         import ray
 
         key, pictures = opened(chunk)
-        num_begun, is_stopped = ray.get(self._ledger.begin.remote(key))
+        num_begun, is_stopped = ray.get(self._ledger.begin.remote(key, is_engine=True))
         if is_stopped or self._model is None:
             return
         records = self._together(pictures) if num_begun == 1 else list(self._one_by_one(pictures))

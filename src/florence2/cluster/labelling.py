@@ -228,6 +228,9 @@ class _Run:
             if not self.is_stopped and self.is_to_stop():
                 self.is_stopped = True
                 ray.get(ledger.stop.remote())
+                state = ray.get(ledger.state.remote())
+                if not state.has_engine:
+                    return state  # there may never be room for one; any that comes does nothing
             _wait(running)
         if state.error is not None:
             raise state.error

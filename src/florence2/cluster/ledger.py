@@ -48,6 +48,7 @@ class State:
         error: what ends the run.
         broken: the first picture that could not be labelled.
         num_changed: pictures whose files have changed since they were labelled.
+        has_engine: an engine has begun to answer.
     """
 
     num_new: int
@@ -61,6 +62,7 @@ class State:
     error: BaseException | None = None
     broken: Record | None = None
     num_changed: int = 0
+    has_engine: bool = False
 
 
 class Ledger:
@@ -85,7 +87,7 @@ class Ledger:
         self._num_left_out: Counter[str] = Counter()
         self._changed: set[str] = set()
         self._num_to_come: int | None = None
-        self._is_stopped = False
+        self._is_stopped = self._has_engine = False
         if current_folder is not None:
             os.chdir(current_folder)
         self._parts = parts_in(folder)
@@ -141,10 +143,16 @@ class Ledger:
             self._num_given = index + 1
             return self._given[index]
 
-    def begin(self, key: str) -> tuple[int, bool]:
-        """How often the work on a chunk or picture was begun, this time included; and whether the run is to stop."""
+    def begin(self, key: str, *, is_engine: bool = False) -> tuple[int, bool]:
+        """How often the work on a chunk or picture was begun, this time included; and whether the run is to stop.
+
+        Args:
+            key: of the chunk or picture.
+            is_engine: an engine asks, which does nothing where the run is to stop.
+        """
         with self._lock:
             self._begun[key] += 1
+            self._has_engine |= is_engine and not self._is_stopped
             return self._begun[key], self._is_stopped
 
     def end(self, key: str) -> None:
@@ -246,6 +254,7 @@ class Ledger:
                 error=self._error,
                 broken=self._broken,
                 num_changed=len(self._changed),
+                has_engine=self._has_engine,
             )
 
     def _notice(self, line: str) -> None:
