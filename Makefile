@@ -89,6 +89,7 @@ bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.hang_ups
 	$(BIN)/python -m benchmarks.drain
 	$(BIN)/python -m benchmarks.cluster_ingress
+	$(BIN)/python -m benchmarks.cluster_bound
 	$(BIN)/python -m benchmarks.cluster_scaling
 	$(BIN)/python -m benchmarks.cluster_failures
 	$(BIN)/python -m benchmarks.cluster_zero
