@@ -7,21 +7,18 @@ decoded, routed by model or counted. What is missing here is what the server's o
 """
 
 import argparse
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
 from benchmarks import report
-from benchmarks.cluster_ingress import SCRIPT, _read, bodies
+from benchmarks.cluster_ingress import bodies, loaded
 from benchmarks.clustered import Clustered
-from fixtures.ray_processes import processor_s, replicas
+from fixtures.ray_processes import replicas
 
 BODY = "JPEG in JSON"
 CONNECTIONS, ROUNDS = 128, 3
-NAMES = ("Ingress", "Engines")
+APPLICATION, NAMES = "bound", ("Ingress", "Engines")
 
 
 def deploy(port: int) -> None:
@@ -46,26 +43,7 @@ def deploy(port: int) -> None:
 
     engines: Any = serve.deployment(Engines, name=NAMES[1], **options)
     ingress: Any = serve.deployment(serve.ingress(app)(Ingress), name=NAMES[0], **options)
-    serve.run(ingress.bind(engines.bind()), name="bound", route_prefix="/")
-
-
-def measure(port: int, seconds: float) -> dict[str, Any]:
-    """The load for a while: requests a second, and the processor time of each."""
-    content_type, body = bodies()[BODY]
-    watched = {name: replicas(name, "bound").values() for name in NAMES}
-    before = {name: sum(map(processor_s, pids)) for name, pids in watched.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path, script = Path(folder) / "body", Path(folder) / "post.lua"
-        path.write_bytes(body)
-        script.write_text(SCRIPT.format(body=path, content_type=content_type), encoding="utf-8")
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "30s", "--latency", "-s", str(script)]
-        told = subprocess.run([*command, f"http://127.0.0.1:{port}/infer/lmm"], capture_output=True, text=True, check=True)
-    figures = _read(told.stdout)
-    spent = {name: sum(map(processor_s, pids)) - before[name] for name, pids in watched.items()}
-    figures["processor_ms_a_request"] = {name.lower(): round(1000 * one / figures["num_requests"], 2) for name, one in spent.items()}
-    if figures["num_not_answered"]:
-        raise SystemExit(f"{figures['num_not_answered']} requests were not answered: {told.stderr}")
-    return figures
+    serve.run(ingress.bind(engines.bind()), name=APPLICATION, route_prefix="/")
 
 
 def main() -> None:
@@ -76,9 +54,10 @@ def main() -> None:
     one = Clustered([8])
     try:
         deploy(one.port)
+        watched = {name.lower(): replicas(name, APPLICATION) for name in NAMES}
         rounds = []
         for _ in range(ROUNDS):
-            rounds.append(measure(one.port, given.seconds))
+            rounds.append(loaded(watched, one.port, *bodies()[BODY], CONNECTIONS, given.seconds))
             print(rounds[-1], flush=True)
     finally:
         one.stop()

@@ -85,13 +85,20 @@ def _form(data: bytes, media_type: str) -> bytes:
 def measure(one: Clustered, content_type: str, body: bytes, connections: int, seconds: float) -> dict[str, Any]:
     """The load of one body for a while."""
     watched = {"ingress": one.replicas("Ingress"), "engines": one.replicas("Engines"), "haproxy": one.haproxies()}
+    return loaded(watched, one.port, content_type, body, connections, seconds)
+
+
+def loaded(
+    watched: Mapping[str, Mapping[str, int]], port: int, content_type: str, body: bytes, connections: int, seconds: float
+) -> dict[str, Any]:
+    """What ``wrk`` tells of a load, and the processor time that the watched processes spend on a request."""
     before = {name: _spent(pids) for name, pids in watched.items()}
     with tempfile.TemporaryDirectory() as folder:
         path, script = Path(folder) / "body", Path(folder) / "post.lua"
         path.write_bytes(body)
         script.write_text(SCRIPT.format(body=path, content_type=content_type), encoding="utf-8")
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "--latency", "-s", str(script)]
-        told = subprocess.run([*command, f"http://127.0.0.1:{one.port}/infer/lmm"], capture_output=True, text=True, check=True)
+        told = subprocess.run([*command, f"http://127.0.0.1:{port}/infer/lmm"], capture_output=True, text=True, check=True)
     figures = _read(told.stdout)
     num_requests = max(figures["num_requests"], 1)
     figures["processor_ms_a_request"] = {
