@@ -24,7 +24,8 @@ def executed(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         ipc = Config(ConnectionFileMixin={"transport": "ipc", "connection_file": f"{folder}/kernel.json"})  # no port
         where = {"metadata": {"path": str(path.parent)}}
-        client = NotebookClient(notebook, kernel_name="python3", timeout=LONGEST_CELL_S, resources=where, config=ipc)
+        # a busy machine sends what one cell prints in several pieces
+        client = NotebookClient(notebook, kernel_name="python3", timeout=LONGEST_CELL_S, resources=where, config=ipc, coalesce_streams=True)
         # supervision (without OpenCV) and tqdm (without ipywidgets) warn, with paths of this machine
         client.execute(env={**os.environ, "IPYTHONDIR": folder, "PYTHONWARNINGS": "ignore"})
     return notebook
