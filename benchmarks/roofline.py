@@ -48,7 +48,7 @@ def matrix_rate(precision: Precision) -> float:
     weight, hidden = torch.randn(outputs, inputs) / 45, torch.randn(rows, inputs)
     if precision.is_quantized:
         layer = QuantizedLinear(weight, None, rows=rows)
-        levels = torch.randint(0, layer.levels, (rows, inputs), dtype=torch.uint8)
+        levels = torch.randint(0, layer.top, (rows, inputs), dtype=torch.uint8)
         arguments = (layer.weight, layer.scales, layer.zero_points, None, 1.0, 0, precision.tower, "none", [], "none")
         run: Callable[[], Any] = lambda: torch.ops.onednn.qlinear_pointwise(levels, 0.1, 128, *arguments)  # noqa: E731
     else:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -182,12 +183,16 @@ def test_a_layer_multiplies_any_shape_and_any_number_of_rows(compiled, dtype: to
     kept = PanelLinear(torch.eye(inputs), None, dtype, compiled)
     torch.testing.assert_close(kept(hidden), hidden, atol=1e-6, rtol=1e-6)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.int8: 5e-2}[dtype]
-    for options in ({}, {"gelu": True}, {"residual": residual}, {"gelu": True, "residual": residual}):
-        whole = layer(hidden, **options)
-        torch.testing.assert_close(whole, plain(hidden, **options), atol=tolerance, rtol=tolerance)
+    for options in ({}, {"gelu": True}, {"add_to": residual}, {"gelu": True, "add_to": residual}):
+        whole = layer(hidden, **own(options, 48))
+        torch.testing.assert_close(whole, plain(hidden, **own(options, 48)), atol=tolerance, rtol=tolerance)
         for rows in range(1, 48):
-            given = {name: value[:rows] if isinstance(value, Tensor) else value for name, value in options.items()}
-            assert torch.equal(layer(hidden[:rows], **given), whole[:rows])
+            assert torch.equal(layer(hidden[:rows], **own(options, rows)), whole[:rows])
+
+
+def own(options: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The options for the first rows, with a copy of what is overwritten."""
+    return {name: value[:rows].clone() if isinstance(value, Tensor) else value for name, value in options.items()}
 
 
 @torch.inference_mode()

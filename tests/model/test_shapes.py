@@ -87,9 +87,9 @@ def test_a_wrong_shape_is_found(images: torch.Tensor) -> None:
 def test_sizes_of_one_name_are_compared() -> None:
     with checked("florence2.model.linear") as module, torch.no_grad():
         layer = module.Linear(4, 6)
-        assert layer(torch.zeros(2, 4), residual=torch.zeros(2, 6)).shape == (2, 6)
+        assert layer(torch.zeros(2, 4), add_to=torch.zeros(2, 6)).shape == (2, 6)
         with pytest.raises(TypeCheckError, match=r"\*batch outputs"):
-            layer(torch.zeros(2, 4), residual=torch.zeros(3, 6))
+            layer(torch.zeros(2, 4), add_to=torch.zeros(3, 6))
 
 
 def test_pixels_have_their_shape() -> None:

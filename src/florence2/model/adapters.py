@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from florence2.model.linear import added
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -113,17 +115,26 @@ class AdaptedLinear(nn.Module):
         self.name = name
         self._routing = routing
 
-    def forward(self, hidden: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """The output of ``Linear.forward``."""
-        routes = [route for route in self._routing.routes if self.name in route.adapter.updates]
-        if not routes:
-            return self.layer(hidden, gelu=gelu, residual=residual)
-        out = self.layer(hidden, residual=None if gelu else residual)
+    def forward(
+        self,
+        hidden: Any,
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        add_to: Tensor | None = None,
+        into: nn.Module | None = None,
+    ) -> Any:
+        """The output of ``Linear.forward``, in floating point wherever an adapter takes part in the pass."""
+        routes = self._routing.routes
+        if not any(self.name in route.adapter.updates for route in routes):
+            reader = None if routes else into.layer if isinstance(into, AdaptedLinear) else into
+            return self.layer(hidden, norm=norm, gelu=gelu, add_to=add_to, into=reader)
+        hidden = hidden if norm is None else norm(hidden)
+        out = self.layer(hidden)
         for adapter, entries in routes:
-            add_update(out, hidden, adapter.updates[self.name], entries)
-        if not gelu:
-            return out
-        return F.gelu(out) if residual is None else residual + F.gelu(out)
+            if self.name in adapter.updates:
+                add_update(out, hidden, adapter.updates[self.name], entries)
+        return added(F.gelu(out) if gelu else out, add_to)
 
 
 class HeadUpdates:

@@ -82,7 +82,7 @@ class MLP(nn.Module):
 
     def mlp(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
         """Hidden states of the same shape; each position is computed independently."""
-        return self.final_layer_norm(self.fc2(self.fc1(hidden, gelu=True), residual=hidden))
+        return self.final_layer_norm(self.fc2(self.fc1(hidden, gelu=True, into=self.fc2), add_to=hidden))
 
 
 class EncoderLayer(MLP):
@@ -101,7 +101,7 @@ class EncoderLayer(MLP):
         """Hidden states of the same shape."""
         attention = self.self_attn
         mixed = attend(*attention.queries_keys_values(hidden), key_lengths)
-        return self.mlp(self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden)))
+        return self.mlp(self.self_attn_layer_norm(attention.out_proj(mixed, add_to=hidden)))
 
 
 class DecoderLayer(MLP):
@@ -122,19 +122,19 @@ class DecoderLayer(MLP):
         """Hidden states of all positions at once, for training."""
         attention, cross = self.self_attn, self.encoder_attn
         mixed = attend(*attention.queries_keys_values(hidden), is_causal=True)
-        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
+        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, add_to=hidden))
         mixed = attend(cross.heads(cross.q_proj(hidden)), *cross.keys_values(source), key_lengths)
-        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
+        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, add_to=hidden)))
 
     def step(self, hidden: Float[Tensor, "rows 1 width"], step: Step, layer: int) -> Float[Tensor, "rows 1 width"]:
         """Hidden states of one new position per row; its keys and values are added to the cache."""
         attention, cross = self.self_attn, self.encoder_attn
         query, keys, values = attention.queries_keys_values(hidden)
         mixed = attend(query, *step.extend(layer, keys, values), step.key_lengths)
-        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, residual=hidden))
+        hidden = self.self_attn_layer_norm(attention.out_proj(mixed, add_to=hidden))
         query = cross.heads(step.group_rows(cross.q_proj(hidden)))
         mixed = step.ungroup_rows(attend(query, *step.cross(layer), step.cross_key_lengths))
-        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, residual=hidden)))
+        return self.mlp(self.encoder_attn_layer_norm(cross.out_proj(mixed, add_to=hidden)))
 
 
 class _Embedded(nn.Module):

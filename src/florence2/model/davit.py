@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The number of positions of a feature map that go through a layer together on a CPU. A stage's largest tensors then fit the processor's
 # caches and are reused by the allocator. Tensors of the first stage's whole map would be allocated from the system at each use.
-CHUNK = 4608
+CHUNK = 2304
 LARGE = 1 << 22  # bytes of a feature map from which on giving back memory costs less than a fiftieth of the stage
 
 
@@ -46,13 +46,10 @@ def _chunk(tensor: Tensor) -> int:
     return CHUNK if tensor.device.type == "cpu" else max(1, tensor.numel())
 
 
-def _add_by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """``whole`` plus ``work(part)`` for each of its parts; computed in place when no gradient is needed."""
-    if torch.is_grad_enabled():
-        return torch.cat([part + work(part) for part in parts], dim=dim).view(whole.shape)
-    for part in parts:
-        part.add_(work(part))
-    return whole
+def _by_parts(whole: Tensor, parts: Sequence[Tensor], dim: int, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """``whole`` with ``work(part)`` in place of each of its parts; ``work`` writes to the part where no gradient is computed."""
+    done = [work(part) for part in parts]
+    return torch.cat(done, dim=dim).view(whole.shape) if torch.is_grad_enabled() else whole
 
 
 class ConvEmbed(nn.Module):
@@ -92,25 +89,26 @@ class WindowAttention(nn.Module):
         windows_across = -(-grid.shape[2] // self.window_size)
         windows_down = max(1, round(_chunk(grid) / (grid.shape[0] * windows_across * self.window_size**2)))
         bands = grid.split(windows_down * self.window_size, dim=1)
-        return _add_by_parts(grid, bands, 1, lambda band: self._attend(norm(band)))
+        return _by_parts(grid, bands, 1, lambda band: self._add_attended(band, norm))
 
-    def _attend(self, grid: Tensor) -> Tensor:
+    def _add_attended(self, grid: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """``grid``, which is some rows of windows, plus the attention output."""
         images, rows, columns, channels = grid.shape
         size = self.window_size
         pad_right, pad_below = -columns % size, -rows % size
+        padded, padded_norm = grid, norm
         if pad_right or pad_below:
-            # As in the reference, padding is attended to: its input is zero, so its key and value are the projection's bias.
-            grid = F.pad(grid, (0, 0, 0, pad_right, 0, pad_below))
+            # As in the reference, padding is attended to: its normalised input is zero, so its key and value are the projection's bias.
+            padded, padded_norm = F.pad(norm(grid), (0, 0, 0, pad_right, 0, pad_below)), None
         windows_down, windows_across = (rows + pad_below) // size, (columns + pad_right) // size
-        windows = grid.reshape(images, windows_down, size, windows_across, size, channels).transpose(2, 3)
-        tokens = windows.reshape(-1, size * size, channels)
+        windows = padded.unflatten(1, (windows_down, size)).unflatten(3, (windows_across, size)).transpose(2, 3)
 
-        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = self.proj(attend(query, key, value))
+        projected = self.qkv(windows, norm=padded_norm).view(-1, size * size, 3, self.num_heads, channels // self.num_heads)
+        mixed = attend(*projected.permute(2, 0, 3, 1, 4))
 
-        mixed = mixed.reshape(images, windows_down, windows_across, size, size, channels).transpose(2, 3)
+        mixed = mixed.view(images, windows_down, windows_across, size, size, channels).transpose(2, 3)
         mixed = mixed.reshape(images, rows + pad_below, columns + pad_right, channels)
-        return mixed[:, :rows, :columns]
+        return self.proj(mixed[:, :rows, :columns], add_to=grid)
 
 
 class ChannelAttention(nn.Module):
@@ -130,13 +128,13 @@ class ChannelAttention(nn.Module):
         scale = (grid.shape[1] * grid.shape[2]) ** -0.5
         scores, values = 0.0, []
         for part in parts:
-            query, key, value = self.qkv(norm(part)).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
+            query, key, value = self.qkv(part, norm=norm).unflatten(-1, (3, self.num_groups, -1)).permute(2, 0, 3, 1, 4)
             # Contiguous copies: the product sums over tokens, whose stride is three widths.
             scores = scores + ((query.contiguous().transpose(-1, -2) * scale) @ key.contiguous()).float()
             values.append(value.contiguous())  # a copy, so that the memory of queries and keys is freed
         weights = scores.softmax(dim=-1).to(grid.dtype).transpose(-1, -2)  # type: ignore[union-attr]
         left = iter(values)
-        return _add_by_parts(grid, parts, 1, lambda _: self.proj((next(left) @ weights).transpose(1, 2).flatten(2)))
+        return _by_parts(grid, parts, 1, lambda part: self.proj((next(left) @ weights).transpose(1, 2).flatten(2), add_to=part))
 
 
 class MLP(nn.Module):
@@ -149,7 +147,8 @@ class MLP(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "tokens channels"], norm: nn.LayerNorm) -> Float[Tensor, "tokens channels"]:
         """``hidden`` plus the layers' output for each normalised token."""
-        return _add_by_parts(hidden, hidden.split(_chunk(hidden)), 0, lambda part: self.fc2(self.fc1(norm(part), gelu=True)))
+        parts = hidden.split(_chunk(hidden))
+        return _by_parts(hidden, parts, 0, lambda part: self.fc2(self.fc1(part, norm=norm, gelu=True, into=self.fc2), add_to=part))
 
 
 class AttentionBlock(nn.Module):

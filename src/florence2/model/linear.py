@@ -1,6 +1,6 @@
-"""The linear layer of all parts of the model, with an optional GELU and residual.
+"""The linear layer of all parts of the model, with an optional norm before it, and an optional GELU and residual behind it.
 
-The three operations are one call, so that a packed layer (``florence2.model.cpu.packed``) can compute them in one pass. This class
+These operations are one call, so that a packed layer (``florence2.model.cpu.packed``) can compute them in one pass. This class
 computes them one after the other in plain PyTorch, and can be trained.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,17 +17,39 @@ if TYPE_CHECKING:
 
 
 class Linear(nn.Linear):
-    """``residual + gelu(hidden @ weight.T + bias)``, where GELU and residual are optional."""
+    """``add_to + gelu(norm(hidden) @ weight.T + bias)``, where all but the product is optional."""
 
     def forward(  # type: ignore[override]
-        self, hidden: Float[Tensor, "*batch inputs"], *, gelu: bool = False, residual: Float[Tensor, "*batch outputs"] | None = None
+        self,
+        hidden: Float[Tensor, "*batch inputs"],
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        add_to: Float[Tensor, "*batch outputs"] | None = None,
+        into: nn.Module | None = None,
     ) -> Float[Tensor, "*batch outputs"]:
-        """The layer's output, in the type of ``hidden``."""
-        out = self.product(hidden)
-        if gelu:
-            out = F.gelu(out)
-        return out if residual is None else residual + out
+        """The layer's output.
+
+        Args:
+            hidden: the input.
+            norm: applied to the input first.
+            gelu: whether GELU follows the product.
+            add_to: what the output is added to, of the output's type; the sum is written to it where no gradient is computed.
+            into: the layer that alone reads the output. A layer in 8 bits hands over what such a layer reads; this one does not need it.
+
+        Returns:
+            The output in the type of ``hidden``.
+        """
+        out = self.product(hidden if norm is None else norm(hidden))
+        return added(F.gelu(out) if gelu else out, add_to)
 
     def product(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """``hidden @ weight.T + bias``."""
         return F.linear(hidden, self.weight, self.bias)
+
+
+def added(out: Tensor, add_to: Tensor | None) -> Tensor:
+    """``add_to + out``, written to ``add_to`` where no gradient is computed; ``out`` where there is nothing to add to."""
+    if add_to is None:
+        return out
+    return add_to + out if torch.is_grad_enabled() else add_to.add_(out)

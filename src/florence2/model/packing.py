@@ -95,4 +95,4 @@ def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision
     if in_steps and compiled is not None and can_lay_out(dtype, weight.shape[1]) and is_sound(compiled, dtype):
         return PanelLinear(weight, bias, dtype, compiled)
     rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
-    return QuantizedLinear(weight, bias, rows=rows, by_row=in_steps) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)
+    return QuantizedLinear(weight, bias, rows=rows) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)

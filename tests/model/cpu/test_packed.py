@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from florence2.model import Florence2
 from florence2.model.attention import KeyLengths, attend
 from florence2.model.cpu import building, kernels
 from florence2.model.cpu.packed import PackedLinear, can_pack
-from florence2.model.cpu.quantized import QuantizedLinear, can_quantize, quantize_by_range
+from florence2.model.cpu.quantized import QuantizedLinear, can_quantize, quantize_rows
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
 from florence2.model.refined_head import RefinedHead
@@ -115,12 +116,21 @@ def test_a_packed_layer_does_gelu_and_residual_as_the_plain_one(dtype: torch.dty
     packed = PackedLinear(plain.weight, plain.bias, rows=8)
     hidden, residual = torch.randn(rows, 2, 48).to(dtype), torch.randn(rows, 2, 96).to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
-    for options in ({}, {"gelu": True}, {"residual": residual}, {"gelu": True, "residual": residual}):
-        torch.testing.assert_close(packed(hidden, **options), plain(hidden, **options), atol=tolerance, rtol=tolerance)
+    for options in ({}, {"gelu": True}, {"add_to": residual}, {"gelu": True, "add_to": residual}):
+        expected = plain(hidden, **copied(options))
+        given = copied(options)
+        got = packed(hidden, **given)
+        torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+        assert "add_to" not in given or got.data_ptr() == given["add_to"].data_ptr()
+
+
+def copied(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a copy of what is overwritten."""
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in options.items()}
 
 
 @needs_int8
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_a_quantized_layer_is_within_its_steps(routines, dtype: torch.dtype) -> None:
     plain = Linear(64, 128)
@@ -135,16 +145,60 @@ def test_a_quantized_layer_is_within_its_steps(routines, dtype: torch.dtype) -> 
     torch.testing.assert_close(layer(torch.zeros(2, 64)), plain.bias.expand(2, -1), atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("values", [[-3.0, 0.0, 5.0, 1.25], [2.0, 4.0, 8.0], [-1.0, -0.5], [0.0, 0.0]], ids=str)
-@pytest.mark.parametrize("levels", [255, 127])
-def test_quantising_keeps_zero_and_the_ends_of_the_range(routines, values: list[float], levels: int) -> None:
-    quantize = quantize_by_range if routines is None else routines.quantize
-    tensor = torch.tensor(values * 40)
-    levels_of, scale, zero_point = quantize(tensor, levels)
-    assert int(levels_of.max()) <= levels
-    back = (levels_of.float() - zero_point) * scale
-    assert float((back - tensor).abs().max()) <= scale * 0.51
-    assert bool((back[tensor == 0] == 0).all())
+@pytest.mark.parametrize("values", [[-3.0, 0.0, 5.0, 1.25], [2.0, 4.0, 8.0], [-1.0, -0.5], [0.0, 0.0], [7.5, 7.5, 7.5]], ids=str)
+@pytest.mark.parametrize("top", [255, 127])
+def test_quantized_rows_keep_the_ends_of_their_ranges(routines, values: list[float], top: int) -> None:
+    quantize = quantize_rows if routines is None else routines.quantize_rows
+    tensor = torch.tensor([values, [10 * value for value in values]] * 20)
+    levels, scales, lows = quantize(tensor, top)
+    assert int(levels.max()) <= top
+    back = levels * scales.unsqueeze(-1) + lows.unsqueeze(-1)
+    assert bool(((back - tensor).abs() <= scales.unsqueeze(-1) * 0.51).all())
+    for end in (tensor.amin(1), tensor.amax(1)):
+        torch.testing.assert_close(back[tensor == end.unsqueeze(-1)], tensor[tensor == end.unsqueeze(-1)])
+
+
+@needs_int8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [24, 37, 128])
+@torch.inference_mode()
+def test_what_a_quantized_layer_does_in_one_pass_is_what_layers_do_one_by_one(routines, dtype: torch.dtype, width: int) -> None:
+    """Norm before, GELU and the next layer's levels behind, and the sum in place; of rows that lie anywhere."""
+    torch.manual_seed(0)
+    first, second, norm = Linear(width, 51), Linear(51, width), torch.nn.LayerNorm(width)
+    norm.weight.copy_(torch.rand(width) + 0.5)
+    norm.bias.copy_(torch.randn(width))
+    layers = [QuantizedLinear(layer.weight, layer.bias, rows=8) for layer in (first, second)]
+    values = torch.randn(6, 5, 4, width).to(dtype)
+    moved = values.permute(2, 0, 1, 3)
+    given = norm(moved.float())
+    exact = moved.float() + second(torch.nn.functional.gelu(first(given)))
+
+    place = moved.clone(memory_format=torch.contiguous_format)
+    inner = layers[0](moved, norm=norm.to(dtype), gelu=True, into=layers[1])
+    assert isinstance(inner, Tensor) == (routines is None)
+    got = layers[1](inner, add_to=place)
+    assert got.data_ptr() == place.data_ptr()
+    assert got.dtype == dtype
+    assert float((got.float() - exact).abs().max()) < (0.08 if dtype == torch.float32 else 0.15)
+    if dtype == torch.float32:  # the same steps with nothing handed over
+        single = layers[1](layers[0](moved, norm=norm, gelu=True), add_to=moved.clone(memory_format=torch.contiguous_format))
+        assert torch.equal(got, single)
+    scattered = values.clone().permute(2, 0, 1, 3)
+    tolerance = 1e-6 if dtype == torch.float32 else 0.01  # rounded to bfloat16 once more
+    torch.testing.assert_close(layers[1](inner, add_to=scattered), got, atol=tolerance, rtol=tolerance)
+
+
+@needs_int8
+@pytest.mark.parametrize("options", [{}, {"gelu": True}], ids=str)
+@torch.inference_mode()
+def test_a_row_in_8_bits_is_the_same_whatever_lies_beside_it(routines, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer, norm = QuantizedLinear(torch.randn(40, 72), torch.randn(40), rows=8), torch.nn.LayerNorm(72)
+    values = torch.randn(700, 72) * torch.logspace(-3, 3, 700).unsqueeze(-1)
+    whole = layer(values, norm=norm, **options)
+    for first, last in ((0, 1), (3, 90), (650, 700)):
+        assert torch.equal(layer(values[first:last], norm=norm, **options), whole[first:last])
 
 
 @needs_bf16

@@ -15,7 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("kernels.cpp", "decoder_step.cpp")  # compiled beside each other and linked into one library; headers (*.h) lie beside them
+SOURCES = (
+    "kernels.cpp",
+    "quantizing.cpp",
+    "decoder_step.cpp",
+)  # compiled beside each other and linked into one library; headers (*.h) lie beside them
 COMPILERS = ("g++", "c++")
 # The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal
 # numbers for the whole process.

@@ -219,7 +219,7 @@ void florence2_decoder_step(const Decoder* decoder, const Step* step) {
         run<float>(*decoder, *step);
 }
 
-// One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous; `residual` may be null.
+// One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous; `residual` may be null, or `out` itself.
 // `memory` has room for a panel in float of each thread.
 void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, const float* residual, float* memory,
                         int threads) {

@@ -1,4 +1,4 @@
-// CPU kernels: attention of a few queries to many keys, softmax, and quantization. kernels.py compiles them on the user's machine for its
+// CPU kernels: attention of a few queries to many keys, and softmax. kernels.py compiles them on the user's machine for its
 // processor. Each has a counterpart in plain PyTorch, which is used where there is no compiler.
 //
 // Plain C++ that compilers vectorise: inner loops run over contiguous values, in float and without branches. bfloat16 values are passed as
@@ -111,28 +111,6 @@ int attend_any(int width, const void* queries, Strides q, const void* keys, Stri
     return 1;
 }
 
-template <typename Value>
-void quantize(const Value* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
-    float low = 0, high = 0;  // zero is in the range, so that it is represented exactly
-#pragma omp parallel for simd num_threads(threads) schedule(static) reduction(min : low) reduction(max : high) if (parallel : count > SMALL)
-    for (int64_t i = 0; i < count; ++i) {
-        float value = to_float(values[i]);
-        low = value < low ? value : low;
-        high = value > high ? value : high;
-    }
-    float step = (high - low) / levels;
-    step = step > 1e-30f ? step : 1e-30f;
-    float zero = float(int32_t(-low / step + 0.5f)), inverse = 1.0f / step, top = float(levels);
-    *scale = step;
-    *zero_point = int32_t(zero);
-#pragma omp parallel for simd num_threads(threads) schedule(static) if (parallel : count > SMALL)
-    for (int64_t i = 0; i < count; ++i) {
-        float level = to_float(values[i]) * inverse + zero + 0.5f;
-        level = level > 0 ? level : 0;
-        out[i] = uint8_t(int32_t(level < top ? level : top));
-    }
-}
-
 }  // namespace
 
 extern "C" {
@@ -167,13 +145,5 @@ void florence2_softmax(bf16* scores, int64_t items, int64_t rows, int64_t tokens
             for (int64_t i = length; i < tokens; ++i) target[i] = 0;
         }
     }
-}
-
-// Quantizes values to levels 0 to `levels` that span their range; writes the scale and the zero point to `scale` and `zero_point`.
-void florence2_quantize(int is_bf16, const void* values, int64_t count, int levels, uint8_t* out, float* scale, int32_t* zero_point, int threads) {
-    if (is_bf16)
-        quantize(static_cast<const bf16*>(values), count, levels, out, scale, zero_point, threads);
-    else
-        quantize(static_cast<const float*>(values), count, levels, out, scale, zero_point, threads);
 }
 }

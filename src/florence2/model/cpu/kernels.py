@@ -1,4 +1,4 @@
-"""The kernels (``kernels.cpp``, ``decoder_step.cpp``) in one library, and where it comes from.
+"""The kernels (``kernels.cpp``, ``quantizing.cpp``, ``decoder_step.cpp``) in one library, and where it comes from.
 
 ``prepare`` loads them, from the first of: the package, whose wheels for Linux carry them for the usual processors; the user's cache folder;
 a compiler, which takes some seconds, once. ``loaded`` returns them. If there are none, or if their results differ from PyTorch's, the model
@@ -17,12 +17,13 @@ import platform
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from florence2.errors import InvalidOption
 from florence2.model.cpu import library_cache
@@ -58,6 +59,56 @@ class Origin(NamedTuple):
     reason: str
 
 
+class QuantizedRows(NamedTuple):
+    """Rows in 8 bits: the values of a row are ``low + level * scale``.
+
+    Attributes:
+        levels: uint8, with the shape of the values.
+        scales: one for each row.
+        lows: one for each row.
+    """
+
+    levels: Tensor
+    scales: Float[Tensor, "*rows"]
+    lows: Float[Tensor, "*rows"]
+
+    @classmethod
+    def empty(cls, shape: Sequence[int]) -> QuantizedRows:
+        """Memory for rows of values of this shape."""
+        return cls(torch.empty(shape, dtype=torch.uint8), torch.empty(shape[:-1]), torch.empty(shape[:-1]))
+
+    @property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where they lie."""
+        return self.levels.data_ptr(), self.scales.data_ptr(), self.lows.data_ptr()
+
+
+class Sums(NamedTuple):
+    """A product of rows in 8 bits, and what makes a layer's output of it: ``sums * scales + lows * weight_sums + bias``, and GELU of that.
+
+    Attributes:
+        sums: levels times weights, float32 and contiguous, ``[*rows, outputs]``.
+        rows: what was multiplied.
+        weight_sums: of the weights of each output.
+        bias: ``[outputs]`` or None.
+        gelu: whether GELU follows.
+    """
+
+    sums: Float[Tensor, "*rows outputs"]
+    rows: QuantizedRows
+    weight_sums: Float[Tensor, " outputs"]
+    bias: Float[Tensor, " outputs"] | None
+    gelu: bool
+
+    @property
+    def arguments(self) -> tuple[int | None, ...]:
+        """The first arguments of the kernels that read them."""
+        outputs = self.sums.shape[-1]
+        _, scales, lows = self.rows.addresses
+        bias = None if self.bias is None else self.bias.data_ptr()
+        return self.sums.data_ptr(), scales, lows, self.weight_sums.data_ptr(), bias, self.gelu, self.sums.numel() // outputs, outputs
+
+
 class Kernels:
     """The kernels of one library. All tensors are on the CPU; arguments are not checked, except the width of heads."""
 
@@ -72,9 +123,17 @@ class Kernels:
         self._softmax = library.florence2_softmax
         self._softmax.argtypes = [pointer, size, size, size, pointer, ctypes.c_float, integer]
         self._softmax.restype = None
-        self._quantize = library.florence2_quantize
-        self._quantize.argtypes = [integer, pointer, size, integer, pointer, pointer, pointer, integer]
-        self._quantize.restype = None
+        sums = [pointer] * 5 + [integer, size, size]
+        self._quantize_rows = library.florence2_quantize_rows
+        self._quantize_rows.argtypes = [
+            *(integer, pointer, size, pointer, pointer, size, pointer, pointer, ctypes.c_float),
+            *(integer, pointer, pointer, pointer, integer),
+        ]
+        self._finish_rows = library.florence2_finish_rows
+        self._finish_rows.argtypes = [integer, *sums, pointer, pointer, integer]
+        self._requantize_rows = library.florence2_requantize_rows
+        self._requantize_rows.argtypes = [*sums, integer, pointer, pointer, pointer, integer]
+        self._quantize_rows.restype = self._finish_rows.restype = self._requantize_rows.restype = None
 
     def attend(
         self,
@@ -103,15 +162,36 @@ class Kernels:
         self._softmax(scores.data_ptr(), *scores.shape, counts, scale, torch.get_num_threads())
         return scores
 
-    def quantize(self, values: Float[Tensor, "*shape"], levels: int) -> tuple[Tensor, float, int]:
-        """The levels, scale and zero point of ``values`` (float32 or bfloat16) as ``(uint8 - zero_point) * scale``."""
-        values = values.contiguous()
-        out = torch.empty(values.shape, dtype=torch.uint8)
-        scale, zero_point = ctypes.c_float(), ctypes.c_int32()
-        is_bf16 = values.dtype == torch.bfloat16
-        outputs = (out.data_ptr(), ctypes.addressof(scale), ctypes.addressof(zero_point))
-        self._quantize(is_bf16, values.data_ptr(), values.numel(), levels, *outputs, torch.get_num_threads())
-        return out, scale.value, zero_point.value
+    def quantize_rows(self, values: Float[Tensor, "*rows width"], top: int, norm: nn.LayerNorm | None = None) -> QuantizedRows:
+        """Rows of ``values`` in levels 0 to ``top``, normalised before if there is a norm.
+
+        Values are float32 or bfloat16, of any strides; the last dimension is contiguous.
+        """
+        out = QuantizedRows.empty(values.shape)
+        dimensions = values.dim() - 1
+        sizes, strides = ((ctypes.c_int64 * dimensions)(*numbers[:-1]) for numbers in (values.shape, values.stride()))
+        factors = () if norm is None else (norm.weight.float(), norm.bias.float())
+        norm_arguments = (None, None, 0.0) if norm is None else (*(each.data_ptr() for each in factors), norm.eps)
+        self._quantize_rows(
+            *(values.dtype == torch.bfloat16, values.data_ptr(), dimensions, sizes, strides, values.shape[-1]),
+            *(*norm_arguments, top, *out.addresses, torch.get_num_threads()),
+        )
+        return out
+
+    def finish_rows(self, sums: Sums, out: Tensor, residual: Tensor | None = None) -> Float[Tensor, "*rows outputs"]:
+        """The layer's output plus the residual, written to ``out`` (float32 or bfloat16); contiguous, and of one type.
+
+        ``out`` may be the residual, or the sums themselves.
+        """
+        added = None if residual is None else residual.data_ptr()
+        self._finish_rows(out.dtype == torch.bfloat16, *sums.arguments, added, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def requantize_rows(self, sums: Sums, top: int) -> QuantizedRows:
+        """The layer's output in levels 0 to ``top``, of which the next layer makes a product."""
+        out = QuantizedRows.empty(sums.sums.shape)
+        self._requantize_rows(*sums.arguments, top, *out.addresses, torch.get_num_threads())
+        return out
 
     @staticmethod
     def can_attend(query: Tensor, keys: Tensor) -> bool:
@@ -256,8 +336,26 @@ def _check(kernels: Kernels) -> None:
     _compare(
         kernels.softmax_(scores.clone(), 0.5, lengths).float(), (scores.float() * 0.5).masked_fill(hidden, -torch.inf).softmax(-1), 0.01
     )
-    levels, scale, zero_point = kernels.quantize(scores, 255)
-    _compare((levels.float() - zero_point) * scale, scores.float(), scale)
+    _check_rows(kernels, generator)
+
+
+def _check_rows(kernels: Kernels, generator: torch.Generator) -> None:
+    """Compare what is done with rows in 8 bits."""
+    norm = nn.LayerNorm(37)
+    norm.weight.data, norm.bias.data = torch.rand(37, generator=generator), torch.randn(37, generator=generator)
+    weight_sums, bias = torch.randn(2, 37, generator=generator)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.03)):
+        values = torch.randn(5, 2, 37, generator=generator).to(dtype).transpose(0, 1)  # strides as of a window
+        residual = torch.randn(2, 5, 37, generator=generator).to(dtype)
+        for given, expected in ((None, values.float()), (norm, F.layer_norm(values.float(), (37,), norm.weight, norm.bias))):
+            levels, scales, lows = rows = kernels.quantize_rows(values, 200, given)
+            got = torch.addcmul(lows.unsqueeze(-1), levels.float(), scales.unsqueeze(-1))
+            _compare(got / scales.unsqueeze(-1), expected / scales.unsqueeze(-1), 0.51)
+        sums = Sums(levels.float(), rows, weight_sums, bias, True)
+        expected = F.gelu(levels.float() * scales.unsqueeze(-1) + lows.unsqueeze(-1) * weight_sums + bias)
+        _compare(kernels.finish_rows(sums, torch.empty_like(residual), residual).float(), expected + residual.float(), tolerance)
+        levels, scales, lows = kernels.requantize_rows(sums, 127)
+        _compare(levels.float() + (lows / scales).unsqueeze(-1), expected / scales.unsqueeze(-1), 0.51)
 
 
 def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from florence2.model.linear import added
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -35,10 +37,19 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
         self.bias = None if bias is None else bias.detach()
 
-    def forward(self, hidden: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        add_to: Tensor | None = None,
+        into: nn.Module | None = None,
+    ) -> Tensor:
         """The output of ``Linear.forward``."""
-        out = torch.ops.mkldnn._linear_pointwise(hidden, self.weight, self.bias, "gelu" if gelu else "none", [], "none")
-        return out if residual is None else out.add_(residual)
+        given = hidden if norm is None else norm(hidden)
+        out = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "gelu" if gelu else "none", [], "none")
+        return added(out, add_to)
 
 
 @cache
@@ -48,7 +59,7 @@ def can_pack(dtype: torch.dtype) -> bool:
         layer = PackedLinear(torch.eye(16, dtype=dtype), torch.zeros(16, dtype=dtype), rows=1)
         given = torch.linspace(-2, 2, 32, dtype=dtype).view(2, 16)
         expected = F.gelu(given.float()) + given.float()
-        return torch.allclose(layer(given, gelu=True, residual=given.clone()).float(), expected, atol=0.05)
+        return torch.allclose(layer(given, gelu=True, add_to=given.clone()).float(), expected, atol=0.05)
     except (RuntimeError, AttributeError):  # no such operator, or none for this type
         return False
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from florence2.model.cpu.kernels import Kernels
+from florence2.model.linear import added
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -90,19 +91,27 @@ class PanelLinear(nn.Module):
         scales, bias = (None if values is None else values.data_ptr() for values in (self.scales, self.bias))
         return LinearStruct(self.weight.data_ptr(), scales, bias, self.inputs, self.outputs, WEIGHT_TYPES[self.weight.dtype])
 
-    def forward(self, hidden: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        add_to: Tensor | None = None,
+        into: nn.Module | None = None,
+    ) -> Tensor:
         """The output of ``Linear.forward``, in the type of ``hidden``."""
-        given = hidden.float().contiguous()
-        added = None if residual is None else residual.float().contiguous()
-        out = given.new_empty(*hidden.shape[:-1], self.outputs)
+        given = (hidden if norm is None else norm(hidden)).float().contiguous()
+        in_place = add_to is not None and add_to.dtype == torch.float32 and add_to.is_contiguous()
+        out = add_to if add_to is not None and in_place else given.new_empty(*hidden.shape[:-1], self.outputs)
         rows, threads = given.numel() // self.inputs, torch.get_num_threads()
         memory = torch.empty(threads, PANEL * self.inputs)
         self._kernels.library.florence2_multiply(
             ctypes.byref(self.struct),
             *(ctypes.c_void_p(given.data_ptr()), ctypes.c_int64(rows), ctypes.c_void_p(out.data_ptr()), int(gelu)),
-            *(None if added is None else ctypes.c_void_p(added.data_ptr()), ctypes.c_void_p(memory.data_ptr()), threads),
+            *(ctypes.c_void_p(out.data_ptr()) if in_place else None, ctypes.c_void_p(memory.data_ptr()), threads),
         )
-        return out.to(hidden.dtype)
+        return out if in_place else added(out.to(hidden.dtype), add_to)
 
 
 def can_lay_out(dtype: torch.dtype, inputs: int) -> bool:

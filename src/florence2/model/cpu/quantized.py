@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from florence2.model.cpu import kernels
+from florence2.model.cpu.kernels import QuantizedRows, Sums
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,18 +22,18 @@ CHANNELS = 4096  # output channels that are quantized at a time
 
 
 class QuantizedLinear(nn.Module):
-    """``Linear`` in 8-bit integers: weights scaled by output channel, inputs by their range at each call, sums in 32 bits.
+    """``Linear`` in 8-bit integers: weights scaled by output channel, inputs by the range of each row, sums in 32 bits.
+
+    A row's output never depends on the other rows. With the compiled kernels, everything between two products is one pass over the rows:
+    norm and quantization before them, bias, GELU, sum with a residual and the quantization for the next layer behind them.
 
     Args:
         weight: ``[outputs, inputs]``, of any floating-point type; not kept.
         bias: ``[outputs]`` or None.
         rows: the number of rows that the layout is optimised for; any other number works too.
-        by_row: each row of the inputs has a range of its own, so that its output does not depend on the other rows; slower with many rows.
     """
 
-    def __init__(
-        self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, *, rows: int, by_row: bool = False
-    ) -> None:
+    def __init__(self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, *, rows: int) -> None:
         super().__init__()
         low, high = torch.aminmax(weight.detach(), dim=1)
         # The smallest scale keeps a channel of zeros from dividing by zero.
@@ -41,59 +42,64 @@ class QuantizedLinear(nn.Module):
         parts = (tensor.split(CHANNELS) for tensor in (weight.detach(), self.scales.unsqueeze(1), quantized))
         for values, scales, levels in zip(*parts, strict=True):  # a part at a time: the head's table is large
             levels.copy_((values.float() / scales).round_())
-        self.sums = quantized.sum(dim=1).float() * self.scales if by_row else None
+        self.weight_sums = quantized.sum(dim=1).float() * self.scales
         self.weight = torch.ops.onednn.qlinear_prepack(quantized, [rows, weight.shape[1]])
         self.zero_points = torch.zeros(len(self.scales), dtype=torch.long)
         self.bias = None if bias is None else bias.detach().float()
         # Without instructions for 8-bit products, the sum of two products would overflow 16 bits, so inputs are limited to 7 bits.
-        self.levels = 255 if has_int8_products() else 127
+        self.top = 255 if has_int8_products() else 127
 
-    def forward(self, hidden: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """The output of ``Linear.forward``, in the type of ``hidden``."""
-        if self.sums is not None:
-            out = self._product_by_row(hidden, self.sums)
-            out = (F.gelu(out) if gelu else out).to(hidden.dtype)
-        else:
-            compiled = kernels.loaded()
-            quantize = quantize_by_range if compiled is None else compiled.quantize
-            out = self._product(*quantize(hidden, self.levels), self.bias, hidden.dtype, gelu=gelu)
-        return out if residual is None else out.add_(residual)
+    def forward(
+        self,
+        hidden: Tensor | QuantizedRows,
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        add_to: Tensor | None = None,
+        into: nn.Module | None = None,
+    ) -> Tensor | QuantizedRows:
+        """The output of ``Linear.forward``, in the type of ``hidden``; rows in 8 bits if ``into`` is such a layer."""
+        compiled = kernels.loaded()
+        if isinstance(hidden, Tensor) and compiled is None:
+            return self._by_pytorch(hidden, norm, gelu=gelu, add_to=add_to)
+        assert compiled is not None  # rows in 8 bits come from them
+        rows = compiled.quantize_rows(_with_dense_rows(hidden), self.top, norm) if isinstance(hidden, Tensor) else hidden
+        sums = Sums(self._product(rows.levels), rows, self.weight_sums, self.bias, gelu)
+        if isinstance(into, QuantizedLinear):
+            return compiled.requantize_rows(sums, into.top)
+        if add_to is not None and add_to.is_contiguous():
+            return compiled.finish_rows(sums, add_to, add_to)
+        like = add_to if add_to is not None else hidden if isinstance(hidden, Tensor) else sums.sums
+        out = compiled.finish_rows(sums, sums.sums if like.dtype == torch.float32 else torch.empty_like(sums.sums, dtype=like.dtype))
+        return out if add_to is None else add_to.add_(out)
 
-    def _product(
-        self, levels: Tensor, scale: float, zero_point: int, bias: Tensor | None, dtype: torch.dtype, *, gelu: bool = False
-    ) -> Tensor:
+    def _by_pytorch(self, hidden: Tensor, norm: nn.LayerNorm | None, *, gelu: bool, add_to: Tensor | None) -> Tensor:
+        """The output without compiled kernels."""
+        levels, scales, lows = quantize_rows(hidden if norm is None else norm(hidden), self.top)
+        out = self._product(levels) * scales.unsqueeze(-1) + lows.unsqueeze(-1) * self.weight_sums
+        out = out if self.bias is None else out + self.bias
+        out = (F.gelu(out) if gelu else out).to(hidden.dtype)
+        return out if add_to is None else add_to.add_(out)
+
+    def _product(self, levels: Tensor) -> Float[Tensor, "*rows outputs"]:
+        """Levels times weights."""
         return torch.ops.onednn.qlinear_pointwise(
-            *(levels, scale, zero_point, self.weight, self.scales, self.zero_points, bias),
-            *(1.0, 0, dtype, "gelu" if gelu else "none", [], "none"),
+            *(levels, 1.0, 0, self.weight, self.scales, self.zero_points, None),
+            *(1.0, 0, torch.float32, "none", [], "none"),
         )
 
-    def _product_by_row(self, hidden: Tensor, sums: Tensor) -> Tensor:
-        """The output in float32: a row is ``(levels - zero_point) * scale``, so both are applied to its sums of levels afterwards."""
-        levels, scales, zero_points = quantize_rows(hidden, self.levels)
-        out = (self._product(levels, 1.0, 0, None, torch.float32) - zero_points * sums) * scales
-        return out if self.bias is None else out + self.bias
+
+def _with_dense_rows(values: Tensor) -> Tensor:
+    return values if values.stride(-1) == 1 else values.contiguous()
 
 
-def quantize_by_range(values: Float[Tensor, "*shape"], levels: int) -> tuple[Tensor, float, int]:
-    """``values`` as ``(uint8 - zero_point) * scale``, in levels 0 to ``levels`` that span the range of the values.
-
-    Zero is always represented exactly.
-
-    Returns:
-        The 8-bit levels, the scale and the zero point.
-    """
-    quantized, scales, zero_points = quantize_rows(values.reshape(1, -1), levels)
-    return quantized.view(values.shape), scales.item(), int(zero_points.item())
-
-
-def quantize_rows(values: Float[Tensor, "*rows width"], levels: int) -> tuple[Tensor, Float[Tensor, "*rows 1"], Float[Tensor, "*rows 1"]]:
-    """``quantize_by_range`` of each row: its 8-bit levels, its scale and its zero point."""
+def quantize_rows(values: Float[Tensor, "*rows width"], top: int) -> QuantizedRows:
+    """Rows of ``values`` in levels 0 to ``top``."""
     values = torch.nan_to_num(values.float())
-    low, high = torch.aminmax(values, dim=-1, keepdim=True)
-    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
-    scales = ((high - low) / levels).clamp(min=1e-30)
-    zero_points = (-low / scales).round()
-    return (values / scales).add_(zero_points).round_().clamp_(0, levels).to(torch.uint8), scales, zero_points
+    lows, highs = torch.aminmax(values, dim=-1, keepdim=True)
+    scales = ((highs - lows) / top).clamp(min=1e-30)
+    levels = ((values - lows) / scales).round_().clamp_(0, top).to(torch.uint8)
+    return QuantizedRows(levels, scales.squeeze(-1), lows.squeeze(-1))
 
 
 @cache

@@ -35,6 +35,13 @@ inline Vector load(const float* source) {
 
 inline void store(float* target, Vector value) { std::memcpy(target, &value, sizeof value); }
 
+inline void store(bf16* target, Vector value) {  // as `put` rounds
+    typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+    const Bits bits = (Bits)value;
+    const Halves out = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+    std::memcpy(target, &out, sizeof out);
+}
+
 inline Vector load(const bf16* source) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))), 16);
