@@ -38,11 +38,12 @@ class QuantizedLinear(nn.Module):
         low, high = torch.aminmax(weight.detach(), dim=1)
         # The smallest scale keeps a channel of zeros from dividing by zero.
         self.scales = (torch.maximum(-low, high).float() / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        quantized = torch.empty(weight.shape, dtype=torch.int8)
-        parts = (tensor.split(CHANNELS) for tensor in (weight.detach(), self.scales.unsqueeze(1), quantized))
-        for values, scales, levels in zip(*parts, strict=True):  # a part at a time: the head's table is large
-            levels.copy_((values.float() / scales).round_())
-        self.weight_sums = quantized.sum(dim=1).float() * self.scales
+        quantized, self.weight_sums = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
+        parts = (tensor.split(CHANNELS) for tensor in (weight.detach(), self.scales.unsqueeze(1), quantized, self.weight_sums.unsqueeze(1)))
+        for values, scales, levels, sums in zip(*parts, strict=True):  # a part at a time: the head's table is large
+            whole = (values.float() / scales).round_()
+            levels.copy_(whole)
+            torch.sum(whole.mul_(scales), dim=1, keepdim=True, out=sums)
         self.weight = torch.ops.onednn.qlinear_prepack(quantized, [rows, weight.shape[1]])
         self.zero_points = torch.zeros(len(self.scales), dtype=torch.long)
         self.bias = None if bias is None else bias.detach().float()
