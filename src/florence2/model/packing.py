@@ -57,16 +57,20 @@ def pack_layers(model: Florence2, precision: Precision, read: ReadTensor) -> Non
             setattr(model.get_submodule(parent), own_name, _packed(name, read(f"{name}.weight"), bias, precision))
 
 
-def pack_head(model: Florence2, precision: Precision, table: Float[Tensor, "vocabulary width"]) -> None:
+def pack_head(precision: Precision, table: Float[Tensor, "vocabulary width"]) -> nn.Module:
+    """The layer for the head's weights, ``table``, which are in the text model's type."""
+    return _packed(f"{_DECODER}{_HEAD}", table, None, precision)
+
+
+def attach_head(model: Florence2, precision: Precision, layer: nn.Module) -> None:
     """Replace the head of ``model`` by a packed one, and have the compiled kernels compute its steps where they can.
 
     Args:
         model: changed in place; all its other weights are loaded.
         precision: the types that the model computes in.
-        table: the head's weights in the text model's type.
+        layer: the result of ``pack_head``.
     """
     text = model.language_model
-    layer = _packed(f"{_DECODER}{_HEAD}", table, None, precision)
     text.packed_head = layer if precision.is_exact else RefinedHead(layer, text.head_weight)
     if (compiled := kernels.loaded()) is not None and isinstance(layer, PanelLinear):
         text.compiled_step = _compiled_step(text, compiled, layer, model.config.text.decoder_attention_heads, precision)

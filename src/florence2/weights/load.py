@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.bart import Bart
-from florence2.model.packing import pack_head, pack_layers
+from florence2.model.packing import attach_head, pack_head, pack_layers
 from florence2.model.precision import Precision
 from florence2.model.projector import temporal_table
 from florence2.weights.checkpoint import Checkpoint
@@ -97,6 +97,8 @@ def load_model(
     if packing is None:
         model.load_state_dict({name: read(name) for name in model.state_dict()}, strict=True, assign=True)
         return model.eval()
+    # First of all: its table is by far the largest tensor that is ever read as a whole.
+    head = pack_head(packing, read(f"language_model.{HEAD}" if HEAD in tensors else SHARED))
     # 8-bit weights are rounded from float32.
     pack_layers(model, packing, (lambda name: tensors[_stored_as(name)].read(torch.float32)) if packing.is_quantized else read)
     # Few rows of the token tables are read at a time, so the tables stay mapped from the file, in its type.
@@ -109,7 +111,7 @@ def load_model(
     in_file = {name for name in model.state_dict() if _stored_as(name) in TABLES}
     state = {name: read_table(name) if name in in_file else read(name) for name in model.state_dict()}
     model.load_state_dict(state, strict=True, assign=True)
-    pack_head(model, packing, read(f"language_model.{HEAD}" if HEAD in tensors else SHARED))
+    attach_head(model, packing, head)
     return model.eval()
 
 
