@@ -45,7 +45,8 @@ class Linear(nn.Linear):
 
     def product(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """``hidden @ weight.T + bias``."""
-        return F.linear(hidden, self.weight, self.bias)
+        # Contiguous: how PyTorch multiplies other inputs, and so the last bits, depends on whether the weight is being trained.
+        return F.linear(hidden.contiguous(), self.weight, self.bias)
 
 
 def added(out: Tensor, add_to: Tensor | None) -> Tensor:

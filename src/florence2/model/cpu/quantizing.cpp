@@ -215,14 +215,14 @@ void finish_rows(const Sums& sums, int64_t rows, int64_t width, const Value* res
     for_each_row(rows, width, threads, [&](int64_t number, float* row) {
         finish(sums, number, width, row);
         Value* target = out + number * width;
-        const Value* added = residual + number * width;
+        const Value* added = residual ? residual + number * width : nullptr;
         for_each(
             width,
             [&](int64_t i) {
                 const Vector value = load(row + i);
-                store(target + i, residual ? value + load(added + i) : value);
+                store(target + i, added ? value + load(added + i) : value);
             },
-            [&](int64_t i) { put(target + i, residual ? row[i] + to_float(added[i]) : row[i]); });
+            [&](int64_t i) { put(target + i, added ? row[i] + to_float(added[i]) : row[i]); });
     });
 }
 
