@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from florence2.model.adapters import AdaptedLinear, HeadUpdates, LowRankUpdate, ModelAdapter
-from florence2.model.cpu.packed import PackedLinear
-from florence2.model.cpu.panels import PanelLinear
-from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.model.florence2 import Florence2
-from florence2.model.linear import Linear
+from florence2.model.linear import Linear, LinearLayer
 from florence2.model.refined_head import RefinedHead
 
 HEAD_NAME = "lm_head"
@@ -31,7 +28,7 @@ def adapt_layers(model: Florence2) -> None:
     adapted = {name for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     for name, module in list(model.named_modules()):
         inside = name in adapted or any(name.startswith(f"{path}.") for path in adapted)
-        if inside or name.startswith(_HEAD_PATHS) or not isinstance(module, (Linear, PackedLinear, PanelLinear, QuantizedLinear)):
+        if inside or name.startswith(_HEAD_PATHS) or not isinstance(module, LinearLayer):
             continue
         parent, _, own_name = name.rpartition(".")
         setattr(model.get_submodule(parent), own_name, AdaptedLinear(module, name, model.routing))

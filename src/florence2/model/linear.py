@@ -1,11 +1,12 @@
 """The linear layer of all parts of the model, with an optional norm before it, and an optional GELU and residual behind it.
 
-These operations are one call, so that a packed layer (``florence2.model.cpu.packed``) can compute them in one pass. This class
-computes them one after the other in plain PyTorch, and can be trained.
+These operations are one call, so that a packed layer (``florence2.model.cpu.packed``) can compute them in one pass. ``LinearLayer`` is the
+call, for layers of any kind; ``Linear`` computes it in plain PyTorch, and can be trained.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Linear(nn.Linear):
+class LinearLayer(nn.Module):
     """``add_to + gelu(norm(hidden) @ weight.T + bias)``, where all but the product is optional."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         hidden: Float[Tensor, "*batch inputs"],
         *,
@@ -35,13 +36,25 @@ class Linear(nn.Linear):
             norm: applied to the input first.
             gelu: whether GELU follows the product.
             add_to: what the output is added to, of the output's type; the sum is written to it where no gradient is computed.
-            into: the layer that alone reads the output. A layer in 8 bits hands over what such a layer reads; this one does not need it.
+            into: the layer that alone reads the output. A layer in 8 bits hands over what such a layer reads; others do not need it.
 
         Returns:
             The output in the type of ``hidden``.
         """
-        out = self.product(hidden if norm is None else norm(hidden))
-        return added(F.gelu(out) if gelu else out, add_to)
+        return added(self.activated(hidden if norm is None else norm(hidden), gelu=gelu), add_to)
+
+    @abstractmethod
+    def activated(self, hidden: Float[Tensor, "*batch inputs"], *, gelu: bool) -> Float[Tensor, "*batch outputs"]:
+        """``hidden @ weight.T + bias``, or GELU of that."""
+
+
+class Linear(LinearLayer, nn.Linear):  # type: ignore[override]
+    """``LinearLayer`` in plain PyTorch."""
+
+    def activated(self, hidden: Float[Tensor, "*batch inputs"], *, gelu: bool) -> Float[Tensor, "*batch outputs"]:
+        """``hidden @ weight.T + bias``, or GELU of that."""
+        out = self.product(hidden)
+        return F.gelu(out) if gelu else out
 
     def product(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """``hidden @ weight.T + bias``."""

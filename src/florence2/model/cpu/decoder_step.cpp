@@ -219,13 +219,12 @@ void florence2_decoder_step(const Decoder* decoder, const Step* step) {
         run<float>(*decoder, *step);
 }
 
-// One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous; `residual` may be null, or `out` itself.
+// One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous.
 // `memory` has room for a panel in float of each thread.
-void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, const float* residual, float* memory,
-                        int threads) {
+void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, float* memory, int threads) {
     const int64_t size = layer->inputs * PANEL;
 #pragma omp parallel num_threads(threads) if (rows * layer->inputs * layer->outputs > SMALL)
-    multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), residual, layer->outputs},
+    multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), nullptr, 0},
              memory + omp_get_thread_num() * size, omp_get_thread_num(), omp_get_num_threads());
 }
 }

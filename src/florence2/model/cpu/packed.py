@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from florence2.model.linear import added
+from florence2.model.linear import LinearLayer
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(LinearLayer):
     """``Linear`` by oneDNN, in the type of its weights.
 
     Args:
@@ -37,19 +37,9 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
         self.bias = None if bias is None else bias.detach()
 
-    def forward(
-        self,
-        hidden: Tensor,
-        *,
-        norm: nn.LayerNorm | None = None,
-        gelu: bool = False,
-        add_to: Tensor | None = None,
-        into: nn.Module | None = None,
-    ) -> Tensor:
-        """The output of ``Linear.forward``."""
-        given = hidden if norm is None else norm(hidden)
-        out = torch.ops.mkldnn._linear_pointwise(given, self.weight, self.bias, "gelu" if gelu else "none", [], "none")
-        return added(out, add_to)
+    def activated(self, hidden: Tensor, *, gelu: bool) -> Tensor:
+        """The product, and GELU in the same pass."""
+        return torch.ops.mkldnn._linear_pointwise(hidden, self.weight, self.bias, "gelu" if gelu else "none", [], "none")
 
 
 @cache

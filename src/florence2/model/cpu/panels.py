@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from florence2.model.cpu.kernels import Kernels
-from florence2.model.linear import added
+from florence2.model.linear import LinearLayer
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,7 +41,7 @@ class LinearStruct(ctypes.Structure):
     )
 
 
-class PanelLinear(nn.Module):
+class PanelLinear(LinearLayer):
     """``Linear`` by the compiled kernels.
 
     Args:
@@ -91,27 +91,18 @@ class PanelLinear(nn.Module):
         scales, bias = (None if values is None else values.data_ptr() for values in (self.scales, self.bias))
         return LinearStruct(self.weight.data_ptr(), scales, bias, self.inputs, self.outputs, WEIGHT_TYPES[self.weight.dtype])
 
-    def forward(
-        self,
-        hidden: Tensor,
-        *,
-        norm: nn.LayerNorm | None = None,
-        gelu: bool = False,
-        add_to: Tensor | None = None,
-        into: nn.Module | None = None,
-    ) -> Tensor:
-        """The output of ``Linear.forward``, in the type of ``hidden``."""
-        given = (hidden if norm is None else norm(hidden)).float().contiguous()
-        in_place = add_to is not None and add_to.dtype == torch.float32 and add_to.is_contiguous()
-        out = add_to if add_to is not None and in_place else given.new_empty(*hidden.shape[:-1], self.outputs)
+    def activated(self, hidden: Tensor, *, gelu: bool) -> Tensor:
+        """The product, and GELU in the same pass, in the type of ``hidden``."""
+        given = hidden.float().contiguous()
+        out = given.new_empty(*hidden.shape[:-1], self.outputs)
         rows, threads = given.numel() // self.inputs, torch.get_num_threads()
         memory = torch.empty(threads, PANEL * self.inputs)
         self._kernels.library.florence2_multiply(
             ctypes.byref(self.struct),
             *(ctypes.c_void_p(given.data_ptr()), ctypes.c_int64(rows), ctypes.c_void_p(out.data_ptr()), int(gelu)),
-            *(ctypes.c_void_p(out.data_ptr()) if in_place else None, ctypes.c_void_p(memory.data_ptr()), threads),
+            *(ctypes.c_void_p(memory.data_ptr()), threads),
         )
-        return out if in_place else added(out.to(hidden.dtype), add_to)
+        return out.to(hidden.dtype)
 
 
 def can_lay_out(dtype: torch.dtype, inputs: int) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from florence2.model.cpu import kernels
 from florence2.model.cpu.kernels import QuantizedRows, Sums
+from florence2.model.linear import LinearLayer
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 CHANNELS = 4096  # output channels that are quantized at a time
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(LinearLayer):
     """``Linear`` in 8-bit integers: weights scaled by output channel, inputs by the range of each row, sums in 32 bits.
 
     A row's output never depends on the other rows. With the compiled kernels, everything between two products is one pass over the rows:
@@ -50,7 +51,7 @@ class QuantizedLinear(nn.Module):
         # Without instructions for 8-bit products, the sum of two products would overflow 16 bits, so inputs are limited to 7 bits.
         self.top = 255 if has_int8_products() else 127
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden: Tensor | QuantizedRows,
         *,
