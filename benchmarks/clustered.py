@@ -42,7 +42,7 @@ class Clustered:
             "RAY_prestart_worker_first_driver": "0",
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        choose_for_here(os.environ, Path(self._folder.name))
+        self._ports = choose_for_here(os.environ, Path(self._folder.name))
         import ray
         from ray.cluster_utils import Cluster
 
@@ -102,6 +102,7 @@ class Clustered:
         ray.shutdown()
         self.cluster.shutdown()
         self._folder.cleanup()
+        self._ports.close()
 
 
 @contextmanager

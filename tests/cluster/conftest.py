@@ -41,7 +41,7 @@ def ray_cluster() -> Any:
     environment = {DRAIN: "0.5", "RAY_AUTH_MODE": "disabled", **os.environ}  # Ray has read the mode when it was imported
     environment["RAY_prestart_worker_first_driver"] = "0"  # a worker for each core otherwise, at once
     environment["RAY_health_check_period_ms"] = "500"  # a node that was killed is noticed after five of them
-    choose_for_here(environment, Path(folder))
+    RUNNING.enter_context(choose_for_here(environment, Path(folder)))
     for name, value in environment.items():
         patch.setenv(name, value)
     own = {"num_cpus": 16, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}

@@ -43,10 +43,12 @@ FILES = {
 }
 """The files of HAProxy: by default in one folder for all users of a machine, and whoever opens the socket commands it."""
 
-PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+"""Where HAProxy reaches Serve's own proxy while it knows of no ingress, and its two pages. By default they are the same for all Rays of a
+machine; the proxies then share their port, and each answers what was meant for the other, whatever its keys."""
 INGRESS_PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
+"""Where HAProxy reaches the ingresses. One that has ended leaves its port to the next that asks, which may be another Ray's."""
 MAX_INGRESSES = 100  # on one machine
-"""Where HAProxy reaches the ingresses. Two Rays of one machine that took theirs from one range have answered each other's requests."""
 CONNECT_S = 5.0
 NEEDED = {"gcs_server", "raylet"}
 LOOK_EACH_S = 0.3
@@ -81,26 +83,30 @@ def passing_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in (HAPROXY, FAST, *RETRIED, *LOOKED_AFTER) if name in environment}
 
 
-def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> None:
+def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> socket.socket:
     """Choose, unless the user has, what lets several Rays run on one machine, and keeps other users of the machine out.
 
     Args:
         environment: of this process.
         folder: for files that others may not touch; its path is short, as sockets lie in it.
+
+    Returns:
+        What keeps other Rays from these ports as long as it is open.
     """
     prepare_serve(environment)
     for name, file in FILES.items():
         environment.setdefault(name, str(folder / file))
-    for name in PORTS:
-        environment.setdefault(name, str(free_port()))
+    claim, ports = claimed_ports(len(PORTS) + MAX_INGRESSES)
+    environment.update({name: str(port) for name, port in zip(PORTS, ports, strict=False) if name not in environment})
     if not any(name in environment for name in INGRESS_PORTS):
-        first = free_range(MAX_INGRESSES)
-        environment.update(zip(INGRESS_PORTS, (str(first), str(first + MAX_INGRESSES - 1)), strict=True))
+        ingresses = ports[len(PORTS) :]
+        environment.update(zip(INGRESS_PORTS, (str(ingresses[0]), str(ingresses[-1])), strict=True))
     environment.setdefault("RAY_AUTH_MODE", "token")
     if environment["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environment:
         environment.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for name, value in {DRAIN: str(DRAIN_S), **START, **QUIET}.items():
         environment.setdefault(name, value)
+    return claim
 
 
 @contextmanager
@@ -121,7 +127,7 @@ def ray_here(num_cpus: int, environment: MutableMapping[str, str]) -> Iterator[d
     """
     with ExitStack() as stack:
         folder = stack.enter_context(folder_of_own())
-        choose_for_here(environment, folder)
+        stack.enter_context(choose_for_here(environment, folder))
         ray = _ray()
         options: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "configure_logging": False}
         try:
@@ -245,21 +251,32 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def free_range(length: int) -> int:
-    """The first of ``length`` ports in a row that nobody listens on, below those that the system gives away itself.
+def claimed_ports(number: int) -> tuple[socket.socket, range]:
+    """Ports in a row that nobody listens on, below those that the system gives away itself.
+
+    Args:
+        number: how many.
+
+    Returns:
+        A socket at the port before them, which keeps others that ask here from them while it is open, and the ports.
 
     Raises:
         ClusterFailed: there are none.
     """
-    firsts = list(range(20_000, 32_000, length))
+    firsts = list(range(20_000, 32_000, 1 + number))
     secrets.SystemRandom().shuffle(firsts)
     for first in firsts:
-        with suppress(OSError):
-            for port in range(first, first + length):
+        claim, ports = socket.socket(), range(first + 1, first + 1 + number)
+        try:
+            claim.bind(("", first))
+            for port in ports:
                 with socket.socket() as free:
                     free.bind(("", port))
-            return first
-    raise ClusterFailed(f"no {length} ports in a row are free between 20000 and 32000; choose some by {' and '.join(INGRESS_PORTS)}")
+        except OSError:
+            claim.close()
+        else:
+            return claim, ports
+    raise ClusterFailed(f"no {number} ports in a row are free between 20000 and 32000; end what holds them")
 
 
 def _first_line(error: BaseException) -> str:
