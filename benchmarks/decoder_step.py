@@ -1,8 +1,9 @@
 """What a decoder step costs, by precision and number of rows, beside what it reads: all weights, and the keys and values of its prompts.
 
 The model has base size and random weights, every request 588 positions of image and prompt and some 16 tokens of answer. What is read
-over the best rate at which this machine reads memory is the least that a step can take; arithmetic counts nothing in that. ``--label``
-keeps what was measured before a change beside what is measured after it.
+over the best rate at which this machine reads memory is the least that a step can take; arithmetic counts nothing in that. After each step
+the best next tokens are chosen of its logits, in turn by the compiled routine and by PyTorch. ``--label`` keeps what was measured before a
+change beside what is measured after it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from benchmarks import report
 from benchmarks.roofline import PROMPT, read_rate, step_bytes
 from fixtures.checkpoints import write_checkpoint
+from florence2.engine.next_tokens import best_by_pytorch, best_tokens
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
@@ -32,8 +34,8 @@ BYTES = {"fp32": (4, 4), "bf16": (2, 2), "int8": (1, 2)}  # of a weight, of a ke
 
 
 @torch.inference_mode()
-def step_ms(model: Florence2, num_beams: list[int]) -> tuple[float, float]:
-    """Milliseconds of a step: the median and the shortest."""
+def step_ms(model: Florence2, num_beams: list[int]) -> dict[str, float]:
+    """Milliseconds of a step, and of choosing the next tokens: medians, and the shortest step."""
     cache = model.new_cache(sum(num_beams))
     width, image_tokens = model.config.text.d_model, model.config.vision.num_image_tokens(768, 768)
     generator = torch.Generator().manual_seed(0)
@@ -44,12 +46,20 @@ def step_ms(model: Florence2, num_beams: list[int]) -> tuple[float, float]:
     tokens = torch.randint(3, 50_000, (sum(num_beams),), generator=generator)
     for _ in range(FIRST):
         model.decode_step(tokens, cache)
-    times, end = [], time.perf_counter() + LEAST_S
-    while (time.perf_counter() < end and len(times) < 64) or len(times) < 5:
+    times: list[float] = []
+    choosing: dict[str, list[float]] = {"choosing_ms": [], "choosing_by_pytorch_ms": []}
+    ways = (best_tokens, lambda logits, count: best_by_pytorch(logits, count, (), (), ()))
+    end = time.perf_counter() + LEAST_S
+    while (time.perf_counter() < end and len(times) < 64) or len(times) < 6:
         started = time.perf_counter()
-        model.decode_step(tokens, cache)
-        times.append(1000 * (time.perf_counter() - started))
-    return median(times), min(times)
+        logits = model.decode_step(tokens, cache)
+        decoded = time.perf_counter()
+        way = len(times) % 2
+        ways[way](logits, 2 * max(num_beams))
+        list(choosing.values())[way].append(1000 * (time.perf_counter() - decoded))
+        times.append(1000 * (decoded - started))
+    medians = {"median_ms": median(times), "shortest_ms": min(times), **{name: median(values) for name, values in choosing.items()}}
+    return {name: round(value, 2) for name, value in medians.items()}
 
 
 def measured(precision: str, folder: Path) -> dict[str, dict[str, float]]:
@@ -60,9 +70,9 @@ def measured(precision: str, folder: Path) -> dict[str, dict[str, float]]:
     source = checkpoint.config.vision.num_image_tokens(768, 768) + PROMPT
     figures: dict[str, dict[str, float]] = {}
     for rows, num_beams in SHAPES.items():
-        typical, shortest = step_ms(model, num_beams)
+        times = step_ms(model, num_beams)
         read = step_bytes(checkpoint.config.text, source, weight, 0) + step_bytes(checkpoint.config.text, source, 0, key) * len(num_beams)
-        figures[str(rows)] = {"median_ms": round(typical, 2), "shortest_ms": round(shortest, 2), "read_mb": round(read / 1e6, 1)}
+        figures[str(rows)] = {**times, "read_mb": round(read / 1e6, 1)}
         print(precision, rows, figures[str(rows)], flush=True)
     return figures
 

@@ -25,9 +25,10 @@ from benchmarks import report
 from fixtures.checkpoints import write_checkpoint
 from florence2.engine.answer import Interpreter
 from florence2.engine.batch import Batch
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.engine.request import Request, SharedImage, start_search
-from florence2.engine.search import SpecialTokens, best_tokens
+from florence2.engine.search import SpecialTokens
 from florence2.model import Florence2
 from florence2.model.cache import DecoderCache
 from florence2.model.cpu import kernels

@@ -24,8 +24,15 @@ def decoder_step() -> str:
     return (
         figures.table(header, rows)
         + "\n\nBase size with random weights, prompts of 588 positions; 3 rows are one request of 3 beams, 16 are 16 greedy, 48 are 16 of "
-        + f"3 beams. Medians, and in brackets the shortest of some dozens. {figures._origin('decoder_step', found)}"
+        + "3 beams. Medians, and in brackets the shortest of some dozens.\n\n"
+        + f"Then the next tokens are chosen of the logits, of which no time above has a part: {_choosing(after['int8'])} "
+        + f"(medians behind steps in int8). {figures._origin('decoder_step', found)}"
     )
+
+
+def _choosing(by_rows: dict[str, dict[str, float]]) -> str:
+    each = (f"for {rows} in {one['choosing_ms']:.1f} ms ({one['choosing_by_pytorch_ms']:.1f} by PyTorch)" for rows, one in by_rows.items())
+    return ", ".join(each)
 
 
 def _times(one: dict[str, Any]) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.request import Request, SharedImage, start_search
-from florence2.engine.search import Generated, SpecialTokens, best_tokens
+from florence2.engine.search import Generated, SpecialTokens
 from florence2.model.adapters import Routing
 from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import DecoderCache

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from florence2.engine.decided import DecidedTokens
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.request import start_search
-from florence2.engine.search import SpecialTokens, best_tokens
+from florence2.engine.search import SpecialTokens
 from florence2.request_options import GenerationOptions
 
 VOCABULARY = 12

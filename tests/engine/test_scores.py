@@ -19,8 +19,9 @@ from florence2.engine import batch as batch_module
 from florence2.engine.batch import Batch, Model
 from florence2.engine.cuda_graphs import GraphedModel
 from florence2.engine.engine import Engine
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.request import Request, SharedImage, start_search
-from florence2.engine.search import Generated, GreedySearch, SpecialTokens, best_tokens
+from florence2.engine.search import Generated, GreedySearch, SpecialTokens
 from florence2.model import Florence2
 from florence2.request_options import GenerationOptions
 from florence2.tasks.tokenizer import Tokenizer

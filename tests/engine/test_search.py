@@ -1,4 +1,4 @@
-"""The pieces of a search: the best tokens of a vocabulary, the n-gram rule, and how a search ends."""
+"""The pieces of a search: the n-gram rule, and how a search ends."""
 
 from __future__ import annotations
 
@@ -10,44 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from florence2.engine.search import BeamSearch, Candidates, GreedySearch, NGrams, SpecialTokens, best_tokens
+from florence2.engine.next_tokens import Candidates, best_tokens
+from florence2.engine.search import BeamSearch, GreedySearch, NGrams, SpecialTokens
 from florence2.errors import EngineFailed
 
 EOS = 2
-
-
-@pytest.mark.parametrize("vocabulary", [3, 64, 130, 1000, 5131])
-@pytest.mark.parametrize("count", [1, 2, 6, 32])
-def test_best_tokens_are_the_largest_log_probabilities(vocabulary: int, count: int) -> None:
-    logits = torch.randn(5, vocabulary, generator=torch.Generator().manual_seed(vocabulary + count))
-    log_probs = torch.log_softmax(logits, -1)
-    expected = log_probs.topk(min(count, vocabulary))
-    best = best_tokens(logits.clone(), count, forced=(0, 2))
-    assert (best.token_ids == expected.indices.numpy()).all()
-    assert (best.log_probs == expected.values.numpy()).all()
-    assert (best.forced_log_probs[2] == log_probs[:, 2].numpy()).all()
-
-
-def test_banned_tokens_are_never_taken_and_leave_the_others_as_they_are() -> None:
-    logits = torch.randn(3, 500, generator=torch.Generator().manual_seed(1))
-    free = best_tokens(logits.clone(), 4)
-    first = int(free.token_ids[1, 0])
-    best = best_tokens(logits.clone(), 3, [(), (first,), ()], forced=(first,))
-    assert (best.token_ids[1] == free.token_ids[1, 1:]).all()
-    assert (best.log_probs[1] == free.log_probs[1, 1:]).all()
-    assert (best.token_ids[[0, 2]] == free.token_ids[[0, 2], :3]).all()
-    assert best.forced_log_probs[first][1] == free.log_probs[1, 0]  # the model's own, before the rule
-
-
-def test_ties_go_to_the_lower_token() -> None:
-    logits = torch.zeros(1, 5)
-    logits[0, [1, 3]] = 1.0
-    assert best_tokens(logits, 5).token_ids.tolist() == [[1, 3, 0, 2, 4]]
-
-
-def test_half_precision_is_widened_first() -> None:
-    logits = torch.randn(2, 300).to(torch.bfloat16)
-    assert (best_tokens(logits, 2).log_probs == torch.log_softmax(logits.float(), -1).topk(2).values.numpy()).all()
 
 
 def banned_by_rescanning(sequence: list[int], size: int) -> set[int]:

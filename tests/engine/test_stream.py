@@ -21,9 +21,10 @@ from florence2.answer_events import Event, ObjectFound, TokensDecided
 from florence2.engine import decided
 from florence2.engine.answer import Interpreter
 from florence2.engine.engine import Engine
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.request import start_search
 from florence2.engine.scheduler import Scheduler
-from florence2.engine.search import SpecialTokens, best_tokens
+from florence2.engine.search import SpecialTokens
 from florence2.engine.stream import AnswerStream, EventQueue
 from florence2.errors import EngineClosed, EngineFailed, InvalidOption, UnknownTask
 from florence2.request_options import GenerationOptions

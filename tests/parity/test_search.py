@@ -16,9 +16,10 @@ import torch
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from florence2.engine.next_tokens import best_tokens
 from florence2.engine.request import Request, SharedImage, start_search
 from florence2.engine.scheduler import Scheduler
-from florence2.engine.search import Generated, SpecialTokens, best_tokens
+from florence2.engine.search import Generated, SpecialTokens
 from florence2.request_options import GenerationOptions
 from tests.reference import own_model, reference_inputs, reference_model
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from florence2.engine.meter import Entry, Meter
+from florence2.engine.next_tokens import Candidates, best_tokens
 from florence2.engine.request import Request, SharedImage, step_failure
-from florence2.engine.search import Candidates, best_tokens
 from florence2.engine.shortage import is_shortage, survive
 from florence2.errors import EngineFailed
 from florence2.model.adapters import ALL, ModelAdapter, Route, Routes, Routing, routes_of

@@ -1,8 +1,7 @@
-"""Greedy and beam search: from the best next tokens of every row to an answer.
+"""Greedy and beam search: from the best next tokens of every row (``next_tokens.py``) to an answer.
 
-``best_tokens`` is the only part that sees logits, for the rows of all requests at once. A search belongs to one request:
-it says which tokens it may not take next, is given its rows' best tokens, and says which tokens to feed, which row each
-continues, and at last the answer. Ties go to the lower row, then the lower token id.
+A search belongs to one request: it says which tokens it may not take next, is given its rows' best tokens, and says which tokens
+to feed, which row each continues, and at last the answer. Ties go to the lower row, then the lower token id.
 
 Source: the semantics of ``generate`` in transformers (greedy and beam search), float32 throughout. Knows nothing of
 models, batches or text.
@@ -15,13 +14,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from florence2.engine.next_tokens import Candidates
 from florence2.engine.ngrams import NGrams, continued
 from florence2.errors import EngineFailed
-from florence2.model.top_k import top_k_indices
 from florence2.results import FinishReason
 
 FLOOR = -1.0e9  # what stands for "no such beam"; small enough for every real score, and adding to it changes nothing
@@ -58,64 +55,6 @@ class Generated:
     log_probabilities: list[float]
     finish_reason: FinishReason
     locations: list[NDArray[np.float32] | None] = field(default_factory=list)
-
-
-class Candidates(NamedTuple):
-    """The best next tokens of some rows, best first, and the log-probabilities of the tokens that may be forced."""
-
-    token_ids: NDArray[np.int64]  # [rows, count]
-    log_probs: NDArray[np.float32]  # [rows, count]; minus infinity for a banned token
-    forced_log_probs: dict[int, NDArray[np.float32]]  # token -> [rows]
-    locations: NDArray[np.float32] | None = None  # probabilities of the location tokens, before any rule, [rows, locations]
-
-    def rows(self, first: int, count: int) -> Candidates:
-        """Those of ``count`` rows from ``first`` on."""
-        part = slice(first, first + count)
-        return Candidates(
-            self.token_ids[part],
-            self.log_probs[part],
-            {token: values[part] for token, values in self.forced_log_probs.items()},
-            None if self.locations is None else self.locations[part],
-        )
-
-
-def best_tokens(
-    logits: Tensor, count: int, banned: Sequence[Sequence[int]] = (), forced: Sequence[int] = (), locations: Sequence[int] = ()
-) -> Candidates:
-    """The ``count`` best next tokens of every row.
-
-    Args:
-        logits: ``[rows, vocabulary]``, of any floating-point type; may be overwritten.
-        count: how many a row, cut to the vocabulary.
-        banned: for each row the tokens that it may not take; empty where no row has any.
-        forced: tokens whose log-probabilities are wanted whatever their rank.
-        locations: the location tokens, whose probabilities are wanted whatever their rank; none if empty.
-    """
-    logits = logits.float()
-    log_probs = torch.log_softmax(logits, dim=-1)
-    wanted = log_probs[:, list(forced)].cpu().numpy()
-    of_locations = log_probs[:, _columns(locations)].exp().cpu().numpy() if locations else None
-    if any(banned):
-        rows = [row for row, tokens in enumerate(banned) for _ in tokens]
-        # One copy to the device for both index lists.
-        index = torch.tensor([rows, [token for tokens in banned for token in tokens]], device=logits.device)
-        logits[index[0], index[1]] = -torch.inf
-        log_probs[index[0], index[1]] = -torch.inf
-    ids = top_k_indices(logits, min(count, logits.shape[-1]))
-    values = log_probs.gather(1, ids).cpu().numpy()
-    token_ids = ids.cpu().numpy()
-    order = np.lexsort((token_ids, -values), axis=-1)
-    return Candidates(
-        np.take_along_axis(token_ids, order, axis=-1),
-        np.take_along_axis(values, order, axis=-1),
-        {token: wanted[:, column] for column, token in enumerate(forced)},
-        of_locations,
-    )
-
-
-def _columns(tokens: Sequence[int]) -> slice | list[int]:
-    """How to index these columns: without gathering them where they lie side by side, as they do in published checkpoints."""
-    return slice(tokens.start, tokens.stop) if isinstance(tokens, range) else list(tokens)
 
 
 @dataclass(frozen=True, eq=False)

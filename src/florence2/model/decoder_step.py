@@ -41,7 +41,7 @@ class StepLayer:
 
 
 class _Norm(ctypes.Structure):
-    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("epsilon", ctypes.c_float))
 
 
 class _Layer(ctypes.Structure):
@@ -62,7 +62,6 @@ class _Decoder(ctypes.Structure):
         ("embedding_norm", _Norm),
         ("head", LinearStruct),
         ("table", _Table),
-        ("epsilon", ctypes.c_float),
     )
 
 
@@ -110,7 +109,7 @@ class DecoderStep:
         structs = (_Layer * len(layers))(*(_Layer(*(self._struct(part) for part in vars(layer).values())) for layer in layers))
         self._decoder = _Decoder(
             *(structs, len(layers), head.inputs, num_heads, max((layer.fc1.outputs for layer in layers), default=0)),
-            *(self._struct(embedding_norm), head.struct, self._table(table, min(refined, head.outputs)), embedding_norm.eps),
+            *(self._struct(embedding_norm), head.struct, self._table(table, min(refined, head.outputs))),
         )
 
     def _struct(self, part: PanelLinear | nn.LayerNorm) -> LinearStruct | _Norm:
@@ -118,7 +117,7 @@ class DecoderStep:
             return part.struct
         weight, bias = (values.detach().float().contiguous() for values in (part.weight, part.bias))
         self._held += [weight, bias]
-        return _Norm(weight.data_ptr(), bias.data_ptr())
+        return _Norm(weight.data_ptr(), bias.data_ptr(), part.eps)
 
     def _table(self, table: Tensor | None, count: int) -> _Table:
         if table is None:

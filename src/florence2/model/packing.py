@@ -17,6 +17,7 @@ from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.panels import PanelLinear, can_lay_out
 from florence2.model.cpu.quantized import QuantizedLinear
+from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.model.decoder_step import DecoderStep, StepLayer
 from florence2.model.florence2 import Florence2
 from florence2.model.linear import Linear
@@ -44,22 +45,23 @@ def pack_layers(model: Florence2, precision: Precision, read: ReadTensor) -> Non
         precision: the types that the layers compute in.
         read: returns the tensor for a name of ``model.state_dict()``.
     """
+    memory = WeightMemory()
     for name, module in list(model.named_modules()):
         if isinstance(module, Attention) and not name.endswith("encoder_attn"):
             parts = [f"{name}.{part}_proj" for part in "qkv"]
             weight, bias = (torch.cat([read(f"{part}.{kind}") for part in parts]) for kind in ("weight", "bias"))
-            module.qkv_proj = _packed(f"{name}.qkv_proj", weight, bias, precision)
+            module.qkv_proj = _packed(f"{name}.qkv_proj", weight, bias, precision, memory)
             del module.q_proj, module.k_proj, module.v_proj
     for name, module in list(model.named_modules()):
         if isinstance(module, Linear) and not name.endswith("lm_head"):
             bias = None if module.bias is None else read(f"{name}.bias")
             parent, _, own_name = name.rpartition(".")
-            setattr(model.get_submodule(parent), own_name, _packed(name, read(f"{name}.weight"), bias, precision))
+            setattr(model.get_submodule(parent), own_name, _packed(name, read(f"{name}.weight"), bias, precision, memory))
 
 
 def pack_head(precision: Precision, table: Float[Tensor, "vocabulary width"]) -> nn.Module:
     """The layer for the head's weights, ``table``, which are in the text model's type."""
-    return _packed(f"{_DECODER}{_HEAD}", table, None, precision)
+    return _packed(f"{_DECODER}{_HEAD}", table, None, precision, WeightMemory())
 
 
 def attach_head(model: Florence2, precision: Precision, layer: nn.Module) -> None:
@@ -91,12 +93,12 @@ def _step_layer(layer: DecoderLayer) -> StepLayer:
     )
 
 
-def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision) -> nn.Module:
+def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision, memory: WeightMemory) -> nn.Module:
     """The layer for a name of the model's state; those that decoder steps go through are laid out for the compiled kernels."""
     compiled = kernels.loaded()
     in_steps = name.startswith(_DECODER) and not name.endswith(_ONCE_A_REQUEST)
     dtype = precision.decoder_weights
     if in_steps and compiled is not None and can_lay_out(dtype, weight.shape[1]) and is_sound(compiled, dtype):
-        return PanelLinear(weight, bias, dtype, compiled)
+        return PanelLinear(weight, bias, dtype, compiled, memory)
     rows = TOWER_ROWS if name.startswith("vision_tower") else TEXT_ROWS
     return QuantizedLinear(weight, bias, rows=rows) if precision.is_quantized else PackedLinear(weight, bias, rows=rows)

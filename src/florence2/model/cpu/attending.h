@@ -8,7 +8,10 @@
 
 namespace florence2 {
 
-constexpr int BLOCK = 32;  // values of a head that are added up together; heads of other widths take the plain way
+constexpr int BLOCK = 32;       // values of a head that several rows add up together; heads of other widths take the plain way
+constexpr int KEYS = 4;         // that are scored together
+constexpr int TOGETHER = 3;     // rows: so many sums, of four keys or of a block, as there are registers for
+constexpr int KEYS_AHEAD = 16;  // that are asked for before they are needed
 
 // `length` keys and values of one head; `stride` elements from one to the next.
 template <typename Key>
@@ -38,62 +41,86 @@ __attribute__((noinline)) inline void normalise(float* scores, int64_t length, f
     for (int64_t i = 0; i < length; ++i) scores[i] *= factor;
 }
 
-template <int width, typename Key>
-inline Vector dot(const float* query, const Key* key) {
-    Vector sum = {};
-#pragma GCC unroll 8
-    for (int d = 0; d < width; d += LANES) sum = fma(load(query + d), load(key + d), sum);
-    return sum;
+// Asks for what `count` values later on will be read.
+template <int count, typename Key>
+inline void ask_for(const Key* from) {
+    for (size_t byte = 0; byte < count * sizeof(Key); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(from) + byte);
 }
 
-// Scores of all rows, four keys at a time.
-template <int width, typename Key>
-inline void score(const float* queries, int64_t query_stride, int64_t rows, const Memory<Key>& memory, float* scores) {
-    for (int64_t t = 0; t < memory.length; t += 4) {
-        const Key* keys[4];
-        for (int64_t i = 0; i < 4; ++i) keys[i] = memory.keys + std::min(t + i, memory.length - 1) * memory.stride;
-        for (int64_t row = 0; row < rows; ++row) {
-            const float* query = queries + row * query_stride;
-            float four[4];
-            sum_four(dot<width>(query, keys[0]), dot<width>(query, keys[1]), dot<width>(query, keys[2]), dot<width>(query, keys[3]), four);
-            std::copy_n(four, std::min<int64_t>(4, memory.length - t), scores + row * memory.length + t);
+// Scores of `rows` rows, four keys at a time. Each key is read and widened once for all rows.
+template <int width, int rows, typename Key>
+inline void score(const float* queries, int64_t query_stride, const Memory<Key>& memory, float* scores) {
+    for (int64_t t = 0; t < memory.length; t += KEYS) {
+        const Key* keys[KEYS];
+        for (int64_t i = 0; i < KEYS; ++i) {
+            keys[i] = memory.keys + std::min(t + i, memory.length - 1) * memory.stride;
+            ask_for<width>(keys[i] + KEYS_AHEAD * memory.stride);
+        }
+        Vector sums[rows][KEYS] = {};
+#pragma GCC unroll 8
+        for (int d = 0; d < width; d += LANES) {
+            Vector values[rows];
+#pragma GCC unroll 8
+            for (int row = 0; row < rows; ++row) values[row] = load(queries + row * query_stride + d);
+#pragma GCC unroll 8
+            for (int i = 0; i < KEYS; ++i) {
+                Vector key = load(keys[i] + d);
+                keep(key);
+#pragma GCC unroll 8
+                for (int row = 0; row < rows; ++row) sums[row][i] = fma(values[row], key, sums[row][i]);
+            }
+        }
+        for (int row = 0; row < rows; ++row) {
+            float four[KEYS], *target = scores + row * memory.length + t;
+            sum_four(sums[row][0], sums[row][1], sums[row][2], sums[row][3], four);
+            if (t + KEYS <= memory.length)
+                std::memcpy(target, four, sizeof four);
+            else
+                std::copy_n(four, memory.length - t, target);
         }
     }
 }
 
-// Adds up 32 values of `rows` rows.
-template <int rows, typename Key>
+// Adds up `count` values, from `first` on, of `rows` rows. Each is read and widened once for all rows.
+template <int count, int rows, typename Key>
 inline void mix(const float* scores, const Memory<Key>& memory, int first, float* out, int64_t out_stride) {
-    constexpr int parts = BLOCK / LANES;
+    constexpr int parts = count / LANES;
     Vector sums[rows][parts] = {};
     for (int64_t t = 0; t < memory.length; ++t) {
-        Vector values[parts];
+        const Key* from = memory.values + t * memory.stride + first;
+        ask_for<count>(from + KEYS_AHEAD * memory.stride);
+        Vector weights[rows];
 #pragma GCC unroll 8
-        for (int part = 0; part < parts; ++part) values[part] = load(memory.values + t * memory.stride + first + part * LANES);
+        for (int row = 0; row < rows; ++row) weights[row] = broadcast(scores[row * memory.length + t]);
+#pragma GCC unroll 16
+        for (int part = 0; part < parts; ++part) {
+            Vector value = load(from + part * LANES);
+            keep(value);
 #pragma GCC unroll 8
-        for (int row = 0; row < rows; ++row) {
-            Vector weight = broadcast(scores[row * memory.length + t]);
-#pragma GCC unroll 8
-            for (int part = 0; part < parts; ++part) sums[row][part] = fma(values[part], weight, sums[row][part]);
+            for (int row = 0; row < rows; ++row) sums[row][part] = fma(value, weights[row], sums[row][part]);
         }
     }
     for (int row = 0; row < rows; ++row)
         for (int part = 0; part < parts; ++part) store(out + row * out_stride + first + part * LANES, sums[row][part]);
 }
 
+template <int width, int rows, typename Key>
+inline void attend_together(const float* queries, int64_t query_stride, const Memory<Key>& memory, float* scores, float* out, int64_t out_stride) {
+    constexpr int count = rows == 1 ? width : BLOCK;
+    score<width, rows>(queries, query_stride, memory, scores);
+    for (int row = 0; row < rows; ++row) normalise(scores + row * memory.length, memory.length, 1.0f / std::sqrt(float(width)));
+    for (int first = 0; first < width; first += count) mix<count, rows>(scores, memory, first, out, out_stride);
+}
+
 template <int width, typename Key>
 inline void attend_in_vectors(const float* queries, int64_t query_stride, int64_t rows, const Memory<Key>& memory, float* scores, float* out,
                               int64_t out_stride) {
-    score<width>(queries, query_stride, rows, memory, scores);
-    for (int64_t row = 0; row < rows; ++row) normalise(scores + row * memory.length, memory.length, 1.0f / std::sqrt(float(width)));
-    for (int64_t row = 0; row < rows; row += 3) {
-        const float* own = scores + row * memory.length;
-        for (int first = 0; first < width; first += BLOCK) {
-            float* target = out + row * out_stride;
-            if (rows - row >= 3) mix<3>(own, memory, first, target, out_stride);
-            if (rows - row == 2) mix<2>(own, memory, first, target, out_stride);
-            if (rows - row == 1) mix<1>(own, memory, first, target, out_stride);
-        }
+    for (int64_t row = 0; row < rows; row += TOGETHER) {
+        const float* query = queries + row * query_stride;
+        float* target = out + row * out_stride;
+        if (rows - row >= 3) attend_together<width, 3>(query, query_stride, memory, scores, target, out_stride);
+        if (rows - row == 2) attend_together<width, 2>(query, query_stride, memory, scores, target, out_stride);
+        if (rows - row == 1) attend_together<width, 1>(query, query_stride, memory, scores, target, out_stride);
     }
 }
 

@@ -19,6 +19,7 @@ SOURCES = (
     "kernels.cpp",
     "quantizing.cpp",
     "decoder_step.cpp",
+    "choosing.cpp",
 )  # compiled beside each other and linked into one library; headers (*.h) lie beside them
 COMPILERS = ("g++", "c++")
 # The parts of -ffast-math that let sums and maxima be vectorised. With all of it, loading the library would also switch off denormal

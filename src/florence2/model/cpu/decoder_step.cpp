@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "attending.h"
+#include "norms.h"
 #include "products.h"
 #include "refining.h"
 
@@ -52,11 +53,6 @@ class Barrier {
     alignas(64) std::atomic<int> phase_{0};
 };
 
-struct Norm {
-    const float* weight;
-    const float* bias;
-};
-
 struct Layer {
     Linear qkv, out;
     Norm self_norm;
@@ -72,7 +68,6 @@ struct Decoder {
     Norm embedding_norm;
     Linear head;
     Table table;
-    float epsilon;
 };
 
 // Strides are in elements. Keys and values of self attention lie by row, position and head; those of cross attention by slot, head and position.
@@ -98,15 +93,6 @@ struct Buffers {
     float *hidden, *sums, *qkv, *mixed, *inner, *own;
     int64_t own_size;
 };
-
-__attribute__((noinline)) void normalise_row(const float* values, const Norm& norm, int64_t width, float epsilon, float* out) {
-    float sum = 0, squares = 0;
-    for (int64_t i = 0; i < width; ++i) sum += values[i];
-    const float mean = sum / width;
-    for (int64_t i = 0; i < width; ++i) squares += (values[i] - mean) * (values[i] - mean);
-    const float factor = 1.0f / std::sqrt(squares / width + epsilon);
-    for (int64_t i = 0; i < width; ++i) out[i] = (values[i] - mean) * factor * norm.weight[i] + norm.bias[i];
-}
 
 template <typename Key>
 class Pass {
@@ -149,7 +135,7 @@ class Pass {
     void norm(const float* values, const Norm& norm, float* out) {
         const Range rows = part_of(step_.rows, number_, count_);
         for (int64_t row = rows.begin; row < rows.end; ++row)
-            normalise_row(values + row * decoder_.width, norm, decoder_.width, decoder_.epsilon, out + row * decoder_.width);
+            normalise_row(values + row * decoder_.width, decoder_.width, norm, out + row * decoder_.width);
         barrier_.wait(count_);
     }
 

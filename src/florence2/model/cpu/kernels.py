@@ -1,4 +1,4 @@
-"""The kernels (``kernels.cpp``, ``quantizing.cpp``, ``decoder_step.cpp``) in one library, and where it comes from.
+"""The kernels (``kernels.cpp``, ``quantizing.cpp``, ``decoder_step.cpp``, ``choosing.cpp``) in one library, and where it comes from.
 
 ``prepare`` loads them, from the first of: the package, whose wheels for Linux carry them for the usual processors; the user's cache folder;
 a compiler, which takes some seconds, once. ``loaded`` returns them. If there are none, or if their results differ from PyTorch's, the model
@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from florence2.errors import InvalidOption
@@ -109,6 +111,29 @@ class Sums(NamedTuple):
         return self.sums.data_ptr(), scales, lows, self.weight_sums.data_ptr(), bias, self.gelu, self.sums.numel() // outputs, outputs
 
 
+class BestTokens(NamedTuple):
+    """The best next tokens of some rows.
+
+    Attributes:
+        token_ids: best first; of equal ones the lower.
+        log_probabilities: minus infinity for a banned token; all NaN where the row's logits are not numbers.
+        forced: the log-probabilities of the tokens that may be forced.
+        locations: the probabilities of the location tokens.
+    """
+
+    token_ids: NDArray[np.int64]  # [rows, count]
+    log_probabilities: NDArray[np.float32]  # [rows, count]
+    forced: NDArray[np.float32]  # [rows, forced]
+    locations: NDArray[np.float32]  # [rows, locations]
+
+
+class _Question(ctypes.Structure):
+    _fields_ = (
+        *(("count", ctypes.c_int64), ("forced", ctypes.c_void_p), ("num_forced", ctypes.c_int64)),
+        *(("locations", ctypes.c_void_p), ("num_locations", ctypes.c_int64), ("banned", ctypes.c_void_p), ("ban_starts", ctypes.c_void_p)),
+    )
+
+
 class Kernels:
     """The kernels of one library. All tensors are on the CPU; arguments are not checked, except the width of heads."""
 
@@ -133,6 +158,9 @@ class Kernels:
         self._finish_rows.argtypes = [integer, *sums, pointer, pointer, integer]
         self._requantize_rows = library.florence2_requantize_rows
         self._requantize_rows.argtypes = [*sums, integer, pointer, pointer, pointer, integer]
+        self._best_tokens = library.florence2_best_tokens
+        self._best_tokens.argtypes = [pointer, size, size, pointer, pointer, integer]
+        self._best_tokens.restype = None
         self._quantize_rows.restype = self._finish_rows.restype = self._requantize_rows.restype = None
 
     def attend(
@@ -191,6 +219,36 @@ class Kernels:
         """The layer's output in levels 0 to ``top``, of which the next layer makes a product."""
         out = QuantizedRows.empty(sums.sums.shape)
         self._requantize_rows(*sums.arguments, top, *out.addresses, torch.get_num_threads())
+        return out
+
+    def best_tokens(
+        self,
+        logits: Float[Tensor, "rows vocabulary"],
+        count: int,
+        banned: Sequence[Sequence[int]],
+        forced: Sequence[int],
+        locations: Sequence[int],
+    ) -> BestTokens:
+        """The ``count`` best next tokens of every row, at most as many as there are tokens.
+
+        Args:
+            logits: contiguous float32; may be overwritten.
+            count: how many a row.
+            banned: for each row the tokens that it may not take; they count in the others' probabilities. Empty where no row has any.
+            forced: tokens whose log-probabilities are wanted whatever their rank.
+            locations: tokens whose probabilities are wanted whatever their rank.
+        """
+        rows, vocabulary = logits.shape
+        columns = (count, len(forced), len(locations))
+        out = BestTokens(np.empty((rows, count), np.int64), *(np.empty((rows, number), np.float32) for number in columns))
+        bans = (
+            [_tokens([token for row in banned for token in row]), np.cumsum([0, *map(len, banned)], dtype=np.int64)] if any(banned) else []
+        )
+        wanted = [_tokens(forced), _tokens(locations)]
+        addresses = [part.ctypes.data for part in (*wanted, *bans)] + [None] * (2 - len(bans))
+        question = _Question(count, addresses[0], len(forced), addresses[1], len(locations), *addresses[2:])
+        answer = (ctypes.c_void_p * len(out))(*(part.ctypes.data for part in out))
+        self._best_tokens(logits.data_ptr(), rows, vocabulary, ctypes.byref(question), answer, torch.get_num_threads())
         return out
 
     @staticmethod
@@ -337,6 +395,7 @@ def _check(kernels: Kernels) -> None:
         kernels.softmax_(scores.clone(), 0.5, lengths).float(), (scores.float() * 0.5).masked_fill(hidden, -torch.inf).softmax(-1), 0.01
     )
     _check_rows(kernels, generator)
+    _check_best_tokens(kernels, generator)
 
 
 def _check_rows(kernels: Kernels, generator: torch.Generator) -> None:
@@ -358,9 +417,29 @@ def _check_rows(kernels: Kernels, generator: torch.Generator) -> None:
         _compare(levels.float() + (lows / scales).unsqueeze(-1), expected / scales.unsqueeze(-1), 0.51)
 
 
+def _check_best_tokens(kernels: Kernels, generator: torch.Generator) -> None:
+    """Compare what is chosen of logits, of more than a thousand tokens, some of them banned."""
+    logits = torch.randn(3, 1037, generator=generator) * 4
+    log_probabilities = logits.log_softmax(-1)
+    best = log_probabilities.argmax(-1).tolist()
+    got = kernels.best_tokens(logits.clone(), 5, [(best[0],), (), ()], [7], range(3, 1003))
+    _compare(torch.from_numpy(got.forced), log_probabilities[:, [7]], 1e-4)
+    _compare(torch.from_numpy(got.locations), log_probabilities[:, 3:1003].exp(), 1e-5)
+    log_probabilities[0, best[0]] = -torch.inf
+    expected = log_probabilities.topk(5)
+    _compare(torch.from_numpy(got.token_ids), expected.indices, 0)
+    _compare(torch.from_numpy(got.log_probabilities), expected.values, 1e-4)
+
+
 def _compare(got: Tensor, expected: Tensor, tolerance: float) -> None:
     if not torch.allclose(got, expected, atol=tolerance, rtol=tolerance):
         raise NotUsable("they compute something else than PyTorch")
+
+
+def _tokens(tokens: Sequence[int]) -> NDArray[np.int64]:
+    """Numbers of tokens as an array; those of a range are not taken one by one."""
+    is_range = isinstance(tokens, range)
+    return np.arange(tokens.start, tokens.stop, tokens.step) if is_range else np.array(tokens, np.int64)
 
 
 def _strides(tensor: Tensor) -> ctypes.Array[ctypes.c_int64]:

@@ -6,17 +6,14 @@ bits by output channel. Activations are float32 in all of them, and a row's outp
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import math
-import mmap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from florence2.model.cpu.kernels import Kernels
+from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.model.linear import LinearLayer
 
 if TYPE_CHECKING:
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 
 PANEL = 16  # outputs of a panel
 CHANNELS = 4096  # output channels that are laid out at a time; a multiple of a panel's
-LARGE = 1 << 22  # bytes from which on weights lie in huge pages where the system has them
 WEIGHT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # by their numbers in products.h
 
 
@@ -49,16 +45,22 @@ class PanelLinear(LinearLayer):
         bias: ``[outputs]`` or None.
         dtype: the type that the weights are kept in, of ``WEIGHT_TYPES``.
         kernels: what computes.
+        memory: where the weights are to lie; None: in some of their own.
     """
 
     def __init__(
-        self, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None, dtype: torch.dtype, kernels: Kernels
+        self,
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None,
+        dtype: torch.dtype,
+        kernels: Kernels,
+        memory: WeightMemory | None = None,
     ) -> None:
         super().__init__()
         self.outputs, self.inputs = weight.shape
         panels = -(-self.outputs // PANEL)
         # Plain attributes: a packed model can be neither moved nor saved.
-        self.weight = _empty((panels, self.inputs * PANEL), dtype)
+        self.weight = (memory or WeightMemory()).empty((panels, self.inputs * PANEL), dtype)
         self.scales = torch.ones(panels * PANEL) if dtype == torch.int8 else None
         self.bias = None if bias is None else torch.zeros(panels * PANEL)
         if self.bias is not None and bias is not None:
@@ -108,14 +110,3 @@ class PanelLinear(LinearLayer):
 def can_lay_out(dtype: torch.dtype, inputs: int) -> bool:
     """Whether there can be a layer for weights of this type and so many inputs."""
     return dtype in WEIGHT_TYPES and inputs % 2 == 0
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Memory for weights: where they are large in huge pages, which are read faster from beginning to end."""
-    num_bytes = math.prod(shape) * dtype.itemsize
-    if num_bytes < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(*shape, dtype=dtype)
-    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype).view(*shape)

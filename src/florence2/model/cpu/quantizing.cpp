@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "vectors.h"
+#include "norms.h"
 
 namespace {
 
@@ -30,12 +30,6 @@ struct Sums {
     const float* weight_sums;
     const float* bias;  // may be null
     bool has_gelu;
-};
-
-struct Norm {
-    const float* weight;  // null: no norm
-    const float* bias;
-    float epsilon;
 };
 
 // Rows of a tensor of any strides, counted as if it were contiguous; the last dimension, `width` values, is.
@@ -91,12 +85,6 @@ inline float highest(Vector value) {
     return out;
 }
 
-inline float total(Vector value) {
-    float out = 0;
-    for (int lane = 0; lane < LANES; ++lane) out += value[lane];
-    return out;
-}
-
 inline void store_levels(uint8_t* target, Integers levels) {
 #if defined(__AVX512F__)
     _mm_storeu_si128(reinterpret_cast<__m128i*>(target), _mm512_cvtepi32_epi8((__m512i)levels));
@@ -106,33 +94,6 @@ inline void store_levels(uint8_t* target, Integers levels) {
 #else
     for (int lane = 0; lane < LANES; ++lane) target[lane] = uint8_t(levels[lane]);
 #endif
-}
-
-// Calls `whole` with the number of each value at which a whole vector begins, and `single` with each of the rest.
-template <typename Whole, typename Single>
-inline void for_each(int64_t width, Whole whole, Single single) {
-    int64_t i = 0;
-    for (; i + LANES <= width; i += LANES) whole(i);
-    for (; i < width; ++i) single(i);
-}
-
-inline void normalise(float* row, int64_t width, const Norm& norm) {
-    Vector sums = broadcast(0);
-    float sum = 0, squares = 0;
-    for_each(width, [&](int64_t i) { sums += load(row + i); }, [&](int64_t i) { sum += row[i]; });
-    const float mean = (sum + total(sums)) / width;
-    sums = broadcast(0);
-    for_each(
-        width,
-        [&](int64_t i) {
-            const Vector off = load(row + i) - mean;
-            sums = fma(off, off, sums);
-        },
-        [&](int64_t i) { squares += (row[i] - mean) * (row[i] - mean); });
-    const float factor = 1.0f / std::sqrt((squares + total(sums)) / width + norm.epsilon);
-    for_each(
-        width, [&](int64_t i) { store(row + i, fma((load(row + i) - mean) * factor, load(norm.weight + i), load(norm.bias + i))); },
-        [&](int64_t i) { row[i] = (row[i] - mean) * factor * norm.weight[i] + norm.bias[i]; });
 }
 
 inline void quantize(const float* row, int64_t width, const Levels& out, int64_t number) {
@@ -205,7 +166,7 @@ void quantize_rows(const Value* values, const Rows& rows, int64_t width, const N
     for_each_row(rows.count(), width, threads, [&](int64_t number, float* row) {
         const Value* from = values + rows.offset(number);
         for_each(width, [&](int64_t i) { store(row + i, load(from + i)); }, [&](int64_t i) { row[i] = to_float(from[i]); });
-        if (norm.weight) normalise(row, width, norm);
+        if (norm.weight) normalise_row(row, width, norm, row);
         quantize(row, width, out, number);
     });
 }
