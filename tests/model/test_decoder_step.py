@@ -173,7 +173,7 @@ def test_what_is_not_a_number_stays_in_its_request(models, precision: str) -> No
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (48, 96), (64, 83), (130, 16), (30, 200)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (48, 96), (64, 83), (130, 16), (30, 200), (2050, 20)])
 @torch.inference_mode()
 def test_a_layer_multiplies_any_shape_and_any_number_of_rows(compiled, dtype: torch.dtype, inputs: int, outputs: int) -> None:
     torch.manual_seed(0)
@@ -181,7 +181,10 @@ def test_a_layer_multiplies_any_shape_and_any_number_of_rows(compiled, dtype: to
     layer = PanelLinear(plain.weight, plain.bias, dtype, compiled)
     hidden, residual = torch.randn(48, inputs), torch.randn(48, outputs)
     kept = PanelLinear(torch.eye(inputs), None, dtype, compiled)
-    torch.testing.assert_close(kept(hidden), hidden, atol=1e-6, rtol=1e-6)
+    if dtype == torch.int8:  # rows have 15 bits there
+        assert bool(((kept(hidden) - hidden).abs() <= 0.51 * hidden.abs().amax(-1, keepdim=True) / 16383).all())
+    else:
+        torch.testing.assert_close(kept(hidden), hidden, atol=1e-6, rtol=1e-6)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.int8: 5e-2}[dtype]
     for options in ({}, {"gelu": True}, {"add_to": residual}, {"gelu": True, "add_to": residual}):
         whole = layer(hidden, **own(options, 48))
@@ -221,6 +224,31 @@ def test_8_bits_are_kept_by_channel(compiled) -> None:
     steps = weight.abs().amax(dim=1, keepdim=True) / 127
     assert bool(((got - weight).abs() <= 0.51 * steps).all())
     assert layer.weight.nbytes == 32 * 64
+
+
+@pytest.mark.parametrize("inputs", [2, 1022, 1024, 1026, 5000])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@torch.inference_mode()
+def test_the_largest_sums_of_8_bit_weights_are_right(compiled, inputs: int, sign: float) -> None:
+    layer = PanelLinear(torch.full((3, inputs), 0.7), None, torch.int8, compiled)
+    for rows in (1, 3, 7):
+        torch.testing.assert_close(
+            layer(torch.full((rows, inputs), sign * 1.3)), torch.full((rows, 3), sign * 1.3 * 0.7 * inputs), rtol=1e-5, atol=0
+        )
+
+
+@pytest.mark.parametrize("wrong", [torch.inf, -torch.inf, torch.nan, -torch.nan])
+@pytest.mark.parametrize("place", [0, 17, 29])
+@torch.inference_mode()
+def test_a_row_in_8_bits_that_is_not_numbers_says_so_and_leaves_the_others(compiled, wrong: float, place: int) -> None:
+    layer = PanelLinear(torch.randn(20, 30), torch.randn(20), torch.int8, compiled)
+    hidden = torch.randn(4, 30)
+    sound = layer(hidden)
+    hidden[1, place] = wrong
+    got = layer(hidden)
+    assert bool(got[1].isnan().all())
+    assert torch.equal(got[[0, 2, 3]], sound[[0, 2, 3]])
+    assert float(layer(torch.zeros(1, 30)).sub(layer(torch.full((1, 30), 1e-38))).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)

@@ -145,7 +145,7 @@ class DecoderStep:
         logits = torch.empty(rows, self._decoder.head.outputs)
         width, inner, threads = self._decoder.width, self._decoder.inner, torch.get_num_threads()
         own_size = max(PANEL * width, PANEL * inner, step.size.length, step.size.source * step.size.beams)
-        memory = torch.empty(rows * (5 * width + inner) + threads * own_size)
+        memory = torch.empty(rows * (6 * width + 2 * inner + 1) + threads * own_size)
         inputs = (step.self_kv, step.cross_kv, step.key_lengths.lengths, step.cross_key_lengths.lengths, groups)
         called = _Step(
             *(values.data_ptr() for values in (given, hidden, logits, memory, *inputs)),

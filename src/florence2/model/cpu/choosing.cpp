@@ -17,7 +17,7 @@ constexpr int64_t BLOCK = 512;  // values whose sum is taken in float; those of 
 constexpr float LOWEST = std::numeric_limits<float>::lowest();  // of a token that may not be taken
 
 // Compiled with the promise that there are no infinities, a comparison with one may be left out: they are told by their bits.
-constexpr uint32_t INFINITE = 0x7f800000u, NO_NUMBER = 0x7fc00000u, MINUS_INFINITE = 0xff800000u;
+constexpr uint32_t INFINITE = 0x7f800000u, MINUS_INFINITE = 0xff800000u;
 
 inline float of_bits(uint32_t bits) {
     float value;
@@ -103,9 +103,9 @@ void choose(float* logits, int64_t vocabulary, const Question& question, int64_t
     const Largest largest = largest_of(logits, vocabulary);
     if (!largest.is_number) {
         std::fill_n(tokens, question.count, 0);
-        std::fill_n(best, question.count, of_bits(NO_NUMBER));
-        std::fill_n(forced, question.num_forced, of_bits(NO_NUMBER));
-        std::fill_n(locations, question.num_locations, of_bits(NO_NUMBER));
+        std::fill_n(best, question.count, no_number());
+        std::fill_n(forced, question.num_forced, no_number());
+        std::fill_n(locations, question.num_locations, no_number());
         return;
     }
     const double sum = sum_of_powers(logits, vocabulary, largest.value), norm = largest.value + std::log(sum);

@@ -75,7 +75,7 @@ struct Step {
     const float* embedded;  // [rows, width]; the positions' embeddings are added
     float* hidden;          // [rows, width]: the hidden states, at last those that the head is given
     float* logits;          // [rows, vocabulary]
-    float* memory;          // for what is computed in between: rows * (5 * width + inner) and of each thread `own_size`
+    float* memory;          // for what is computed in between: rows * (6 * width + 2 * inner + 1) and of each thread `own_size`
     void* self_kv;
     const void* cross_kv;
     const int32_t* lengths;        // of each row, the new position included
@@ -90,7 +90,8 @@ struct Step {
 
 // What is computed between embedded tokens and logits; `own` is each thread's.
 struct Buffers {
-    float *hidden, *sums, *qkv, *mixed, *inner, *own;
+    float *hidden, *sums, *qkv, *mixed, *inner, *scales, *own;
+    int16_t* levels;
     int64_t own_size;
 };
 
@@ -128,7 +129,12 @@ class Pass {
 
   private:
     void product(const Linear& layer, const float* values, const Output& out) {
-        multiply(layer, {values, layer.inputs, step_.rows}, out, own_, number_, count_);
+        const Rows in = {values, buffers_.levels, buffers_.scales, layer.inputs, step_.rows};
+        if (layer.type == INT8) {
+            round_rows(in, layer.inputs, part_of(step_.rows, number_, count_));
+            barrier_.wait(count_);
+        }
+        multiply(layer, in, out, own_, number_, count_);
         barrier_.wait(count_);
     }
 
@@ -184,8 +190,10 @@ class Pass {
 template <typename Key>
 void run(const Decoder& decoder, const Step& step) {
     const int64_t part = step.rows * decoder.width;
-    float *qkv = step.memory + part, *mixed = qkv + 3 * part, *inner = mixed + part, *own = inner + step.rows * decoder.inner;
-    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, own, step.own_size};
+    const int64_t inner_part = step.rows * decoder.inner;
+    float *qkv = step.memory + part, *mixed = qkv + 3 * part, *inner = mixed + part, *levels = inner + inner_part;
+    float *scales = levels + part + inner_part, *own = scales + step.rows;
+    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, scales, own, reinterpret_cast<int16_t*>(levels), step.own_size};
     Barrier barrier;
 #pragma omp parallel num_threads(step.threads)
     Pass<Key>(decoder, step, buffers, barrier, omp_get_thread_num(), omp_get_num_threads()).run();
@@ -206,11 +214,19 @@ void florence2_decoder_step(const Decoder* decoder, const Step* step) {
 }
 
 // One layer, for whatever has no part in a step: `out` [rows, outputs] of `values` [rows, inputs], both contiguous.
-// `memory` has room for a panel in float of each thread.
+// `memory` has room for a panel in float of each thread, and for rows * (inputs + 1).
 void florence2_multiply(const Linear* layer, const float* values, int64_t rows, float* out, int has_gelu, float* memory, int threads) {
     const int64_t size = layer->inputs * PANEL;
+    float *own = memory + rows * (layer->inputs + 1), *scales = memory + rows * layer->inputs;
+    const Rows in = {values, reinterpret_cast<int16_t*>(memory), scales, layer->inputs, rows};
 #pragma omp parallel num_threads(threads) if (rows * layer->inputs * layer->outputs > SMALL)
-    multiply(*layer, {values, layer->inputs, rows}, {out, layer->outputs, bool(has_gelu), nullptr, 0},
-             memory + omp_get_thread_num() * size, omp_get_thread_num(), omp_get_num_threads());
+    {
+        const int number = omp_get_thread_num(), count = omp_get_num_threads();
+        if (layer->type == INT8) {
+            round_rows(in, layer->inputs, part_of(rows, number, count));
+#pragma omp barrier
+        }
+        multiply(*layer, in, {out, layer->outputs, bool(has_gelu), nullptr, 0}, own + number * size, number, count);
+    }
 }
 }

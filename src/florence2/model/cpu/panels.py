@@ -81,7 +81,7 @@ class PanelLinear(LinearLayer):
         padded = part.to(self.weight.dtype)
         if len(part) % PANEL:
             padded = torch.cat([padded, padded.new_zeros(-len(part) % PANEL, self.inputs)])
-        if self.weight.dtype == torch.bfloat16:  # two inputs side by side
+        if self.weight.dtype != torch.float32:  # two inputs side by side
             laid_out = padded.view(-1, PANEL, self.inputs // 2, 2).transpose(1, 2)
         else:
             laid_out = padded.view(-1, PANEL, self.inputs).transpose(1, 2)
@@ -98,7 +98,7 @@ class PanelLinear(LinearLayer):
         given = hidden.float().contiguous()
         out = given.new_empty(*hidden.shape[:-1], self.outputs)
         rows, threads = given.numel() // self.inputs, torch.get_num_threads()
-        memory = torch.empty(threads, PANEL * self.inputs)
+        memory = torch.empty(threads * PANEL * self.inputs + rows * (self.inputs + 1))
         self._kernels.library.florence2_multiply(
             ctypes.byref(self.struct),
             *(ctypes.c_void_p(given.data_ptr()), ctypes.c_int64(rows), ctypes.c_void_p(out.data_ptr()), int(gelu)),

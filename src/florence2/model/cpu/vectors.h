@@ -24,6 +24,15 @@ constexpr int LANES = 4, REGISTERS = 32;
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef int16_t Pairs __attribute__((vector_size(4 * LANES)));
+
+// The compiler is promised that there is none, and would leave out comparisons with one: it is told by its bits.
+inline float no_number() {
+    const uint32_t bits = 0x7fc00000u;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 inline Vector broadcast(float value) { return value - Vector{}; }
 
@@ -66,15 +75,42 @@ inline Vector load(const half* source) {
 #endif
 }
 
-inline Vector load(const int8_t* source) {
-#if defined(__AVX512F__)
-    return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source))));
-#elif defined(__AVX2__) && defined(__FMA__)
-    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source))));
-#else
-    Vector out;
-    for (int i = 0; i < LANES; ++i) out[i] = float(source[i]);
+// Two values of 16 bits for each lane of a vector, of values that lie side by side.
+inline Pairs load_pairs(const int16_t* source) {
+    Pairs out;
+    std::memcpy(&out, source, sizeof out);
     return out;
+}
+
+inline Pairs load_pairs(const int8_t* source) {
+#if defined(__AVX512BW__)
+    return (Pairs)_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#elif defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+    return (Pairs)_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+#else
+    Pairs out;
+    for (int i = 0; i < 2 * LANES; ++i) out[i] = source[i];
+    return out;
+#endif
+}
+
+inline Pairs broadcast_pair(const int16_t* source) {
+    int32_t both;
+    std::memcpy(&both, source, sizeof both);
+    return (Pairs)(both - Integers{});
+}
+
+// The sum, and the products of both values of each lane.
+inline Integers add_products(Pairs a, Pairs b, Integers sum) {
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+    return (Integers)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+    return sum + (Integers)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+    return sum + (Integers)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    const Integers first = (Integers)a << 16 >> 16, second = (Integers)a >> 16;
+    return sum + first * ((Integers)b << 16 >> 16) + second * ((Integers)b >> 16);
 #endif
 }
 
@@ -90,7 +126,8 @@ inline Vector fma(Vector a, Vector b, Vector c) {
 }
 
 // Has a value that was loaded stay in a register: several multiply-adds that each load it again would wait for the load ports.
-inline void keep([[maybe_unused]] Vector& value) {
+template <typename Value>
+inline void keep([[maybe_unused]] Value& value) {
 #if defined(__AVX512F__)
     asm("" : "+v"(value));
 #elif defined(__AVX2__) && defined(__FMA__)
