@@ -21,7 +21,7 @@ from florence2.model.bart import EncodedPrompts
 from florence2.model.cache import Step, StepSize
 from florence2.model.cpu import kernels
 from florence2.model.cpu.panels import PanelLinear
-from florence2.model.decoder_step import DecoderStep
+from florence2.model.decoder_step import DecoderStep, StepEmbedding
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
 from florence2.model.refined_head import REFINED
@@ -262,13 +262,15 @@ def test_the_largest_logits_are_computed_again_from_the_stored_table(compiled, s
     few_bits = torch.arange(vocabulary).div(5, rounding_mode="floor").flip(0).float()
     head = PanelLinear(torch.zeros(vocabulary, width), few_bits, torch.int8, compiled)
     # A decoder without layers: its hidden states are the normalised tokens.
-    decoder = DecoderStep(compiled, [], torch.nn.LayerNorm(width), head, 1, table, REFINED)
-    embedded, lengths = torch.randn(3, width), KeyLengths.of((1, 1, 1), 1, torch.device("cpu"))
+    tokens = torch.randn(3, width)
+    embedding = StepEmbedding(tokens, torch.zeros(1, width))
+    decoder = DecoderStep(compiled, [], embedding, torch.nn.LayerNorm(width), head, 1, table, REFINED)
+    lengths = KeyLengths.of((1, 1, 1), 1, torch.device("cpu"))
     own, prompts = torch.zeros(0, 2, 3, 1, 1, width), torch.zeros(0, 2, 3, 1, 1, width)
     groups = torch.tensor([(row, 1) for row in range(3)], dtype=torch.int32)
     step = Step(StepSize(3, 3, 1, 1, 1), own, prompts, lengths.lengths.long() - 1, lengths, lengths, None, None, groups)
-    logits = decoder(embedded, step)
-    exact = torch.nn.functional.layer_norm(embedded, (width,)) @ table.float().T
+    logits = decoder(torch.arange(3), step)
+    exact = torch.nn.functional.layer_norm(tokens, (width,)) @ table.float().T
     torch.testing.assert_close(logits[:, :REFINED], exact[:, :REFINED], atol=1e-4, rtol=1e-4)
     assert torch.equal(logits[:, REFINED:], few_bits[REFINED:].expand(3, -1))
 

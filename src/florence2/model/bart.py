@@ -186,13 +186,10 @@ class Decoder(_Embedded):
         """Keys and values of the encoded prompts, one pair per layer, each ``[prompts, heads, source, head_width]``."""
         return (layer.encoder_attn.keys_values(encoded.hidden) for layer in self.layers)  # type: ignore[union-attr]
 
-    def add_positions(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
-        """The tokens of a step with the embeddings of their positions added."""
-        return embedded + self.embed_positions(step.positions + POSITION_OFFSET)
-
     def step(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows width"]:
         """Hidden states of one new position per row."""
-        hidden = self.layernorm_embedding(self.add_positions(embedded, step)).unsqueeze(1)
+        positions = self.embed_positions(step.positions + POSITION_OFFSET)
+        hidden = self.layernorm_embedding(embedded + positions).unsqueeze(1)
         for number, layer in enumerate(self.layers):
             hidden = layer.step(hidden, step, number)  # type: ignore[operator]
         return hidden.squeeze(1)
@@ -202,7 +199,7 @@ class Bart(nn.Module):
     """Encoder, decoder and the embedding table that both and the head share.
 
     If ``packed_head`` is set, it computes the logits instead of the table. If ``compiled_step`` is set, it computes those decoder steps
-    that it can take, from embedded tokens to logits.
+    that it can take, from tokens to logits.
     """
 
     packed_head: nn.Module | None

@@ -1,7 +1,7 @@
 """A step of the decoder in one call of compiled code (``decoder_step.cpp``), instead of some hundred operators.
 
-In: a decoder's layers, which are all ``PanelLinear``, and for each step the embedded tokens and the view of the cache. Out: logits. The
-counterpart in plain PyTorch is ``Decoder.step`` followed by the head; within rounding it gives the same.
+In: a decoder's layers, which are all ``PanelLinear``, and for each step its tokens and the view of the cache. Out: logits. The counterpart
+in plain PyTorch is ``Decoder.step`` of the embedded tokens, followed by the head; within rounding it gives the same.
 """
 
 from __future__ import annotations
@@ -19,10 +19,25 @@ from florence2.model.cpu.kernels import Kernels
 from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 CACHE_TYPES = (torch.float32, torch.bfloat16)
 TABLE_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # by their numbers in refining.h
+
+
+@dataclass(frozen=True)
+class StepEmbedding:
+    """What makes vectors of tokens.
+
+    Attributes:
+        table: of the tokens, in any floating-point type.
+        positions: of the positions from 0 on.
+        scale: what the tokens' vectors are multiplied by.
+    """
+
+    table: Float[Tensor, "vocabulary width"]
+    positions: Float[Tensor, "positions width"]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,10 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _Embedding(ctypes.Structure):
+    _fields_ = (("table", ctypes.c_void_p), ("positions", ctypes.c_void_p), ("scale", ctypes.c_float), ("type", ctypes.c_int32))
+
+
 class _Table(ctypes.Structure):
     _fields_ = (("weights", ctypes.c_void_p), ("count", ctypes.c_int64), ("type", ctypes.c_int32))
 
@@ -59,6 +78,7 @@ class _Decoder(ctypes.Structure):
     _fields_ = (
         ("layers", ctypes.POINTER(_Layer)),
         *((name, ctypes.c_int64) for name in ("num_layers", "width", "heads", "inner")),
+        ("embedding", _Embedding),
         ("embedding_norm", _Norm),
         ("head", LinearStruct),
         ("table", _Table),
@@ -69,7 +89,10 @@ class _Step(ctypes.Structure):
     _fields_ = (
         *(
             (name, ctypes.c_void_p)
-            for name in ("embedded", "hidden", "logits", "memory", "self_kv", "cross_kv", "lengths", "cross_lengths", "groups")
+            for name in (
+                *("tokens", "positions", "hidden", "logits", "memory"),
+                *("self_kv", "cross_kv", "lengths", "cross_lengths", "groups"),
+            )
         ),
         *((name, ctypes.c_int64) for name in ("rows", "slots", "own_size", "self_layer", "self_kind", "self_row", "self_position")),
         *((name, ctypes.c_int64) for name in ("cross_layer", "cross_kind", "cross_slot", "cross_head", "cross_position")),
@@ -83,6 +106,7 @@ class DecoderStep:
     Args:
         kernels: what computes.
         layers: from the first to the last; there may be none.
+        embedding: what the tokens become first.
         embedding_norm: the norm of the embedded tokens.
         head: the output head.
         num_heads: heads of every attention.
@@ -97,6 +121,7 @@ class DecoderStep:
         self,
         kernels: Kernels,
         layers: Sequence[StepLayer],
+        embedding: StepEmbedding,
         embedding_norm: nn.LayerNorm,
         head: PanelLinear,
         num_heads: int,
@@ -109,7 +134,7 @@ class DecoderStep:
         structs = (_Layer * len(layers))(*(_Layer(*(self._struct(part) for part in vars(layer).values())) for layer in layers))
         self._decoder = _Decoder(
             *(structs, len(layers), head.inputs, num_heads, max((layer.fc1.outputs for layer in layers), default=0)),
-            *(self._struct(embedding_norm), head.struct, self._table(table, min(refined, head.outputs))),
+            *(self._embedding(embedding), self._struct(embedding_norm), head.struct, self._table(table, min(refined, head.outputs))),
         )
 
     def _struct(self, part: PanelLinear | nn.LayerNorm) -> LinearStruct | _Norm:
@@ -119,36 +144,46 @@ class DecoderStep:
         self._held += [weight, bias]
         return _Norm(weight.data_ptr(), bias.data_ptr(), part.eps)
 
+    def _embedding(self, embedding: StepEmbedding) -> _Embedding:
+        table, positions = self._stored(embedding.table), embedding.positions.detach().float().contiguous()
+        self._held.append(positions)
+        return _Embedding(table.data_ptr(), positions.data_ptr(), embedding.scale, TABLE_TYPES[table.dtype])
+
     def _table(self, table: Tensor | None, count: int) -> _Table:
         if table is None:
             return _Table(None, 0, 0)
+        values = self._stored(table)
+        return _Table(values.data_ptr(), count, TABLE_TYPES[values.dtype])
+
+    def _stored(self, table: Tensor) -> Tensor:
+        """A table in its own type, if the kernels know it."""
         values = (table.detach() if table.dtype in TABLE_TYPES else table.detach().float()).contiguous()
         self._held.append(values)
-        return _Table(values.data_ptr(), count, TABLE_TYPES[values.dtype])
+        return values
 
     @staticmethod
     def can_take(step: Step) -> bool:
         """Whether there is a routine for a step: on a CPU, of the size that the running requests need, without gradients."""
         return step.row_groups is not None and step.self_kv.dtype in CACHE_TYPES and not torch.is_grad_enabled()
 
-    def __call__(self, embedded: Float[Tensor, "rows width"], step: Step) -> Float[Tensor, "rows vocabulary"]:
+    def __call__(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
         """Logits in float32; the new keys and values are added to the cache.
 
         Args:
-            embedded: tokens with their positions, not yet normalised.
+            token_ids: of each row; not checked.
             step: one that ``can_take`` is true of.
         """
-        rows, groups = len(embedded), step.row_groups
+        rows, groups = len(token_ids), step.row_groups
         if groups is None:
             raise ValueError("there is no routine for a step that is larger than what the requests need")
-        given, hidden = embedded.float().contiguous(), torch.empty(rows, self._decoder.width)
-        logits = torch.empty(rows, self._decoder.head.outputs)
+        hidden, logits = torch.empty(rows, self._decoder.width), torch.empty(rows, self._decoder.head.outputs)
         width, inner, threads = self._decoder.width, self._decoder.inner, torch.get_num_threads()
         own_size = max(PANEL * width, PANEL * inner, step.size.length, step.size.source * step.size.beams)
         memory = torch.empty(rows * (6 * width + 2 * inner + 1) + threads * own_size)
+        given = (token_ids.long().contiguous(), step.positions)
         inputs = (step.self_kv, step.cross_kv, step.key_lengths.lengths, step.cross_key_lengths.lengths, groups)
         called = _Step(
-            *(values.data_ptr() for values in (given, hidden, logits, memory, *inputs)),
+            *(values.data_ptr() for values in (*given, hidden, logits, memory, *inputs)),
             *(rows, len(groups), own_size, *step.self_kv.stride()[:4], *step.cross_kv.stride()[:5]),
             *(step.self_kv.dtype == torch.bfloat16, threads),
         )

@@ -97,10 +97,10 @@ class Florence2(nn.Module):
     def decode(self, token_ids: Int[Tensor, " rows"], step: Step) -> Float[Tensor, "rows vocabulary"]:
         """The logits of a step. Control flow does not depend on tensor values, so a CUDA graph can capture it."""
         text = self.language_model
-        embedded, compiled = text.embed_decoder_tokens(token_ids), text.compiled_step
+        compiled = text.compiled_step
         if compiled is not None and not self.routing.routes and compiled.can_take(step):
-            return compiled(text.decoder.add_positions(embedded, step), step)
-        return text.head(text.decoder.step(embedded, step))
+            return compiled(token_ids, step)
+        return text.head(text.decoder.step(text.embed_decoder_tokens(token_ids), step))
 
     def forward(
         self,

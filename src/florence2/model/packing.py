@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from florence2.model.bart import Attention, Bart, DecoderLayer
+from florence2.model.bart import POSITION_OFFSET, Attention, Bart, DecoderLayer
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.panels import PanelLinear, can_lay_out
 from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.model.cpu.weight_memory import WeightMemory
-from florence2.model.decoder_step import DecoderStep, StepLayer
+from florence2.model.decoder_step import DecoderStep, StepEmbedding, StepLayer
 from florence2.model.florence2 import Florence2
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
@@ -81,7 +81,9 @@ def attach_head(model: Florence2, precision: Precision, layer: nn.Module) -> Non
 def _compiled_step(text: Bart, compiled: kernels.Kernels, head: PanelLinear, num_heads: int, precision: Precision) -> DecoderStep:
     table = None if precision.is_exact else text.head_weight
     layers = [_step_layer(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
-    return DecoderStep(compiled, layers, text.decoder.layernorm_embedding, head, num_heads, table, REFINED)
+    positions = text.decoder.embed_positions.weight[POSITION_OFFSET:]
+    embedding = StepEmbedding(text.decoder_table, positions, text.scale)
+    return DecoderStep(compiled, layers, embedding, text.decoder.layernorm_embedding, head, num_heads, table, REFINED)
 
 
 def _step_layer(layer: DecoderLayer) -> StepLayer:

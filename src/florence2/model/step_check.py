@@ -13,7 +13,7 @@ from florence2.model.attention import KeyLengths
 from florence2.model.cache import Step, StepSize
 from florence2.model.cpu.kernels import Kernels
 from florence2.model.cpu.panels import PanelLinear
-from florence2.model.decoder_step import DecoderStep, StepLayer
+from florence2.model.decoder_step import DecoderStep, StepEmbedding, StepLayer
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,13 @@ def deviation(kernels: Kernels, dtype: torch.dtype, head_width: int) -> float:
         *(layers["fc1"], layers["fc2"], nn.LayerNorm(width)),
     )
     table = weights["head"].to(TABLES[dtype]) if dtype in TABLES else None
-    compiled = DecoderStep(kernels, [layer], nn.LayerNorm(width), layers["head"], HEADS, table, VOCABULARY // 2)
+    positions = torch.randn(max(LENGTHS), width, generator=generator)
+    embedding = StepEmbedding(weights["head"].to(TABLES.get(dtype, dtype)), positions, width**0.5)
+    compiled = DecoderStep(kernels, [layer], embedding, nn.LayerNorm(width), layers["head"], HEADS, table, VOCABULARY // 2)
     step = _step(head_width, generator, compiled.key_dtype)
-    embedded = torch.randn(len(LENGTHS), width, generator=generator)
-    expected = _logits(embedded, step, weights, biases)
-    return float((compiled(embedded, step) - expected).abs().max())
+    token_ids = torch.randint(VOCABULARY, (len(LENGTHS),), generator=generator)
+    embedded = embedding.table[token_ids].float() * embedding.scale + positions[step.positions]
+    return float((compiled(token_ids, step) - _logits(embedded, step, weights, biases)).abs().max())
 
 
 def _step(head_width: int, generator: torch.Generator, key_dtype: torch.dtype) -> Step:

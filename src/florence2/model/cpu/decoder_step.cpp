@@ -1,4 +1,4 @@
-// A step of the decoder for all rows, from embedded tokens to logits, in one parallel region. model/decoder_step.py describes the model and the
+// A step of the decoder for all rows, from tokens to logits, in one parallel region. model/decoder_step.py describes the model and the
 // cache to it, and has the counterpart in plain PyTorch, which is used where there is no compiler.
 
 #include <omp.h>
@@ -62,9 +62,18 @@ struct Layer {
     Norm norm;
 };
 
+// Of tokens, and of the positions that they stand at. Tokens are multiplied by `scale`.
+struct Embedding {
+    const void* table;
+    const float* positions;
+    float scale;
+    TableType type;
+};
+
 struct Decoder {
     const Layer* layers;
     int64_t num_layers, width, heads, inner;
+    Embedding embedding;
     Norm embedding_norm;
     Linear head;
     Table table;
@@ -72,7 +81,8 @@ struct Decoder {
 
 // Strides are in elements. Keys and values of self attention lie by row, position and head; those of cross attention by slot, head and position.
 struct Step {
-    const float* embedded;  // [rows, width]; the positions' embeddings are added
+    const int64_t* tokens;     // of each row, within the table
+    const int64_t* positions;  // of each row
     float* hidden;          // [rows, width]: the hidden states, at last those that the head is given
     float* logits;          // [rows, vocabulary]
     float* memory;          // for what is computed in between: rows * (6 * width + 2 * inner + 1) and of each thread `own_size`
@@ -88,7 +98,7 @@ struct Step {
     int32_t key_is_bf16, threads;
 };
 
-// What is computed between embedded tokens and logits; `own` is each thread's.
+// What is computed between tokens and logits; `own` is each thread's.
 struct Buffers {
     float *hidden, *sums, *qkv, *mixed, *inner, *scales, *own;
     int16_t* levels;
@@ -105,7 +115,8 @@ class Pass {
     void run() {
         const Buffers& b = buffers_;
         const int64_t width = decoder_.width;
-        norm(step_.embedded, decoder_.embedding_norm, b.hidden);
+        embed(b.sums);
+        norm(b.sums, decoder_.embedding_norm, b.hidden);
         for (int64_t number = 0; number < decoder_.num_layers; ++number) {
             const Layer& layer = decoder_.layers[number];
             product(layer.qkv, b.hidden, {b.qkv, 3 * width, false, nullptr, 0});
@@ -128,6 +139,27 @@ class Pass {
     }
 
   private:
+    // Of those rows that this thread normalises next.
+    void embed(float* out) {
+        switch (decoder_.embedding.type) {
+            case TABLE_FLOAT: return embed<float>(out);
+            case TABLE_BF16: return embed<bf16>(out);
+            case TABLE_HALF: return embed<half>(out);
+        }
+    }
+
+    template <typename Weight>
+    void embed(float* out) {
+        const Embedding& embedding = decoder_.embedding;
+        const int64_t width = decoder_.width;
+        const Range rows = part_of(step_.rows, number_, count_);
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
+            const Weight* token = static_cast<const Weight*>(embedding.table) + step_.tokens[row] * width;
+            const float* position = embedding.positions + step_.positions[row] * width;
+            for (int64_t i = 0; i < width; ++i) out[row * width + i] = to_float(token[i]) * embedding.scale + position[i];
+        }
+    }
+
     void product(const Linear& layer, const float* values, const Output& out) {
         const Rows in = {values, buffers_.levels, buffers_.scales, layer.inputs, step_.rows};
         if (layer.type == INT8) {
