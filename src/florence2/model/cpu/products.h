@@ -77,11 +77,12 @@ struct Sums {
     Sum of[rows][panels * VECTORS];
 };
 
-// Adds to each of `rows` by `vectors` sums a product, of what `weight` and `value` load. Beside the sums there is room in registers for all
-// rows' values and one weight, or for all weights and one value.
-template <int rows, int vectors, typename Sum, typename Weight, typename Value, typename Add>
-inline void add_to_all(Sum (&sums)[rows][vectors], Weight weight, Value value, Add add) {
-    using Loaded = decltype(weight(0));
+inline Vector added(Vector a, Vector b, Vector sum) { return fma(a, b, sum); }
+inline Integers added(Pairs a, Pairs b, Integers sum) { return add_products(a, b, sum); }
+
+// Adds a product to each sum. Beside the sums there is room in registers for all rows' values and one weight, or for all weights and one value.
+template <int rows, int vectors, typename Loaded, typename AllSums, typename Weight, typename Value>
+inline void add_all(AllSums& sums, Weight weight, Value value) {
     if constexpr (rows * vectors + rows + 1 <= REGISTERS) {
         Loaded of_rows[rows];
 #pragma GCC unroll 8
@@ -90,7 +91,7 @@ inline void add_to_all(Sum (&sums)[rows][vectors], Weight weight, Value value, A
         for (int v = 0; v < vectors; ++v) {
             const Loaded one = weight(v);
 #pragma GCC unroll 8
-            for (int row = 0; row < rows; ++row) sums[row][v] = add(one, of_rows[row], sums[row][v]);
+            for (int row = 0; row < rows; ++row) sums.of[row][v] = added(one, of_rows[row], sums.of[row][v]);
         }
     } else {
         Loaded all[vectors];
@@ -100,7 +101,7 @@ inline void add_to_all(Sum (&sums)[rows][vectors], Weight weight, Value value, A
         for (int row = 0; row < rows; ++row) {
             const Loaded one = value(row);
 #pragma GCC unroll 16
-            for (int v = 0; v < vectors; ++v) sums[row][v] = add(all[v], one, sums[row][v]);
+            for (int v = 0; v < vectors; ++v) sums.of[row][v] = added(all[v], one, sums.of[row][v]);
         }
     }
 }
@@ -113,7 +114,7 @@ inline void add_input(Sums<rows, panels, Vector>& sums, const Weight* weights, i
         return one;
     };
     auto value = [&](int row) { return broadcast(values[row * stride + 2 * pair + which]); };
-    add_to_all(sums.of, weight, value, [](Vector a, Vector b, Vector sum) { return fma(a, b, sum); });
+    add_all<rows, panels * VECTORS, Vector>(sums, weight, value);
 }
 
 template <int rows, int panels, typename Weight>
@@ -130,7 +131,7 @@ inline void add_pair(Sums<rows, panels, Integers>& sums, const Weight* weights, 
         return one;
     };
     auto value = [&](int row) { return broadcast_pair(values + row * stride + 2 * pair); };
-    add_to_all(sums.of, weight, value, add_products);
+    add_all<rows, panels * VECTORS, Pairs>(sums, weight, value);
 }
 
 // Memory elsewhere that is asked for before it is needed, `step` bytes with each pair of inputs.
@@ -151,7 +152,11 @@ inline Sums<rows, panels, Sum> summed(const Weight* weights, const Value* values
         }
         add_pair(sums, weights, size, pair, values, stride);
     }
-    return sums;
+    // A copy: sums that are the caller's memory would be written there with each pair, as the compiler can't know that nothing else is.
+    Sums<rows, panels, Sum> out;
+    for (int row = 0; row < rows; ++row)
+        for (int v = 0; v < panels * VECTORS; ++v) out.of[row][v] = sums.of[row][v];
+    return out;
 }
 
 // The products of rows from `first` on with some panels.
