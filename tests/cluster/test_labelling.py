@@ -22,6 +22,7 @@ from florence2.labelling.records import Records
 from florence2.labelling.run import BrokenPicture, label
 from florence2.openmp import SPIN, SPIN_COUNT
 from tests.cluster import scripted
+from tests.cluster.waiting import wait_until
 from tests.labelling.standing_in import OD, StandIn, draw_pictures, run
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
@@ -156,16 +157,19 @@ def test_the_demo_model_writes_into_a_store(tmp_path: Path):
     assert label_on_ray(f"local://{tmp_path}/photos", store, options).num_new == 0
 
 
-def test_a_run_that_waits_for_room_says_so_and_can_be_stopped(tmp_path: Path, answering: Path):
+@pytest.mark.parametrize("leaving", [0, 0.75], ids=["nothing is free", "an engine has room, and reading for it none"])
+def test_a_run_that_waits_for_room_says_so_and_can_be_stopped(tmp_path: Path, answering: Path, leaving: float):
     from ray.util import placement_group, remove_placement_group
 
     photos, said = draw_pictures(tmp_path / "photos", 2), []
-    everything = placement_group([{"CPU": ray.available_resources()["CPU"]}])
+    left = leaving * ray.cluster_resources()["CPU"]
+    wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], 60)  # what earlier tests had
+    taken = placement_group([{"CPU": ray.cluster_resources()["CPU"] - left}])
     try:
-        assert everything.wait(30)
+        assert taken.wait(30)
         summary = label_on_ray(photos, tmp_path / "out", on_message=said.append, is_to_stop=lambda: bool(said))
     finally:
-        remove_placement_group(everything)
+        remove_placement_group(taken)
     assert (summary.is_stopped, summary.num_pictures) == (True, 0)
     assert any("processor cores are taken" in line for line in said)
     assert not answering.exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from florence2.server.accounts.database import Database
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.accounts.store import KeyStore
 from florence2.server.accounts.usage import read_usage
+from tests.cluster.waiting import wait_until
 from tests.server.accounts.services import running_postgresql, running_redis
 
 pytestmark = pytest.mark.slow
@@ -85,13 +85,6 @@ def replicas_of(text: str, metric: str) -> dict[str, float]:
 def asked_replicas(served: Served) -> dict[str, float]:
     """How many requests each replica has counted."""
     return replicas_of(served.metrics(), "http_requests_total")
-
-
-def wait_until(found: Any, longest_s: float) -> None:
-    deadline = time.monotonic() + longest_s
-    while not found():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def test_limits_and_usage_are_of_all_replicas_and_outlive_a_killed_one(served: Served) -> None:

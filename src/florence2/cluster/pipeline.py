@@ -96,12 +96,14 @@ def workers(num_engines: int | None, device: str, capacity: int | None) -> Worke
 
 
 def lack_of_room(plan: Workers) -> str | None:
-    """What to tell the user where everything that an engine needs is taken, so that a run waits; None where there is room for one."""
+    """What to tell the user where what an engine and reading for it need is taken, so that a run waits; None where there is room."""
     free, total = ray.available_resources(), ray.cluster_resources()
-    for name, called, needed in (("GPU", "GPUs", plan.num_gpus), ("CPU", "processor cores", plan.num_cpus)):
+    cpus = plan.num_cpus + plan.num_cpus_to_read
+    for name, called, needed in (("GPU", "GPUs", plan.num_gpus), ("CPU", "processor cores", cpus)):
         if free.get(name, 0) < needed:
+            what = "an engine needs" if name == "GPU" else "an engine and reading for it need"
             return (
-                f"The cluster's {called} are taken: an engine needs {needed:g}, and {free.get(name, 0):g} of {total.get(name, 0):g} "
+                f"The cluster's {called} are taken: {what} {needed:g}, and {free.get(name, 0):g} of {total.get(name, 0):g} "
                 "are free. The run waits until others leave some or a node is added (`ray status` shows who has them; what "
                 "`florence2 cluster serve` runs keeps its own)."
             )

@@ -44,8 +44,11 @@ FILES = {
 """The files of HAProxy: by default in one folder for all users of a machine, and whoever opens the socket commands it."""
 
 PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
-"""Where HAProxy reaches Serve's own proxy while it knows of no ingress, and its two pages. By default they are the same for all Rays of a
-machine; the proxies then share their port, and each answers what was meant for the other, whatever its keys."""
+"""Where HAProxy reaches Serve's own proxy while it knows of no ingress, and its two pages.
+
+By default they are the same for all Rays of a machine; the proxies then share their port, and each answers what was meant for the other,
+whatever its keys.
+"""
 INGRESS_PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
 """Where HAProxy reaches the ingresses. One that has ended leaves its port to the next that asks, which may be another Ray's."""
 MAX_INGRESSES = 100  # on one machine

@@ -212,7 +212,10 @@ def test_slow_pictures_hold_neither_health_nor_the_end() -> None:
                 with contextlib.suppress(httpx2.HTTPError):
                     httpx2.post(f"{server.url}/infer/lmm", json=content, timeout=60)
 
-            threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+            began = time.monotonic()
+            ask()
+            alone = time.monotonic() - began
+            threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
             for thread in threads:
                 thread.start()
             longest, until = 0.0, time.monotonic() + 3
@@ -220,9 +223,10 @@ def test_slow_pictures_hold_neither_health_nor_the_end() -> None:
                 began = time.monotonic()
                 assert client.get("/healthz").status_code == 200
                 longest = max(longest, time.monotonic() - began)
-            assert longest < 1.5
+            assert longest < max(1.5, 3 * alone)  # a server that decodes pictures between its answers would take eight times as long
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 15
     finally:
         server.process.kill()
+        server.process.wait()

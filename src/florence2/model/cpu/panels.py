@@ -1,8 +1,8 @@
 """Linear layers of the decoder, whose few rows are multiplied by weights that lie in panels (``products.h``).
 
 In: weights of any floating-point type. Out: a layer that replaces ``florence2.model.linear.Linear``, with weights in float32, bfloat16 or 8
-bits by output channel. Its inputs and outputs are float32; weights of 8 bits are multiplied by rows that are rounded to 15 bits, each with a
-scale of its own. So a row's output never depends on the other rows. Knows nothing of models.
+bits by output channel. Its inputs and outputs are float32; weights of 8 bits are multiplied by rows that are rounded to 15 bits, each with
+a scale of its own. So a row's output never depends on the other rows. Knows nothing of models.
 """
 
 from __future__ import annotations
