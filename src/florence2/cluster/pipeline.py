@@ -98,10 +98,11 @@ def workers(num_engines: int | None, device: str, capacity: int | None) -> Worke
 def lack_of_room(plan: Workers) -> str | None:
     """What to tell the user where what an engine and reading for it need is taken, so that a run waits; None where there is room."""
     free, total = ray.available_resources(), ray.cluster_resources()
-    cpus = plan.num_cpus + plan.num_cpus_to_read
-    for name, called, needed in (("GPU", "GPUs", plan.num_gpus), ("CPU", "processor cores", cpus)):
+    for name, called, what, needed in (
+        ("GPU", "GPUs", "an engine needs", plan.num_gpus),
+        ("CPU", "processor cores", "an engine and reading for it need", plan.num_cpus + plan.num_cpus_to_read),
+    ):
         if free.get(name, 0) < needed:
-            what = "an engine needs" if name == "GPU" else "an engine and reading for it need"
             return (
                 f"The cluster's {called} are taken: {what} {needed:g}, and {free.get(name, 0):g} of {total.get(name, 0):g} "
                 "are free. The run waits until others leave some or a node is added (`ray status` shows who has them; what "

@@ -100,7 +100,8 @@ def choose_for_here(environment: MutableMapping[str, str], folder: Path) -> sock
     for name, file in FILES.items():
         environment.setdefault(name, str(folder / file))
     claim, ports = claimed_ports(len(PORTS) + MAX_INGRESSES)
-    environment.update({name: str(port) for name, port in zip(PORTS, ports, strict=False) if name not in environment})
+    for name, port in zip(PORTS, ports, strict=False):
+        environment.setdefault(name, str(port))
     if not any(name in environment for name in INGRESS_PORTS):
         ingresses = ports[len(PORTS) :]
         environment.update(zip(INGRESS_PORTS, (str(ingresses[0]), str(ingresses[-1])), strict=True))

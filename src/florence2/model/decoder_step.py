@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from florence2.model.cache import Step
-from florence2.model.cpu.kernels import Kernels
 from florence2.model.cpu.panels import PANEL, LinearStruct, PanelLinear
+from florence2.model.cpu.routines import Kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from florence2.model.attention import KeyLengths
 from florence2.model.cache import Step, StepSize
-from florence2.model.cpu.kernels import Kernels
 from florence2.model.cpu.panels import PanelLinear
+from florence2.model.cpu.routines import Kernels
 from florence2.model.decoder_step import DecoderStep, StepEmbedding, StepLayer
 
 logger = logging.getLogger(__name__)

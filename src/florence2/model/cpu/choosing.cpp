@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -16,18 +15,9 @@ using namespace florence2;
 constexpr int64_t BLOCK = 512;  // values whose sum is taken in float; those of all blocks are added up in double
 constexpr float LOWEST = std::numeric_limits<float>::lowest();  // of a token that may not be taken
 
-// Compiled with the promise that there are no infinities, a comparison with one may be left out: they are told by their bits.
-constexpr uint32_t INFINITE = 0x7f800000u, MINUS_INFINITE = 0xff800000u;
-
-inline float of_bits(uint32_t bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 // What is asked about the rows. Numbers of tokens are in range.
 struct Question {
-    int64_t count;         // of best tokens of each row
+    int64_t count;          // of best tokens of each row
     const int64_t* forced;  // tokens whose log-probabilities are wanted
     int64_t num_forced;
     const int64_t* locations;  // tokens whose probabilities are wanted
@@ -103,17 +93,17 @@ void choose(float* logits, int64_t vocabulary, const Question& question, int64_t
     const Largest largest = largest_of(logits, vocabulary);
     if (!largest.is_number) {
         std::fill_n(tokens, question.count, 0);
-        std::fill_n(best, question.count, no_number());
-        std::fill_n(forced, question.num_forced, no_number());
-        std::fill_n(locations, question.num_locations, no_number());
+        std::fill_n(best, question.count, of_bits(NO_NUMBER));
+        std::fill_n(forced, question.num_forced, of_bits(NO_NUMBER));
+        std::fill_n(locations, question.num_locations, of_bits(NO_NUMBER));
         return;
     }
     const double sum = sum_of_powers(logits, vocabulary, largest.value), norm = largest.value + std::log(sum);
     auto log_probability = [&](float logit) { return logit > LOWEST ? float(logit - norm) : of_bits(MINUS_INFINITE); };
     for (int64_t i = 0; i < question.num_forced; ++i) forced[i] = log_probability(logits[question.forced[i]]);
     probabilities_of(question.locations, question.num_locations, logits, largest.value, float(1 / sum), locations);
-    for (int64_t i = question.banned ? question.ban_starts[row] : 0; i < (question.banned ? question.ban_starts[row + 1] : 0); ++i)
-        logits[question.banned[i]] = LOWEST;
+    if (question.banned)
+        for (int64_t i = question.ban_starts[row]; i < question.ban_starts[row + 1]; ++i) logits[question.banned[i]] = LOWEST;
     std::vector<Candidate> found = florence2::largest(logits, vocabulary, question.count);
     // Tokens that are minus infinity are among the best only where there are too few others.
     for (int64_t token = 0; int64_t(found.size()) < question.count; ++token)

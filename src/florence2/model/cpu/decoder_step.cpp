@@ -83,9 +83,9 @@ struct Decoder {
 struct Step {
     const int64_t* tokens;     // of each row, within the table
     const int64_t* positions;  // of each row
-    float* hidden;          // [rows, width]: the hidden states, at last those that the head is given
-    float* logits;          // [rows, vocabulary]
-    float* memory;          // for what is computed in between: rows * (6 * width + 2 * inner + 1) and of each thread `own_size`
+    float* hidden;             // [rows, width]: the hidden states, at last those that the head is given
+    float* logits;             // [rows, vocabulary]
+    float* memory;             // for what is computed in between: rows * (6 * width + 2 * inner + 1) and of each thread `own_size`
     void* self_kv;
     const void* cross_kv;
     const int32_t* lengths;        // of each row, the new position included

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from florence2.model.cpu.kernels import Kernels
+from florence2.model.cpu.routines import Kernels
 from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.model.linear import LinearLayer
 

@@ -15,8 +15,8 @@
 namespace florence2 {
 
 constexpr int PANEL = 16, VECTORS = PANEL / LANES;
-constexpr int MOST_ROWS = 6;  // that are computed together: two vectors of sums each, in 16 registers
-constexpr int AHEAD = 1024;   // bytes that are asked for before they are needed
+constexpr int MOST_ROWS = 6;    // that are computed together: two vectors of sums each, in 16 registers
+constexpr int AHEAD = 1024;     // bytes that are asked for before they are needed
 constexpr int64_t EXACT = 512;  // pairs of inputs, whose products with weights of 8 bits have a sum of 32 bits
 static_assert(2 * EXACT * 127 * TOP < int64_t(1) << 31);
 

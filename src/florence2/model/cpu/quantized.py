@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from florence2.model.cpu import kernels
-from florence2.model.cpu.kernels import QuantizedRows, Sums
+from florence2.model.cpu.routines import QuantizedRows, Sums
 from florence2.model.linear import LinearLayer
 
 if TYPE_CHECKING:

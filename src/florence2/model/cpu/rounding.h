@@ -23,15 +23,13 @@ inline float round_row(const float* row, int64_t length, int16_t* levels) {
     const Integers last = (Integers)load(rest) & 0x7fffffff;
     int32_t bits = 0;
     for (int lane = 0; lane < LANES; ++lane) bits = std::max({bits, sizes[lane], last[lane]});
-    float largest;
-    std::memcpy(&largest, &bits, sizeof largest);
+    const float largest = of_bits(bits);
     const float scale = largest > 1e-30f ? largest / TOP : 1e-30f, inverse = 1 / scale;
     auto level_of = [&](float value) { return int16_t(value * inverse + (value < 0 ? -0.5f : 0.5f)); };
     for (int64_t i = 0; i < length; ++i) levels[i] = level_of(row[i]);
-    constexpr int32_t INFINITE = 0x7f800000;
-    if (bits < INFINITE) return scale;
+    if (bits < int32_t(INFINITE)) return scale;
     std::fill_n(levels, length, int16_t(0));
-    return no_number();
+    return of_bits(NO_NUMBER);
 }
 
 }  // namespace florence2

@@ -26,9 +26,10 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef int16_t Pairs __attribute__((vector_size(4 * LANES)));
 
-// The compiler is promised that there is none, and would leave out comparisons with one: it is told by its bits.
-inline float no_number() {
-    const uint32_t bits = 0x7fc00000u;
+// The compiler is promised that no value is infinite or not a number, and would leave out comparisons with one: they are told by their bits.
+constexpr uint32_t INFINITE = 0x7f800000u, MINUS_INFINITE = 0xff800000u, NO_NUMBER = 0x7fc00000u;
+
+inline float of_bits(uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
