@@ -42,9 +42,9 @@ def test_engines_compute_with_all_of_a_small_machine_and_with_most_of_a_large_on
 @pytest.mark.parametrize(
     ("free", "said"),
     [
-        ({"CPU": 0.9}, "processor cores are taken: an engine needs 1, and 0.9 of 2 are free"),
-        ({}, "processor cores are taken: an engine needs 1, and 0 of 2 are free"),
-        ({"CPU": 1.0}, None),
+        ({"CPU": 1.2}, "processor cores are taken: an engine and reading for it need 1.25, and 1.2 of 2 are free"),
+        ({}, "processor cores are taken: an engine and reading for it need 1.25, and 0 of 2 are free"),
+        ({"CPU": 1.25}, None),
     ],
 )
 def test_a_run_that_has_to_wait_for_others_says_so(free: dict[str, float], said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
