@@ -301,6 +301,20 @@ def test_help_needs_nothing_heavy() -> None:
     assert "--no-repeat-ngram-size" in done.stdout
 
 
+@pytest.mark.parametrize(("words", "is_own"), [("", True), ("['--version']", False)], ids=["the process's own command", "a call"])
+def test_a_process_of_one_command_seldom_collects_garbage(words: str, is_own: bool) -> None:
+    script = (
+        "import atexit, gc, sys; from florence2.cli import main\n"
+        "sys.argv[1:] = ['--version']\n"
+        "before = gc.get_threshold()\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 10_000))\n"  # runs after what was registered later
+        f"try: main({words})\n"
+        "except SystemExit: print(gc.get_threshold() != before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[1:] == [str(is_own)] * 2
+
+
 def test_a_missing_extra_is_named(images: list[str]) -> None:
     script = f"import sys; sys.modules['torch'] = None; from florence2.cli import main; main(['infer', {images[0]!r}, '--prompt', '<OD>'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
