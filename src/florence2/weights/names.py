@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 SHARED = "language_model.shared.weight"
 HEAD = "lm_head.weight"
@@ -80,6 +81,7 @@ def without_wrappers(name: str) -> str:
     return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
 
 
+@lru_cache(4096)
 def to_ours(name: str) -> str:
     """Our name for a tensor or module of either layout; from other names, only wrappers are removed."""
     return _apply(_FROM_ORIGINAL, without_wrappers(name))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from florence2.model.cpu.quantized import channel_scales
 from florence2.model.cpu.routines import Kernels
 from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.model.linear import LinearLayer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PANEL = 16  # outputs of a panel
 CHANNELS = 4096  # output channels that are laid out at a time; a multiple of a panel's
+PAIRS = {torch.bfloat16: torch.int32, torch.int8: torch.int16}  # two inputs lie side by side, which are moved as one number
 WEIGHT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # by their numbers in products.h
 
 
@@ -73,20 +75,16 @@ class PanelLinear(LinearLayer):
     def _lay_out(self, part: Tensor, first: int) -> None:
         """Put some outputs, of which ``first`` is the number of the first, into their panels."""
         if self.scales is not None:
-            low, high = torch.aminmax(part, dim=1)
-            # The smallest scale keeps a channel of zeros from dividing by zero.
-            scales = (torch.maximum(-low, high).float() / 127).clamp(min=torch.finfo(torch.float32).tiny)
+            scales = channel_scales(part)
             self.scales[first : first + len(part)] = scales
             part = (part.float() / scales.unsqueeze(1)).round_()
         panels = self.weight[first // PANEL : -(-(first + len(part)) // PANEL)]
         padded = part.to(self.weight.dtype)
         if len(part) % PANEL:
             padded = torch.cat([padded, padded.new_zeros(-len(part) % PANEL, self.inputs)])
-        if self.weight.dtype != torch.float32:  # two inputs side by side
-            laid_out = padded.view(-1, PANEL, self.inputs // 2, 2).transpose(1, 2)
-        else:
-            laid_out = padded.view(-1, PANEL, self.inputs).transpose(1, 2)
-        panels.view(laid_out.shape).copy_(laid_out)
+        unit = PAIRS.get(self.weight.dtype, self.weight.dtype)
+        laid_out = padded.view(unit).view(len(panels), PANEL, -1).transpose(1, 2)
+        panels.view(unit).view(laid_out.shape).copy_(laid_out)
 
     @property
     def struct(self) -> LinearStruct:
