@@ -37,6 +37,10 @@ _PATTERNS = (
         r"Speed: times faster than `transformers` in bf16, ours in (\w+), two processor cores\.",
         r"속도: bf16으로 실행한 `transformers`보다 빠른 배수. 이 프로젝트는 \1, 프로세서 코어 두 개.",
     ),
+    (
+        r"On two cores with AVX2 alone, `int8` is ([\d.]+) to ([\d.]+) times faster than `transformers` in fp32\.",
+        r"AVX2만 있는 코어 두 개에서는 `int8`이 fp32의 `transformers`보다 \1배에서 \2배 빠릅니다.",
+    ),
 )
 _WORDLESS = re.compile(r"(?:`[^`]*`|[\d.,e%:-]+|\d+ (?:M|ms)|\s)*")
 

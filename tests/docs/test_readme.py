@@ -63,3 +63,9 @@ def test_the_table_shows_the_measured_ratios():
     cases = json.loads((ROOT / "benchmarks" / "results" / "compare.json").read_text(encoding="utf-8"))["figures"]["cases"]
     ratio = cases["base, five tasks on one image, 3 beams, 33 tokens"]["times_faster"]["ours auto"]["transformers bf16"]
     assert f"| Speed: five questions on one picture | {ratio:.1f} x |" in README
+
+
+def test_what_processors_without_bfloat16_do_is_said_too():
+    cases = json.loads((ROOT / "benchmarks" / "results" / "compare_without_bf16.json").read_text(encoding="utf-8"))["figures"]["cases"]
+    ratio = cases["base, one request, greedy, 33 tokens"]["times_faster"]["ours int8"]["transformers fp32"]
+    assert f"`int8` is {ratio:.1f} to " in README
