@@ -66,9 +66,13 @@ def step_ms(model: Florence2, num_beams: list[int]) -> dict[str, float]:
         list(choosing.values())[way].append(1000 * (time.perf_counter() - decoded))
         times.append(1000 * (decoded - started))
         reading.append(started - before)
-    medians = {"median_ms": median(times), "shortest_ms": min(times), **{name: median(values) for name, values in choosing.items()}}
-    medians["read_gb_per_s"] = READ / median(reading) / 1e9
-    return {name: round(value, 2) for name, value in medians.items()}
+    figures = {
+        "median_ms": median(times),
+        "shortest_ms": min(times),
+        **{name: median(values) for name, values in choosing.items()},
+        "read_gb_per_s": READ / median(reading) / 1e9,
+    }
+    return {name: round(value, 2) for name, value in figures.items()}
 
 
 def measured(precision: str, folder: Path) -> dict[str, dict[str, float]]:

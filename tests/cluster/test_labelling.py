@@ -23,8 +23,8 @@ from florence2.labelling.records import Records
 from florence2.labelling.run import BrokenPicture, label
 from florence2.openmp import SPIN, SPIN_COUNT
 from tests.cluster import scripted
-from tests.cluster.waiting import wait_until
 from tests.labelling.standing_in import OD, StandIn, draw_pictures, run
+from tests.waiting import wait_until
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python and system; the cluster is not tested")
 

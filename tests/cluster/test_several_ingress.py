@@ -20,8 +20,8 @@ from florence2.server.accounts.database import Database
 from florence2.server.accounts.key_info import KeyInfo
 from florence2.server.accounts.store import KeyStore
 from florence2.server.accounts.usage import read_usage
-from tests.cluster.waiting import wait_until
 from tests.server.accounts.services import running_postgresql, running_redis
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from tests.playground.conftest import OpenPage
 from tests.playground.serving import ServerThread, serving
 from tests.playground.tab import choose_task, finished, labels, layers, run, wait_for_picture
 from tests.server.scripted import ScriptedEngine
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +31,6 @@ def error(page: Page, kind: str) -> str:
     box = page.get_by_test_id("error")
     expect(box).to_have_attribute("data-kind", kind)
     return box.inner_text()
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_files_that_are_no_pictures(open_page: OpenPage, tmp_path: Path) -> None:
