@@ -37,16 +37,47 @@ from fixtures.checkpoints import reference_model, write_checkpoint
 from florence2.engine.precision import choose_precision
 from florence2.model.cpu.packed import has_bf16_products
 
-# Where no instruction multiplies bfloat16, PyTorch emulates it so slowly that `transformers` has no use for it, and `auto` is fp32. Results
-# of such a processor stand beside those of others.
-HAS_BF16 = has_bf16_products()
-RESULT = "compare" if HAS_BF16 else "compare_without_bf16"
-PRECISIONS = ("auto", "fp32", "int8") if HAS_BF16 else ("auto", "bf16", "int8")
-REFERENCES = {"transformers fp32": torch.float32} | ({"transformers bf16": torch.bfloat16} if HAS_BF16 else {})
-FASTEST_REFERENCE = list(REFERENCES)[-1]
+DTYPES = {"transformers fp32": torch.float32, "transformers bf16": torch.bfloat16}
 TAGS = ["<CAPTION>", "<OD>", "<DENSE_REGION_CAPTION>", "<OCR_WITH_REGION>", "<REGION_PROPOSAL>"]
 Times = dict[str, list[float]]
 _RUNS = itertools.count()  # over all cases, so that no picture comes twice
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who is compared on a device, and where the results go: those of devices of each kind stand beside each other.
+
+    Where no instruction multiplies bfloat16, PyTorch emulates it so slowly that ``transformers`` has no use for it, and ``auto`` is fp32.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        result: the name of the results.
+        precisions: those of ours.
+        references: those of ``transformers``, the fastest last.
+    """
+
+    device: str
+    result: str
+    precisions: tuple[str, ...]
+    references: tuple[str, ...]
+
+    @classmethod
+    def on(cls, device: str) -> Contest:
+        """Who is compared on this device of this machine."""
+        if device != "cpu":
+            return cls(device, "compare_gpu", ("auto", "fp32"), tuple(DTYPES))
+        if has_bf16_products():
+            return cls(device, "compare", ("auto", "fp32", "int8"), tuple(DTYPES))
+        return cls(device, "compare_without_bf16", ("auto", "bf16", "int8"), tuple(DTYPES)[:1])
+
+    def model(self, name: str, folder: Path) -> Own | Reference:
+        """One of them, ready to answer."""
+        return Reference(folder, DTYPES[name], self.device) if name in DTYPES else Own(folder, name.removeprefix("ours "), self.device)
+
+    @property
+    def fast(self) -> tuple[str, ...]:
+        """Those that are asked what takes long: of ours ``auto`` and ``int8``, and the fastest of ``transformers``."""
+        return (*(f"ours {precision}" for precision in self.precisions if precision in ("auto", "int8")), self.references[-1])
 
 
 @dataclass(frozen=True)
@@ -68,8 +99,8 @@ def picture(number: int, run: int) -> Image.Image:
 class Own:
     """Our engine as it comes. Requests go in together; every run has pictures of its own, so none is still encoded from another."""
 
-    def __init__(self, folder: Path, precision: str) -> None:
-        self.engine = florence2.load(folder, device="cpu", precision=precision)
+    def __init__(self, folder: Path, precision: str, device: str) -> None:
+        self.engine = florence2.load(folder, device=device, precision=precision)
         # No token ends an answer, so that each is as long as was asked for.
         maker = self.engine._maker
         endless = replace(maker.checkpoint.generation, eos_token_id=-1, forced_eos_token_id=None)
@@ -96,10 +127,10 @@ class Own:
 class Reference:
     """``transformers``: one request after another, as its ``generate`` takes them."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, device: str) -> None:
         from transformers import AutoProcessor
 
-        self.model = reference_model(folder).to(dtype)
+        self.model = reference_model(folder).to(device, dtype)
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self.dtype = dtype
 
@@ -108,20 +139,19 @@ class Reference:
         return sorted(self._one(ask, run) for ask in asks)
 
     def _one(self, ask: Ask, run: int) -> int:
-        inputs = self.processor(images=picture(ask.image, run), text=ask.prompt, return_tensors="pt")
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        ids = self.model.generate(**inputs, num_beams=ask.num_beams, max_new_tokens=ask.tokens, min_new_tokens=ask.tokens)
-        return ids.shape[1] - 1
+        return self._made([picture(ask.image, run)], [ask])[0]
 
     @torch.inference_mode()
     def answer_batched(self, asks: Sequence[Ask], run: int) -> list[int]:
         """All in one ``generate``, which takes requests of one length and one search only."""
-        inputs = self.processor(
-            images=[picture(ask.image, run) for ask in asks], text=[ask.prompt for ask in asks], return_tensors="pt", padding=True
-        )
+        return self._made([picture(ask.image, run) for ask in asks], asks)
+
+    def _made(self, pictures: Sequence[Image.Image], asks: Sequence[Ask]) -> list[int]:
+        inputs = self.processor(images=list(pictures), text=[ask.prompt for ask in asks], return_tensors="pt", padding=True)
+        inputs = inputs.to(self.model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
         ids = self.model.generate(**inputs, num_beams=asks[0].num_beams, max_new_tokens=asks[0].tokens, min_new_tokens=asks[0].tokens)
-        return [ids.shape[1] - 1] * len(asks)
+        return [ids.cpu().shape[1] - 1] * len(asks)
 
     def close(self) -> None:
         pass
@@ -171,28 +201,23 @@ def case(models: dict[str, Any], asks: Sequence[Ask], repeats: int, batched: Seq
     return figures
 
 
-def models_of(folder: Path, precisions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """The contenders, each loaded once."""
-    models: dict[str, Any] = {f"ours {precision}": Own(folder, precision) for precision in precisions}
-    return models | {name: Reference(folder, REFERENCES[name]) for name in references}
-
-
-def measure_base(folder: Path, repeats: int, *, with_many: bool) -> dict[str, Any]:
+def measure_base(contest: Contest, folder: Path, repeats: int, *, with_many: bool) -> dict[str, Any]:
     """All cases at base size, with or without those of many requests, which take the reference minutes."""
-    models = models_of(folder, PRECISIONS, list(REFERENCES))
-    fast = {name: model for name, model in models.items() if name in ("ours auto", "ours int8", FASTEST_REFERENCE)}
+    names = [*(f"ours {precision}" for precision in contest.precisions), *contest.references]
+    models: dict[str, Any] = {name: contest.model(name, folder) for name in names}
+    fast = {name: model for name, model in models.items() if name in contest.fast}
     figures = {}
     for num_beams in (3, 1):
         for tokens in (33, 128):
             name = f"base, one request, {'3 beams' if num_beams == 3 else 'greedy'}, {tokens} tokens"
             print(name, flush=True)
             figures[name] = case(models, [Ask(1, num_beams=num_beams, tokens=tokens)], repeats)
-    several: list[tuple[str, list[Ask], list[str]]] = [
+    several: list[tuple[str, list[Ask], Sequence[str]]] = [
         ("base, five tasks on one image, 3 beams, 33 tokens", [Ask(1, tag) for tag in TAGS], [])
     ]
     if with_many:
         several = [
-            ("base, 16 requests at once, 16 images, 3 beams, 33 tokens", [Ask(number) for number in range(16)], [FASTEST_REFERENCE]),
+            ("base, 16 requests at once, 16 images, 3 beams, 33 tokens", [Ask(number) for number in range(16)], contest.references[-1:]),
             *several,
             ("base, mixed load: 12 requests, 6 images, greedy and 3 beams, 8 to 128 tokens", mixed(), []),
         ]
@@ -210,9 +235,9 @@ def mixed() -> list[Ask]:
     return [Ask(number // 2, TAGS[number % 5], 3 if number % 3 else 1, length) for number, length in enumerate(lengths)]
 
 
-def measure_large(folder: Path, repeats: int) -> dict[str, Any]:
+def measure_large(contest: Contest, folder: Path, repeats: int) -> dict[str, Any]:
     """One request at large size."""
-    models = models_of(folder, ("auto", "int8"), list(REFERENCES))
+    models: dict[str, Any] = {name: contest.model(name, folder) for name in dict.fromkeys((*contest.fast, *contest.references))}
     figures = {}
     for num_beams in (3, 1):
         name = f"large, one request, {'3 beams' if num_beams == 3 else 'greedy'}, 33 tokens"
@@ -223,12 +248,24 @@ def measure_large(folder: Path, repeats: int) -> dict[str, Any]:
     return figures
 
 
-def process(kind: str, folder: Path, repeats: int) -> dict[str, Any]:
+def process(contest: Contest, kind: str, folder: Path, repeats: int) -> dict[str, Any]:
     """Peak memory, time to be ready and time to the first answer, each of a new process that answers twice."""
     runs = []
     for _ in range(repeats + 1):
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.compare", "--alone", kind, "--folder", str(folder)],
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "benchmarks.compare",
+                "--device",
+                contest.device,
+                "--alone",
+                kind,
+                "--folder",
+                str(folder),
+            ],
             capture_output=True,
             text=True,
             check=True,
@@ -239,17 +276,19 @@ def process(kind: str, folder: Path, repeats: int) -> dict[str, Any]:
     return {key: round(median(run[key] for run in runs[1:]), 3) for key in runs[0]}
 
 
-def alone(kind: str, folder: Path) -> None:
+def alone(contest: Contest, kind: str, folder: Path) -> None:
     """What ``process`` starts."""
     started = float(os.environ["STARTED"])
-    own = kind.removeprefix("ours ") if kind.startswith("ours") else None
-    model = Own(folder, own) if own else Reference(folder, REFERENCES[kind])
+    model = contest.model(kind, folder)
     ready = time.time() - started
     loaded = peak_mib()
     model.answer([Ask(1)], 0)
     first = time.time() - started
     model.answer([Ask(2)], 1)
-    print(json.dumps({"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded, "peak_mib": peak_mib()}))
+    figures = {"ready_s": ready, "first_answer_s": first, "loaded_mib": loaded, "peak_mib": peak_mib()}
+    if contest.device == "cuda":
+        figures["peak_gpu_mib"] = torch.cuda.max_memory_reserved() / 2**20
+    print(json.dumps(figures))
 
 
 def peak_mib() -> float:
@@ -261,31 +300,33 @@ def peak_mib() -> float:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--skip-large", action="store_true")
     parser.add_argument("--skip-many", action="store_true", help="leave out sixteen requests at once and the mixed load")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    contest = Contest.on(arguments.device)
     if arguments.alone:
-        alone(arguments.alone, arguments.folder)
+        alone(contest, arguments.alone, arguments.folder)
         return
     with tempfile.TemporaryDirectory() as folder:
         base = write_checkpoint(Path(folder) / "base", size="base")
         print("processes", flush=True)
-        kinds = [*(f"ours {precision}" for precision in PRECISIONS), *REFERENCES]
-        processes = {kind: process(kind, base, 2) for kind in kinds}
+        kinds = [*(f"ours {precision}" for precision in contest.precisions), *contest.references]
+        processes = {kind: process(contest, kind, base, 2) for kind in kinds}
         for kind, values in processes.items():
             print(f"   {kind}: {values}", flush=True)
-        figures = {"cases": measure_base(base, arguments.repeats, with_many=not arguments.skip_many), "processes": processes}
+        figures = {"cases": measure_base(contest, base, arguments.repeats, with_many=not arguments.skip_many), "processes": processes}
         settings = {"repeats": arguments.repeats, "weights": "random", "stored": "float32 safetensors"}
-        settings["auto"] = choose_precision("auto", torch.device("cpu")).name
-        print(report.write(RESULT, settings, figures), flush=True)
+        settings["auto"] = choose_precision("auto", torch.device(contest.device)).name
+        print(report.write(contest.result, settings, figures), flush=True)
         if not arguments.skip_large:
             gc.collect()
             large = write_checkpoint(Path(folder) / "large", size="large")
-            figures["cases"] |= measure_large(large, arguments.repeats)
-            print(report.write(RESULT, settings, figures))
+            figures["cases"] |= measure_large(contest, large, arguments.repeats)
+            print(report.write(contest.result, settings, figures))
 
 
 if __name__ == "__main__":

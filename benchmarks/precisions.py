@@ -19,37 +19,49 @@ from florence2.model.cpu.packed import has_bf16_products
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 SEED = FIRST_FREE_SEED + 4099
-PRECISIONS = ("fp32", "bf16", "int8")
-# Precisions mean other types on a processor without products of bfloat16, so that results of both stand beside each other.
-RESULT = "precisions" if has_bf16_products() else "precisions_without_bf16"
+EXACT = "fp32"
+
+
+def contest(device: str) -> tuple[str, dict[str, tuple[str, str]]]:
+    """The name of the results, and who is compared: what the results call it, its device and its precision.
+
+    Precisions mean other types on a processor without products of bfloat16, so that results of both stand beside each other. On a GPU all
+    are compared with float32 on the CPU.
+    """
+    if device == "cpu":
+        name = "precisions" if has_bf16_products() else "precisions_without_bf16"
+        return name, {precision: ("cpu", precision) for precision in (EXACT, "bf16", "int8")}
+    return "precisions_gpu", {EXACT: ("cpu", EXACT)} | {f"{device} {name}": (device, name) for name in (EXACT, "bf16", "fp16")}
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     name = f"synthetic:{arguments.scenes}?seed={SEED}"
     records = read_source(name, for_training=False).sound()
     measures, tokens = {}, {}
-    for precision in PRECISIONS:
-        with florence2.load("florence-2-demo", device="cpu", precision=precision) as engine:
+    result, contenders = contest(arguments.device)
+    for called, (device, precision) in contenders.items():
+        with florence2.load("florence-2-demo", device=device, precision=precision) as engine:
             answers = list(answer_all(engine, records, num_beams=1))
         found = compute_metrics(answers)
-        measures[precision] = metrics_as_dict(found)
-        tokens[precision] = [answer.result.token_ids for answer in answers]
-        print(precision, *table(found), sep="\n", flush=True)
+        measures[called] = metrics_as_dict(found)
+        tokens[called] = [answer.result.token_ids for answer in answers]
+        print(called, *table(found), sep="\n", flush=True)
     equal: dict[str, dict[str, dict[str, int]]] = {}
-    for precision in PRECISIONS[1:]:
+    for called in list(contenders)[1:]:
         tasks: dict[str, dict[str, int]] = defaultdict(lambda: {"equal": 0, "count": 0})
-        for record, one, other in zip(records, tokens["fp32"], tokens[precision], strict=True):
+        for record, one, other in zip(records, tokens[EXACT], tokens[called], strict=True):
             task = tasks[str(record.tag)]
             task["equal"] += one == other
             task["count"] += 1
-        equal[precision] = dict(sorted(tasks.items()))
-        print(precision, {task: f"{value['equal']}/{value['count']}" for task, value in equal[precision].items()})
+        equal[called] = dict(sorted(tasks.items()))
+        print(called, {task: f"{value['equal']}/{value['count']}" for task, value in equal[called].items()})
     figures = {"measures": measures, "answers_equal_to_fp32": equal}
-    print(report.write(RESULT, {"model": "florence-2-demo", "data": name, "scenes": arguments.scenes}, figures))
+    print(report.write(result, {"model": "florence-2-demo", "data": name, "scenes": arguments.scenes}, figures))
 
 
 if __name__ == "__main__":

@@ -39,9 +39,10 @@ def machine() -> dict[str, Any]:
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     flags = facts.get("flags", "").split()
-    return {
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return gpu | {
         "processor": facts.get("model name", platform.processor()),
         "instructions": [flag for flag in known if flag in flags],
         "cores": os.cpu_count(),

@@ -1,5 +1,5 @@
 """Recorded steps give what steps as they come give. On a CPU, by a backend that runs the recorded work again: places, sizes and
-padding are the same as with CUDA graphs, which no machine here can run."""
+padding are the same as with CUDA graphs. Where there is a GPU, by CUDA graphs as well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fixtures.checkpoints import write_checkpoint
-from florence2.engine.cuda_graphs import LENGTHS, GraphedModel, rounded
+from florence2.engine.cuda_graphs import LENGTHS, CudaGraphs, GraphedModel, Recorder, rounded
 from florence2.engine.engine import Engine
 from florence2.model import Florence2
 from florence2.model.cache import StepSize
@@ -35,21 +35,40 @@ class Again:
         return lambda: output.copy_(work())
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Florence2:
-    return load_model(read_checkpoint(write_checkpoint(tmp_path_factory.mktemp("checkpoint"), size="tiny")))
+class Counted:
+    """Counts what another backend records."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recordings = 0
+        self._recorder = recorder
+
+    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        self.recordings += 1
+        return self._recorder.record(work)
+
+
+def recorder_for(model: Florence2) -> Again | Counted:
+    return Again() if model.device.type == "cpu" else Counted(CudaGraphs(model.device))
+
+
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"))
+
+
+@pytest.fixture(scope="module", params=["cpu", GPU])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Florence2:
+    return load_model(read_checkpoint(write_checkpoint(tmp_path_factory.mktemp("checkpoint"), size="tiny")), device=request.param)
 
 
 def encoded(model: Florence2, prompts: list[list[int]], seed: int = 0):
     longest = max(len(prompt) for prompt in prompts)
-    padded = torch.tensor([prompt + [1] * (longest - len(prompt)) for prompt in prompts])
-    images = torch.randn(len(prompts), 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+    padded = torch.tensor([prompt + [1] * (longest - len(prompt)) for prompt in prompts], device=model.device)
+    images = torch.randn(len(prompts), 3, 64, 64, generator=torch.Generator().manual_seed(seed)).to(model.device)
     return model.encode_prompt(model.encode_image(images), padded, [len(prompt) for prompt in prompts])
 
 
 @torch.inference_mode()
 def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
-    recorder = Again()
+    recorder = recorder_for(model)
     recorded = GraphedModel(model, recorder)
     caches = {"plain": model.new_cache(16), "recorded": recorded.new_cache(16)}
     runners = {"plain": model, "recorded": recorded}
@@ -60,7 +79,7 @@ def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
             action(runners[name], cache)
 
     def step() -> None:
-        tokens = torch.randint(3, 290, (caches["plain"].num_rows,), generator=generator)
+        tokens = torch.randint(3, 290, (caches["plain"].num_rows,), generator=generator).to(model.device)
         logits = [runners[name].decode_step(tokens, cache).clone() for name, cache in caches.items()]
         torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)
 
@@ -90,9 +109,9 @@ def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("count", [1, 3, 8, 9])
 def test_images_are_equal_whatever_their_number(model: Florence2, count: int) -> None:
-    recorder = Again()
+    recorder = recorder_for(model)
     recorded = GraphedModel(model, recorder)
-    pixels = torch.randn(2, count, 3, 64, 64)
+    pixels = torch.randn(2, count, 3, 64, 64, device=model.device)
     first, second = (recorded.encode_image(part) for part in pixels)
     torch.testing.assert_close(first, model.encode_image(pixels[0]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(second, model.encode_image(pixels[1]), atol=1e-5, rtol=1e-5)
@@ -109,7 +128,7 @@ def test_a_backend_that_fails_is_given_up_with_a_line_in_the_log(model: Florence
     for one in (cache, plain):
         model.admit(one, prompt, [2])
     with caplog.at_level("WARNING", logger="florence2"):
-        for tokens in (torch.tensor([2, 2]), torch.tensor([4, 5])):
+        for tokens in torch.tensor([[2, 2], [4, 5]], device=model.device):
             torch.testing.assert_close(recorded.decode_step(tokens, cache), model.decode_step(tokens, plain), atol=1e-5, rtol=1e-5)
     assert caplog.text.count("run as they come") == 1
 
@@ -136,24 +155,26 @@ def test_sizes_are_few_and_hold_what_is_needed(model: Florence2) -> None:
 
 
 def test_what_is_to_come_is_recorded_with_the_cache(model: Florence2) -> None:
-    recorder = Again()
+    recorder = recorder_for(model)
     recorded = GraphedModel(model, recorder, image_size=(64, 64), num_beams=(1, 3, 1))
     cache = recorded.new_cache(16)
     assert recorder.recordings == 3
     with torch.inference_mode():
-        recorded.encode_image(torch.randn(1, 3, 64, 64))
+        recorded.encode_image(torch.randn(1, 3, 64, 64, device=model.device))
         recorded.admit(cache, encoded(model, [[0, 5, 2]]), [3])
-        recorded.decode_step(torch.tensor([2, 2, 2]), cache)
+        recorded.decode_step(torch.tensor([2, 2, 2], device=model.device), cache)
     assert recorder.recordings == 3
 
 
-def test_a_whole_engine_on_recordings_gives_the_same_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_whole_engine_on_recordings_gives_the_same_answers(tmp_path: Path, device: str) -> None:
     folder = write_checkpoint(tmp_path, size="tiny")
     checkpoint = read_checkpoint(folder)
     tokenizer = Tokenizer.load(folder)
     answers = []
-    for wrap in (lambda model: model, lambda model: GraphedModel(model, Again())):
-        with Engine(checkpoint, wrap(load_model(checkpoint)), tokenizer) as engine:
+    loaded = load_model(checkpoint, device=device)
+    for model in (load_model(checkpoint), GraphedModel(loaded, recorder_for(loaded))):
+        with Engine(checkpoint, model, tokenizer) as engine:
             images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(4)]
             futures = [
                 engine.submit(image, prompt, num_beams=beams, max_new_tokens=20)

@@ -9,12 +9,14 @@ implementation. Knows nothing of text, positions or files.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 from florence2.model.attention import attend
 from florence2.model.config import VisionConfig
@@ -39,6 +41,24 @@ def _add_convolved(conv: nn.Conv2d, grid: Tensor) -> Tensor:
     """``grid`` plus ``conv`` of it; computed in place when no gradient is needed, so that only one map outlives the convolution."""
     convolved = _convolve(conv, grid)
     return convolved.add_(grid) if torch.is_grad_enabled() else grid.add_(convolved)
+
+
+@contextlib.contextmanager
+def _exact_convolutions(tensor: Tensor) -> Iterator[None]:
+    """Convolutions of float32 on a GPU in float32. PyTorch's default there is TF32, which keeps 10 bits of each factor's 23."""
+    if tensor.device.type != "cuda" or tensor.dtype != torch.float32:
+        yield
+        return
+    try:
+        before = cudnn.allow_tf32
+    except RuntimeError:  # set by PyTorch's newer switches, one for each kind of operation: whoever did so has chosen
+        yield
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def _chunk(tensor: Tensor) -> int:
@@ -215,6 +235,7 @@ class DaViT(nn.Module):
     def forward(self, pixel_values: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images rows columns channels"]:
         """The feature map of the last stage."""
         stages = self.stages(pixel_values)
-        for _ in self.convs[1:]:  # type: ignore[index]
-            next(stages)  # not held: a map is freed as soon as the next stage has read it
-        return next(stages)
+        with _exact_convolutions(self.convs[0].conv.weight):  # type: ignore[union-attr]
+            for _ in self.convs[1:]:  # type: ignore[index]
+                next(stages)  # not held: a map is freed as soon as the next stage has read it
+            return next(stages)
