@@ -61,7 +61,7 @@ def best_by_pytorch(
 ) -> Candidates:
     """The same on any device, by PyTorch."""
     log_probs = torch.log_softmax(logits, dim=-1)
-    wanted = log_probs[:, list(forced)].cpu().numpy()
+    wanted = torch.cat([log_probs[:, :0], *(log_probs[:, token : token + 1] for token in forced)], dim=1)
     of_locations = log_probs[:, _columns(locations)].exp().cpu().numpy() if locations else None
     if any(banned):
         rows = [row for row, tokens in enumerate(banned) for _ in tokens]
@@ -70,13 +70,16 @@ def best_by_pytorch(
         logits[index[0], index[1]] = -torch.inf
         log_probs[index[0], index[1]] = -torch.inf
     ids = top_k_indices(logits, count)
-    values = log_probs.gather(1, ids).cpu().numpy()
-    token_ids = ids.cpu().numpy()
+    # One copy from the device for all of them: each would wait until the device has done all its work.
+    numbers = torch.cat([log_probs.gather(1, ids), wanted], dim=1)
+    found = torch.cat([ids.int(), numbers.view(torch.int32)], dim=1).cpu().numpy()
+    token_ids, values, of_forced = np.split(found, [count, 2 * count], axis=1)
+    token_ids, values, of_forced = token_ids.astype(np.int64), values.view(np.float32), of_forced.view(np.float32)
     order = np.lexsort((token_ids, -values), axis=-1)
     return Candidates(
         np.take_along_axis(token_ids, order, axis=-1),
         np.take_along_axis(values, order, axis=-1),
-        {token: wanted[:, column] for column, token in enumerate(forced)},
+        {token: of_forced[:, column] for column, token in enumerate(forced)},
         of_locations,
     )
 

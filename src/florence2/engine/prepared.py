@@ -74,6 +74,8 @@ def prepare(
     checkpoint, model, tokenizer = _read_whole(read, name if isinstance(name, str) else Path(name), adapter_names(adapters))
     if packing is None and not chosen.is_exact:
         refine_head(model)
+    if device.type == "cuda":
+        model.language_model.fuse_projections()
     give_back_memory()
     logger.info("%s from %s on %s in %s", name, checkpoint.folder, device, chosen.name)
     weight_bytes = stored_bytes(model.modules())

@@ -33,6 +33,7 @@ class KeyLengths:
         self.lengths = lengths
         self.num_keys = num_keys
         self.is_full = is_full
+        self._biases: dict[torch.dtype, Tensor] = {}
 
     @classmethod
     def of(cls, lengths: Sequence[int], num_keys: int, device: torch.device) -> KeyLengths:
@@ -45,6 +46,15 @@ class KeyLengths:
         if self.is_full:
             return None
         return (torch.arange(self.num_keys, device=self.lengths.device) < self.lengths.unsqueeze(1))[:, None, None, :]
+
+    def bias(self, dtype: torch.dtype) -> Float[Tensor, "entries 1 1 num_keys"] | None:
+        """What is added to the scores of keys, minus infinity where a key is not valid; None if all are. All calls share one of a type.
+
+        PyTorch makes one of a mask in every call, by three operations.
+        """
+        if self.mask is not None and dtype not in self._biases:
+            self._biases[dtype] = torch.zeros(self.mask.shape, dtype=dtype, device=self.mask.device).masked_fill_(~self.mask, -torch.inf)
+        return self._biases.get(dtype)
 
 
 def attend(
@@ -64,11 +74,12 @@ def attend(
         key_lengths: the number of valid keys of each entry; None if all are valid.
         is_causal: each token attends to itself and those before it; there must be as many keys as queries.
     """
-    if query.device.type != "cpu" or is_causal or torch.is_grad_enabled():
-        mixed = F.scaled_dot_product_attention(
-            query, keys, values, attn_mask=key_lengths.mask if key_lengths else None, is_causal=is_causal
-        )
-        return mixed.transpose(1, 2).flatten(2)
+    if query.device.type != "cpu":
+        bias = key_lengths.bias(query.dtype) if key_lengths else None
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=is_causal).transpose(1, 2).flatten(2)
+    if is_causal or torch.is_grad_enabled():
+        mask = key_lengths.mask if key_lengths else None
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=is_causal).transpose(1, 2).flatten(2)
     compiled = kernels.loaded()
     if compiled is not None and key_lengths is not None and compiled.can_attend(query, keys):
         return compiled.attend(query, keys, values, key_lengths.lengths)
