@@ -98,8 +98,8 @@ class Florence2(nn.Module):
         """The logits of a step. Control flow does not depend on tensor values, so a CUDA graph can capture it."""
         text = self.language_model
         compiled = text.compiled_step
-        if compiled is not None and not self.routing.routes and compiled.can_take(step):
-            return compiled(token_ids, step)
+        if compiled is not None and compiled.can_take(step):
+            return compiled(token_ids, step, self.routing.routes)
         return text.head(text.decoder.step(text.embed_decoder_tokens(token_ids), step))
 
     def forward(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from florence2.model.adapting import HEAD_NAME
 from florence2.model.bart import POSITION_OFFSET, Attention, Bart, DecoderLayer
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.panels import PanelLinear, can_lay_out
 from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.model.cpu.weight_memory import WeightMemory
-from florence2.model.decoder_step import DecoderStep, StepEmbedding, StepLayer
+from florence2.model.decoder_step import PRODUCTS, DecoderStep, StepEmbedding, StepLayer
 from florence2.model.florence2 import Florence2
 from florence2.model.linear import Linear
 from florence2.model.precision import Precision
@@ -83,7 +84,9 @@ def _compiled_step(text: Bart, compiled: kernels.Kernels, head: PanelLinear, num
     layers = [_step_layer(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
     positions = text.decoder.embed_positions.weight[POSITION_OFFSET:]
     embedding = StepEmbedding(text.decoder_table, positions, text.scale)
-    return DecoderStep(compiled, layers, embedding, text.decoder.layernorm_embedding, head, num_heads, table, REFINED)
+    names = [f"{_DECODER}layers.{number}.{product}" for number in range(len(layers)) for product in PRODUCTS]
+    norm = text.decoder.layernorm_embedding
+    return DecoderStep(compiled, layers, embedding, norm, head, num_heads, table, REFINED, [*names, HEAD_NAME])
 
 
 def _step_layer(layer: DecoderLayer) -> StepLayer:

@@ -67,7 +67,7 @@ struct Embedding {
     const void* table;
     const float* positions;
     float scale;
-    TableType type;
+    StoredType type;
 };
 
 struct Decoder {
@@ -85,7 +85,7 @@ struct Step {
     const int64_t* positions;  // of each row
     float* hidden;             // [rows, width]: the hidden states, at last those that the head is given
     float* logits;             // [rows, vocabulary]
-    float* memory;             // for what is computed in between: rows * (6 * width + 2 * inner + 1) and of each thread `own_size`
+    float* memory;             // for what is computed in between: rows * (6 * width + 2 * inner + 1 + most_rank) and of each thread `own_size`
     void* self_kv;
     const void* cross_kv;
     const int32_t* lengths;        // of each row, the new position included
@@ -95,12 +95,14 @@ struct Step {
     int64_t own_size;  // for a panel in float, 16 * inputs, and for the scores of a request's rows to all positions
     int64_t self_layer, self_kind, self_row, self_position;
     int64_t cross_layer, cross_kind, cross_slot, cross_head, cross_position;
+    const Update* const* updates;  // of each row those of all products, in their order and at last the head's, or null; null for none of any row
+    int64_t most_rank;             // of all updates
     int32_t key_is_bf16, threads;
 };
 
 // What is computed between tokens and logits; `own` is each thread's.
 struct Buffers {
-    float *hidden, *sums, *qkv, *mixed, *inner, *scales, *own;
+    float *hidden, *sums, *qkv, *mixed, *inner, *scales, *reduced, *own;
     int16_t* levels;
     int64_t own_size;
 };
@@ -135,37 +137,34 @@ class Pass {
         product(decoder_.head, b.hidden, {step_.logits, vocabulary, false, nullptr, 0});
         const Range rows = part_of(decoder_.table.weights ? step_.rows : 0, number_, count_);
         for (int64_t row = rows.begin; row < rows.end; ++row)
-            refine(decoder_.table, b.hidden + row * width, width, step_.logits + row * vocabulary, vocabulary);
+            refine(decoder_.table, b.hidden + row * width, width, step_.logits + row * vocabulary, vocabulary, updates_.of(row), updates_.reduced_of(row));
     }
 
   private:
     // Of those rows that this thread normalises next.
     void embed(float* out) {
-        switch (decoder_.embedding.type) {
-            case TABLE_FLOAT: return embed<float>(out);
-            case TABLE_BF16: return embed<bf16>(out);
-            case TABLE_HALF: return embed<half>(out);
-        }
-    }
-
-    template <typename Weight>
-    void embed(float* out) {
         const Embedding& embedding = decoder_.embedding;
         const int64_t width = decoder_.width;
         const Range rows = part_of(step_.rows, number_, count_);
-        for (int64_t row = rows.begin; row < rows.end; ++row) {
-            const Weight* token = static_cast<const Weight*>(embedding.table) + step_.tokens[row] * width;
-            const float* position = embedding.positions + step_.positions[row] * width;
-            for (int64_t i = 0; i < width; ++i) out[row * width + i] = to_float(token[i]) * embedding.scale + position[i];
-        }
+        with_stored(embedding.table, embedding.type, [&](const auto* table) {
+            for (int64_t row = rows.begin; row < rows.end; ++row) {
+                const auto* token = table + step_.tokens[row] * width;
+                const float* position = embedding.positions + step_.positions[row] * width;
+                for (int64_t i = 0; i < width; ++i) out[row * width + i] = to_float(token[i]) * embedding.scale + position[i];
+            }
+        });
     }
 
-    void product(const Linear& layer, const float* values, const Output& out) {
+    // The next product of a step.
+    void product(const Linear& layer, const float* values, Output out) {
         const Rows in = {values, buffers_.levels, buffers_.scales, layer.inputs, step_.rows};
-        if (layer.type == INT8) {
-            round_rows(in, layer.inputs, part_of(step_.rows, number_, count_));
-            barrier_.wait(count_);
+        out.updates = updates_ = {step_.updates, updates_.product + 1, buffers_.reduced, step_.most_rank};
+        if (step_.updates) {
+            const Range numbers = part_of(step_.rows * step_.most_rank, number_, count_);
+            reduce_rows(updates_, values, layer.inputs, numbers.begin, numbers.end);
         }
+        if (layer.type == INT8) round_rows(in, layer.inputs, part_of(step_.rows, number_, count_));
+        if (step_.updates || layer.type == INT8) barrier_.wait(count_);
         multiply(layer, in, out, own_, number_, count_);
         barrier_.wait(count_);
     }
@@ -217,6 +216,7 @@ class Pass {
     const int number_, count_;
     float* const own_;
     const int64_t head_width_;
+    Updates updates_ = {nullptr, -1};  // of the latest product
 };
 
 template <typename Key>
@@ -224,8 +224,9 @@ void run(const Decoder& decoder, const Step& step) {
     const int64_t part = step.rows * decoder.width;
     const int64_t inner_part = step.rows * decoder.inner;
     float *qkv = step.memory + part, *mixed = qkv + 3 * part, *inner = mixed + part, *levels = inner + inner_part;
-    float *scales = levels + part + inner_part, *own = scales + step.rows;
-    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, scales, own, reinterpret_cast<int16_t*>(levels), step.own_size};
+    float *scales = levels + part + inner_part, *reduced = scales + step.rows;
+    float* own = reduced + step.rows * step.most_rank;
+    const Buffers buffers = {step.hidden, step.memory, qkv, mixed, inner, scales, reduced, own, reinterpret_cast<int16_t*>(levels), step.own_size};
     Barrier barrier;
 #pragma omp parallel num_threads(step.threads)
     Pass<Key>(decoder, step, buffers, barrier, omp_get_thread_num(), omp_get_num_threads()).run();

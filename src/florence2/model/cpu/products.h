@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "rounding.h"
+#include "updates.h"
 #include "vectors.h"
 
 namespace florence2 {
@@ -51,13 +52,14 @@ inline void round_rows(const Rows& rows, int64_t inputs, Range part) {
         rows.scales[row] = round_row(rows.values + row * rows.stride, inputs, rows.levels + row * rows.stride);
 }
 
-// Where results go, after GELU if that is wanted, and added to a residual if there is one.
+// Where results go, with what adapters add, after GELU if that is wanted, and added to a residual if there is one.
 struct Output {
     float* values;
     int64_t stride;
     bool has_gelu;
     const float* residual;
     int64_t residual_stride;
+    Updates updates = {};
 };
 
 // Weights of the first (0) or second (1) input of a pair, for as many outputs as a vector has lanes. Pairs of bfloat16 lie side by side.
@@ -187,10 +189,11 @@ inline Sums<rows, panels, Vector> multiplied(const int16_t* weights, const Rows&
     return multiplied_exactly<rows, panels, is_elsewhere>(weights, in, first, inputs, ahead);
 }
 
-inline Vector finished(Vector sum, const Linear& layer, int64_t output, bool has_gelu) {
+inline Vector finished(Vector sum, const Linear& layer, int64_t output, const Output& out, int64_t row) {
     if (layer.scales) sum = sum * load(layer.scales + output);
     if (layer.bias) sum = sum + load(layer.bias + output);
-    return has_gelu ? gelu(sum) : sum;
+    if (const Update* update = out.updates.of(row)) sum = updated(sum, *update, out.updates.reduced_of(row), layer.outputs, output);
+    return out.has_gelu ? gelu(sum) : sum;
 }
 
 // Writes a row's sums of the panel that begins with `first`.
@@ -199,13 +202,13 @@ __attribute__((noinline)) inline void write(const Vector* sums, const Linear& la
     const float* residual = out.residual ? out.residual + row * out.residual_stride + first : nullptr;
     if (first + PANEL <= layer.outputs) {
         for (int v = 0; v < VECTORS; ++v) {
-            Vector value = finished(sums[v], layer, first + v * LANES, out.has_gelu);
+            Vector value = finished(sums[v], layer, first + v * LANES, out, row);
             store(target + v * LANES, residual ? value + load(residual + v * LANES) : value);
         }
         return;
     }
     float values[PANEL];
-    for (int v = 0; v < VECTORS; ++v) store(values + v * LANES, finished(sums[v], layer, first + v * LANES, out.has_gelu));
+    for (int v = 0; v < VECTORS; ++v) store(values + v * LANES, finished(sums[v], layer, first + v * LANES, out, row));
     for (int64_t i = 0; i < layer.outputs - first; ++i) target[i] = residual ? values[i] + residual[i] : values[i];
 }
 

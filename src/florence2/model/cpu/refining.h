@@ -5,19 +5,17 @@
 #include <limits>
 #include <vector>
 
-#include "vectors.h"
+#include "updates.h"
 
 namespace florence2 {
 
 constexpr int64_t CHUNK = 64;  // logits that are reduced to one maximum
 
-enum TableType : int32_t { TABLE_FLOAT, TABLE_BF16, TABLE_HALF };
-
 // The head's weights, [vocabulary, width], as they are stored; null where no logits are computed again. `count` is how many of each row.
 struct Table {
     const void* weights;
     int64_t count;
-    TableType type;
+    StoredType type;
 };
 
 struct Candidate {
@@ -63,31 +61,15 @@ inline std::vector<Candidate> largest(const float* values, int64_t length, int64
     return found;
 }
 
-template <typename Weight>
-inline float dot(const Weight* weights, const float* values, int64_t width) {
-    Vector sums[4] = {};
-    int64_t i = 0;
-    for (; i + 4 * LANES <= width; i += 4 * LANES)
-        for (int part = 0; part < 4; ++part) sums[part] = fma(load(weights + i + part * LANES), load(values + i + part * LANES), sums[part]);
-    float parts[4], rest = 0;
-    sum_four(sums[0], sums[1], sums[2], sums[3], parts);
-    for (; i < width; ++i) rest += to_float(weights[i]) * values[i];
-    return (parts[0] + parts[1]) + (parts[2] + parts[3]) + rest;
-}
-
-template <typename Weight>
-inline void refine(const Weight* weights, int64_t count, const float* hidden, int64_t width, float* logits, int64_t vocabulary) {
-    for (const Candidate& candidate : largest(logits, vocabulary, count))
-        logits[candidate.token] = dot(weights + candidate.token * width, hidden, width);
-}
-
-// Of one row.
-inline void refine(const Table& table, const float* hidden, int64_t width, float* logits, int64_t vocabulary) {
-    switch (table.type) {
-        case TABLE_FLOAT: return refine(static_cast<const float*>(table.weights), table.count, hidden, width, logits, vocabulary);
-        case TABLE_BF16: return refine(static_cast<const bf16*>(table.weights), table.count, hidden, width, logits, vocabulary);
-        case TABLE_HALF: return refine(static_cast<const half*>(table.weights), table.count, hidden, width, logits, vocabulary);
-    }
+// Of one row. `update` is what an adapter adds to it, or null.
+inline void refine(const Table& table, const float* hidden, int64_t width, float* logits, int64_t vocabulary, const Update* update,
+                   const float* reduced) {
+    with_stored(table.weights, table.type, [&](const auto* weights) {
+        for (const Candidate& candidate : largest(logits, vocabulary, table.count)) {
+            logits[candidate.token] = dot(weights + candidate.token * width, hidden, width);
+            if (update) logits[candidate.token] += added_to(*update, reduced, vocabulary, candidate.token);
+        }
+    });
 }
 
 }  // namespace florence2
