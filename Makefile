@@ -70,6 +70,7 @@ lint: $(VENV)/dev-$(TORCH).installed
 
 bench: $(VENV)/dev-$(TORCH).installed
 	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.roofline
 	$(BIN)/python -m benchmarks.precisions
 	$(BIN)/python -m benchmarks.precision_logits

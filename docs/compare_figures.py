@@ -1,4 +1,4 @@
-"""The comparison with ``transformers`` on a processor without bfloat16, as Markdown: the figures of ``benchmarks/compare.py`` there."""
+"""The comparison with ``transformers`` on a processor without bfloat16, as Markdown: times, memory and start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from docs import figures
 
-RESULT = "compare_without_bf16"
+RESULT, MEMORY = "compare_without_bf16", "memory_without_bf16"
 REFERENCE = "transformers fp32"
 OWN = {"ours auto": "fp32", "ours bf16": "bf16", "ours int8": "int8"}
 
@@ -36,6 +36,21 @@ def compare_without_bf16() -> str:
     repeats = found["settings"]["repeats"]
     note = f"Medians of {repeats} repeats (half as many of the longest cases), and how many times faster. {figures._origin(RESULT, found)}"
     return f"{times}\n\n{memory}\n\n{note}"
+
+
+def memory_without_bf16() -> str:
+    """What processes held at their highest, by the type of the stored weights."""
+    found = figures._result(MEMORY)
+    if found is None:
+        return figures._unmeasured(MEMORY)
+    rows = []
+    for stored, processes in found["figures"].items():
+        peaks = {name: one["peak_mib"] for name, one in processes.items()}
+        own = (f"{peaks[name]:.0f} MiB, {peaks[name] / peaks[REFERENCE]:.0%}" for name in OWN)
+        rows.append((stored, f"{peaks[REFERENCE]:.0f} MiB", *own))
+    header = ("Weights stored in", "`transformers` fp32", *(f"ours {name}" for name in OWN.values()))
+    repeats = found["settings"]["repeats"]
+    return f"{figures.table(header, rows)}\n\nMedians of {repeats} processes each, at base size. {figures._origin(MEMORY, found)}"
 
 
 def _times(case: dict[str, Any]) -> list[str]:

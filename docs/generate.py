@@ -22,7 +22,7 @@ from typing import Any
 
 from docs import cluster_figures, curves
 from docs.adapters_figures import adapters
-from docs.compare_figures import compare_without_bf16
+from docs.compare_figures import compare_without_bf16, memory_without_bf16
 from docs.engine_process_figures import engine_kill, engine_process
 from docs.figures import (
     answers,
@@ -266,6 +266,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "score-cost": score_cost,
     "compare": compare,
     "compare-without-bf16": compare_without_bf16,
+    "memory-without-bf16": memory_without_bf16,
     "engine_process": engine_process,
     "engine_kill": engine_kill,
     "under-load": under_load,

@@ -146,6 +146,14 @@ async def test_paths_and_methods() -> None:
     assert put.status_code == 405
 
 
+async def test_all_methods_of_a_path_are_named() -> None:
+    async with client_of() as client:
+        for path in ("/healthz", "/readiness", "/"):
+            wrong = await client.put(path)
+            assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+            assert (await client.head(path)).status_code in (200, 503)
+
+
 async def test_own_faults_have_an_id_and_no_details(caplog: pytest.LogCaptureFixture) -> None:
     engine = FakeEngine()
     engine.failure = errors.EngineFailed("a step of the engine failed: RuntimeError: secret shapes")

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from florence2.cli.serve import serve
+from florence2.engine.precision import PRECISIONS, QUANTIZED
 from florence2.errors import InvalidOption
+from florence2.server import setting_checks
 from florence2.server.profiles import PROFILES
 from florence2.server.setting_sources import FOREIGN_NAMES
 from florence2.server.settings import FLAGS, Settings, parse_assignments, read_settings
@@ -117,11 +119,35 @@ def test_profiles_that_need_keys(profile: str, tmp_path: Path) -> None:
         ({"port": "x"}, "--port must be a whole number"),
         ({"max_images": 0}, "max_images (--set max_images) must be at least 1"),
         ({"root_path": "/a b"}, "--root-path: expected a path such as /florence2"),
+        ({"precision": "int4"}, "--precision: expected one of auto, fp32"),
+        ({"device": "gpu"}, "--device: expected auto, cpu, cuda"),
+        ({"request_id_header": "x y"}, "request_id_header (--set request_id_header): expected the name of a header"),
+        ({"trusted_proxies": "10.0.0.0/8,abc"}, "expected addresses such as 10.0.0.5"),
+        ({"public_url": "vision.example"}, "expected an address such as https://vision.example"),
+        ({"image_folder": "/nope"}, "expected a folder, and there is none at /nope"),
+        ({"allow_origins": "https://a.example/page"}, "expected origins such as https://app.example"),
+        ({"allow_origins": "https://*.example"}, "expected origins such as https://app.example"),
+        ({"allow_origins": "a.example"}, "expected origins such as https://app.example"),
     ],
 )
 def test_mistakes(flags: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidOption, match=re.escape(words)):
         read_settings(flags)
+
+
+def test_precisions_are_those_of_the_engine() -> None:
+    assert set(setting_checks.PRECISIONS) == {"auto", *PRECISIONS, QUANTIZED}
+
+
+def test_origins_are_as_browsers_send_them() -> None:
+    given = "https://App.Example/, http://a.example:80, https://b.example:8443, chrome-extension://abc, null"
+    found = ["https://app.example", "http://a.example", "https://b.example:8443", "chrome-extension://abc", "null"]
+    assert read_settings({"allow_origins": given}).allow_origins == found
+
+
+def test_a_setting_without_a_value_says_so() -> None:
+    with pytest.raises(InvalidOption, match="'port' without a value"):
+        parse_assignments(["port"])
 
 
 def test_mistakes_do_not_repeat_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED = ("AVIF", "HEIF")  # by their decoders, as their own boxes say
+_BACK = {6: 8, 8: 6}  # what undoes a turn, where it is another one
 _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
@@ -143,8 +144,10 @@ def decode(structure: Structure, name: str, *, auto_orient: bool = True, image: 
     """
     image = image if image is not None else open_file(structure, name)
     with as_refusals(name, image.size):
+        # Pillow turns a TIFF upright while it is loaded.
+        undone = exif_orientation(image) if structure.format == "TIFF" and not auto_orient else 1
         image.load()
-        orientation = orientation_in(structure, image) if auto_orient else 1
+        orientation = orientation_in(structure, image) if auto_orient else _BACK.get(undone, undone)
         image = to_srgb(unsigned(image))
         picture = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
     if auto_orient:

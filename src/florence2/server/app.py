@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
+from starlette.routing import Match
 
 from florence2.engine_process.supervisor import EngineProcess
 from florence2.engine_stats import EngineStats
@@ -27,8 +27,10 @@ from florence2.extras import requires
 from florence2.server import openai, playground, roboflow
 from florence2.server.errors import MethodNotAllowed, NotFound
 from florence2.server.http import health, pages, usage
+from florence2.server.http.absolute_form import AbsoluteForm
 from florence2.server.http.api import Api
 from florence2.server.http.auth import Gate, Keys, check_anonymous
+from florence2.server.http.cors import Preflights, ReadableAnswers, cors_options
 from florence2.server.http.gauges import Gauges
 from florence2.server.http.large_bodies import BodyThreads
 from florence2.server.http.metrics import Metrics
@@ -108,7 +110,7 @@ def create_app(
         lifespan=_lifespan(server, on_ready, on_failure),
     )
     app.state.server = server
-    for router in (*(api.router for api in server.apis), health.router, usage.router, pages.router):
+    for router in _routers(server):
         app.include_router(router)
     app.mount(pages.ASSETS, pages.asset_files())
     app.add_exception_handler(HTTPException, _raise_own)
@@ -122,19 +124,14 @@ def _add_middleware(app: FastAPI, server: ServerState) -> None:
     settings, keys, apis = server.settings, server.keys, server.apis
     meter = None if server.accounts is None else server.accounts.meter
     app.add_middleware(Gate, keys=keys, apis=apis, settings=settings)
+    cors = cors_options(settings, [*(name for api in apis for name in api.exposed_headers), *EXPOSED_HEADERS])
     app.add_middleware(Origins, settings=settings, has_keys=not keys.is_open)
+    app.add_middleware(Preflights, **cors)
     seen = {"metrics": server.metrics, "admission": server.admission, "tracing": server.tracing, "meter": meter}
     app.add_middleware(RequestMiddleware, settings=settings, apis=apis, **seen)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.allow_origins,
-        # The server reads no cookies; a page of any origin gets nothing by its reader's.
-        allow_credentials="*" not in settings.allow_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=[*(name for api in apis for name in api.exposed_headers), *EXPOSED_HEADERS],
-    )
+    app.add_middleware(ReadableAnswers, **cors)
     app.add_middleware(RootPath, prefix=settings.root_path)
+    app.add_middleware(AbsoluteForm)
 
 
 def _server_state(settings: Settings, models: Models, process: EngineProcess | None) -> ServerState:
@@ -252,7 +249,7 @@ async def _keep_giving_back(server: ServerState) -> None:
     await FreedMemory(lambda: server.admission.num_bytes, server.inference.end_idle).keep_giving_back()
 
 
-async def _raise_own(_: HTTPConnection, error: Exception) -> NoReturn:
+async def _raise_own(request: HTTPConnection, error: Exception) -> NoReturn:
     """Raise errors of the framework as errors of this project; ``RequestMiddleware`` writes them."""
     if isinstance(error, RequestValidationError):
         raise failed_validation(error.errors())
@@ -261,9 +258,21 @@ async def _raise_own(_: HTTPConnection, error: Exception) -> NoReturn:
     if error.status_code == 404:
         raise NotFound("there is no such path; see /docs")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _methods_at(request)
         raise MethodNotAllowed(f"this path is called with {allowed or 'another method'}; see /docs", allowed)
     raise InvalidRequest(str(error.detail))
+
+
+def _methods_at(request: HTTPConnection) -> str:
+    """The methods that the path of a request is called with, by all routes that have it."""
+    routes = [route for router in _routers(request.app.state.server) for route in router.routes]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in fitting for method in getattr(route, "methods", None) or ()}))
+
+
+def _routers(server: ServerState) -> list[APIRouter]:
+    """All routes, but for those of files."""
+    return [*(api.router for api in server.apis), health.router, usage.router, pages.router]
 
 
 class _Borrowed:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from florence2.cores import usable_cores
 from florence2.errors import InvalidOption
+from florence2.server import setting_checks as checks
 from florence2.server import setting_sources as sources
 from florence2.server.profiles import PROFILES, Profile
 from florence2.server.setting_words import in_plain_words
@@ -58,19 +59,21 @@ class Settings(BaseSettings):
     ssl_certfile: Path | None = Field(default=None, description="Certificate for HTTPS.")
     ssl_keyfile: Path | None = Field(default=None, description="The certificate's private key.")
     root_path: str = Field(default="", description="The path below which a proxy offers the server, such as `/florence2`.")
-    public_url: str | None = Field(
+    public_url: Annotated[str, AfterValidator(checks.address)] | None = Field(
         default=None, description="The address that clients see; for links in answers. Default: the request's own."
     )
-    allow_origins: Names = Field(
+    allow_origins: Annotated[list[Annotated[str, AfterValidator(checks.origin)]], NoDecode] = Field(
         default=[], description="Origins whose pages may call the server from a browser, such as `https://app.example`; `*`: all."
     )
     allow_hosts: Names = Field(
         default=[], description="Names by which a server without keys on 127.0.0.1 may be called, beside localhost and addresses."
     )
-    trusted_proxies: Names = Field(
+    trusted_proxies: Annotated[list[Annotated[str, AfterValidator(checks.proxy)]], NoDecode] = Field(
         default=[], description="Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
-    request_id_header: str = Field(default="x-request-id", description="The header that carries the request's id, in and out.")
+    request_id_header: Annotated[str, AfterValidator(checks.header_name)] = Field(
+        default="x-request-id", description="The header that carries the request's id, in and out."
+    )
 
     api_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="Keys, one of which every request must bring. None: open."
@@ -129,8 +132,10 @@ class Settings(BaseSettings):
     model_wait_s: float = Field(
         default=60.0, ge=0, description="How long a request waits for its model to load before it is told to try again."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:0, mps.")
-    precision: str = Field(default="auto", description="auto, fp32, bf16, fp16, int8 (CPUs only).")
+    device: Annotated[str, AfterValidator(checks.device)] = Field(default="auto", description="auto, cpu, cuda, cuda:0, mps.")
+    precision: Annotated[str, AfterValidator(checks.precision)] = Field(
+        default="auto", description="auto, fp32, bf16, fp16, int8 (CPUs only)."
+    )
     image_cache_bytes: int = Field(default=2**27, ge=0, description="How much of the images asked about lately each model keeps encoded.")
     warm_up: bool = Field(default=True, description="Answer one image before the server is ready.")
     engine_process: bool = Field(
@@ -147,7 +152,9 @@ class Settings(BaseSettings):
     url_deny_list: Names = Field(default=[], description="Hosts that may not be fetched from.")
     max_url_redirects: int = Field(default=3, ge=0, le=100, description="Redirects followed.")
     url_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for one fetch, redirects included.")
-    image_folder: Path | None = Field(default=None, description='A folder from which images of type "file" are read. None: not offered.')
+    image_folder: Annotated[Path, AfterValidator(checks.folder)] | None = Field(
+        default=None, description='A folder from which images of type "file" are read. None: not offered.'
+    )
 
     max_body_bytes: int = Field(default=20 * 2**20, ge=1, description="Largest request body, and largest image fetched or read.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="Most pixels of an image, told by its header.")
@@ -352,7 +359,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         name = name.strip().lower().replace("-", "_").removeprefix(sources.PREFIX.lower())
         if not equals or name not in Settings.model_fields:
-            raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{closest(name)}")
+            missing = " without a value" if name in Settings.model_fields else closest(name)
+            raise InvalidOption(f"--set takes NAME=VALUE with the name of a setting, got {assignment.partition('=')[0]!r}{missing}")
         values[name] = sources.Given(value, f"--set {name}").parsed(name)
     return values
 

@@ -303,8 +303,8 @@ def _corner_error(pixels: tuple[float, ...]) -> InvalidRegion:
 
 def _region_error(region: object) -> InvalidRegion:
     return InvalidRegion(
-        "a region is four numbers x1, y1, x2, y2 in pixels, or four tokens <loc_x1><loc_y1><loc_x2><loc_y2> with bins 0 to "
-        f"{NUM_BINS - 1}; got {shortened(region)}",
+        "a region is four numbers x1, y1, x2, y2 in pixels (a list, not a text), or four tokens <loc_x1><loc_y1><loc_x2><loc_y2> with bins "
+        f"0 to {NUM_BINS - 1}; got {shortened(region)}",
         field="region",
     )
 

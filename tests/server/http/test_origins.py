@@ -97,7 +97,26 @@ async def test_named_origins_may_read_the_answer() -> None:
     good = await asked(headers={"Origin": "https://a.example"}, **settings)
     assert good.headers["access-control-allow-origin"] == "https://a.example"
     preflight = {"Origin": "https://b.example", "Access-Control-Request-Method": "POST"}
-    assert (await asked(headers=preflight, method="OPTIONS", **settings)).status_code == 400
+    refused = await asked(headers=preflight, method="OPTIONS", **settings)
+    assert (refused.status_code, refused.json()["code"]) == (403, "origin_refused")
+    assert refused.headers["x-request-id"]
+    assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize("named", ["https://a.example/", "https://A.example", "https://a.example:443"])
+async def test_an_origin_may_be_written_otherwise_than_browsers_do(named: str) -> None:
+    preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    passed = await asked(headers=preflight, method="OPTIONS", allow_origins=named)
+    assert (passed.status_code, passed.headers["access-control-allow-origin"]) == (200, "https://a.example")
+    assert passed.headers["x-request-id"]
+    assert "POST" in passed.headers["access-control-allow-methods"]
+    answer = await asked(headers={"Origin": "https://a.example"}, allow_origins=named)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
+
+
+async def test_an_error_may_be_read_by_a_named_origin() -> None:
+    missing = await asked("/nowhere", headers={"Origin": "https://a.example"}, allow_origins="https://a.example")
+    assert (missing.status_code, missing.headers["access-control-allow-origin"]) == (404, "https://a.example")
 
 
 async def test_where_keys_are_asked_for_names_are_not() -> None:

@@ -117,6 +117,20 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 
 @pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_it_in_order() -> None:
+    server = start_server()
+    try:
+        with askers(server, ["florence-2-demo"] * 4) as statuses:
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGHUP)
+        assert server.wait() == 0, server.log
+        assert set(statuses) <= {200, 503}
+        assert 200 in statuses
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
 def test_clients_that_do_not_read_hold_nobody() -> None:
     server = start_server(drain_timeout_s=60)
     address = httpx2.URL(server.url)

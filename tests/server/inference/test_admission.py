@@ -103,6 +103,44 @@ async def test_images_and_prompts_count() -> None:
         assert client.app.state.server.admission.num_slots == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("on_error", [None, "item"])
+@pytest.mark.parametrize("broken", range(3))
+async def test_a_list_with_a_broken_image_leaves_no_bytes_behind(broken: int, on_error: str | None) -> None:
+    images = [image_field(image_bytes((900, 600))) for _ in range(3)]  # takes longer than to find out what is broken
+    images[broken] = image_field(b"\x89PNG\r\n\x1a\n broken")
+    more = {} if on_error is None else {"on_error": on_error}
+    async with client_of() as client:
+        admission = client.app.state.server.admission  # type: ignore[attr-defined]
+        for _ in range(10):
+            response = await client.post("/infer/lmm", json=body(image=images, **more))
+            assert response.status_code == (400 if on_error is None else 200)
+        for _ in range(5):
+            await asyncio.sleep(0.01)  # for whatever is still on its way
+        assert (admission.num_slots, admission.num_bytes) == (0, 0)
+
+
+async def test_a_caller_who_leaves_a_list_leaves_no_bytes_behind() -> None:
+    engine = FakeEngine()
+    engine.hold = True
+    async with client_of(engine) as client:
+        admission = client.app.state.server.admission  # type: ignore[attr-defined]
+        for _ in range(5):
+            call = asyncio.create_task(client.post("/infer/lmm", json=body(image=[image_field()] * 4)))
+            await until(lambda: admission.num_slots >= 4)
+            call.cancel()
+            await until(lambda: admission.num_slots == 0)
+        await asyncio.sleep(0.05)
+        assert admission.num_bytes == 0
+
+
+def test_a_permit_that_has_left_counts_nothing() -> None:
+    admission = Admission(Settings())
+    with admission.enter("a") as permit:
+        permit.add_bytes(100)
+    permit.hold_bytes(5)
+    assert admission.num_bytes == 0
+
+
 def test_a_request_larger_than_the_bound_passes_alone() -> None:
     admission = Admission(Settings(max_requests=3))
     with admission.enter("") as permit:

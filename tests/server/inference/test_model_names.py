@@ -79,6 +79,12 @@ def test_two_models_under_one_name_are_refused(root: Path, sources: list[str], m
     assert caught.value.field == "model"
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", " a", "a\x7f"])
+def test_a_name_that_cannot_be_shown_is_refused(root: Path, name: str) -> None:
+    with pytest.raises(InvalidOption, match="printable"):
+        name_models(["florence-2-demo"], {name: "florence-2-demo"})
+
+
 def test_the_same_source_twice_is_one_model(root: Path) -> None:
     assert name_models(["cars=a/checkpoint"], {"cars": "./a/checkpoint"}) == {"cars": str(root / "a/checkpoint")}
 

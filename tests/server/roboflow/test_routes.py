@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
@@ -48,6 +49,18 @@ async def test_headers() -> None:
     assert response.headers["access-control-allow-credentials"] == "true"
     assert "X-Processing-Time" in response.headers["access-control-expose-headers"]
     assert len(other.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("name", ["d고양이", "détecteur/v2"])
+async def test_a_models_name_in_any_letters(name: str) -> None:
+    async with client_of(models={name: "florence-2-base"}) as client:
+        response = await client.post("/infer/lmm", json=body(model_id=name))
+        streamed = await client.post("/infer/lmm", json=body(model_id=name, stream=True))
+        by_path = await client.post(f"/infer/lmm/{name}", json=body(model_id=None))
+    for one in (response, streamed, by_path):
+        assert one.status_code == 200, one.text
+        assert unquote(one.headers["x-model-id"]) == name
+    assert json.loads(response.headers["x-model-load-details"])[0]["m"] == name
 
 
 async def test_preflight_needs_no_key() -> None:

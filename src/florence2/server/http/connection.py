@@ -66,6 +66,9 @@ class BoundedProtocol(H11Protocol):
         self._watch_head()
         self._watch_rest()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """No line for a client that asks for HTTP/2 or a WebSocket: it is answered by HTTP/1.1, and there is nothing to install."""
+
     def on_response_complete(self) -> None:
         """Start the timers for reading the response and for the rest of the request's body."""
         super().on_response_complete()

@@ -26,12 +26,12 @@ class Origins:
     Args:
         app: what answers the others.
         settings: the origins and hosts that are allowed.
-        has_keys: whether requests need a key. A page that knows one was given it, so ```Host``` is not checked then.
+        has_keys: whether requests need a key. A page that knows one was given it, so ``Host`` is not checked then.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, has_keys: bool) -> None:
         self._app = app
-        self._allowed = {origin.rstrip("/").lower() for origin in settings.allow_origins}
+        self._allowed = set(settings.allow_origins)
         self._hosts = {host.lower() for host in settings.allow_hosts} | {settings.host.lower()}
         self._public = None if settings.public_url is None else _origin_of(settings.public_url)
         self._has_keys = has_keys
@@ -93,6 +93,6 @@ def _is_address(name: str) -> bool:
 
 
 def _origin_of(url: str) -> str:
-    """Scheme and host of a URL, as an ```Origin``` header has them."""
+    """Scheme and host of a URL, as an ``Origin`` header has them."""
     parts = urlsplit(url.lower())
     return f"{parts.scheme}://{parts.netloc}"

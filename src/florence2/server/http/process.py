@@ -1,8 +1,8 @@
 """The server as a process: listening, signals, and an orderly end.
 
-On SIGTERM or SIGINT the server first says that it is not ready, stays reachable for ``drain_delay_s``, then takes no more
-connections, waits for the requests in flight, and exits with 0, in any case within ``drain_delay_s + drain_timeout_s``, whatever hangs.
-A second signal ends it at once. Knows nothing of requests.
+On SIGTERM or SIGINT, or on SIGHUP where that is not ignored, the server first says that it is not ready, stays reachable for
+``drain_delay_s``, then takes no more connections, waits for the requests in flight, and exits with 0, in any case within
+``drain_delay_s + drain_timeout_s``, whatever hangs. A second signal ends it at once. Knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -59,6 +62,21 @@ class DrainingServer(uvicorn.Server):
         self._delay_s = delay_s
         self._longest_s = (config.timeout_graceful_shutdown or 0) + END_S
         self._closes_at: float | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Those that uvicorn takes, and the one that a closing terminal sends; ``nohup`` has that ignored, and so it stays."""
+        with super().capture_signals():
+            hang_up = getattr(signal, "SIGHUP", None)
+            in_main_thread = threading.current_thread() is threading.main_thread()
+            if hang_up is None or not in_main_thread or signal.getsignal(hang_up) is not signal.SIG_DFL:
+                yield
+                return
+            signal.signal(hang_up, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hang_up, signal.SIG_DFL)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to shut down; at the second signal, end at once."""

@@ -34,6 +34,7 @@ class Permit:
         is_keyless: it holds one of the few bodies that are read without a key.
         is_read: its body was read, so that it is, or soon will be, where the models answer it.
         is_answered: everything that it asks was answered.
+        has_left: all was given back, and what comes late counts nothing.
         seconds_left: how long its answer may take from now on.
     """
 
@@ -44,7 +45,7 @@ class Permit:
         self.max_slots: int | None = None
         self.num_slots = 0
         self.num_bytes = 0
-        self.is_keyless = self.is_read = self.is_answered = False
+        self.is_keyless = self.is_read = self.is_answered = self.has_left = False
 
     def identify(self, key: str, max_slots: int | None = None) -> None:
         """See ``Admission.identify``."""
@@ -60,11 +61,13 @@ class Permit:
 
     def add_bytes(self, count: int) -> None:
         """See ``Admission.add_bytes``."""
-        self._admission.add_bytes(self, count)
+        if not self.has_left:
+            self._admission.add_bytes(self, count)
 
     def hold_bytes(self, num_bytes: int) -> None:
         """See ``Admission.hold_bytes``."""
-        self._admission.hold_bytes(self, num_bytes)
+        if not self.has_left:
+            self._admission.hold_bytes(self, num_bytes)
 
 
 class Admission:
@@ -268,6 +271,7 @@ class Admission:
 
     def _leave(self, permit: Permit) -> None:
         """Return all permits of a request."""
+        permit.has_left = True
         self._leave_keyless(permit)
         if permit.key is None:
             return

@@ -42,7 +42,7 @@ def name_models(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapp
         api_ids: ids by which APIs know models, each with the alias that it means.
 
     Raises:
-        InvalidOption: two models were given one name, or a folder has none.
+        InvalidOption: two models were given one name, a folder has none, or a name can't be printed.
     """
     # A name that the settings give stays; folders without one get another name if theirs is taken.
     named: dict[str, str] = {}
@@ -53,6 +53,8 @@ def name_models(sources: Sequence[str], models: Mapping[str, str], api_ids: Mapp
             )
     short = _short_names([source for source in sources if _is_unnamed_folder(source, models)], {*named, *models})
     chosen = dict.fromkeys(short[_absolute(one)] if _is_unnamed_folder(one, models) else _split(one, api_ids)[0] for one in sources)
+    for name in (*models, *chosen):
+        _check_name(name)
     folders = {name: folder for folder, name in short.items()}
     return {name: named[name] if name in named else folders[name] for name in chosen}
 
@@ -113,6 +115,11 @@ def find_bases(models: Mapping[str, str], api_ids: Mapping[str, str] = NO_IDS) -
             base = by_source[source]
         over[name] = Over(base, adapter)
     return named, over
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or name != name.strip() or not name.isprintable():
+        raise InvalidOption(f"the name of a model has to be printable and not to begin or end with spaces, got {name!r}", field="model")
 
 
 def _base_and_adapter(source: str) -> Over | None:

@@ -110,9 +110,12 @@ class InferenceService:
                 request.permit.is_answered = True
             return outcome
         finally:
-            for job in jobs:
-                job.cancel()
-            request.note_used(_used(model.id, jobs, request.keeps_going))
+            # What is cancelled still gives back what it holds: that is waited for, as the request's own account ends here.
+            try:
+                if running := [job for job in jobs if job.cancel()]:
+                    await asyncio.wait(running)
+            finally:
+                request.note_used(_used(model.id, jobs, request.keeps_going))
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[Happening | Outcome, None]:
         """What becomes known of the answers to a request, and at last the outcome that ``answer`` would return.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from urllib.parse import quote
 from uuid import uuid4
 
 from fastapi.responses import Response
@@ -24,6 +25,8 @@ from florence2.server.roboflow.schemas import (
     Registry,
     TokenUsage,
 )
+
+PLAIN = "/@+:, "  # beside letters and digits, in the names of models
 
 
 def write_answers(message: InferRequest, outcome: Outcome, started: float, help_root: str) -> Response:
@@ -53,10 +56,15 @@ def answers_json(message: InferRequest, outcome: Outcome, started: float, help_r
     return f"[{','.join(texts)}]" if isinstance(message.image, list) else texts[0]
 
 
+def header_name(model_id: str) -> str:
+    """A model's name as a header can hold it: as it is, or where it has other characters than ASCII's as an address has it."""
+    return model_id if model_id.isascii() else quote(model_id, safe=PLAIN)
+
+
 def model_headers(model_id: str, load_s: float, is_cold_start: bool) -> dict[str, str]:
     """The headers about the model that answers, and whether the request had to wait for its loading."""
     headers = {
-        "x-model-id": model_id,
+        "x-model-id": header_name(model_id),
         "x-model-cold-start": str(is_cold_start).lower(),
         "x-model-cold-start-count": str(int(is_cold_start)),
         "x-inference-engine": "florence2",

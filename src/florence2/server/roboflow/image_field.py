@@ -85,11 +85,12 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
         InvalidImage: the field is none of the known kinds, its value is damaged, or this server does not take it.
         ImageTooLarge: more bytes than are taken.
     """
-    kind = image.type.lower()
+    kind, fault = image.type.lower(), "Malformed base64 input image or file."
     if kind == "base64" or (kind == "url" and _is_data(value)):
         data = decode_base64(value)
     elif kind == "url" or (kind == "multipart" and isinstance(value, bytes)):
         data = value if isinstance(value, bytes) else b""
+        fault = "Data is not image." if kind == "url" else fault
     elif kind == "file":
         data = _from_folder(value, settings)
     elif kind in NUMPY_TYPES:
@@ -101,7 +102,7 @@ def read(image: ImageField, value: object, settings: Settings) -> Structure:
         # A long one is no type but an image or a key in the wrong field, which no answer repeats.
         shown = repr(image.type) if len(image.type) <= 16 else f"{len(image.type)} characters"
         raise refusal(f"Image declaration contains not recognised image type. Expected base64 or url, got {shown}.")
-    return _checked(data)
+    return _checked(data, fault)
 
 
 def _is_data(value: object) -> bool:
@@ -128,8 +129,8 @@ def decode_base64(value: object) -> bytes:
     return data
 
 
-def _checked(data: bytes) -> Structure:
-    """The structure of a file that may be decoded here."""
+def _checked(data: bytes, fault: str) -> Structure:
+    """The structure of a file that may be decoded here; ``fault`` is what the message begins with if it is no image."""
     if not data:
         raise refusal("Empty image payload.")
     try:
@@ -138,7 +139,7 @@ def _checked(data: bytes) -> Structure:
         raise as_input_error(error) from None
     if structure is None:
         found = describe(data).removeprefix("not an image in a format that is read here ")
-        raise refusal(shortened(f"Malformed base64 input image or file. The bytes hold no image in a format that is read here: {found}."))
+        raise refusal(shortened(f"{fault} The bytes hold no image in a format that is read here: {found}."))
     return structure
 
 

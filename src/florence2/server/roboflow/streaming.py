@@ -18,7 +18,7 @@ from florence2.server.http.sse import encode_event, event_stream
 from florence2.server.http.streaming import StreamedResponse
 from florence2.server.inference.events import Happening, ImageEvent, ImageFailed, Queued
 from florence2.server.inference.request import Outcome
-from florence2.server.roboflow.answers import answers_json, model_headers
+from florence2.server.roboflow.answers import answers_json, header_name, model_headers
 from florence2.server.roboflow.schemas import ErrorEvent, InferRequest, ObjectEvent, TextEvent
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def stream_answers(request: Request, message: InferRequest, model_id: str, happe
         happenings: what the inference service yields for it.
     """
     help_root = request.scope["state"]["help_root"]
-    headers = {"x-model-id": model_id, "x-inference-engine": "florence2"}
+    headers = {"x-model-id": header_name(model_id), "x-inference-engine": "florence2"}
     return event_stream(
         request,
         _events(message, happenings, headers, request.scope["state"]["started"], help_root),
