@@ -49,6 +49,26 @@ def command(*words: str, redirect: str = "", **environment: str) -> subprocess.C
     return subprocess.run(program, capture_output=True, timeout=60, check=False, env={**os.environ, **environment})
 
 
+@pytest.mark.parametrize("moment", ["while it is imported", "before the command"])
+def test_an_interrupt_at_the_start_ends_without_a_word(moment: str) -> None:
+    program = """
+import builtins, sys
+from florence2.__main__ import main
+first, moment = builtins.__import__, sys.argv.pop(1)
+def interrupted(*_, **__): raise KeyboardInterrupt
+def imported(name, *more):
+    if moment == "while it is imported" and name == "florence2.cli.evaluate": interrupted()
+    return first(name, *more)
+builtins.__import__ = imported
+if moment == "before the command":
+    import florence2.cli.app
+    sys.modules["florence2.cli.app"].app = interrupted
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program, moment, "models"], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 ENCODINGS = [
     pytest.param({"PYTHONIOENCODING": "ascii"}, "ascii", id="ascii"),
     pytest.param({"PYTHONIOENCODING": "cp1252"}, "cp1252", id="cp1252"),

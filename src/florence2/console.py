@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from florence2.errors import DatasetError, Florence2Error, InvalidRequest, ModelNotFound
 
+INTERRUPTED = 130  # the exit code that shells know for Ctrl-C
 LONGEST_LINE = 500  # of an error; what is longer loses its middle
 # What would move the cursor or begin a line, and bytes of a file's name that are no UTF-8.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -72,6 +73,8 @@ def program() -> Iterator[None]:
     except Florence2Error as error:
         report_error(error)
         code = exit_code(error)
+    except KeyboardInterrupt:  # before the command has begun; later ones are the command's
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader has closed the pipe
         code = 1
     except OSError as error:
@@ -93,7 +96,7 @@ def exit_code(error: Florence2Error) -> int:
 def report_error(error: Florence2Error, path: Path | str | None = None) -> None:
     """Print an error as one line on standard error; one of a data set has a line for each thing that is wrong with it."""
     for line in error.message.splitlines() if isinstance(error, DatasetError) else [" ".join(error.message.split())]:
-        is_named = path is None or str(path) in line or repr(str(path))[1:-1] in line
+        is_named = path is None or any(name in line for name in (str(path), repr(str(path))[1:-1], os.path.abspath(path)))
         report(f"florence2: {'' if is_named else f'{path}: '}{in_flags(line, error.field)}")
 
 

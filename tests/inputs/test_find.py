@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from florence2.errors import InvalidRequest
+from florence2.errors import InvalidImage, InvalidRequest
+from florence2.images import read_image
 from florence2.inputs.find import find_inputs
 from florence2.inputs.input import Input
 from florence2.inputs.pictures import read
@@ -133,6 +134,15 @@ def test_pipes_and_devices_are_left_to_be_read_once(here: Path) -> None:
     assert found("pipe")[0] == [Input("pipe", path=here / "pipe")]  # does not block
 
 
+@pytest.mark.parametrize("ending", ["ppm", "ico", "tga"])
+def test_pictures_of_other_formats_in_folders_are_named_with_the_reason(here: Path, ending: str) -> None:
+    Image.new("RGB", (16, 16), "red").save(here / f"x.{ending}")
+    inputs, _ = found(".")
+    (one,) = [one for one in inputs if one.name.endswith(ending)]
+    assert one.error is not None
+    assert "convert it to JPEG or PNG" in one.error.message
+
+
 def test_a_picture_on_standard_input(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, png((3, 9)))
     (one,), _ = found("-")
@@ -154,6 +164,26 @@ def test_a_terminal_is_not_waited_for(here: Path, monkeypatch: pytest.MonkeyPatc
     ((one,), _) = found("-")
     assert one.error is not None
     assert "terminal" in one.error.message
+
+
+class Endless(io.RawIOBase):
+    """Text without an end."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        buffer[:] = b"y" * len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.timeout(20)
+def test_what_has_no_end_is_refused_by_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    ((one,), _) = found("-")
+    assert "not an image in a format that is read here" in str(one.error)
+    with pytest.raises(InvalidImage, match="not an image in a format that is read here"):
+        read_image("/dev/zero")
 
 
 def test_standard_input_is_read_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

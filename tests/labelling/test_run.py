@@ -145,6 +145,34 @@ def test_a_broken_picture_is_a_problem_until_it_is_mended(tmp_path):
     assert not (output / "problems.jsonl").exists()
 
 
+def test_a_picture_that_breaks_after_it_was_labelled_is_a_problem_until_it_is_back(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in", 3), tmp_path / "out", StandIn()
+    assert run(pictures, output, model).num_pictures == 3
+    whole = (pictures / "0001.png").read_bytes()
+    for broken in (whole[: len(whole) // 2], b"no picture", b""):
+        (pictures / "0001.png").write_bytes(broken)
+        summary = run(pictures, output, model)
+        assert (summary.num_pictures, summary.num_problems) == (2, 1)
+        assert [problem["id"] for problem in problems(output)] == [f"{pictures}/0001.png"]
+        assert len(list(labelled_set(output).pictures())) == 2
+    (pictures / "0001.png").write_bytes(whole)
+    summary = run(pictures, output, model)
+    assert (summary.num_pictures, summary.num_problems, len(model.asked)) == (3, 0, 3)
+    (pictures / "0001.png").unlink()  # it may be elsewhere by now: its labels stay
+    assert rebuild(output).num_pictures == 3
+
+
+def test_a_picture_that_was_replaced_is_told_when_data_sets_are_built_anew(tmp_path):
+    pictures, output, model = draw_pictures(tmp_path / "in", 3), tmp_path / "out", StandIn()
+    run(pictures, output, model)
+    with Image.open(pictures / "0001.png") as picture:
+        size = picture.size
+    Image.effect_noise(size, 90).convert("RGB").save(pictures / "0001.png")
+    lines: list[str] = []
+    assert rebuild(output, on_message=lines.append).num_pictures == 3
+    assert [line.partition(",")[0] for line in lines if "0001.png" in line] == ["jsonl: 1 pictures have changed since they were labelled"]
+
+
 def test_strict_ends_with_the_first_problem_and_keeps_the_rest(tmp_path):
     pictures, output = draw_pictures(tmp_path / "in", 60), tmp_path / "out"
     (pictures / "0010.png").write_bytes(b"no picture")

@@ -51,6 +51,7 @@ class LabelledPicture:
         examples: prompts with their answers as ``florence2 train`` learns them.
         split: the part of the data set that it belongs to.
         where: where it came from, as its user knows it: a path, a URL, a page of a document, a time of a video.
+        num_bytes: how long its file was when it was labelled; None where that is not known, or the file was made by the run itself.
     """
 
     name: str
@@ -61,6 +62,7 @@ class LabelledPicture:
     examples: tuple[tuple[str, str], ...] = ()
     split: Split = "train"
     where: str = ""
+    num_bytes: int | None = None
 
 
 @dataclass(frozen=True)

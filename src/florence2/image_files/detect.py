@@ -35,7 +35,10 @@ Pillow knows more: some start other programs, some hide sizes until it is too la
 READ_FORMATS = ", ".join(FORMATS).replace("WEBP", "WebP")
 """The same as messages and documentation name them."""
 
-PICTURE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|jxl|dng|cr[23]|nef|arw)$", re.IGNORECASE)
+PICTURE_NAME = re.compile(
+    r"\.(jpe?g?|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|jxl|p[bfgnp]m|ico|tga|psd|exr|hdr|dng|cr[23]|nef|arw|orf|raf|rw2)$",
+    re.IGNORECASE,
+)
 """How the names of picture files end, of those that are read and of others."""
 
 _CONVERT = "convert it to JPEG or PNG"

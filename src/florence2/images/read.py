@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageFile
 
 from florence2.errors import InvalidImage, OutOfMemory
 from florence2.extras import requires
-from florence2.image_files import MAX_PIXELS, Structure, describe, inspect
+from florence2.image_files import MAX_PIXELS, Structure, describe, format_of, inspect
 from florence2.image_files.exif import ORIENTATION_TAG
 from florence2.images.arrays import from_array, from_tensor
 from florence2.images.colours import decoded_by_libtiff, is_in_planes_of_16_bits, to_srgb, unsigned
@@ -39,6 +39,7 @@ UPRIGHT = {
 }
 _TURNED = ("AVIF", "HEIF")  # by their decoders, as their own boxes say
 _BACK = {6: 8, 8: 6}  # what undoes a turn, where it is another one
+_START_BYTES = 4096  # by which a format is known
 _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
@@ -194,7 +195,7 @@ def _from_path(path: str, auto_orient: bool) -> Image.Image:
     if (complaint := _not_a_path(path)) is not None:
         raise invalid(complaint)
     try:
-        data = Path(path).read_bytes()
+        data = _read(path)
     except FileNotFoundError:
         raise invalid(no_file(path)) from None
     except IsADirectoryError:
@@ -202,6 +203,15 @@ def _from_path(path: str, auto_orient: bool) -> Image.Image:
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise invalid(unreadable(path, error)) from error
     return read_bytes(data, shown(path), auto_orient=auto_orient)
+
+
+def _read(path: str) -> bytes:
+    """What a file holds; of a device or pipe that brings no picture only the start, as it may have no end."""
+    with open(path, "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read()
+        start = file.read(_START_BYTES)
+        return start if format_of(start) is None else start + file.read()
 
 
 def _not_a_path(text: str) -> str | None:

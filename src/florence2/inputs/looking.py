@@ -65,10 +65,12 @@ def from_stdin() -> Input:
     if sys.stdin.isatty():
         return refused(given, "- is standard input, and that is a terminal: pipe a picture into the command, or give its name")
     try:
-        content = sys.stdin.buffer.read()
+        start = sys.stdin.buffer.read(START_BYTES)
+        given = with_start(replace(given, content=start), start)
+        # What is no picture is not read to its end, which it may not have.
+        return given if given.error is not None else replace(given, content=start + sys.stdin.buffer.read())
     except OSError as error:
         return refused(given, f"standard input can't be read: {error.strerror}")
-    return with_start(replace(given, content=content), content[:START_BYTES])
 
 
 def from_data(word: str) -> Input:

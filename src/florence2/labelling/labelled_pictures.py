@@ -106,6 +106,7 @@ class Pictures:
             examples=examples_of(kept.answers, kept.objects, size, is_by_class=is_by_class, lost=losses.examples),
             split="val" if draw_of(record, self._options.seed) < self._held_out_below else "train",
             where=record["id"],
+            num_bytes=None if record.get("file") else record.get("num_bytes"),
         )
 
     def _file(self, record: Mapping[str, Any]) -> Path:

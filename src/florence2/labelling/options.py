@@ -232,7 +232,7 @@ def _check_questions(options: LabelOptions) -> None:
     tasks = [TASKS[tag] for tag in options.tasks]
     sources = [name for name in ("classes", "phrases_from") if getattr(options, name)]
     if not tasks and not sources:
-        raise InvalidOption("nothing is asked: give task= (such as od), classes= or phrases_from=", field="task")
+        raise InvalidOption("nothing is asked: give task= (such as od), classes= or phrases_from", field="task")
     if len(sources) > 1:
         raise InvalidOption("phrases_from and classes= both say what is to be found; leave one of them out", field="phrases_from")
     for task in tasks:

@@ -1,8 +1,9 @@
 """What the folder of a labelling run holds, journals and parts alike: each picture once, in the order of their names, without holding them.
 
 In: a run's folder, of which another process may be writing at the same time. Out: the header, and the records. Of a picture that stands in
-several places an answer counts before an error, and the later before the earlier; what was cut off at the end of a file, and parts that
-are damaged, are passed over. Only the places of the records are kept. Knows nothing of objects and formats.
+several places an answer counts before an error, unless that is of a file of another length, and the later before the earlier. What was cut
+off at the end of a file, and parts that are damaged, are passed over. Only the places of the records are kept. Knows nothing of objects and
+formats.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +81,7 @@ class Records:
         self._unpacked: Unpacked | None = None
         self._lines: dict[str, _Line] = {}
         failed: set[str] = set()
+        self._replaced: dict[str, tuple[_Line, int]] = {}  # answers that an error followed, with the lengths of their files
         self._places: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         if (header := header_in(folder, self._parts)) is None:
@@ -90,6 +92,7 @@ class Records:
         numbers = {name: number for number, name in enumerate(self._names)}
         for name, heads in self._parts.heads(self._names):
             self._take_part(numbers[name], heads, failed)
+        self._restore(failed)
         self.labelled = sorted(self._lines.keys() - failed, key=_natural)
         self.places = {self._places[name]: self._lengths.get(name) for name in self.labelled if name in self._places}
         self.failed = sorted((name for name in failed if self._places.get(name) not in self.places), key=_natural)
@@ -174,14 +177,29 @@ class Records:
 
     def _take(self, name: str, line: _Line, path: str | None, length: int | None, failed: set[str], *, is_failure: bool) -> None:
         """Take what a line says of a picture, unless what is known already counts more."""
-        if name in self._lines and name not in failed and (is_failure or self._lines[name].order > line.order):
-            return
+        if name in self._lines and name not in failed:
+            known = self._lengths.get(name)
+            is_of_another_file = is_failure and None not in (known, length) and known != length
+            if (is_failure and not is_of_another_file) or self._lines[name].order > line.order:
+                return
+            if is_of_another_file:
+                self._replaced[name] = self._lines[name], self._lengths[name]
         self._lines[name] = line
         (failed.add if is_failure else failed.discard)(name)
         if path:
             self._places[name] = place_of(name, path)
         if isinstance(length, int):
             self._lengths[name] = length
+
+    def _restore(self, failed: set[str]) -> None:
+        """Take the answers of pictures that broke afterwards, and whose files are as long as they were by now, or gone."""
+        for name in failed & self._replaced.keys():
+            line, length = self._replaced[name]
+            with suppress(OSError):  # gone, so that nothing speaks against the answer
+                if os.stat(self._places.get(name, name)).st_size != length:
+                    continue
+            self._lines[name], self._lengths[name] = line, length
+            failed.discard(name)
 
 
 def header_in(folder: Path, parts: PartsFolder | None = None) -> Mapping[str, Any] | None:

@@ -22,6 +22,9 @@ from florence2.images import read_bytes
 TURNED = "pictures were written anew, upright, because their EXIF data turn them"
 CONVERTED = "pictures were written anew as JPEG or PNG, because readers of data sets do not read their format"
 SYMBOLIC = "pictures lie on another file system and are linked symbolically, which some readers refuse; copies would be read by all"
+CHANGED = (
+    "pictures have changed since they were labelled, so that labels may not fit; label them again, by the command that they were given to"
+)
 LEFT_TURNED = "pictures, left where they are, are turned by their EXIF data; the labels are those of the upright picture"
 # Formats that all common readers read, with the endings that they know them by.
 _ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",)}
@@ -59,7 +62,7 @@ def upright_file(
     Raises:
         InvalidImage: its file is gone, can't be read, or is another picture by now.
     """
-    content, structure = _stored(picture)
+    content, structure = _stored(picture, notices)
     turned = structure.orientation != 1
     if structure.format in keep and not turned:
         return PictureFile(content, _suffix(picture.name, structure.format), True)
@@ -89,7 +92,7 @@ def place(picture: LabelledPicture, name: str, folder: Path, options: WriteOptio
         InvalidImage: its file is gone, can't be read, or is another picture by now; or its name is taken.
     """
     if options.images == "leave":
-        if _stored(picture)[1].orientation != 1:
+        if _stored(picture, notices)[1].orientation != 1:
             notices.add(LEFT_TURNED, picture.name)
         return _writable_path(picture)
     file = upright_file(picture, notices)
@@ -119,8 +122,8 @@ def _writable_path(picture: LabelledPicture) -> str:
     return path
 
 
-def _stored(picture: LabelledPicture) -> tuple[bytes, Structure]:
-    """The file as it is now."""
+def _stored(picture: LabelledPicture, notices: Notices) -> tuple[bytes, Structure]:
+    """The file as it is now; one of another length than it had counts as changed."""
     try:
         content = picture.file.read_bytes()
     except (OSError, ValueError) as error:
@@ -132,6 +135,8 @@ def _stored(picture: LabelledPicture) -> tuple[bytes, Structure]:
     if structure.size is not None and structure.format in _ENDINGS:  # others, some of which turn by themselves, once they are decoded
         width, height = structure.size
         _check_size(picture, (height, width) if structure.orientation >= 5 else (width, height))
+    if picture.num_bytes not in (None, len(content)):
+        notices.add(CHANGED, picture.name)
     return content, structure
 
 

@@ -107,6 +107,10 @@ def _compiled_here(compiler: str) -> tuple[Kernels, Origin]:
         for path in sorted(folder.glob(f"{stem}-*.so")):
             if (kernels := _from_cache(path)) is not None:
                 return kernels, Origin("cache", str(path))
+    if folder is None:
+        _log.warning(
+            "routines for this processor are compiled, at each start anew as there is no folder to keep them in: set XDG_CACHE_HOME"
+        )
     library = build(compiler, NATIVE, folder)
     kernels = _opened(library)
     if folder is None:

@@ -139,7 +139,7 @@ def _checked(data: bytes, fault: str) -> Structure:
         raise as_input_error(error) from None
     if structure is None:
         found = describe(data).removeprefix("not an image in a format that is read here ")
-        raise refusal(shortened(f"{fault} The bytes hold no image in a format that is read here: {found}."))
+        raise refusal(shortened(f"{fault} The bytes hold no image in a format that is read here{'' if found[0] == '(' else ':'} {found}."))
     return structure
 
 
