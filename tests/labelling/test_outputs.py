@@ -103,13 +103,13 @@ def test_formats_are_written_whole_and_again(run):
     lines: list[str] = []
     write_outputs(run, LabelOptions(tasks=["od"], formats=["coco,csv"], min_score=0.95), lines.append)
     assert names_in(run) == names_in(run, "csv") == ["a.jpg", "b.jpg"]
-    assert lines == ["left out 2 objects with a score under 0.95", "coco: 2 things were left out", "csv: 2 things were left out"]
+    assert lines == ["left out 2 objects with a score under 0.95", "coco, csv: 2 things were left out"]
     write_journal(run, OPTIONS.asked, found("c.jpg"))
     lines.clear()
     write_outputs(run, OPTIONS, lines.append)
     assert (names_in(run), names_in(run, "csv")) == (["c.jpg"], ["a.jpg", "b.jpg"])
     assert f"csv in {run} was written earlier and is left as before" in lines
-    assert sorted(path.name for path in (run / ".florence2").iterdir()) == ["formats.json", "journal.jsonl", "options.json"]
+    assert sorted(path.name for path in (run / ".florence2").iterdir()) == ["formats.json", "journal.jsonl", "lock-options", "options.json"]
 
 
 def test_a_name_of_the_class_map_that_nothing_is_called_is_told(run):
@@ -146,7 +146,7 @@ def test_corrections_by_hand_are_kept_beside_the_new_folder(run):
         (run / "coco" / "names").write_text("corrected.jpg")
         lines.clear()
         write_outputs(run, OPTIONS, lines.append)
-        assert lines[-1] == f"{run.absolute() / 'coco'} was changed since it was written; it is kept as {run / kept}"
+        assert lines[-2] == f"{run.absolute() / 'coco'} was changed since it was written; it is kept as {run / kept}"
         assert (names_in(run), names_in(run, kept)) == (["a.jpg", "b.jpg"], ["corrected.jpg"])
     (run / "coco" / "notes").mkdir()
     (run / "coco" / "notes" / "mine.txt").write_text("mine")

@@ -20,6 +20,7 @@ from florence2.datasets.labelled import LabelledSet
 from florence2.datasets.writers import WriteOptions, check_installed
 from florence2.datasets.writers.written import Written
 from florence2.errors import InvalidOption
+from florence2.file_locks import held
 from florence2.labelling.changed_files import fingerprint, new_name
 from florence2.labelling.labelled_pictures import Pictures, set_of
 from florence2.labelling.options import LabelOptions, options_of
@@ -75,7 +76,12 @@ def write_outputs(folder: Path, options: LabelOptions, notice: Notice) -> dict[s
     if unused := pictures.unused_names():
         shown = ", ".join(map(repr, unused[:5])) + (", …" if len(unused) > 5 else "")
         notice(f"nothing was called {shown}, which the class map names; the classes are {', '.join(data.classes[:20])}")
-    written = {name: _write(folder, name, data, options, notice) for name in options.formats}
+    told: dict[str, list[str]] = {}  # what is to be said of several formats is said once
+    try:
+        written = {name: _write(folder, name, data, options, notice, told) for name in options.formats}
+    finally:
+        for line, names in told.items():
+            notice(f"{', '.join(names)}: {line}")
     stale = sorted(_own_formats(folder).keys() - set(options.formats))
     if stale:
         is_one = len(stale) == 1
@@ -104,7 +110,8 @@ def check_outputs(folder: Path, formats: Sequence[str]) -> None:
 def keep_options(folder: Path, options: LabelOptions) -> None:
     """Write down what is made of the answers, for who looks at the run without its flags."""
     (folder / STATE).mkdir(parents=True, exist_ok=True)
-    _replace(folder / STATE / _OPTIONS, {"asked": options.asked, "written": options.written})
+    with held(folder / STATE / "lock-options", is_waited_for=True):  # one command may begin while another one ends
+        _replace(folder / STATE / _OPTIONS, {"asked": options.asked, "written": options.written})
 
 
 def mend(folder: Path, notice: Notice) -> None:
@@ -119,8 +126,8 @@ def mend(folder: Path, notice: Notice) -> None:
         _remove(path)
 
 
-def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice) -> Written:
-    """Write a format aside, and put it in its place."""
+def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, notice: Notice, told: dict[str, list[str]]) -> Written:
+    """Write a format aside, and put it in its place; ``told`` takes what is to be said of it."""
     building = folder / STATE / f"{_BUILDING}{name}"
     building.mkdir()
     place = (folder / name).absolute()
@@ -133,12 +140,11 @@ def _write(folder: Path, name: str, data: LabelledSet, options: LabelOptions, no
             what = f"{error.strerror or error}; " + ("the folder is as it was before" if place.exists() else "nothing is written there")
             raise OSError(error.errno, what, str(place)) from error
         raise
-    for line in written.notices:
-        notice(f"{name}: {line}")
-    for problem in written.problems[:_PROBLEMS_SHOWN]:
-        notice(f"{name}: {problem}")
+    lines = [*written.notices, *map(str, written.problems[:_PROBLEMS_SHOWN])]
     if (num_more := len(written.problems) - _PROBLEMS_SHOWN) > 0:
-        notice(f"{name}: {num_more} more {'picture is' if num_more == 1 else 'pictures are'} left out for such a reason")
+        lines.append(f"{num_more} more {'picture is' if num_more == 1 else 'pictures are'} left out for such a reason")
+    for line in lines:
+        told.setdefault(line, []).append(name)
     own = _own_formats(folder)
     before = _entry_of(place, own.get(name, []))
     new = {

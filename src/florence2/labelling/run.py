@@ -271,8 +271,7 @@ def prepare(folder: Path, options: LabelOptions) -> None:
         MissingExtra: the package for a format is not installed.
     """
     check_outputs(folder, options.formats)
-    with held(folder / STATE / "lock-options", is_waited_for=True):
-        keep_options(folder, options)
+    keep_options(folder, options)
 
 
 def broken(record: Record) -> BrokenPicture:
