@@ -172,7 +172,7 @@ async def test_one_key_can_not_take_all_places() -> None:
 async def test_time_limit() -> None:
     engine = FakeEngine()
     engine.hold = True
-    async with client_of(engine, request_timeout_s=0.2) as client:
+    async with client_of(engine, request_timeout_s=0.6) as client:
         response = await client.post("/infer/lmm", json=body())
     assert (response.status_code, response.json()["code"]) == (504, "timed_out")
     assert all(future.cancelled() for future in engine.futures)
