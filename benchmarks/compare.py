@@ -75,6 +75,11 @@ class Contest:
         return Reference(folder, DTYPES[name], self.device) if name in DTYPES else Own(folder, name.removeprefix("ours "), self.device)
 
     @property
+    def names(self) -> list[str]:
+        """All of them, as the results call them."""
+        return [*(f"ours {precision}" for precision in self.precisions), *self.references]
+
+    @property
     def fast(self) -> tuple[str, ...]:
         """Those that are asked what takes long: of ours ``auto`` and ``int8``, and the fastest of ``transformers``."""
         return (*(f"ours {precision}" for precision in self.precisions if precision in ("auto", "int8")), self.references[-1])
@@ -203,8 +208,7 @@ def case(models: dict[str, Any], asks: Sequence[Ask], repeats: int, batched: Seq
 
 def measure_base(contest: Contest, folder: Path, repeats: int, *, with_many: bool) -> dict[str, Any]:
     """All cases at base size, with or without those of many requests, which take the reference minutes."""
-    names = [*(f"ours {precision}" for precision in contest.precisions), *contest.references]
-    models: dict[str, Any] = {name: contest.model(name, folder) for name in names}
+    models: dict[str, Any] = {name: contest.model(name, folder) for name in contest.names}
     fast = {name: model for name, model in models.items() if name in contest.fast}
     figures = {}
     for num_beams in (3, 1):
@@ -252,20 +256,9 @@ def process(contest: Contest, kind: str, folder: Path, repeats: int) -> dict[str
     """Peak memory, time to be ready and time to the first answer, each of a new process that answers twice."""
     runs = []
     for _ in range(repeats + 1):
+        words = ["--device", contest.device, "--alone", kind, "--folder", str(folder)]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-m",
-                "benchmarks.compare",
-                "--device",
-                contest.device,
-                "--alone",
-                kind,
-                "--folder",
-                str(folder),
-            ],
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.compare", *words],
             capture_output=True,
             text=True,
             check=True,
@@ -314,8 +307,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = write_checkpoint(Path(folder) / "base", size="base")
         print("processes", flush=True)
-        kinds = [*(f"ours {precision}" for precision in contest.precisions), *contest.references]
-        processes = {kind: process(contest, kind, base, 2) for kind in kinds}
+        processes = {kind: process(contest, kind, base, 2) for kind in contest.names}
         for kind, values in processes.items():
             print(f"   {kind}: {values}", flush=True)
         figures = {"cases": measure_base(contest, base, arguments.repeats, with_many=not arguments.skip_many), "processes": processes}

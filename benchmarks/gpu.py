@@ -22,11 +22,11 @@ import torch
 import florence2
 from benchmarks import report
 from benchmarks.compare import DTYPES, Ask, Own, Reference, picture
+from benchmarks.decoder_step import SHAPES
 from benchmarks.roofline import PROMPT, step_bytes, tower_operations
 from fixtures.checkpoints import write_checkpoint
 from florence2.engine.next_tokens import best_tokens
 
-SHAPES = {1: [1], 3: [3], 16: [1] * 16, 48: [3] * 16}  # rows: beams of each request
 IMAGES = (1, 8)
 TOKENS = 16
 CALLERS = 64

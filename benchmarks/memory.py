@@ -25,12 +25,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     contest = Contest.on("cpu")
-    kinds = [*(f"ours {precision}" for precision in contest.precisions), *contest.references]
     figures = {}
     for stored, dtype in STORED.items():
         with tempfile.TemporaryDirectory() as folder:
             path = write_checkpoint(Path(folder), size="base", dtype=dtype)
-            figures[stored] = {kind: process(contest, kind, path, arguments.repeats) for kind in kinds}
+            figures[stored] = {kind: process(contest, kind, path, arguments.repeats) for kind in contest.names}
         print(stored, figures[stored], flush=True)
     settings = {"repeats": arguments.repeats, "size": "base", "weights": "random"}
     print(report.write(contest.result.replace("compare", "memory"), settings, figures))

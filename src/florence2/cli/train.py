@@ -15,7 +15,7 @@ from florence2.cli.datasets import DATA, IMAGES, OWN_TAGS, PROMPT
 from florence2.cli.options import Adapter, Device, model_option, one_of
 from florence2.cli.progress import Progress, show_progress
 from florence2.cli.stopping import stopped_softly
-from florence2.console import notify, print_path, report
+from florence2.console import INTERRUPTED, notify, print_path, report
 from florence2.extras import requires
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def train(
     except KeyboardInterrupt:
         saved = (output / STATE).exists()
         report("stopped; " + ("the same command with --resume goes on" if saved else "no state was saved yet"))
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     _print_outcome(outcome, output / PLOT)
 
 

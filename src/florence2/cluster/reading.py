@@ -18,12 +18,11 @@ from florence2.cluster.ledger import PICTURE, chunks_of
 from florence2.cluster.listing import Listed
 from florence2.cluster.remote_files import fetched, is_remote
 from florence2.errors import Florence2Error, InvalidImage
-from florence2.image_files import PICTURE_NAME
+from florence2.image_files import PICTURE_NAME, START_BYTES
 from florence2.images.resized import ResizedPicture, resized
 from florence2.in_flight import read_ahead
 from florence2.inputs.input import Input
 from florence2.inputs.looking import looked_at, refused, with_start
-from florence2.inputs.media import START_BYTES
 from florence2.inputs.pictures import Picture, read_pictures
 from florence2.inputs.selection import Selection
 from florence2.labelling.pixels import file_of

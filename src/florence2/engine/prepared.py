@@ -74,13 +74,12 @@ def prepare(
     checkpoint, model, tokenizer = _read_whole(read, name if isinstance(name, str) else Path(name), adapter_names(adapters))
     if packing is None and not chosen.is_exact:
         refine_head(model)
-    if device.type == "cuda":
-        model.language_model.fuse_projections()
     give_back_memory()
     logger.info("%s from %s on %s in %s", name, checkpoint.folder, device, chosen.name)
     weight_bytes = stored_bytes(model.modules())
     runner: Model = model
     if device.type == "cuda":
+        model.language_model.fuse_projections()
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
         runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams)
     return Prepared(checkpoint, runner, tokenizer, chosen.name, weight_bytes)

@@ -8,7 +8,7 @@ nothing of Pillow.
 
 from __future__ import annotations
 
-from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, describe, format_of, inspect, is_picture, is_read
+from florence2.image_files.detect import FORMATS, PICTURE_NAME, READ_FORMATS, START_BYTES, describe, format_of, inspect, is_picture, is_read
 from florence2.image_files.structure import MAX_PIXELS, Structure
 from florence2.image_files.tiff import page_positions
 
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_PIXELS",
     "PICTURE_NAME",
     "READ_FORMATS",
+    "START_BYTES",
     "Structure",
     "describe",
     "format_of",

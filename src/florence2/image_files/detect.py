@@ -35,6 +35,9 @@ Pillow knows more: some start other programs, some hide sizes until it is too la
 READ_FORMATS = ", ".join(FORMATS).replace("WEBP", "WebP")
 """The same as messages and documentation name them."""
 
+START_BYTES = 4096
+"""So much of a file tells what it is."""
+
 PICTURE_NAME = re.compile(
     r"\.(jpe?g?|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2|jxl|p[bfgnp]m|ico|tga|psd|exr|hdr|dng|cr[23]|nef|arw|orf|raf|rw2)$",
     re.IGNORECASE,

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from florence2.errors import InvalidImage, OutOfMemory
 from florence2.extras import requires
-from florence2.image_files import MAX_PIXELS, Structure, describe, format_of, inspect
+from florence2.image_files import MAX_PIXELS, START_BYTES, Structure, describe, format_of, inspect
 from florence2.image_files.exif import ORIENTATION_TAG
 from florence2.images.arrays import from_array, from_tensor
 from florence2.images.colours import decoded_by_libtiff, is_in_planes_of_16_bits, to_srgb, unsigned
@@ -39,7 +39,6 @@ UPRIGHT = {
 }
 _TURNED = ("AVIF", "HEIF")  # by their decoders, as their own boxes say
 _BACK = {6: 8, 8: 6}  # what undoes a turn, where it is another one
-_START_BYTES = 4096  # by which a format is known
 _LOADING = tuple(threading.Lock() for _ in range(64))
 
 
@@ -210,7 +209,7 @@ def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file.read()
-        start = file.read(_START_BYTES)
+        start = file.read(START_BYTES)
         return start if format_of(start) is None else start + file.read()
 
 

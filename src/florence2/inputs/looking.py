@@ -16,12 +16,12 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from florence2.console import shown
 from florence2.errors import InvalidImage
-from florence2.image_files import PICTURE_NAME, describe, format_of
+from florence2.image_files import PICTURE_NAME, START_BYTES, describe, format_of
 from florence2.image_files.base64_text import decode_base64
 from florence2.inputs import urls
 from florence2.inputs.input import Input, Medium
 from florence2.inputs.lists import STDIN
-from florence2.inputs.media import START_BYTES, medium_of, missing_reader
+from florence2.inputs.media import medium_of, missing_reader
 from florence2.tasks.naming import meant_tag
 from florence2.tasks.table import TASKS
 

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from florence2.image_files import is_picture, is_read
 from florence2.inputs.input import Medium
 
-START_BYTES = 4096
 _PDF_START = 1024  # readers look for the mark in the first kilobyte
 # How a container begins → FFmpeg's name of the format.
 _CONTAINERS = tuple(

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from florence2.background import in_background
 from florence2.console import shown
 from florence2.errors import InvalidImage, OutOfMemory
-from florence2.image_files import format_of, page_positions
+from florence2.image_files import START_BYTES, format_of, page_positions
 from florence2.in_flight import NUM_READ_AHEAD
 from florence2.inputs import documents, urls, videos
 from florence2.inputs.documents import BrokenDocument
 from florence2.inputs.input import Input, Part
-from florence2.inputs.media import START_BYTES, medium_of, missing_reader
+from florence2.inputs.media import medium_of, missing_reader
 from florence2.inputs.selection import Selection
 from florence2.inputs.videos import BrokenVideo
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from florence2.extras import requires
-from florence2.image_files import MAX_PIXELS
-from florence2.inputs.media import START_BYTES, container_of
+from florence2.image_files import MAX_PIXELS, START_BYTES
+from florence2.inputs.media import container_of
 
 if TYPE_CHECKING:
     from av import VideoFrame

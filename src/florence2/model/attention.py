@@ -74,12 +74,11 @@ def attend(
         key_lengths: the number of valid keys of each entry; None if all are valid.
         is_causal: each token attends to itself and those before it; there must be as many keys as queries.
     """
-    if query.device.type != "cpu":
-        bias = key_lengths.bias(query.dtype) if key_lengths else None
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=is_causal).transpose(1, 2).flatten(2)
-    if is_causal or torch.is_grad_enabled():
-        mask = key_lengths.mask if key_lengths else None
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=is_causal).transpose(1, 2).flatten(2)
+    on_cpu = query.device.type == "cpu"
+    if not on_cpu or is_causal or torch.is_grad_enabled():
+        mask = None if key_lengths is None else key_lengths.mask if on_cpu else key_lengths.bias(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=is_causal)
+        return mixed.transpose(1, 2).flatten(2)
     compiled = kernels.loaded()
     if compiled is not None and key_lengths is not None and compiled.can_attend(query, keys):
         return compiled.attend(query, keys, values, key_lengths.lengths)

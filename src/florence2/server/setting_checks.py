@@ -21,7 +21,7 @@ def origin(value: str) -> str:
     scheme, _, host = text.partition("://")
     if not (scheme and host and text.isascii()) or re.search(r"[/?#@*\s]", host):
         raise ValueError(f"expected origins such as https://app.example, or * for all, got {value!r}")
-    return text.removesuffix(_DEFAULT_PORTS.get(scheme, "/"))
+    return text.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
 
 
 def header_name(value: str) -> str:

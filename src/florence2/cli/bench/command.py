@@ -20,7 +20,7 @@ from florence2.cli.bench.report import load_line, print_report
 from florence2.cli.options import one_of
 from florence2.cli.progress import Progress, show_progress
 from florence2.cli.stopping import Stop, stopped_softly
-from florence2.console import json_line, notify
+from florence2.console import INTERRUPTED, json_line, notify
 from florence2.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -238,10 +238,10 @@ def _measured(settings: Settings, questions: Any, prepare: Callable[[], Pictures
     try:
         result = asyncio.run(measure(settings, questions, prepare, watcher))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if not result["runs"]:
         notify("florence2: stopped before anything was measured")
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     return result
 
 

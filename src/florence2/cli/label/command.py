@@ -18,7 +18,7 @@ from florence2.cli.label.words import changed_options, read_options
 from florence2.cli.options import Adapter, Device, Model, Precision, one_of
 from florence2.cli.stopping import stopped_softly
 from florence2.cli.wrong_usage import WrongUsage
-from florence2.console import notify, report, shown
+from florence2.console import INTERRUPTED, notify, report, shown
 from florence2.errors import EngineClosed, Florence2Error, InvalidOption
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _label(images: Sequence[str], output: str, options: Any, run: dict[str, Any]
             raise
         except KeyboardInterrupt:
             report(f"florence2: stopped at once; {goes_on}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
     print_summary(summary, as_json=as_json)
     if stop.is_wanted():
         notify(f"florence2: stopped; {goes_on}" if summary.is_stopped else "florence2: it was done already")
