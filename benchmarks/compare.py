@@ -297,6 +297,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--skip-large", action="store_true")
     parser.add_argument("--skip-many", action="store_true", help="leave out sixteen requests at once and the mixed load")
+    parser.add_argument("--skip-processes", action="store_true", help="leave out memory and the time to be ready")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -307,7 +308,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = write_checkpoint(Path(folder) / "base", size="base")
         print("processes", flush=True)
-        processes = {kind: process(contest, kind, base, 2) for kind in contest.names}
+        processes = {kind: process(contest, kind, base, 2) for kind in contest.names if not arguments.skip_processes}
         for kind, values in processes.items():
             print(f"   {kind}: {values}", flush=True)
         figures = {"cases": measure_base(contest, base, arguments.repeats, with_many=not arguments.skip_many), "processes": processes}

@@ -26,6 +26,7 @@ from florence2.engine.next_tokens import best_by_pytorch, best_tokens
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
+from florence2.model.cpu.packed import has_bf16_products
 from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.weights import load_model, read_checkpoint
 
@@ -97,7 +98,8 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     arguments = parser.parse_args()
     kernels.prepare()
-    path = Path(__file__).parent / "results" / "decoder_step.json"
+    name = "decoder_step" if has_bf16_products() else "decoder_step_without_bf16"
+    path = report.RESULTS / f"{name}.json"
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
     own = figures.setdefault(arguments.label, {})
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +107,7 @@ def main() -> None:
         for precision in arguments.precisions:
             own[precision] = measured(precision, Path(folder))
     settings = {"size": "base", "prompt_tokens": PROMPT, "beams_of_requests": SHAPES}
-    print(report.write("decoder_step", settings, figures))
+    print(report.write(name, settings, figures))
 
 
 if __name__ == "__main__":

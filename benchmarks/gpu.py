@@ -9,6 +9,7 @@ answer. ``transformers`` gets the same pictures in batches.
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -82,16 +83,25 @@ def parts(folder: Path, precision: str) -> dict[str, Any]:
             cache = model.new_cache(48)
             for beams in num_beams:
                 model.admit(cache, encoded, [beams])
-            tokens = torch.randint(3, 50_000, (rows,), device="cuda")
+            tokens = torch.randint(3, 50_000, (rows,))
             logits = model.decode_step(tokens, cache)
             read = step_bytes(config.text, source, width, 0) + step_bytes(config.text, source, 0, width) * len(num_beams)
             figures["step"][str(rows)] = {
                 "ms": round(milliseconds(lambda cache=cache, tokens=tokens: model.decode_step(tokens, cache), 0.25), 3),
-                "choosing_ms": round(milliseconds(lambda logits=logits: best_tokens(logits.clone(), 6, (), (0, 2)), 0.25), 3),
+                "choosing_ms": round(milliseconds(lambda logits=logits: best_tokens(logits, 6, (), (0, 2)), 0.25), 3),
                 "floor_ms": round(1000 * read / bandwidth, 3),
             }
         figures |= {"read_gb_per_s": round(bandwidth / 1e9), "product_tflops": round(rate / 1e12)}
     return figures
+
+
+def with_peak(work: Callable[[], float]) -> dict[str, float]:
+    """What ``work`` gives, captions a second, and the most memory of the card that PyTorch's tensors took in it, in MiB."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before, rate = torch.cuda.memory_allocated(), work()
+    return {"captions_per_s": rate, "peak_mib": round((torch.cuda.max_memory_allocated() - before) / 2**20)}
 
 
 def captions(folder: Path, precision: str, num_beams: int, seconds: float) -> float:
@@ -136,17 +146,19 @@ def main() -> None:
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             path = write_checkpoint(Path(folder), size=size)
-            own = figures[size] = {"parts": {}, "captions_per_s": {}}
+            own = figures[size] = {"parts": {}, "captions": {}}
             for precision in ("bf16", "fp32"):
                 own["parts"][precision] = parts(path, precision)
                 print(size, precision, own["parts"][precision], flush=True)
             for num_beams in (1, 3):
-                rates = {"ours bf16": captions(path, "bf16", num_beams, arguments.seconds)}
+                search = own["captions"]["greedy" if num_beams == 1 else "three beams"] = {}
+                asked = (path, "bf16", num_beams, arguments.seconds)
+                search["ours bf16"] = with_peak(lambda asked=asked: captions(*asked))
                 for batch in (1, 48 // num_beams):
-                    name = f"transformers bf16, batches of {batch}"
-                    rates[name] = captions_by_reference(path, "transformers bf16", num_beams, batch, arguments.seconds / 2)
-                own["captions_per_s"]["greedy" if num_beams == 1 else "three beams"] = rates
-                print(size, num_beams, rates, flush=True)
+                    name, seconds = f"transformers bf16, batches of {batch}", arguments.seconds / 2
+                    ask = (path, "transformers bf16", num_beams, batch, seconds)
+                    search[name] = with_peak(lambda ask=ask: captions_by_reference(*ask))
+                    print(size, num_beams, search, flush=True)
     settings = {"tokens": TOKENS, "prompt": "<CAPTION>", "callers": CALLERS, "weights": "random", "seconds": arguments.seconds}
     print(report.write("gpu", settings, figures))
 

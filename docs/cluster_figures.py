@@ -10,7 +10,7 @@ from docs.figures import table
 
 PLANNED_PER_S = 1000
 PICTURES = 100_000_000
-ASSUMED = (50, 100, 200)  # answers a second of one GPU: no GPU was measured
+ASSUMED = (50, 100, 200)  # answers a second of one GPU: one was measured, with short answers
 BUSY = 0.7  # of what a machine can do; the rest is for bursts, and for the others when one is lost
 
 

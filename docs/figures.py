@@ -134,11 +134,11 @@ def processes() -> str:
     return table(header, rows) + f"\n\n{_origin('compare', found)}"
 
 
-def roofline() -> str:
-    """How far from the floor."""
-    found = _result("roofline")
+def roofline(name: str = "roofline") -> str:
+    """How far from the floor, by the results of that name."""
+    found = _result(name)
     if found is None:
-        return _unmeasured("roofline")
+        return _unmeasured(name)
     rows = []
     for precision, figures in found["figures"].items():
         for part in ("tower", "encoder", "decoding", "all"):
@@ -148,7 +148,7 @@ def roofline() -> str:
     return (
         f"Best rates here: {rates} billion operations/s in products, {found['settings']['read_gb_per_s']} GB/s from memory.\n\n"
         + table(("Precision", "Part", "Floor", "Measured", "Measured / floor"), rows)
-        + f"\n\n{_origin('roofline', found)}"
+        + f"\n\n{_origin(name, found)}"
     )
 
 
@@ -286,8 +286,9 @@ def _unmeasured(name: str) -> str:
 def _origin(name: str, found: Mapping[str, Any]) -> str:
     machine, versions = found["machine"], found["machine"]["versions"]
     instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     return (
-        f"{machine['processor']}{instructions}, {machine['threads']} threads, torch {versions['torch']}, "
+        f"{gpu}{machine['processor']}{instructions}, {machine['threads']} threads, torch {versions['torch']}, "
         f"transformers {versions['transformers']}; {found['measured']}, `benchmarks/results/{name}.json`."
     )
 

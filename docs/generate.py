@@ -44,6 +44,7 @@ from docs.figures import (
     score_cost,
     table,
 )
+from docs.gpu_figures import gpu, gpu_one_request
 from docs.korean import korean
 from docs.labelling_figures import label
 from docs.load_figures import load_test
@@ -267,6 +268,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compare": compare,
     "compare-without-bf16": compare_without_bf16,
     "memory-without-bf16": memory_without_bf16,
+    "gpu": gpu,
+    "gpu-one-request": gpu_one_request,
+    "precisions-gpu": partial(precisions, "precisions_gpu"),
     "engine_process": engine_process,
     "engine_kill": engine_kill,
     "under-load": under_load,
@@ -285,7 +289,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "precisions-without-bf16": partial(precisions, "precisions_without_bf16"),
     "processes": processes,
     "roofline": roofline,
+    "roofline-without-bf16": partial(roofline, "roofline_without_bf16"),
+    "roofline-amx": partial(roofline, "roofline_amx"),
     "decoder-step": decoder_step,
+    "decoder-step-without-bf16": partial(decoder_step, "decoder_step_without_bf16"),
+    "decoder-step-amx": partial(decoder_step, "decoder_step_amx"),
     "precision-logits": precision_logits,
     "environments": environments,
     "http": http,

@@ -7,24 +7,22 @@ from typing import Any
 from docs import figures
 
 
-def decoder_step() -> str:
-    """Steps by precision and rows, before and after, beside the time of reading what they read."""
-    found = figures._result("decoder_step")
+def decoder_step(name: str = "decoder_step") -> str:
+    """Steps by precision and rows, beside the time of reading what they read, and where it was measured how long they took before."""
+    found = figures._result(name)
     if found is None:
-        return figures._unmeasured("decoder_step")
-    before, after = found["figures"]["before"], found["figures"]["after"]
+        return figures._unmeasured(name)
+    before, after = found["figures"].get("before"), found["figures"]["after"]
     rows = [
-        (precision, rows, _times(before[precision][rows]), _times(one), *_reading(one))
+        (precision, rows, *([_times(before[precision][rows])] if before else []), _times(one), *_reading(one))
         for precision, by_rows in after.items()
         for rows, one in by_rows.items()
     ]
-    header = ("Precision", "Rows", "As operators", "As one call", "It reads", "Which takes", "Times that")
+    header = ("Precision", "Rows", *(["As operators"] if before else []), "As one call", "It reads", "Which takes", "Times that")
     return (
         figures.table(header, rows)
-        + "\n\nBase size with random weights, prompts of 588 positions; 3 rows are one request of 3 beams, 16 are 16 greedy, 48 are 16 of "
-        + "3 beams. Medians, and in brackets the shortest of some dozens. How long reading takes is measured between the steps.\n\n"
-        + f"Then the next tokens are chosen of the logits, of which no time above has a part: {_choosing(after['int8'])} "
-        + f"(medians behind steps in int8). {figures._origin('decoder_step', found)}"
+        + f"\n\nThe next tokens are chosen behind it, of which no time above has a part: {_choosing(after['int8'])} "
+        + f"(medians behind steps in int8). {figures._origin(name, found)}"
     )
 
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from docs import curves, figures, generate
+from docs.gpu_figures import gpu, gpu_one_request
 from docs.labelling_figures import label
 from docs.load_figures import load_test
 from docs.streaming_figures import streaming
@@ -98,6 +99,8 @@ def test_missing_results_are_said_to_be_missing(tmp_path: Path, monkeypatch: pyt
         figures.processes,
         figures.roofline,
         figures.precisions,
+        gpu,
+        gpu_one_request,
         figures.neighbours,
         figures.http,
         streaming,
@@ -128,6 +131,16 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             '"bf16": {"matrix_gflops": 400, "floor_ms": {"tower": 100, "encoder": 10, "decoding": 90}, '
             '"measured_ms": {"tower": 150, "encoder": 20, "decoding": 130}, '
             '"measured_over_floor": {"tower": 1.5, "encoder": 2.0, "decoding": 1.44, "all": 1.5}}',
+        ),
+        "gpu": (
+            '"callers": 64, "tokens": 16',
+            '"base": {"parts": {"bf16": {"tower": {"1": {"ms": 3.94, "floor_ms": 0.5}}, "prompt_ms": 1.5, '
+            '"step": {"3": {"ms": 0.55, "choosing_ms": 0.06, "floor_ms": 0.06}}}}, '
+            '"captions": {"greedy": {"ours bf16": {"captions_per_s": 144.4, "peak_mib": 3040}}}}',
+        ),
+        "gpu_one_request": (
+            '"tokens": 128',
+            '"ours bf16": {"greedy": [100, 140, 120]}, "transformers fp32": {"greedy": [960]}, "transformers bf16": {"greedy": [600]}',
         ),
         "neighbours": (
             '"prompt": "<OD>"',
@@ -172,6 +185,9 @@ def test_results_become_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert figures.compare().endswith("P, 2 threads, torch 1, transformers 2; 2026-01-02, `benchmarks/results/compare.json`.")
     assert "| ours auto | 2.0 s | 3.0 s | 500 MiB | 25% |" in figures.processes()
     assert "| bf16 | all | 200 ms | 300 ms | 1.50 |" in figures.roofline()
+    assert "| decoder step, 3 rows | 0.61 ms |" in gpu()
+    assert "| greedy | ours bf16 | 144 | 3,040 MiB |" in gpu()
+    assert "| greedy | ours bf16 | 120 ms | 8.0 | 5.0 |" in gpu_one_request()
     assert "| fp32 | 1 loop | 384 (200 to 900) | 146 (120 to 180) |" in figures.neighbours()
     assert "| `<OD>`, greedy | the engine | 50 ms | 61 ms | 122 ms | 50% of the time |" in streaming()
     assert "| 5/s | 4.5/s | 10% | 0.25 s | 1.00 s | 0.12 s | 90% | yes |" in load_test()

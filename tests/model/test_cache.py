@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from florence2.model import DecoderCache, TextConfig
-from florence2.model.cache import Step, StepSize
+from florence2.model.cache import QueryPermutation, Step, StepSize, StepTensors
 
 HEADS, WIDTH, POSITIONS, LAYERS = 2, 4, 80, 2
 CONFIG = TextConfig(
@@ -30,9 +30,16 @@ def append(cache: DecoderCache, source_lengths: list[int], num_beams: list[int],
     cache.append([(keys, keys + 0.25), (keys + 0.5, keys + 0.75)], source_lengths, num_beams)
 
 
+def sized(cache: DecoderCache, size: StepSize) -> Step:
+    """The next step in a size of its own."""
+    positions, lengths, sources, order = cache.numbers(size)
+    permutation = QueryPermutation(*map(torch.tensor, order)) if order else None
+    return cache.step_of(size, StepTensors(torch.tensor(positions), torch.tensor(lengths), torch.tensor(sources), permutation))
+
+
 def step(cache: DecoderCache, value: float, size: StepSize | None = None) -> Step:
     """A step in which row ``i`` stores ``value + i``."""
-    made = cache.begin_step(size)
+    made = cache.begin_step() if size is None else sized(cache, size)
     new = torch.full((made.size.rows, HEADS, 1, WIDTH), value) + torch.arange(made.size.rows).view(-1, 1, 1, 1)
     for layer in range(LAYERS):
         made.extend(layer, new, -new)
@@ -124,7 +131,7 @@ def test_nan_that_a_request_leaves_behind_does_not_reach_those_that_come(cache, 
     leave(cache)
     append(cache, [2] * 3, [1] * 3)
     made = step(cache, 5.0)
-    wider = cache.begin_step(StepSize(rows=4, requests=4, beams=1, length=8, source=8))
+    wider = sized(cache, StepSize(rows=4, requests=4, beams=1, length=8, source=8))
     assert not made.self_kv[:, :, : cache.num_rows].isnan().any()
     assert not wider.cross_kv[:, :, : cache.num_requests].isnan().any()
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from florence2.engine.meter import Entry, Meter
-from florence2.engine.next_tokens import Candidates, best_tokens
+from florence2.engine.next_tokens import Candidates, RankedLogits, best_tokens
 from florence2.engine.request import Request, SharedImage, step_failure
 from florence2.engine.shortage import is_shortage, survive
 from florence2.errors import EngineFailed
@@ -57,8 +57,8 @@ class Model(Protocol):
         """Add encoded prompts to the cache as new requests."""
         ...
 
-    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
-        """Logits for the token after ``token_ids``, ``[rows, vocabulary]``."""
+    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor | RankedLogits:
+        """Logits for the token after ``token_ids``, which may be on any device; ``[rows, vocabulary]``."""
         ...
 
 
@@ -200,7 +200,7 @@ class Batch:
         searches = [request.search for request in self.requests]
         tokens = torch.tensor([token for search in searches for token in search.tokens])
         with self._model.routing.over(self._routes):
-            logits = self._model.decode_step(tokens.to(self._model.device), self._cache)
+            logits = self._model.decode_step(tokens, self._cache)
         forced = sorted({token for search in searches for token in search.forced})
         banned = [tokens for search in searches for tokens in search.banned()]
         locations = next((search.locations for search in searches if search.locations), ())

@@ -1,8 +1,9 @@
 """CUDA graphs: steps that are captured once and replayed, for devices on which launching an operation costs more than running it.
 
-A decoder step is some two hundred small operations; on a GPU the time goes into launching them one by one. ``GraphedModel`` stands in
-for a model: it rounds the sizes of steps and of image passes up to a few, records each of these once, and from then on only copies the
-inputs into fixed buffers and replays. How work is recorded is up to the backend: CUDA graphs here, and in
+A decoder step is some hundred small operations; on a GPU the time goes into launching them one by one. ``GraphedModel`` stands in
+for a model: it rounds the sizes of steps and of image passes up to a few, records each of these once, with the choice of the best next
+tokens, and from then on only copies the inputs into fixed buffers and replays: one copy to the device and one back a step. How work is
+recorded is up to the backend: CUDA graphs here, and in
 tests on a CPU a backend that runs the recorded work again. A backend that fails is dropped with a line in
 the log; everything then runs without recordings.
 
@@ -16,30 +17,36 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from florence2.engine.next_tokens import RankedLogits, rank
 from florence2.model import DecoderCache, EncodedPrompts, Florence2
 from florence2.model.attention import KeyLengths
-from florence2.model.cache import QueryPermutation, Step, StepSize
+from florence2.model.cache import QueryPermutation, Step, StepNumbers, StepSize, StepTensors
+from florence2.model.gpu.decoder_step import FusedStep
 
 REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 LENGTHS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 SOURCE_STEP = 64
 IMAGES = (1, 2, 4, 8)
+SPARE = 16  # tokens that are ranked beyond twice as many as a request has beams: as many may be banned before rows are ranked again
 MAX_RECORDINGS = 128  # of steps; they share their memory, but each takes some of the driver's
 
 _log = logging.getLogger("florence2")
 _recording = threading.Lock()
 
 
+Work = Callable[[], tuple[Tensor, ...]]
+
+
 class Recorder(Protocol):
     """A backend: makes of work on tensors in fixed addresses something that can be played."""
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Do ``work`` at least once; gives what does it again and returns the same tensor, filled anew."""
+    def record(self, work: Work) -> Work:
+        """Do ``work`` at least once; gives what does it again and returns the same tensors, filled anew."""
         ...
 
 
@@ -51,7 +58,7 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
 
-    def record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def record(self, work: Work) -> Work:
         """As ``Recorder.record``."""
         # One recording at a time in a process; other threads may go on computing, so only this one's calls are watched. The outer stream
         # context brings the thread back to its own stream if recording breaks.
@@ -76,20 +83,28 @@ class GraphedModel:
         image_size: height and width of the images to come; the pass of one and a request's first steps are then recorded with the cache.
             Everything else is recorded when it first comes.
         num_beams: rows of the requests to come.
+        forced: the tokens that may be forced, whose log-probabilities are to be found with each step.
 
     Attributes:
         plain: the model, which computes without recordings what goes through adapters.
     """
 
     def __init__(
-        self, model: Florence2, recorder: Recorder, *, image_size: tuple[int, int] | None = None, num_beams: Sequence[int] = (1,)
+        self,
+        model: Florence2,
+        recorder: Recorder,
+        *,
+        image_size: tuple[int, int] | None = None,
+        num_beams: Sequence[int] = (1,),
+        forced: Sequence[int] = (),
     ) -> None:
         self._model = self.plain = model
         self._image_size = image_size
         self._num_beams = num_beams
+        self._forced = tuple(forced)
         self._recorder: Recorder | None = recorder
         self._cache: DecoderCache | None = None
-        self._steps: dict[StepSize, _RecordedStep] = {}
+        self._steps: dict[_StepKind, _RecordedStep] = {}
         self._images: dict[torch.Size, _RecordedImages] = {}
         self.device, self.dtype, self.routing = model.device, model.dtype, model.routing
 
@@ -107,7 +122,7 @@ class GraphedModel:
         encoded = self.encode_prompt(features, torch.zeros(1, 2, dtype=torch.long, device=self.device), [2])
         for num_beams in dict.fromkeys(min(count, cache.max_rows) for count in self._num_beams):
             self.admit(cache, encoded, [num_beams])
-            self.decode_step(torch.zeros(num_beams, dtype=torch.long, device=self.device), cache)
+            self.decode_step(torch.zeros(num_beams, dtype=torch.long), cache)
             cache.keep([])
 
     def encode_prompt(self, image_features: Tensor, prompt_ids: Tensor, prompt_lengths: Sequence[int]) -> EncodedPrompts:
@@ -133,24 +148,25 @@ class GraphedModel:
                 return self._model.encode_image(pixel_values)
         return recorded.play(pixel_values)
 
-    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor:
-        """As the model does, in a step of a size that was recorded."""
+    def decode_step(self, token_ids: Tensor, cache: DecoderCache) -> Tensor | RankedLogits:
+        """As the model does, in a step of a size that was recorded, and ranked; the next step overwrites the result."""
         is_plain = self._recorder is None or cache is not self._cache or self.routing.routes
         size = None if is_plain else rounded(cache.needed_size(), cache)
         if size is None or self._recorder is None:
             return self._model.decode_step(token_ids, cache)
-        step = cache.begin_step(size)
-        recorded = self._steps.pop(size, None)
+        numbers, tokens = cache.numbers(size), token_ids.tolist()
+        kind = _StepKind(size, numbers.order is None)
+        recorded = self._steps.pop(kind, None)
         if recorded is None:
             try:
-                recorded = _RecordedStep(self._model, self._recorder, token_ids, step)
+                recorded = _RecordedStep(self._model, self._recorder, cache, kind, self._forced, tokens, numbers)
             except RuntimeError as error:
                 self._give_up(error)
                 return self._model.decode_step(token_ids, cache)
             if len(self._steps) >= MAX_RECORDINGS:  # the one that was played longest ago
                 del self._steps[next(iter(self._steps))]
-        self._steps[size] = recorded
-        logits = recorded.play(token_ids, step)[: len(token_ids)]
+        self._steps[kind] = recorded
+        logits = recorded.play(tokens, numbers)
         cache.end_step()
         return logits
 
@@ -170,43 +186,90 @@ def rounded(size: StepSize, cache: DecoderCache) -> StepSize | None:
     return StepSize(rows, requests, size.beams, length, source)
 
 
+class _StepKind(NamedTuple):
+    """What recordings of steps differ by: their size, and whether rows and queries have the same order."""
+
+    size: StepSize
+    is_in_order: bool
+
+
 class _RecordedStep:
-    """One size's step: its inputs in fixed addresses, and what plays it."""
+    """One kind of step: its inputs in fixed addresses, and what plays it.
 
-    def __init__(self, model: Florence2, recorder: Recorder, token_ids: Tensor, step: Step) -> None:
-        self._tokens = token_ids.new_zeros(step.size.rows)
-        self._step = replace(
-            step,
-            positions=step.positions.clone(),
-            key_lengths=_unmasked(step.key_lengths, step.key_lengths.lengths.clone()),
-            cross_key_lengths=_unmasked(step.cross_key_lengths, step.cross_key_lengths.lengths.clone()),
-            permutation=QueryPermutation(*(index.clone() for index in step.permutation)) if step.permutation else None,
-            rows=step.rows.clone() if step.rows is not None else None,
-        )
-        self._permutation = step.permutation
-        self._tokens[: len(token_ids)] = token_ids
-        self._play = recorder.record(lambda: model.decode(self._tokens, self._afresh()))
+    All inputs are numbers that are known before the step, so they lie behind each other and come to the device in one copy.
+    """
 
-    def _afresh(self) -> Step:
-        """The step without masks: they are made of lengths that change between plays, so making them is part of what is recorded."""
-        own = self._step
-        return replace(
-            own,
-            key_lengths=_unmasked(own.key_lengths, own.key_lengths.lengths),
-            cross_key_lengths=_unmasked(own.cross_key_lengths, own.cross_key_lengths.lengths),
-        )
+    def __init__(
+        self,
+        model: Florence2,
+        recorder: Recorder,
+        cache: DecoderCache,
+        kind: _StepKind,
+        forced: tuple[int, ...],
+        tokens: list[int],
+        numbers: StepNumbers,
+    ) -> None:
+        size = kind.size
+        counts = [size.rows, size.rows, size.rows, size.requests]
+        counts += [] if kind.is_in_order else [size.rows, size.requests * size.beams]
+        self._rows = size.rows
+        self._inputs = _Inputs(sum(counts), model.device)
+        token_ids, positions, lengths, sources, *order = self._inputs.tensor.split(counts)
+        step = cache.step_of(size, StepTensors(positions, lengths, sources, QueryPermutation(*order) if order else None))
+        self._step = step  # held: a recording reads the memory of these tensors, and does not keep it
+        self._forced, self._count = forced, min(2 * size.beams + SPARE, model.config.text.vocab_size)
 
-    def play(self, token_ids: Tensor, step: Step) -> Tensor:
-        """The logits of ``step``, in a tensor that the next play overwrites."""
-        self._tokens[: len(token_ids)] = token_ids
-        self._step.positions.copy_(step.positions)
-        self._step.key_lengths.lengths.copy_(step.key_lengths.lengths)
-        self._step.cross_key_lengths.lengths.copy_(step.cross_key_lengths.lengths)
-        if step.permutation is not self._permutation and step.permutation is not None and self._step.permutation is not None:
-            for own, given in zip(self._step.permutation, step.permutation, strict=True):
-                own.copy_(given)
-            self._permutation = step.permutation
-        return self._play()
+        compiled = model.language_model.compiled_step
+        chosen_by = compiled.rank if isinstance(compiled, FusedStep) else rank
+
+        def work() -> tuple[Tensor, ...]:
+            logits = model.decode(token_ids, _afresh(step)).float()
+            return logits, chosen_by(logits, self._count, forced)
+
+        self._fill(tokens, numbers)
+        self._play = recorder.record(work)
+
+    def play(self, tokens: list[int], numbers: StepNumbers) -> RankedLogits:
+        """The logits of a step with these numbers, in tensors that the next play overwrites."""
+        self._fill(tokens, numbers)
+        logits, ranked = self._play()
+        return RankedLogits(logits[: len(tokens)], ranked[: len(tokens)], self._count, self._forced)
+
+    def _fill(self, tokens: list[int], numbers: StepNumbers) -> None:
+        positions, lengths, sources, order = numbers
+        padding = [0] * (self._rows - len(tokens))
+        self._inputs.fill([*tokens, *padding, *positions, *lengths, *sources, *(index for part in order or () for index in part)])
+
+
+class _Inputs:
+    """Numbers in a tensor of a device, to which they come in one copy that nobody waits for.
+
+    On a GPU they are copied from pinned memory: other memory might be free again, and in use, before the copy has been made.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.tensor = torch.zeros(count, dtype=torch.long, device=device)
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None
+        self._staged = torch.zeros(count, dtype=torch.long, pin_memory=self._copied is not None)
+
+    def fill(self, numbers: list[int]) -> None:
+        """Have these numbers in the tensor for all that the device does from now on."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        self._staged.copy_(torch.tensor(numbers))
+        self.tensor.copy_(self._staged, non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
+
+
+def _afresh(step: Step) -> Step:
+    """The step without masks: they are made of lengths that change between plays, so making them is part of what is recorded."""
+    own, cross = step.key_lengths, step.cross_key_lengths
+    return replace(
+        step,
+        key_lengths=KeyLengths(own.lengths, own.num_keys, is_full=False),
+        cross_key_lengths=KeyLengths(cross.lengths, cross.num_keys, is_full=False),
+    )
 
 
 class _RecordedImages:
@@ -215,13 +278,9 @@ class _RecordedImages:
     def __init__(self, model: Florence2, recorder: Recorder, pixel_values: Tensor, shape: torch.Size) -> None:
         self._pixels = pixel_values.new_zeros(shape)
         self._pixels[: len(pixel_values)] = pixel_values
-        self._play = recorder.record(lambda: model.encode_image(self._pixels))
+        self._play = recorder.record(lambda: (model.encode_image(self._pixels),))
 
     def play(self, pixel_values: Tensor) -> Tensor:
         """The images' tokens, in memory of their own."""
         self._pixels[: len(pixel_values)] = pixel_values
-        return self._play()[: len(pixel_values)].clone()
-
-
-def _unmasked(key_lengths: KeyLengths, lengths: Tensor) -> KeyLengths:
-    return KeyLengths(lengths, key_lengths.num_keys, is_full=False)
+        return self._play()[0][: len(pixel_values)].clone()

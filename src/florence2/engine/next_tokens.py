@@ -6,6 +6,7 @@ Float32 throughout, and a row's tokens never depend on the other rows. Knows not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,29 @@ class Candidates(NamedTuple):
         )
 
 
+@dataclass(frozen=True)
+class RankedLogits:
+    """The logits of a step whose best tokens were found with it, on the device.
+
+    Attributes:
+        logits: ``[rows, vocabulary]``, on the device; overwritten by the next step.
+        ranked: what ``rank`` gives for them.
+        count: of how many tokens.
+        forced: and for which that may be forced.
+    """
+
+    logits: Tensor
+    ranked: Tensor
+    count: int
+    forced: tuple[int, ...]
+
+
 def best_tokens(
-    logits: Tensor, count: int, banned: Sequence[Sequence[int]] = (), forced: Sequence[int] = (), locations: Sequence[int] = ()
+    logits: Tensor | RankedLogits,
+    count: int,
+    banned: Sequence[Sequence[int]] = (),
+    forced: Sequence[int] = (),
+    locations: Sequence[int] = (),
 ) -> Candidates:
     """The ``count`` best next tokens of every row.
 
@@ -48,6 +70,8 @@ def best_tokens(
         forced: tokens whose log-probabilities are wanted whatever their rank.
         locations: the location tokens, whose probabilities are wanted whatever their rank; none if empty.
     """
+    if isinstance(logits, RankedLogits):
+        return _best_of_ranked(logits, count, banned, forced, locations)
     count, compiled = min(count, logits.shape[-1]), kernels.loaded()
     if compiled is None or logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.is_contiguous():
         return best_by_pytorch(logits.float(), count, banned, forced, locations)
@@ -60,26 +84,51 @@ def best_by_pytorch(
     logits: Tensor, count: int, banned: Sequence[Sequence[int]], forced: Sequence[int], locations: Sequence[int]
 ) -> Candidates:
     """The same on any device, by PyTorch."""
+    # So many are ranked that enough are left without the banned ones, which are left out where the numbers have come to.
+    ranked = min(count + max(map(len, banned), default=0), logits.shape[-1])
+    return _best_of_ranked(RankedLogits(logits, rank(logits, ranked, forced), ranked, tuple(forced)), count, banned, forced, locations)
+
+
+def rank(logits: Tensor, count: int, forced: Sequence[int]) -> Tensor:
+    """The best tokens of every row, in one tensor: a copy from the device waits until it has done all its work.
+
+    Nothing in it depends on values, so a CUDA graph can capture it.
+
+    Args:
+        logits: ``[rows, vocabulary]``, float32.
+        count: how many a row, no more than the vocabulary.
+        forced: tokens whose log-probabilities are wanted whatever their rank.
+
+    Returns:
+        int32, ``[rows, count + count + len(forced)]``: the best tokens, and the bits of their log-probabilities and of those of ``forced``.
+    """
     log_probs = torch.log_softmax(logits, dim=-1)
-    wanted = torch.cat([log_probs[:, :0], *(log_probs[:, token : token + 1] for token in forced)], dim=1)
-    of_locations = log_probs[:, _columns(locations)].exp().cpu().numpy() if locations else None
-    if any(banned):
-        rows = [row for row, tokens in enumerate(banned) for _ in tokens]
-        # One copy to the device for both index lists.
-        index = torch.tensor([rows, [token for tokens in banned for token in tokens]], device=logits.device)
-        logits[index[0], index[1]] = -torch.inf
-        log_probs[index[0], index[1]] = -torch.inf
     ids = top_k_indices(logits, count)
-    # One copy from the device for all of them: each would wait until the device has done all its work.
-    numbers = torch.cat([log_probs.gather(1, ids), wanted], dim=1)
-    found = torch.cat([ids.int(), numbers.view(torch.int32)], dim=1).cpu().numpy()
-    token_ids, values, of_forced = np.split(found, [count, 2 * count], axis=1)
-    token_ids, values, of_forced = token_ids.astype(np.int64), values.view(np.float32), of_forced.view(np.float32)
-    order = np.lexsort((token_ids, -values), axis=-1)
+    numbers = torch.cat([log_probs.gather(1, ids), *(log_probs[:, token : token + 1] for token in forced)], dim=1)
+    return torch.cat([ids.int(), numbers.view(torch.int32)], dim=1)
+
+
+def _best_of_ranked(
+    given: RankedLogits, count: int, banned: Sequence[Sequence[int]], forced: Sequence[int], locations: Sequence[int]
+) -> Candidates:
+    """The best tokens of rows that were ranked; where too few were, the rows are ranked again."""
+    vocabulary = given.logits.shape[-1]
+    count = min(count, vocabulary)
+    is_enough = given.count >= min(count + max(map(len, banned), default=0), vocabulary)
+    if not is_enough or not set(forced) <= set(given.forced):
+        return best_by_pytorch(given.logits, count, banned, forced, locations)
+    of_locations = torch.log_softmax(given.logits, dim=-1)[:, _columns(locations)].exp().cpu().numpy() if locations else None
+    found = given.ranked.cpu().numpy()
+    token_ids, numbers = found[:, : given.count].astype(np.int64), found[:, given.count :].view(np.float32)
+    values, of_forced = numbers[:, : given.count], numbers[:, given.count :]
+    for row, tokens in enumerate(banned):
+        for token in tokens:
+            values[row, token_ids[row] == token] = -np.inf
+    best = np.arange(len(found))[:, None], np.lexsort((token_ids, -values), axis=-1)[:, :count]
     return Candidates(
-        np.take_along_axis(token_ids, order, axis=-1),
-        np.take_along_axis(values, order, axis=-1),
-        {token: of_forced[:, column] for column, token in enumerate(forced)},
+        token_ids[best],
+        values[best],
+        {token: of_forced[:, given.forced.index(token)] for token in forced},
         of_locations,
     )
 

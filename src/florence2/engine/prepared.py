@@ -16,11 +16,13 @@ from florence2.engine.cuda_graphs import CudaGraphs, GraphedModel
 from florence2.engine.device import choose_device
 from florence2.engine.memory import stored_bytes
 from florence2.engine.precision import choose_packing, choose_precision
+from florence2.engine.request_maker import special_tokens
 from florence2.engine.threads import bound_threads
 from florence2.errors import CheckpointError
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
 from florence2.model.cpu.heap import give_back_memory
+from florence2.model.gpu.attaching import attach_fused_step
 from florence2.model.refined_head import refine_head
 from florence2.tasks.tokenizer import Tokenizer
 from florence2.weights import load_model, read_checkpoint, resolve, resolve_adapter
@@ -80,8 +82,10 @@ def prepare(
     runner: Model = model
     if device.type == "cuda":
         model.language_model.fuse_projections()
+        attach_fused_step(model)
         size, beams = (checkpoint.image.height, checkpoint.image.width), (1, checkpoint.generation.num_beams)
-        runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams)
+        forced = special_tokens(checkpoint.generation).forced
+        runner = GraphedModel(model, CudaGraphs(device), image_size=size, num_beams=beams, forced=forced)
     return Prepared(checkpoint, runner, tokenizer, chosen.name, weight_bytes)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from florence2.model.adapters import ModelAdapter
     from florence2.weights.checkpoint import Checkpoint
+    from florence2.weights.defaults import GenerationDefaults
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class RequestMaker:
             usage = Usage(self.num_image_tokens + len(ids), self.num_image_tokens, 0, is_cached)
             answer = Interpreter(prompt, self.tokenizer, picture.size, self.checkpoint.banned_phrases, scores, source, usage)
             locations = self.tokenizer.location_ids if scores and prompt.kind != "text" else ()
-            search = start_search(generation, self._special_tokens, locations)
+            search = start_search(generation, special_tokens(self.checkpoint.generation), locations)
             request = Request(shared, ids, search, answer, fair_key=fair_key, adapter=adapter)
             if on_event:
                 reporter = Reporter(search, answer, on_event, index)
@@ -104,15 +105,15 @@ class RequestMaker:
             raise InvalidImage(f"a resized picture must be uint8 of shape {shape} for this model, got {pixels.dtype} of {pixels.shape}")
         return pixels
 
-    @property
-    def _special_tokens(self) -> SpecialTokens:
-        defaults = self.checkpoint.generation
-        return SpecialTokens(
-            start=defaults.decoder_start_token_id,
-            eos=defaults.eos_token_id,
-            forced_bos=defaults.forced_bos_token_id,
-            forced_eos=defaults.forced_eos_token_id,
-        )
+
+def special_tokens(generation: GenerationDefaults) -> SpecialTokens:
+    """The ids that steer a generation, of a checkpoint's settings."""
+    return SpecialTokens(
+        start=generation.decoder_start_token_id,
+        eos=generation.eos_token_id,
+        forced_bos=generation.forced_bos_token_id,
+        forced_eos=generation.forced_eos_token_id,
+    )
 
 
 def read_picture(image: ImageInput | ResizedPicture, auto_orient: bool, keep_image: bool) -> tuple[Image | ResizedPicture, Source | None]:

@@ -27,6 +27,8 @@ from florence2.model.linear import Linear
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+    from florence2.model.gpu.decoder_step import FusedStep
+
 POSITION_OFFSET = 2
 
 
@@ -214,7 +216,7 @@ class Bart(nn.Module):
     """
 
     packed_head: nn.Module | None
-    compiled_step: DecoderStep | None
+    compiled_step: DecoderStep | FusedStep | None
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

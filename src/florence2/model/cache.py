@@ -17,11 +17,10 @@ import contextlib
 import math
 import mmap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from florence2.model.attention import KeyLengths
@@ -57,6 +56,31 @@ class QueryPermutation(NamedTuple):
 
     query_of_row: Int[Tensor, " rows"]
     row_of_query: Int[Tensor, " queries"]
+
+
+class StepNumbers(NamedTuple):
+    """What changes from step to step of one size, as plain numbers.
+
+    Attributes:
+        positions: the position that each row fills.
+        lengths: valid positions of each row, the new one included.
+        sources: valid positions of each slot of cross attention.
+        order: ``query_of_row`` and ``row_of_query`` of ``QueryPermutation``; None if rows and queries have the same order.
+    """
+
+    positions: list[int]
+    lengths: list[int]
+    sources: list[int]
+    order: tuple[list[int], list[int]] | None
+
+
+class StepTensors(NamedTuple):
+    """The same in tensors, on the cache's device."""
+
+    positions: Int[Tensor, " rows"]
+    lengths: Int[Tensor, " rows"]
+    sources: Int[Tensor, " requests"]
+    permutation: QueryPermutation | None
 
 
 @dataclass(frozen=True)
@@ -239,30 +263,41 @@ class DecoderCache:
         filled = self._self_kv[:, :, :, : max(self.row_lengths)]
         filled[:, :, target] = filled[:, :, source]
 
-    def begin_step(self, size: StepSize | None = None) -> Step:
-        """The next step's view of the cache, with room for one more position in every row.
-
-        Args:
-            size: a size that is at least ``needed_size``; None for exactly that size.
-        """
+    def begin_step(self) -> Step:
+        """The next step's view of the cache, with room for one more position in every row."""
         if self._plan is None:
             self._plan = self._make_plan()
         plan = self._plan
-        if size is None:
-            size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_key_lengths.num_keys)
-            key_lengths = KeyLengths(plan.lengths, size.length, is_full=not plan.is_ragged)
-            rows = plan.rows if plan.is_ragged else None
-            return self._view(size, plan.positions, key_lengths, plan.cross_key_lengths, plan.permutation, rows, plan.groups)
-        more = size.rows - self.num_rows
-        key_lengths = KeyLengths(F.pad(plan.lengths, (0, more), value=1), size.length, is_full=False)
-        key = (size.rows, size.requests, size.beams)
-        if key not in plan.padded:
-            # A slot without a request has one valid position: a softmax over none would be NaN.
-            cross_lengths = F.pad(plan.cross_key_lengths.lengths, (0, size.requests - self.num_requests), value=1)
-            plan.padded[key] = cross_lengths, self._permutation(size), torch.arange(size.rows, device=self.device)
-        cross_lengths, permutation, indices = plan.padded[key]
-        cross_key_lengths = KeyLengths(cross_lengths, size.source, is_full=False)
-        return self._view(size, F.pad(plan.positions, (0, more)), key_lengths, cross_key_lengths, permutation, indices)
+        size = StepSize(self.num_rows, self.num_requests, plan.beams, max(self.row_lengths) + 1, plan.cross_key_lengths.num_keys)
+        key_lengths = KeyLengths(plan.lengths, size.length, is_full=not plan.is_ragged)
+        rows = plan.rows if plan.is_ragged else None
+        return self._view(size, plan.positions, key_lengths, plan.cross_key_lengths, plan.permutation, rows, plan.groups)
+
+    def numbers(self, size: StepSize) -> StepNumbers:
+        """What the next step is told in tensors, of a size that is at least ``needed_size``.
+
+        Rows and slots beyond the requests' are computed too, with one valid position: a softmax over none would be NaN.
+        """
+        more = [0] * (size.rows - self.num_rows)
+        positions = [*self.row_lengths, *more]
+        sources = [1] * size.requests
+        for slot, length in zip(self._slots, self.source_lengths, strict=True):
+            sources[slot] = length
+        queries = [slot * size.beams + beam for slot, count in zip(self._slots, self.num_beams, strict=True) for beam in range(count)]
+        order = None
+        if queries != list(range(self.num_rows)) or size.rows != size.requests * size.beams:
+            row_of_query = [0] * (size.requests * size.beams)
+            for row, query in enumerate(queries):
+                row_of_query[query] = row
+            order = queries + more, row_of_query
+        return StepNumbers(positions, [position + 1 for position in positions], sources, order)
+
+    def step_of(self, size: StepSize, tensors: StepTensors) -> Step:
+        """A step of a size that is told its ``numbers`` in these tensors, which may be filled anew each time that it is computed."""
+        key_lengths = KeyLengths(tensors.lengths, size.length, is_full=False)
+        cross_key_lengths = KeyLengths(tensors.sources, size.source, is_full=False)
+        rows = torch.arange(size.rows, device=self.device)
+        return self._view(size, tensors.positions, key_lengths, cross_key_lengths, tensors.permutation, rows)
 
     def needed_size(self) -> StepSize:
         """The smallest size of the next step."""
@@ -298,7 +333,7 @@ class DecoderCache:
         firsts = _first_rows(self.num_beams)
         for slot, length, first, count in zip(self._slots, self.source_lengths, firsts, self.num_beams, strict=True):
             sources[slot], groups[slot] = length, (first, count)
-        is_in_order = self._slots == list(range(self.num_requests)) and min(self.num_beams) == beams
+        order = self.numbers(StepSize(self.num_rows, self.num_requests, beams, 0, source)).order
         positions = torch.tensor(self.row_lengths, device=self.device)
         return _Plan(
             beams=beams,
@@ -306,18 +341,10 @@ class DecoderCache:
             lengths=(positions + 1).int(),
             is_ragged=len(set(self.row_lengths)) > 1,
             cross_key_lengths=KeyLengths.of(sources, source, self.device),
-            permutation=None if is_in_order else self._permutation(StepSize(self.num_rows, self.num_requests, beams, 0, source)),
+            permutation=QueryPermutation(*(torch.tensor(index, device=self.device) for index in order)) if order else None,
             rows=torch.arange(self.num_rows, device=self.device),
             groups=torch.tensor(groups, dtype=torch.int32) if self.device.type == "cpu" else None,
         )
-
-    def _permutation(self, size: StepSize) -> QueryPermutation:
-        query_of_row = [slot * size.beams + beam for slot, count in zip(self._slots, self.num_beams, strict=True) for beam in range(count)]
-        row_of_query = [0] * (size.requests * size.beams)
-        for row, query in enumerate(query_of_row):
-            row_of_query[query] = row
-        query_of_row += [0] * (size.rows - len(query_of_row))
-        return QueryPermutation(torch.tensor(query_of_row, device=self.device), torch.tensor(row_of_query, device=self.device))
 
     def _note_written(self, lengths: Sequence[int]) -> None:
         """Note that so many positions of each row may have been written to."""
@@ -337,7 +364,6 @@ class _Plan:
     permutation: QueryPermutation | None
     rows: Int[Tensor, " rows"]
     groups: Int[Tensor, "requests 2"] | None
-    padded: dict[tuple[int, int, int], tuple[Tensor, QueryPermutation, Tensor]] = field(default_factory=dict)
 
 
 def usable_positions(config: TextConfig, device: torch.device) -> int:

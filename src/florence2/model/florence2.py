@@ -89,8 +89,8 @@ class Florence2(nn.Module):
         cache.append(self.language_model.decoder.cross_keys_values(encoded), encoded.lengths, num_beams)
 
     def decode_step(self, token_ids: Int[Tensor, " rows"], cache: DecoderCache) -> Float[Tensor, "rows vocabulary"]:
-        """Logits of the next token of each row of the cache; ``token_ids`` are added to it."""
-        logits = self.decode(token_ids, cache.begin_step())
+        """Logits of the next token of each row of the cache; ``token_ids``, on any device, are added to it."""
+        logits = self.decode(token_ids.to(self.device), cache.begin_step())
         cache.end_step()
         return logits
 

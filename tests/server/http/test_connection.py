@@ -8,11 +8,13 @@ import os
 import socket
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 
+from florence2.server.http.descriptors import ConnectionBound
 from florence2.server.http.log_writer import QueuedHandler
 from florence2.server.http.logs import JsonFormatter
 from tests.server.process import start_server
@@ -38,6 +40,20 @@ def test_idle_connections(soft: int, hard: int, count: int, settings: dict[str, 
                 time.sleep(0.2)
     finally:
         assert server.stop() == 0
+
+
+def test_of_many_connections_those_that_came_last_are_kept() -> None:
+    closed: list[int] = []
+
+    def connection(number: int, *, is_busy: bool = False) -> SimpleNamespace:
+        transport = SimpleNamespace(close=lambda: closed.append(number))
+        return SimpleNamespace(transport=transport, idle_since=number, cycle=SimpleNamespace(response_complete=False) if is_busy else None)
+
+    bound, connections = ConnectionBound(4, None), [connection(number, is_busy=number == 1) for number in (3, 0, 5, 1, 4, 2)]
+    bound.enforce(connections[:4])
+    assert closed == []
+    bound.enforce(connections)
+    assert closed == [0, 2]
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def prepare() -> None:
     with _preparing:
         if _origin is not None:
             return
-        if not _is_wanted(os.environ.get(SWITCH, "")):
+        if not is_wanted():
             _origin = Origin("off", f"{SWITCH}=0")
             return
         try:
@@ -81,7 +81,13 @@ def origin() -> Origin:
     return _origin or Origin("none", "not loaded yet")
 
 
-def _is_wanted(switch: str) -> bool:
+def is_wanted() -> bool:
+    """Whether routines of our own are to be used where they can be had.
+
+    Raises:
+        InvalidOption: ``FLORENCE2_NATIVE`` is neither 0 nor 1.
+    """
+    switch = os.environ.get(SWITCH, "")
     if switch not in ("", "0", "1"):
         raise InvalidOption(f"{SWITCH} must be 1 (compiled routines where they can be had) or 0 (PyTorch alone), got {switch!r}")
     return switch != "0"

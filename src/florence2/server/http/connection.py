@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -30,7 +31,11 @@ _VERSIONS = (b"1.0", b"1.1")
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's protocol with more timers. ``settings`` and ``metrics`` come on top of its own arguments."""
+    """uvicorn's protocol with more timers. ``settings`` and ``metrics`` come on top of its own arguments.
+
+    Attributes:
+        idle_since: when the connection was made or its last response was complete; on the monotonic clock.
+    """
 
     def __init__(self, *arguments: Any, settings: Settings, metrics: Metrics, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -44,6 +49,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first head."""
+        self.idle_since = time.monotonic()
         super().connection_made(transport)
         self._watch_head()
 
@@ -71,6 +77,7 @@ class BoundedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Start the timers for reading the response and for the rest of the request's body."""
+        self.idle_since = time.monotonic()
         super().on_response_complete()
         self._watch_reading()
         self._watch_rest()

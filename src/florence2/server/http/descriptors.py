@@ -5,12 +5,10 @@ Knows nothing of requests.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from typing import Any
 
 RESERVED_FILES = 256  # for models, images, the log, connections to the hub
-LOOK_S = 1.0
 
 
 class ConnectionBound:
@@ -24,19 +22,20 @@ class ConnectionBound:
     def __init__(self, max_connections: int, max_files: int | None) -> None:
         room = max_connections if max_files is None else max(max_files - RESERVED_FILES, max_files // 2)
         self._most = min(max_connections, room)
-        self._idle_since: dict[Any, float] = {}
-        self._looks_at = 0.0
 
     def enforce(self, connections: Collection[Any]) -> None:
-        """Close idle ones of these connections if there are too many; called often."""
-        now = time.monotonic()
+        """Close idle ones of these connections if there are too many.
+
+        A connection is idle from the moment that it was made: its first request may lie unread in its socket. The latest are spared, so
+        that of a crowd that comes at once those are kept that are about to ask.
+
+        Args:
+            connections: all of them, ``BoundedProtocol``.
+        """
         excess = len(connections) - self._most
-        if excess <= 0 and now < self._looks_at:
-            return
-        self._looks_at = now + LOOK_S
-        self._idle_since = {one: self._idle_since.get(one, now) for one in connections if _is_idle(one)}
         if excess > 0:
-            for connection in sorted(self._idle_since, key=self._idle_since.__getitem__)[:excess]:
+            idle = [connection for connection in connections if _is_idle(connection)]
+            for connection in sorted(idle, key=lambda connection: connection.idle_since)[:excess]:
                 connection.transport.close()
 
 
