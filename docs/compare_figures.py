@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from docs import figures
 
-RESULT, MEMORY = "compare_without_bf16", "memory_without_bf16"
-REFERENCE = "transformers fp32"
+RESULT, REFERENCE = "compare_without_bf16", "transformers fp32"
 OWN = {"ours auto": "fp32", "ours bf16": "bf16", "ours int8": "int8"}
+OWN_WITH_BF16 = {"ours fp32": "fp32", "ours auto": "bf16", "ours int8": "int8"}
 
 
 def compare_without_bf16() -> str:
@@ -38,19 +39,24 @@ def compare_without_bf16() -> str:
     return f"{times}\n\n{memory}\n\n{note}"
 
 
-def memory_without_bf16() -> str:
-    """What processes held at their highest, by the type of the stored weights."""
-    found = figures._result(MEMORY)
+def memory(name: str, own: Mapping[str, str]) -> str:
+    """What processes held at their highest, by the type of the stored weights.
+
+    Args:
+        name: of the results.
+        own: whom of ours to show, and what to call it.
+    """
+    found = figures._result(name)
     if found is None:
-        return figures._unmeasured(MEMORY)
+        return figures._unmeasured(name)
     rows = []
     for stored, processes in found["figures"].items():
-        peaks = {name: one["peak_mib"] for name, one in processes.items()}
-        own = (f"{peaks[name]:.0f} MiB, {peaks[name] / peaks[REFERENCE]:.0%}" for name in OWN)
-        rows.append((stored, f"{peaks[REFERENCE]:.0f} MiB", *own))
-    header = ("Weights stored in", "`transformers` fp32", *(f"ours {name}" for name in OWN.values()))
+        peaks = {one: measured["peak_mib"] for one, measured in processes.items()}
+        shown = (f"{peaks[one]:.0f} MiB, {peaks[one] / peaks[REFERENCE]:.0%}" for one in own)
+        rows.append((stored, f"{peaks[REFERENCE]:.0f} MiB", *shown))
+    header = ("Weights stored in", "`transformers` fp32", *(f"ours {one}" for one in own.values()))
     repeats = found["settings"]["repeats"]
-    return f"{figures.table(header, rows)}\n\nMedians of {repeats} processes each, at base size. {figures._origin(MEMORY, found)}"
+    return f"{figures.table(header, rows)}\n\nMedians of {repeats} processes each, at base size. {figures._origin(name, found)}"
 
 
 def _times(case: dict[str, Any]) -> list[str]:

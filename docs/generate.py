@@ -22,7 +22,7 @@ from typing import Any
 
 from docs import cluster_figures, curves
 from docs.adapters_figures import adapters
-from docs.compare_figures import compare_without_bf16, memory_without_bf16
+from docs.compare_figures import OWN, OWN_WITH_BF16, compare_without_bf16, memory
 from docs.engine_process_figures import engine_kill, engine_process
 from docs.figures import (
     answers,
@@ -267,7 +267,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "score-cost": score_cost,
     "compare": compare,
     "compare-without-bf16": compare_without_bf16,
-    "memory-without-bf16": memory_without_bf16,
+    "memory": partial(memory, "memory", OWN_WITH_BF16),
+    "memory-without-bf16": partial(memory, "memory_without_bf16", OWN),
     "gpu": gpu,
     "gpu-one-request": gpu_one_request,
     "precisions-gpu": partial(precisions, "precisions_gpu"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +24,9 @@ from florence2.model.cpu.routines import Kernels
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+    from florence2.model.bart import DecoderLayer
+
+Product = TypeVar("Product", bound=nn.Module)
 CACHE_TYPES = (torch.float32, torch.bfloat16)
 STORED_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # by their numbers in stored.h
 # The products of a layer in the order of a step, as adapters name them.
@@ -46,18 +49,28 @@ class StepEmbedding:
 
 
 @dataclass(frozen=True)
-class StepLayer:
+class StepLayer(Generic[Product]):
     """The layers of one decoder layer: those of self attention, cross attention and MLP, each with the norm behind it."""
 
-    qkv: PanelLinear
-    out: PanelLinear
+    qkv: Product
+    out: Product
     self_norm: nn.LayerNorm
-    cross_query: PanelLinear
-    cross_out: PanelLinear
+    cross_query: Product
+    cross_out: Product
     cross_norm: nn.LayerNorm
-    fc1: PanelLinear
-    fc2: PanelLinear
+    fc1: Product
+    fc2: Product
     norm: nn.LayerNorm
+
+    @classmethod
+    def of(cls, layer: DecoderLayer) -> StepLayer[Any]:
+        """Those of a layer whose self attention has one projection for queries, keys and values."""
+        attention, cross = layer.self_attn, layer.encoder_attn
+        return StepLayer(
+            *(attention.qkv_proj, attention.out_proj, layer.self_attn_layer_norm),
+            *(cross.q_proj, cross.out_proj, layer.encoder_attn_layer_norm),
+            *(layer.fc1, layer.fc2, layer.final_layer_norm),
+        )
 
 
 class _Norm(ctypes.Structure):
@@ -131,7 +144,7 @@ class DecoderStep:
     def __init__(
         self,
         kernels: Kernels,
-        layers: Sequence[StepLayer],
+        layers: Sequence[StepLayer[PanelLinear]],
         embedding: StepEmbedding,
         embedding_norm: nn.LayerNorm,
         head: PanelLinear,

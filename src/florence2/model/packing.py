@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from florence2.model.adapting import HEAD_NAME
-from florence2.model.bart import POSITION_OFFSET, Attention, Bart, DecoderLayer
+from florence2.model.bart import POSITION_OFFSET, Attention, Bart
 from florence2.model.cpu import kernels
 from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.panels import PanelLinear, can_lay_out
@@ -81,21 +81,12 @@ def attach_head(model: Florence2, precision: Precision, layer: nn.Module) -> Non
 
 def _compiled_step(text: Bart, compiled: kernels.Kernels, head: PanelLinear, num_heads: int, precision: Precision) -> DecoderStep:
     table = None if precision.is_exact else text.head_weight
-    layers = [_step_layer(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
+    layers = [StepLayer.of(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
     positions = text.decoder.embed_positions.weight[POSITION_OFFSET:]
     embedding = StepEmbedding(text.decoder_table, positions, text.scale)
     names = [f"{_DECODER}layers.{number}.{product}" for number in range(len(layers)) for product in PRODUCTS]
     norm = text.decoder.layernorm_embedding
     return DecoderStep(compiled, layers, embedding, norm, head, num_heads, table, REFINED, [*names, HEAD_NAME])
-
-
-def _step_layer(layer: DecoderLayer) -> StepLayer:
-    attention, cross = layer.self_attn, layer.encoder_attn
-    return StepLayer(
-        *(attention.qkv_proj, attention.out_proj, layer.self_attn_layer_norm),  # type: ignore[arg-type]
-        *(cross.q_proj, cross.out_proj, layer.encoder_attn_layer_norm),  # type: ignore[arg-type]
-        *(layer.fc1, layer.fc2, layer.final_layer_norm),  # type: ignore[arg-type]
-    )
 
 
 def _packed(name: str, weight: Tensor, bias: Tensor | None, precision: Precision, memory: WeightMemory) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from fixtures.checkpoints import write_checkpoint
 from florence2.engine.next_tokens import RankedLogits, best_by_pytorch, best_tokens, rank
 from florence2.model import DecoderCache, Florence2, TextConfig
 from florence2.model.adapters import Routing
+from florence2.model.adapting import adapt_layers
 from florence2.model.bart import EncodedPrompts
 from florence2.model.gpu import attaching
 from florence2.model.gpu.attaching import attach_fused_step
@@ -82,6 +84,21 @@ def test_steps_of_requests_that_come_and_go_are_equal(model: Florence2) -> None:
         cache.keep([1, 2])
         cache.reorder([2, 2, 0, 4, 3])
     step()
+
+
+@torch.inference_mode()
+def test_layers_that_look_for_adapters_leave_it_as_it_is(model: Florence2) -> None:
+    model = deepcopy(model)
+    fused, cache, other = (
+        FusedStep(model.language_model, TEXT.decoder_attention_heads, model.routing),
+        model.new_cache(1),
+        model.new_cache(1),
+    )
+    adapt_layers(model)
+    for one in (cache, other):
+        admit(model, one, [5], [1])
+    tokens = torch.tensor([7], device=DEVICE)
+    torch.testing.assert_close(fused(tokens, cache.begin_step()), model.decode_step(tokens, other), atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

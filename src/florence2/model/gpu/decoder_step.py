@@ -7,7 +7,7 @@ the embedded tokens, followed by the head; within rounding it gives the same.
 
 from __future__ import annotations
 
-import logging
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from florence2.model.adapters import Routes, Routing
 from florence2.model.bart import POSITION_OFFSET
 from florence2.model.cache import Step
+from florence2.model.decoder_step import StepLayer
 from florence2.model.linear import Linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from florence2.model.bart import Bart, DecoderLayer
-
-logger = logging.getLogger(__name__)
+    from florence2.model.bart import Bart
 
 MOST_ROWS = 8  # with more, matrix products of PyTorch's are faster
 PROGRAMS = 128  # that a product is divided among at least, about as many as a large GPU has multiprocessors
@@ -37,7 +36,7 @@ class FusedStep:
     """The steps of one model.
 
     Args:
-        text: its text model; changes of its weights are seen.
+        text: its text model.
         num_heads: heads of every attention.
         routing: as the model's.
 
@@ -49,6 +48,8 @@ class FusedStep:
         from florence2.model.gpu import kernels  # brings Triton, which not every PyTorch has
 
         self.key_dtype = text.decoder.layernorm_embedding.weight.dtype
+        # Held from the first: once there are adapters, other modules stand in their places.
+        self._layers: list[StepLayer[Linear]] = [StepLayer.of(layer) for layer in text.decoder.layers]  # type: ignore[arg-type]
         self._kernels: Any = kernels
         self._text, self._heads, self._routing = text, num_heads, routing
         self._forced: dict[tuple[int, ...], Tensor] = {}  # held, for recordings of steps read them
@@ -60,6 +61,10 @@ class FusedStep:
 
     def __call__(self, token_ids: Int[Tensor, " rows"], step: Step, routes: Routes = ()) -> Float[Tensor, "rows vocabulary"]:
         """The logits of a step, whose keys and values are added to the cache; there may be no routes."""
+        with _on_device_of(token_ids):
+            return self._logits(token_ids, step)
+
+    def _logits(self, token_ids: Tensor, step: Step) -> Tensor:
         text, rows = self._text, len(token_ids)
         width = text.shared.weight.shape[1]
         sums = torch.empty(rows, width, dtype=torch.float32, device=token_ids.device)
@@ -68,8 +73,8 @@ class FusedStep:
             token_ids, step.positions, text.decoder_table, position_table, sums, text.scale, width, BLOCK=_power_of_two(width)
         )
         norm = text.decoder.layernorm_embedding
-        for number, layer in enumerate(text.decoder.layers):
-            sums, norm = self._layer(layer, sums, norm, step, number)  # type: ignore[arg-type]
+        for number, layer in enumerate(self._layers):
+            sums, norm = self._layer(layer, sums, norm, step, number)
         return self._project(text.head_weight, None, sums, norm=norm)  # type: ignore[arg-type]
 
     def rank(self, logits: Float[Tensor, "rows vocabulary"], count: int, forced: tuple[int, ...]) -> Int[Tensor, "rows ranked"]:
@@ -81,24 +86,24 @@ class FusedStep:
         best, sums = logits.new_empty(rows, chunks, count), logits.new_empty(rows, chunks)
         tokens, largest = torch.empty_like(best, dtype=torch.int32), torch.empty_like(sums)
         out = tokens.new_empty(rows, 2 * count + len(forced))
-        self._kernels.rank_chunk[(rows, chunks)](logits, best, tokens, largest, sums, vocabulary, chunks, COUNT=count, CHUNK=CHUNK)
-        self._kernels.rank_row[(rows,)](
-            *(logits, best, tokens, largest, sums, of_forced, out, vocabulary, chunks, len(forced)),
-            COUNT=count,
-            CHUNKS=_power_of_two(chunks),
-            CANDIDATES=_power_of_two(chunks * count),
-        )
+        with _on_device_of(logits):
+            self._kernels.rank_chunk[(rows, chunks)](logits, best, tokens, largest, sums, vocabulary, chunks, COUNT=count, CHUNK=CHUNK)
+            self._kernels.rank_row[(rows,)](
+                *(logits, best, tokens, largest, sums, of_forced, out, vocabulary, chunks, len(forced)),
+                COUNT=count,
+                CHUNKS=_power_of_two(chunks),
+                CANDIDATES=_power_of_two(chunks * count),
+            )
         return out
 
-    def _layer(self, layer: DecoderLayer, sums: Tensor, norm: nn.LayerNorm, step: Step, number: int) -> tuple[Tensor, nn.LayerNorm]:
+    def _layer(self, layer: StepLayer[Linear], sums: Tensor, norm: nn.LayerNorm, step: Step, number: int) -> tuple[Tensor, nn.LayerNorm]:
         """What a layer makes of rows, and the norm that is still to come: so are the rows given, too."""
-        attention, cross = layer.self_attn, layer.encoder_attn
-        mixed = self._attend_to_own(self._linear(attention.qkv_proj, sums, norm=norm), step, number)  # type: ignore[arg-type]
-        sums, norm = self._linear(attention.out_proj, mixed, residual=(sums, norm)), layer.self_attn_layer_norm
-        mixed = self._attend_to_prompt(self._linear(cross.q_proj, sums, norm=norm), step, number)
-        sums, norm = self._linear(cross.out_proj, mixed, residual=(sums, norm)), layer.encoder_attn_layer_norm
+        mixed = self._attend_to_own(self._linear(layer.qkv, sums, norm=norm), step, number)
+        sums, norm = self._linear(layer.out, mixed, residual=(sums, norm)), layer.self_norm
+        mixed = self._attend_to_prompt(self._linear(layer.cross_query, sums, norm=norm), step, number)
+        sums, norm = self._linear(layer.cross_out, mixed, residual=(sums, norm)), layer.cross_norm
         inner = self._linear(layer.fc1, sums, norm=norm, gelu=True)
-        return self._linear(layer.fc2, inner, residual=(sums, norm)), layer.final_layer_norm
+        return self._linear(layer.fc2, inner, residual=(sums, norm)), layer.norm
 
     def _linear(self, layer: Linear, given: Tensor, **named: Any) -> Tensor:
         return self._project(layer.weight, layer.bias, given, **named)
@@ -163,6 +168,11 @@ class FusedStep:
             *(parts, numbers, out, self._heads, num_parts), WIDTH=self._head_width, PARTS=_power_of_two(num_parts), num_warps=1
         )
         return out
+
+
+def _on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Triton starts kernels on the current device, whatever device their tensors are on."""
+    return torch.cuda.device(tensor.device) if tensor.device.type == "cuda" else nullcontext()
 
 
 def _power_of_two(number: int) -> int:
