@@ -33,6 +33,10 @@ if num_workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="florence2-data-")
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
+# Without a GPU its kernels run in Triton's interpreter. Triton reads this when it is imported, which PyTorch may do in any test.
+if shutil.which("nvidia-smi") is None:
+    os.environ["TRITON_INTERPRET"] = "1"
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -136,5 +136,6 @@ def test_the_health_check_is_the_packages_own(path: Path) -> None:
 def test_the_two_images_differ_by_torch_and_the_driver_alone() -> None:
     cpu, cuda = (["".join(pair) for pair in instructions(path)] for path in DOCKERFILES)
     different = [line for line in difflib.ndiff(cpu, cuda) if line[0] in "+-"]
-    assert len(different) == 5
-    assert all("torch" in line.lower() or "NVIDIA" in line or line.startswith("- ENV") for line in different)
+    assert len(different) == 6
+    assert all("torch" in line.lower() or "NVIDIA" in line or "install --yes" in line or line.startswith("- ENV") for line in different)
+    assert any("gcc libc6-dev" in line for line in different)  # for Triton

@@ -2,10 +2,10 @@
 
 A decoder step is some hundred small operations; on a GPU the time goes into launching them one by one. ``GraphedModel`` stands in
 for a model: it rounds the sizes of steps and of image passes up to a few, records each of these once, with the choice of the best next
-tokens, and from then on only copies the inputs into fixed buffers and replays: one copy to the device and one back a step. How work is
-recorded is up to the backend: CUDA graphs here, and in
-tests on a CPU a backend that runs the recorded work again. A backend that fails is dropped with a line in
-the log; everything then runs without recordings.
+tokens, and from then on only copies the inputs into fixed buffers and replays. So a greedy step is one copy to the device, one launch and
+one copy back; those of beams also move histories that change their rows. How work is recorded is up to the backend: CUDA graphs here, and
+in tests on a CPU a backend that runs the recorded work again. What fails is dropped with a line in the log: fused steps first, then
+recordings.
 
 Knows what a model is and what a step is; nothing of requests or search.
 """
@@ -160,9 +160,9 @@ class GraphedModel:
         if recorded is None:
             try:
                 recorded = _RecordedStep(self._model, self._recorder, cache, kind, self._forced, tokens, numbers)
-            except RuntimeError as error:
+            except Exception as error:  # CUDA's and Triton's have no type in common
                 self._give_up(error)
-                return self._model.decode_step(token_ids, cache)
+                return self.decode_step(token_ids, cache)
             if len(self._steps) >= MAX_RECORDINGS:  # the one that was played longest ago
                 del self._steps[next(iter(self._steps))]
         self._steps[kind] = recorded
@@ -170,7 +170,13 @@ class GraphedModel:
         cache.end_step()
         return logits
 
-    def _give_up(self, error: RuntimeError) -> None:
+    def _give_up(self, error: Exception) -> None:
+        """Do without fused steps if there are any, which may need what can't be compiled here; else without recordings."""
+        text = self._model.language_model
+        if isinstance(text.compiled_step, FusedStep):
+            _log.warning("decoder steps are computed by PyTorch from here on, which is slower: fused ones failed: %s", error)
+            text.compiled_step, self._steps = None, {}
+            return
         _log.warning("steps can't be recorded on %s and run as they come, which is slower: %s", self.device, error)
         self._recorder, self._steps, self._images = None, {}, {}
 
@@ -259,17 +265,17 @@ class _Inputs:
         self._staged.copy_(torch.tensor(numbers))
         self.tensor.copy_(self._staged, non_blocking=True)
         if self._copied is not None:
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(self.tensor.device))
 
 
 def _afresh(step: Step) -> Step:
     """The step without masks: they are made of lengths that change between plays, so making them is part of what is recorded."""
-    own, cross = step.key_lengths, step.cross_key_lengths
-    return replace(
-        step,
-        key_lengths=KeyLengths(own.lengths, own.num_keys, is_full=False),
-        cross_key_lengths=KeyLengths(cross.lengths, cross.num_keys, is_full=False),
-    )
+    return replace(step, key_lengths=_unmasked(step.key_lengths), cross_key_lengths=_unmasked(step.cross_key_lengths))
+
+
+def _unmasked(given: KeyLengths) -> KeyLengths:
+    lengths = given.lengths.int() if given.lengths.device.type == "cpu" else given.lengths  # routines for CPUs read 32 bits
+    return KeyLengths(lengths, given.num_keys, is_full=False)
 
 
 class _RecordedImages:

@@ -118,7 +118,7 @@ def _best_of_ranked(
     if not is_enough or not set(forced) <= set(given.forced):
         return best_by_pytorch(given.logits, count, banned, forced, locations)
     of_locations = torch.log_softmax(given.logits, dim=-1)[:, _columns(locations)].exp().cpu().numpy() if locations else None
-    found = given.ranked.cpu().numpy()
+    found = given.ranked.cpu().numpy().copy()  # on a CPU it would be the given one
     token_ids, numbers = found[:, : given.count].astype(np.int64), found[:, given.count :].view(np.float32)
     values, of_forced = numbers[:, : given.count], numbers[:, given.count :]
     for row, tokens in enumerate(banned):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fixtures.checkpoints import write_checkpoint
+from florence2.engine.cuda_graphs import GraphedModel
 from florence2.engine.next_tokens import RankedLogits, best_by_pytorch, best_tokens, rank
 from florence2.model import DecoderCache, Florence2, TextConfig
 from florence2.model.adapters import Routing
@@ -21,6 +22,7 @@ from florence2.model.gpu import attaching
 from florence2.model.gpu.attaching import attach_fused_step
 from florence2.model.gpu.decoder_step import MOST_ROWS, FusedStep
 from florence2.weights import read_checkpoint
+from tests.engine.test_cuda_graphs import recorder_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TEXT = TextConfig(
@@ -172,10 +174,30 @@ def test_without_triton_pytorch_computes_them(model: Florence2, monkeypatch: pyt
     monkeypatch.delattr("florence2.model.gpu.kernels", raising=False)
     attach_fused_step(model)
     assert model.language_model.compiled_step is None
-    assert "can't be compiled here" in caplog.text
+    assert "can't be used here" in caplog.text
 
 
 def test_they_can_be_switched_off(model: Florence2, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLORENCE2_NATIVE", "0")
     attach_fused_step(model)
     assert model.language_model.compiled_step is None
+
+
+@torch.inference_mode()
+def test_where_they_fail_later_pytorch_computes_from_then_on(
+    model: Florence2, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left for what was compiled")
+
+    monkeypatch.setattr(FusedStep, "__call__", fail)
+    model.language_model.compiled_step = FusedStep(model.language_model, TEXT.decoder_attention_heads, model.routing)
+    recorded = GraphedModel(model, recorder_for(model))
+    cache, plain = recorded.new_cache(1), model.new_cache(1)
+    for one in (cache, plain):
+        admit(model, one, [5], [1])
+    logits = recorded.decode_step(torch.tensor([7]), cache)
+    assert isinstance(logits, RankedLogits)  # still recorded
+    assert model.language_model.compiled_step is None
+    torch.testing.assert_close(logits.logits, model.decode_step(torch.tensor([7]), plain), atol=1e-4, rtol=1e-4)
+    assert caplog.text.count("fused ones failed: no space left") == 1

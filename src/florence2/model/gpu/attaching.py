@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from florence2.model.attention import KeyLengths
-from florence2.model.cache import Step, StepSize
+from florence2.model.cache import QueryPermutation, Step, StepSize
 from florence2.model.cpu.kernels import is_wanted
 from florence2.model.florence2 import Florence2
-from florence2.model.gpu.decoder_step import MOST_ROWS, FusedStep
+from florence2.model.gpu.decoder_step import KEYS, MOST_ROWS, PART, FusedStep
 
 logger = logging.getLogger(__name__)
 
-# Of the steps that are compared: positions of rows and of the prompt, how many are filled, how many tokens are ranked.
-POSITIONS, SOURCE, HELD, RANKED = 5, 37, 3, 4
+# Of the steps that are compared: positions of rows and of prompts, more than kernels take at a time, and how many tokens are ranked.
+HELD, SOURCES, RANKED = KEYS + 3, (2 * PART + 5, PART - 1), 4
 # By the type of the weights: PyTorch's steps round every intermediate value to it. Unrelated numbers would differ by 1.4.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 
@@ -35,7 +35,7 @@ def attach_fused_step(model: Florence2) -> None:
         step = FusedStep(model.language_model, model.config.text.decoder_attention_heads, model.routing)
         deviations = [deviation for rows in (1, MOST_ROWS) for deviation in _deviations(model, step, rows)]
     except Exception as error:  # no Triton, no compiler for what starts its kernels, a card that it does not know
-        logger.warning("decoder steps are computed by PyTorch, which is slower: fused ones can't be compiled here: %s", error)
+        logger.warning("decoder steps are computed by PyTorch, which is slower: fused ones can't be used here: %s", error)
         return
     if not all(deviation <= TOLERANCES[model.dtype] for deviation in deviations):
         logger.warning("decoder steps are computed by PyTorch, which is slower: fused ones differ from its own by %s", deviations)
@@ -55,18 +55,22 @@ def _deviations(model: Florence2, fused: FusedStep, rows: int) -> tuple[float, f
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=model.device).to(fused.key_dtype)
 
-    heads = config.decoder_attention_heads
+    # One request, or two whose prompts lie in the other order, the first of them with a single row.
+    heads, requests, beams = config.decoder_attention_heads, min(rows, 2), max(rows - 1, 1)
     width = config.d_model // heads
-    lengths = KeyLengths(torch.full((rows,), HELD + 1, device=model.device), POSITIONS, is_full=False)
-    sources = KeyLengths(torch.full((1,), SOURCE - 2, device=model.device), SOURCE, is_full=False)
+    lengths = KeyLengths.of([HELD + 1] * rows, HELD + 2, model.device)
+    sources = KeyLengths.of(SOURCES[:requests], SOURCES[0] + 2, model.device)
+    queries = [beams, *range(beams)]
+    rows_of_queries = [*range(1, rows), *[0] * beams]
+    order = QueryPermutation(*(torch.tensor(index, device=model.device) for index in (queries, rows_of_queries))) if rows > 1 else None
     step = Step(
-        StepSize(rows, 1, rows, POSITIONS, SOURCE),
-        random(config.decoder_layers, 2, rows, POSITIONS, heads, width),
-        random(config.decoder_layers, 2, 1, heads, SOURCE, width),
+        StepSize(rows, requests, beams, HELD + 2, SOURCES[0] + 2),
+        random(config.decoder_layers, 2, rows, HELD + 2, heads, width),
+        random(config.decoder_layers, 2, requests, heads, SOURCES[0] + 2, width),
         torch.full((rows,), HELD, device=model.device),
         lengths,
         sources,
-        None,
+        order,
         torch.arange(rows, device=model.device),
     )
     tokens = torch.randint(config.vocab_size, (rows,), generator=generator, device=model.device)

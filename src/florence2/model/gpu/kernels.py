@@ -26,7 +26,8 @@ def normalise(values, is_valid, weight, bias, width, epsilon):
     return centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + epsilon) * weight + bias
 
 
-@jit
+# Inputs of a recorded step lie behind each other, so that their addresses are of any alignment: kernels are not compiled for each.
+@jit(do_not_specialize_on_alignment=["tokens", "positions"])
 def embed(tokens, positions, table, position_table, out, scale, width, BLOCK: tl.constexpr):
     """Rows of the embedded tokens, with their positions' embeddings added: before the norm. ``position_table`` begins with position 0."""
     row = tl.program_id(0)
@@ -97,7 +98,7 @@ def project(
         tl.store(out + row * outputs + columns, sums, mask=is_column)
 
 
-@jit
+@jit(do_not_specialize_on_alignment=["positions"])
 def attend_to_own(
     projected,
     keys,
@@ -142,7 +143,7 @@ def attend_to_own(
     tl.store(out + row * total_width + head * WIDTH + lanes, mixed / total)
 
 
-@jit
+@jit(do_not_specialize_on_alignment=["sources", "query_of_row"])
 def attend_to_prompt(
     query,
     keys,
@@ -248,7 +249,8 @@ def rank_row(
     result = out + row * (2 * COUNT + num_forced)
     for place in range(COUNT):
         index = tl.argmax(values, 0)
-        tl.store(result + place, tl.load(tokens + first + index))
+        # Of values that are no numbers the index may be any.
+        tl.store(result + place, tl.load(tokens + first + index, mask=index < chunks * COUNT, other=0))
         tl.store(result + COUNT + place, (tl.max(values, 0) - normaliser).to(tl.int32, bitcast=True))
         values = tl.where(at == index, -float("inf"), values)
     for number in range(num_forced):
