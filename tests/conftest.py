@@ -1,6 +1,7 @@
 """What holds for all tests: programs that they start can be interrupted, and processes that test beside each other share the processors.
 
-A shell that puts this run in the background has it ignore SIGINT, and every program that is started from here would inherit that.
+A shell that puts this run in the background has it ignore SIGINT, ``nohup`` SIGHUP, and programs that are started from here would inherit
+that.
 PyTorch takes a thread for each processor, and threads that wait for each other's share of a product spin: two processes on two processors
 get through a third of what they do with a thread each. ``tests/model/cpu`` and ``tests/parity`` compute with several all the same.
 Tests leave nothing in the repository's root: what lies there would be committed.
@@ -39,6 +40,8 @@ if shutil.which("nvidia-smi") is None:
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -138,7 +138,8 @@ def test_errors_that_nobody_can_read_change_nothing(images: list[str], redirect:
 @pytest.mark.parametrize("redirect", ["<&-", ">&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(images: list[str], tmp_path: Path, redirect: str) -> None:
     done = command("infer", *images, "--prompt", "<OD>", "--draw", str(tmp_path / "out"), redirect=redirect)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if b"no font here has" not in line] == []  # not every machine has one for the label
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b-od.png", "c-od.png", "ä-od.png"]
     for path in (tmp_path / "out").iterdir():
         with Image.open(path) as drawing:
