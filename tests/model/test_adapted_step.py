@@ -122,7 +122,7 @@ def test_the_number_of_threads_changes_nothing(models: dict[str, Model]) -> None
 def test_an_adapter_that_is_gone_is_forgotten(models: dict[str, Model]) -> None:
     model, adapters = models["fp32"]
     step = model.language_model.compiled_step
-    assert step is not None
+    assert isinstance(step, DecoderStep)
     kept = dict(adapters["text"].updates)
     passing = ModelAdapter(kept, changes_images=False)
     logits_of((model, {"text": passing}), ["text"], [1])
