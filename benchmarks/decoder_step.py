@@ -26,7 +26,6 @@ from florence2.engine.next_tokens import best_by_pytorch, best_tokens
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2
 from florence2.model.cpu import kernels
-from florence2.model.cpu.packed import has_bf16_products
 from florence2.model.cpu.weight_memory import WeightMemory
 from florence2.weights import load_model, read_checkpoint
 
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     arguments = parser.parse_args()
     kernels.prepare()
-    name = "decoder_step" if has_bf16_products() else "decoder_step_without_bf16"
+    name = report.by_processor("decoder_step")
     path = report.RESULTS / f"{name}.json"
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
     own = figures.setdefault(arguments.label, {})

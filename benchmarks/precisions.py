@@ -15,7 +15,6 @@ from florence2.cli.evaluate import table
 from florence2.data_sources import read_source
 from florence2.evaluation.answers import answer_all
 from florence2.evaluation.metrics import compute_metrics, metrics_as_dict
-from florence2.model.cpu.packed import has_bf16_products
 from florence2.scenes.synthetic import FIRST_FREE_SEED
 
 SEED = FIRST_FREE_SEED + 4099
@@ -29,8 +28,7 @@ def contest(device: str) -> tuple[str, dict[str, tuple[str, str]]]:
     are compared with float32 on the CPU.
     """
     if device == "cpu":
-        name = "precisions" if has_bf16_products() else "precisions_without_bf16"
-        return name, {precision: ("cpu", precision) for precision in (EXACT, "bf16", "int8")}
+        return report.by_processor("precisions"), {precision: ("cpu", precision) for precision in (EXACT, "bf16", "int8")}
     return "precisions_gpu", {EXACT: ("cpu", EXACT)} | {f"{device} {name}": (device, name) for name in (EXACT, "bf16", "fp16")}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from florence2.model.cpu.packed import has_bf16_products
 from florence2.outputs import NewFiles
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,11 @@ def write(name: str, settings: dict[str, Any], figures: Any) -> Path:
         print(f"what {path.name} held is kept in {file.name}", file=sys.stderr)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def by_processor(name: str) -> str:
+    """The name of results that stand beside those of processors of the other kind: with instructions for bfloat16, and without."""
+    return name if has_bf16_products() else f"{name}_without_bf16"
 
 
 def machine() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fixtures.checkpoints import write_checkpoint
 from florence2.engine.precision import choose_packing, choose_precision
 from florence2.model import Florence2, Florence2Config, TextConfig, VisionConfig
 from florence2.model.cpu import kernels
-from florence2.model.cpu.packed import PackedLinear, has_bf16_products
+from florence2.model.cpu.packed import PackedLinear
 from florence2.model.cpu.quantized import QuantizedLinear
 from florence2.model.precision import Precision
 from florence2.weights import load_model, read_checkpoint
@@ -154,7 +154,7 @@ def main() -> None:
             }
             print(precision, figures[precision], flush=True)
     settings = {"size": "base", "num_beams": BEAMS, "tokens": TOKENS, "prompt_tokens": PROMPT, "read_gb_per_s": round(bandwidth / 1e9, 1)}
-    print(report.write("roofline" if has_bf16_products() else "roofline_without_bf16", settings, figures))
+    print(report.write(report.by_processor("roofline"), settings, figures))
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ class GraphedModel:
             try:
                 recorded = _RecordedStep(self._model, self._recorder, cache, kind, self._forced, tokens, numbers)
             except Exception as error:  # CUDA's and Triton's have no type in common
-                self._give_up(error)
+                self._give_up_step(error)
                 return self.decode_step(token_ids, cache)
             if len(self._steps) >= MAX_RECORDINGS:  # the one that was played longest ago
                 del self._steps[next(iter(self._steps))]
@@ -170,13 +170,16 @@ class GraphedModel:
         cache.end_step()
         return logits
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up_step(self, error: Exception) -> None:
         """Do without fused steps if there are any, which may need what can't be compiled here; else without recordings."""
         text = self._model.language_model
-        if isinstance(text.compiled_step, FusedStep):
-            _log.warning("decoder steps are computed by PyTorch from here on, which is slower: fused ones failed: %s", error)
-            text.compiled_step, self._steps = None, {}
+        if not isinstance(text.compiled_step, FusedStep):
+            self._give_up(error)
             return
+        _log.warning("decoder steps are computed by PyTorch from here on, which is slower: fused ones failed: %s", error)
+        text.compiled_step, self._steps = None, {}
+
+    def _give_up(self, error: Exception) -> None:
         _log.warning("steps can't be recorded on %s and run as they come, which is slower: %s", self.device, error)
         self._recorder, self._steps, self._images = None, {}, {}
 

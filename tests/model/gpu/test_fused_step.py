@@ -22,7 +22,7 @@ from florence2.model.gpu import attaching
 from florence2.model.gpu.attaching import attach_fused_step
 from florence2.model.gpu.decoder_step import MOST_ROWS, FusedStep
 from florence2.weights import read_checkpoint
-from tests.engine.test_cuda_graphs import recorder_for
+from tests.engine.test_cuda_graphs import Again, recorder_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TEXT = TextConfig(
@@ -181,6 +181,16 @@ def test_they_can_be_switched_off(model: Florence2, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FLORENCE2_NATIVE", "0")
     attach_fused_step(model)
     assert model.language_model.compiled_step is None
+
+
+@torch.inference_mode()
+def test_an_image_that_can_not_be_recorded_leaves_them_alone(model: Florence2, caplog: pytest.LogCaptureFixture) -> None:
+    fused = model.language_model.compiled_step = FusedStep(model.language_model, TEXT.decoder_attention_heads, model.routing)
+    recorder = Again()
+    recorder.failure = RuntimeError("operation not permitted when stream is capturing")
+    GraphedModel(model, recorder).encode_image(torch.zeros(1, 3, 64, 64, device=DEVICE))
+    assert model.language_model.compiled_step is fused
+    assert caplog.text.count("run as they come") == 1
 
 
 @torch.inference_mode()
